@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make run` (the main job) and `make test`. Both set the environment up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run study test test-all lint clean
+
+run: $(READY)  ## the whole study at its default size, on the two embedded models
+	$(BIN)/vseam run
+
+study: $(READY)  ## the larger study that resolves what the default cannot (an hour or two)
+	$(BIN)/vseam run studies/large.yaml
+
+test: $(READY)  ## the tests
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(READY)  ## the tests and the full grids
+	$(BIN)/pytest
+
+lint: $(READY)  ## style, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .mypy_packages && ln -sfn ../plugins .mypy_packages/vseam_plugins && ln -sfn ../cli .mypy_packages/vseam_cli && ln -sfn ../vseam_core .mypy_packages/vseam_core
+	MYPYPATH=.mypy_packages $(BIN)/mypy --explicit-package-bases -p vseam_core -p vseam_plugins -p vseam_cli
+	$(BIN)/lint-imports
+
+# The marker file is made last, so that an interrupted installation starts again.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:  ## what was built, not what was measured
+	rm -rf $(VENV) build *.egg-info .mypy_packages .mypy_cache .ruff_cache .pytest_cache

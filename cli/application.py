@@ -1,0 +1,73 @@
+"""What one run of the command line carries around: its options, its output, and the plugins and names, built on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vseam_cli.output import Output
+
+if TYPE_CHECKING:
+    from vseam_core.plugins import Plugins
+    from vseam_core.registry import Registry
+    from vseam_core.workspace import Workspace
+
+
+@dataclass
+class Application:
+    """The object behind `click.Context.obj`; verbs receive it with `@click.pass_obj`."""
+
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    registry_path: Path | None = None
+    debug: bool = False
+    output: Output = field(default_factory=Output)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Application:
+        """From the parsed options of the top group."""
+        return cls(
+            select=tuple(options.get("plugin") or ()),
+            exclude=tuple(options.get("no_plugin") or ()),
+            registry_path=options.get("registry"),
+            debug=bool(options.get("debug")),
+            output=Output(
+                verbosity=options.get("verbose") or 0, quiet=bool(options.get("quiet")), log_file=options.get("log_file")
+            ),
+        )
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The plugins that `--plugin` and `--no-plugin` leave."""
+        from vseam_core.plugins import build_plugins
+
+        return build_plugins(self.select, self.exclude)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The names of models and datasets."""
+        from vseam_core.registry import load_registry
+
+        return load_registry(self.plugins, self.registry_path)
+
+    @contextmanager
+    def workspace(self, database: str, device: str | None = None, seed: int | None = None) -> Iterator[Workspace]:
+        """Everything an experiment needs, with its progress shown on stderr while the context is open."""
+        from vseam_core.workspace import open_workspace
+
+        with (
+            self.output.progress() as progress,
+            open_workspace(
+                database,
+                registry=self.registry_path,
+                plugins=self.plugins,
+                device=device or "auto",
+                seed=seed or 0,
+                progress=progress,
+            ) as workspace,
+        ):
+            yield workspace

@@ -1,0 +1,77 @@
+"""`vseam heads`: score attention heads, ablate and rescale the selected ones, compare heads between tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from vseam_cli import options
+from vseam_cli.application import Application
+
+_operation = click.option(
+    "--operation", metavar="NAME", help="What heads are replaced by: resample, mean_of_others, zero, dataset_mean, patch."
+)
+_positions = click.option(
+    "--positions", type=click.Choice(["all", "question", "image", "last"]), help="Where heads are replaced (default: all)."
+)
+
+
+@options.verb_group("heads", example="vseam heads scan --model llava-tiny --dataset scenes/color")
+def heads() -> None:
+    """Score, ablate, rescale and compare attention heads."""
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "db", "reports")
+    return shared(_operation(_positions(click.pass_context(function))))
+
+
+def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -> None:
+    from vseam_cli.stages import run_stages, study_of
+
+    application: Application = context.obj
+    database, device, reports = given.pop("database"), given.pop("device"), given.pop("reports")
+    models, datasets = list(given.pop("models")), list(given.pop("datasets"))
+    operation, positions = given.pop("operation"), given.pop("positions")
+    scan = {"operation": operation or "resample", "positions": positions or "all"}
+    study = study_of(
+        application,
+        None,
+        given.pop("limit"),
+        name=f"heads-{stages[-1]}",
+        models=models,
+        datasets=datasets,
+        stages=stages,
+        heads=[scan] if operation or positions else None,
+        **given,
+    )
+    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports))
+
+
+@options.verb("scan", group=heads, example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40")
+@_common
+def scan(context: click.Context, **given: Any) -> None:
+    """Replace every head in turn and score it: positive heads support right answers, negative ones wrong answers."""
+    _run(context, ["scan"], "heads-scan/1", **given)
+
+
+@options.verb("ablate", group=heads, example="vseam heads ablate --model llava-tiny --dataset scenes/color")
+@_common
+def ablate(context: click.Context, **given: Any) -> None:
+    """Ablate the selected heads on the test pool, beside matched random sets; scans first where that is not done yet."""
+    _run(context, ["scan", "ablate"], "heads-ablate/1", **given)
+
+
+@options.verb("rescale", group=heads, example="vseam heads rescale --model llava-tiny --dataset scenes/color")
+@_common
+def rescale(context: click.Context, **given: Any) -> None:
+    """Fit head scales on the choose pool and report them on the test pool with their controls."""
+    _run(context, ["scan", "rescale"], "heads-rescale/1", **given)
+
+
+@options.verb("shared", group=heads, example="vseam heads shared --model llava-tiny --dataset scenes/color --dataset scenes/action")
+@_common
+def shared(context: click.Context, **given: Any) -> None:
+    """Compare the heads of tasks: overlap against chance and against a task's own ceiling."""
+    _run(context, ["scan", "shared"], "heads-shared/1", **given)

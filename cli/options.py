@@ -1,0 +1,155 @@
+"""The options that verbs share, and the way a verb is declared.
+
+Where an option comes from, first found wins: the command line, the environment (`VSEAM_…`), the study file, the default. So a
+verb sees None for what nobody set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from vseam_cli.application import Application
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+DEFAULT_DATABASE = "results.db"
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+class DeviceType(click.ParamType):
+    """auto, cpu, mps, cuda or cuda:N; whether it is there is checked when a model is loaded."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The device as it was given."""
+        if not _DEVICE.fullmatch(str(value)):
+            self.fail(f"{value!r}: expected auto, cpu, mps, cuda or cuda:N", param, ctx)
+        return str(value)
+
+
+def _use_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    application: Application = context.obj
+    application.output.json = application.output.json or value
+
+
+def _use_verbosity(context: click.Context, parameter: click.Parameter, value: int | bool) -> None:
+    if value:
+        output = context.obj.output
+        setattr(output, "verbosity" if parameter.name == "verbose" else "quiet", value)
+        output.start_logging()
+
+
+_SHARED: dict[str, Callable[[Function], Function]] = {
+    "model": click.option(
+        "--model",
+        "models",
+        multiple=True,
+        metavar="NAME",
+        envvar="VSEAM_MODEL",
+        help="A model's name (`vseam models`), a checkpoint folder or a hub id; may be given again.",
+    ),
+    "dataset": click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        metavar="NAME",
+        envvar="VSEAM_DATASET",
+        help="A dataset's name (`vseam datasets`); may be given again.",
+    ),
+    "limit": click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", envvar="VSEAM_LIMIT", help="At most N samples per dataset and pool."
+    ),
+    "seed": click.option(
+        "--seed", type=click.IntRange(min=0), metavar="S", envvar="VSEAM_SEED", help="The seed that all randomness comes from."
+    ),
+    "device": click.option(
+        "--device", type=DeviceType(), envvar="VSEAM_DEVICE", help="auto, cpu, mps, cuda or cuda:N.", default=None
+    ),
+    "dtype": click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
+        envvar="VSEAM_DTYPE",
+        help="The number format of the model.",
+    ),
+    "db": click.option(
+        "--db",
+        "database",
+        metavar="FILE|URL",
+        envvar="VSEAM_DB",
+        default=DEFAULT_DATABASE,
+        show_default=True,
+        help="The results database: a SQLite file or any SQLAlchemy URL.",
+    ),
+    "study": click.option(
+        "--study",
+        "study_file",
+        type=click.Path(dir_okay=False),
+        envvar="VSEAM_STUDY",
+        help="A study file (YAML); other options win over it.",
+    ),
+    "editor": click.option("--editor", metavar="NAME", envvar="VSEAM_EDITOR", help="The editor (`vseam editors`)."),
+    "reports": click.option(
+        "--reports",
+        type=click.Path(file_okay=False),
+        envvar="VSEAM_REPORTS",
+        default="reports",
+        show_default=True,
+        help="The folder that figures are written to.",
+    ),
+}
+_EVERY_VERB: tuple[Callable[[Any], Any], ...] = (
+    click.option("--json", is_flag=True, expose_value=False, callback=_use_json, help="Print one JSON envelope instead of tables."),
+    click.option("-v", "--verbose", count=True, expose_value=False, callback=_use_verbosity, help="Say more; -vv says everything."),
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_use_verbosity, help="Say nothing but the result."),
+)
+
+
+def use(*names: str) -> Callable[[Function], Function]:
+    """Add shared options by name, in the order given: `@options.use("model", "dataset", "limit")`."""
+
+    def decorate(function: Function) -> Function:
+        for name in reversed(names):
+            function = _SHARED[name](function)
+        return function
+
+    return decorate
+
+
+def verb(
+    name: str | None = None, *, example: str, group: click.Group | None = None, **settings: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a verb: a click command with `--json`, `-v` and `-q`, whose help ends with `example`.
+
+    With `group` it becomes a verb of that group. The first line of the docstring is its summary.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        for option in reversed(_EVERY_VERB):
+            function = option(function)
+        command = click.command(name, epilog=example_epilog(example), **settings)(function)
+        if group is not None:
+            group.add_command(command)
+        return command
+
+    return decorate
+
+
+def verb_group(name: str, *, example: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Group]:
+    """Declare a group of verbs, such as `vseam db`, whose help ends with `example`."""
+    return click.group(name, epilog=example_epilog(example), **settings)
+
+
+def example_epilog(example: str) -> str:
+    """The end of a help text: one or more command lines, kept as they are written."""
+    lines = "\n".join(f"  {line.strip()}" for line in example.strip().splitlines())
+    return f"\b\nExample:\n{lines}"
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those options that somebody set: not None and not an empty list. What is left out comes from the study or the default."""
+    return {name: value for name, value in values.items() if value is not None and value != () and value != []}

@@ -1,0 +1,245 @@
+"""Where everything a command says goes: the result to stdout (tables, or one JSON envelope), the rest to stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vseam_core.errors import VseamError
+from vseam_core.progress import SilentProgress
+
+if TYPE_CHECKING:
+    import rich.progress
+    import rich.table
+
+    from vseam_core.progress import Advance, Progress
+
+JSON_SCHEMA_PREFIX = "vseam"
+SECONDS_BETWEEN_LINES = 10.0
+UNLIMITED_WIDTH = 10_000
+_CONTROL_CHARACTERS = dict.fromkeys((*range(9), *range(11, 32), 127))
+_OWN_LOGGERS = ("vseam_core", "vseam_plugins", "vseam_cli", "vseam")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result as rows under columns; cells may be any plain value."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+
+
+@dataclass
+class Output:
+    """How the result is shown (`json` or tables) and how much is said beside it."""
+
+    json: bool = False
+    verbosity: int = 0
+    quiet: bool = False
+    log_file: Path | None = None
+    _handlers: list[logging.Handler] = field(default_factory=list, repr=False)
+
+    def result(self, schema: str, data: Mapping[str, Any], tables: Iterable[Table] = (), text: str = "") -> None:
+        """Print the result of a command: with --json `{"schema": "vseam.NAME/1", **data}` alone, else tables and text."""
+        if self.json:
+            envelope = {"schema": f"{JSON_SCHEMA_PREFIX}.{schema}", **data}
+            click.echo(json.dumps(plain(envelope), ensure_ascii=False, indent=2, allow_nan=False))
+            return
+        shown = list(tables)
+        if shown:
+            _print_tables(shown)
+        if text:
+            click.echo(text)
+
+    def note(self, line: str) -> None:
+        """Say one line on stderr that is not the result: where files lie, what was skipped. Silent with --quiet."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Show progress on stderr with the time left: bars on a terminal, now and then a line elsewhere, nothing with --quiet."""
+        if self.quiet:
+            yield SilentProgress()
+        elif sys.stderr.isatty():
+            with _bars() as bars:
+                yield bars
+        else:
+            yield LineProgress()
+
+    def start_logging(self) -> None:
+        """Send log records to stderr (warnings; -v: what vseam does; -vv: everything) and, all of them, to the log file."""
+        self.stop_logging()
+        level = logging.ERROR if self.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(self.verbosity, 2)]
+        console = logging.StreamHandler(sys.stderr)
+        console.setLevel(level)
+        console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        console.addFilter(lambda record: _is_worth_showing(record, self.verbosity))
+        self._handlers.append(console)
+        if self.log_file is not None:
+            try:
+                file = logging.FileHandler(self.log_file, encoding="utf-8", delay=False)
+            except OSError as error:
+                raise VseamError(f"--log-file {self.log_file}: {error.strerror or error}") from error
+            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+            self._handlers.append(file)
+        root = logging.getLogger()
+        for handler in self._handlers:
+            root.addHandler(handler)
+        root.setLevel(logging.DEBUG if self.log_file is not None else level)
+        logging.captureWarnings(True)
+
+    def stop_logging(self) -> None:
+        """Detach what `start_logging` attached."""
+        for handler in self._handlers:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+        self._handlers.clear()
+        logging.captureWarnings(False)
+
+
+@dataclass
+class LineProgress:
+    """Progress where there is no terminal: for each task a line every ten seconds at most."""
+
+    clock: Callable[[], float] = time.monotonic
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """Show a task; its lines say how much is done and how long the rest will take."""
+        started = said = self.clock()
+        done, first = 0, None
+
+        def advance(steps: int) -> None:
+            nonlocal done, said, first
+            # The first report holds what an earlier run had finished: it took no time, so the time left does not count it.
+            first = steps if first is None else first
+            done += steps
+            now = self.clock()
+            if now - said >= SECONDS_BETWEEN_LINES:
+                said = now
+                fresh = done - first
+                left = f", {_duration((now - started) / fresh * (total - done))} left" if fresh > 0 else ""
+                click.echo(f"{description}: {done} of {total}{left}", err=True)
+
+        yield advance
+
+    def note(self, text: str) -> None:
+        """One line on stderr."""
+        click.echo(text, err=True)
+
+
+class BarProgress:
+    """Progress on a terminal: a bar per task, gone when the task is done."""
+
+    def __init__(self, bars: rich.progress.Progress) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """Show a task's bar while the context is open."""
+        identifier = self._bars.add_task(description, total=total)
+        try:
+            yield lambda steps: self._bars.advance(identifier, steps)
+        finally:
+            self._bars.remove_task(identifier)
+
+    def note(self, text: str) -> None:
+        """One line above the bars."""
+        self._bars.console.print(text, markup=False, highlight=False)
+
+
+@contextmanager
+def _bars() -> Iterator[BarProgress]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield BarProgress(bars)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: numpy and paths become plain, NaN and infinity become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [plain(inner) for inner in value]
+    return str(value)
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it in a table; control characters are dropped, a terminal would obey them."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(plain(value) if isinstance(value, bytes) else value).translate(_CONTROL_CHARACTERS)
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout)
+    for table in tables:
+        parts = [*([Text(table.title, style="bold")] if table.title else []), _drawn(table)]
+        if console.is_terminal:
+            console.print(*parts, sep="\n")
+            continue
+        # A pipe or a file has no width: nothing is cut or folded, and no line ends in blanks.
+        console.width = UNLIMITED_WIDTH
+        with console.capture() as captured:
+            console.print(*parts, sep="\n")
+        click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+
+
+def _drawn(table: Table) -> rich.table.Table:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(table.columns):
+        numeric = bool(table.rows) and all(isinstance(row[index], int | float | None) for row in table.rows)
+        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell(value)) for value in row))
+    return drawn
+
+
+def _is_worth_showing(record: logging.LogRecord, verbosity: int) -> bool:
+    """Whether a record may appear on stderr: other libraries speak only from -vv on, except for errors."""
+    return record.name.split(".")[0] in _OWN_LOGGERS or verbosity >= 2 or record.levelno >= logging.ERROR
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,33 @@
+"""`vseam query`: one SELECT on the results database, which it can neither change nor keep busy for long."""
+
+from __future__ import annotations
+
+import click
+from vseam_cli import options
+from vseam_cli.application import Application
+from vseam_cli.output import Table
+
+
+@options.verb(
+    "query",
+    example='vseam query "SELECT model, category, COUNT(*) FROM head_scores GROUP BY model, category"',
+)
+@click.argument("sql")
+@options.use("db")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="At most N rows.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.01), default=30.0, show_default=True, metavar="S", help="Give up after S seconds."
+)
+@click.pass_obj
+def query(application: Application, sql: str, database: str, limit: int, seconds: float) -> None:
+    """Ask the results database with one SELECT.
+
+    The database is opened read-only: nothing can be written, attached or loaded.
+    """
+    from vseam_core.store.query import run_query
+
+    columns, rows, truncated = run_query(database, sql, limit, seconds)
+    data = {"columns": columns, "rows": rows, "truncated": truncated}
+    application.output.result("query/1", data, [Table(columns, rows)])
+    if truncated:
+        application.output.note(f"only the first {len(rows)} rows are shown; --limit N shows more")

@@ -1,0 +1,77 @@
+"""What `vseam run` and the verbs of single stages share: a study, run as far as the verb asks, and its closing tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vseam_cli.application import Application
+from vseam_cli.options import given
+from vseam_cli.output import Table
+
+from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
+from vseam_core.study import Study, default_study, load_study
+
+if TYPE_CHECKING:
+    from vseam_core.report.material import StudyMaterial
+
+
+def study_of(application: Application, file: str | Path | None, limit: int | None, **overrides: Any) -> Study:
+    """The study of a file, or the default one, with what the command line says laid over it; every name is checked."""
+    from vseam_core.study import check_names
+
+    study = load_study(file, application.registry) if file else default_study()
+    study = study.with_overrides(limit=limit, **given(**overrides))
+    check_names(study, application.registry)
+    return study
+
+
+def run_stages(
+    application: Application,
+    study: Study,
+    schema: str,
+    *,
+    database: str,
+    device: str | None,
+    reports: str | Path | None,
+) -> int:
+    """Run a study, print its closing tables (or JSON), draw its figures if a folder is given. Returns the exit code."""
+    from vseam_core.experiments.studies import run_study
+
+    with application.workspace(database, device, study.seed) as workspace:
+        for warning in workspace.store.warnings:
+            application.output.note(warning)
+        material = run_study(workspace, study)
+    figures = _draw(material, reports)
+    _print(application, material, schema, database, figures)
+    return EXIT_DONE_WITH_SKIPS if len(material.skips) else EXIT_DONE
+
+
+def _draw(material: StudyMaterial, reports: str | Path | None) -> list[Path]:
+    if reports is None:
+        return []
+    from vseam_core.report.writer import write_report
+
+    return write_report(material, Path(reports) / material.name)
+
+
+def _print(application: Application, material: StudyMaterial, schema: str, database: str, figures: Sequence[Path]) -> None:
+    from vseam_core.report.tables import closing_tables
+
+    tables = closing_tables(material)
+    data = {
+        "study": material.name,
+        "database": database,
+        "tables": [asdict(table) for table in tables],
+        "figures": [str(path) for path in figures],
+    }
+    application.output.result(schema, data, [Table(table.columns, table.rows, _titled(table)) for table in tables])
+    application.output.note(f"every number is in {database}; ask it with `vseam query`")
+    if figures:
+        application.output.note(f"{len(figures)} figures and pages are in {figures[0].parent}")
+
+
+def _titled(table: Any) -> str:
+    return "\n".join((table.title, *table.notes))

@@ -1,0 +1,101 @@
+"""The scenes world as a benchmark: the same stream of scenes for every category, each asked one question."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from PIL import Image
+
+from vseam_core.errors import UnknownNameError, did_you_mean
+from vseam_core.interfaces import Benchmark
+from vseam_core.types import Form, Level, Pool, RoleSpan, Sample
+from vseam_plugins.benchmarks.scenes.edits import edit_scene
+from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, FORMS, LEVELS, Question, ask
+from vseam_plugins.benchmarks.scenes.world import Scene, render, sample_scene
+
+SPLITS = ("plain", "hard")
+WORLDS = ("uniform", "skewed")
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class SceneImage:
+    """A picture that is rendered when it is loaded; the same scene always gives the same pixels."""
+
+    scene: Scene
+
+    def load(self) -> Image.Image:
+        return Image.fromarray(render(self.scene))
+
+
+class SceneBenchmark(Benchmark):
+    """Questions of one category about rendered scenes, as many "Yes" as "No", or open questions.
+
+    Scene number i of a pool and split is the same picture in every category; a category leaves out the scenes that it cannot ask
+    about or whose answer no single edit can change. Pools share no picture: each owns its backgrounds. Raises
+    `UnknownNameError` for an unknown category, form or world.
+    """
+
+    def __init__(self, category: str, form: str = "yes_no", world: str = "uniform"):
+        for what, name, known in (("category", category, CATEGORIES), ("form", form, FORMS), ("world", world, WORLDS)):
+            if name not in known:
+                raise UnknownNameError(f"scenes: unknown {what} {name!r}; {did_you_mean(name, known)}")
+        self.category, self.form, self.world = category, form, world
+        self.level = LEVELS[category]
+        family = {"yes_no": "scenes", "open": "scenes-open"}[form] if world == "uniform" else "scenes-skewed"
+        self.name = f"{family}/{category}"
+
+    def splits(self) -> tuple[str, ...]:
+        """`plain`, and `hard`: more objects, noise, occlusion."""
+        return SPLITS
+
+    def samples(self, pool: Pool, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
+        """An endless stream without a limit. Raises `UnknownNameError` for a split that does not exist."""
+        if split not in SPLITS:
+            raise UnknownNameError(f"{self.name}: unknown split {split!r}; {did_you_mean(split, SPLITS)}")
+        index = made = 0
+        while limit is None or made < limit:
+            picture = f"scenes/{self.world}/{seed}/{pool}/{split}/{index:06d}"
+            scene = sample_scene(random.Random(picture), pool=pool, split=split, world=self.world)
+            question = self._question(picture, scene, made)
+            if question is not None:
+                yield self._sample(picture, scene, question, pool, split)
+                made += 1
+            index += 1
+
+    def judge(self, sample: Sample, answer: str) -> bool:
+        """Exact match of the words, whatever their case, without a full stop at the end."""
+        return answer.strip().rstrip(".").strip().lower() == sample.answer.lower()
+
+    def _question(self, picture: str, scene: Scene, made: int) -> Question | None:
+        rng = random.Random(f"{picture}/{self.category}/{self.form}")
+        want = None if self.form == "open" else ("Yes", "No")[made % 2]
+        for _ in range(_ATTEMPTS):
+            question = ask(rng, scene, self.category, self.form, want)
+            if question is not None and edit_scene(random.Random(picture), scene, question) is not None:
+                return question
+        return None
+
+    def _sample(self, picture: str, scene: Scene, question: Question, pool: Pool, split: str) -> Sample:
+        others = [answer for answer in question.alternatives if answer != question.answer]
+        competitor = random.Random(f"{picture}/competitor").choice(others)
+        return Sample(
+            identifier=f"{self.name}/{picture.removeprefix('scenes/')}",
+            dataset=self.name,
+            question_id=picture.rsplit("/", 1)[-1],
+            image_id=picture,
+            image=SceneImage(scene),
+            question=question.text,
+            answer=question.answer,
+            competitor=competitor,
+            level=cast(Level, self.level),
+            category=self.category,
+            pool=pool,
+            split=split,
+            form=cast(Form, self.form),
+            roles=tuple(RoleSpan(*role) for role in question.roles),
+            metadata={"scene": scene, "question": question},
+        )

@@ -1,0 +1,111 @@
+"""Head rescaling: multiplies the outputs of attention heads by factors, in a run or for good in the weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+from vseam_plugins.heads.ablation import check_head, head_edits
+
+from vseam_core import interventions as operations
+from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
+from vseam_core.interfaces import HeadContext, HeadIntervention, Variant
+from vseam_core.types import HeadId
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vseam_core.interfaces import VisionLanguageModel
+
+_HEAD = re.compile(r"(?:(?P<stack>\w+):)?L(?P<layer>\d+)H(?P<head>\d+)")
+
+
+class Scale(HeadIntervention):
+    """Multiplies each head's live output by its own factor: z ← s·z.
+
+    `factors` maps heads (`HeadId`, or text such as "L3H5") to s. Raises `UnknownNameError` for a key that names no head,
+    `VseamError` for a factor that is not a finite number.
+    """
+
+    name: ClassVar[str] = "scale"
+
+    def __init__(self, factors: Mapping[HeadId, float] | Mapping[str, float] | None = None) -> None:
+        self.factors = parse_factors(factors or {})
+
+    def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
+        """One variant. Raises `UnknownNameError` for a head that has no factor."""
+        missing = [str(head) for head in heads if head not in self.factors]
+        if missing:
+            raise UnknownNameError(f"scale: no factor for head {', '.join(missing)}; give one for every head that is rescaled")
+        return [Variant(head_edits(heads, context, lambda head: operations.Scale(self.factors[head])))]
+
+    def options(self) -> Mapping[str, object]:
+        """The factors, by head in ascending order."""
+        return {"factors": {str(head): self.factors[head] for head in sorted(self.factors)}}
+
+
+def parse_factors(factors: Mapping[HeadId, float] | Mapping[str, float]) -> dict[HeadId, float]:
+    """Factors by head from `HeadId` or text keys ("L3H5", "encoder:L0H1").
+
+    Raises `UnknownNameError` for a key that names no head, `VseamError` for a factor that is not a finite number.
+    """
+    parsed = {}
+    for key, factor in factors.items():
+        head = key if isinstance(key, HeadId) else _parse_head(key)
+        if not math.isfinite(factor):
+            raise VseamError(f"scale: the factor of head {head} must be a finite number, got {factor}")
+        parsed[head] = float(factor)
+    return parsed
+
+
+def _parse_head(text: str) -> HeadId:
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        raise UnknownNameError(f"scale: {text!r} names no head; expected layer and head such as L3H5")
+    return HeadId(int(match["layer"]), int(match["head"]), match["stack"] or "decoder")
+
+
+@contextmanager
+def fold_into_weights(model: VisionLanguageModel, scales: Mapping[HeadId, float] | Mapping[str, float]) -> Iterator[nn.Module]:
+    """Holds a model whose output projections carry a head rescaling, so that it can be saved as an ordinary checkpoint.
+
+    Inside the `with` block the columns of W_O `[width, heads × head_dim]` that read head h are multiplied by s_h, which equals
+    scaling z_h at all positions; on leaving it every weight is back bit for bit. Yields the Hugging Face module, to be saved
+    with `save_pretrained`. Raises `UnknownNameError` for a head that does not exist and `UnsupportedError` for weights that
+    cannot be multiplied (quantised ones).
+    """
+    import torch
+
+    from vseam_core.engine.decoder import find_decoder
+
+    decoder = find_decoder(model.module)
+    factors = parse_factors(scales)
+    for head in factors:
+        check_head(head, decoder.shape)
+    layers = {head.layer for head in factors}
+    projections = {layer: _linear(decoder.layers[layer].output_projection, layer) for layer in layers}
+    kept = {layer: projection.weight.detach().clone() for layer, projection in projections.items()}
+    try:
+        with torch.no_grad():
+            for head, factor in factors.items():
+                size = decoder.shape.head_dim
+                projections[head.layer].weight[:, head.head * size : (head.head + 1) * size] *= factor
+        yield model.module
+    finally:
+        with torch.no_grad():
+            for layer, weight in kept.items():
+                projections[layer].weight.copy_(weight)
+
+
+def _linear(projection: nn.Module, layer: int) -> nn.Linear:
+    from torch import nn
+
+    if not isinstance(projection, nn.Linear) or not projection.weight.is_floating_point():
+        raise UnsupportedError(
+            f"layer {layer}: the output projection is {type(projection).__name__}, whose columns cannot be multiplied in place; "
+            "load the model unquantised"
+        )
+    return projection

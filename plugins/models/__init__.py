@@ -1,0 +1,1 @@
+"""Plugins that supply vision-language models."""

@@ -1,0 +1,312 @@
+"""Any Hugging Face image-text-to-text model with a decoder-only language model: prompts, positions, answer ids, generation.
+
+Families with a prompt of their own are subclasses (`llava`, `instructblip`). Batches never contain padding in the language
+model's sequence: prompts are batched with prompts of equal length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL import Image
+from vseam_plugins.models.answers import AnswerReader
+from vseam_plugins.models.fingerprints import inputs_key
+from vseam_plugins.models.geometry import patch_boxes
+from vseam_plugins.models.loading import Checkpoint, LoadRequest, open_checkpoint, parse_device, parse_dtype
+from vseam_plugins.models.prompting import (
+    PromptTemplate,
+    WrittenPrompt,
+    adds_special_tokens,
+    align,
+    assign_roles,
+    chat_template,
+    classify,
+    default_separator,
+    unknown_words,
+    write_prompt,
+)
+
+from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, did_you_mean
+from vseam_core.interfaces import VisionLanguageModel
+from vseam_core.interventions import AnswerIds
+from vseam_core.prompts import EncodedPrompt
+from vseam_core.types import RoleSpan
+
+OPTIONS = (
+    "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "prompt_template", "answer_separator",
+)  # fmt: skip
+# Inputs with one entry per position, and so longer by an answer prefix: the last entry is repeated.
+_PER_POSITION = ("attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+# Their attention looks both ways over the whole prompt: an appended answer would be seen by the words before it.
+_PREFIX_LANGUAGE_MODELS = ("paligemma",)
+
+
+class HuggingFaceModel(VisionLanguageModel):
+    """A vision-language model of the Hugging Face library, loaded from a folder or the hub.
+
+    `model_types` limits the architectures that a family accepts (empty: any). `family_template` is the family's prompt; without
+    one the checkpoint's chat template is used, or else the image followed by the question.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    family_template: ClassVar[str | None] = None
+    module: Any  # a Hugging Face module: more than torch.nn.Module says
+
+    def __init__(self, checkpoint: Checkpoint, template: str | None = None, separator: str | None = None) -> None:
+        self.module = checkpoint.module
+        self.processor = checkpoint.processor
+        self.info = checkpoint.info
+        self.tokenizer = checkpoint.processor.tokenizer
+        self.config = checkpoint.module.config
+        self.image_id = _image_token_id(self.config)
+        self.template = PromptTemplate.parse(template or self._default_template())
+        self.special_tokens = _special_tokens(self.tokenizer)
+        self.separator = default_separator(self.template.after, self.special_tokens) if separator is None else separator
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        source: str,
+        *,
+        device: str = "auto",
+        dtype: str | torch.dtype | None = None,
+        attention: str | None = None,
+        revision: str | None = None,
+        random_seed: int | None = None,
+        trust_remote_code: bool = False,
+        prompt_template: str | None = None,
+        answer_separator: str | None = None,
+        **unknown: Any,
+    ) -> Self:
+        """Load a model under `name` from a checkpoint folder or hub id `source`.
+
+        `dtype` is float32 unless said otherwise, `attention` the library's choice (recorded in `info`). `random_seed` gives the
+        same architecture with fresh weights drawn from that seed, named `name@random-SEED`. `prompt_template` is a text with
+        `{question}` instead of the family's, `answer_separator` what stands between prompt and answer. Raises `VseamError` in
+        one line.
+        """
+        for option in sorted(unknown):
+            raise UnknownNameError(f"model {name!r}: unknown option {option!r}; {did_you_mean(option, OPTIONS)}")
+        request = LoadRequest(
+            name, source, parse_device(device), parse_dtype(dtype), attention, revision, random_seed, trust_remote_code
+        )
+        checkpoint = open_checkpoint(request, cls.model_types)
+        return cls(checkpoint, prompt_template, answer_separator)
+
+    def encode(
+        self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
+    ) -> EncodedPrompt:
+        """Image and question in this family's prompt, with every position classified and every named word given its role.
+
+        `inputs` are float32 on the CPU; `collate` moves them. Raises `SampleError` when the image or question cannot be encoded.
+        """
+        self._check_question(question)
+        written = write_prompt(self.tokenizer, self.template, question)
+        inputs = self._process(image, written.text)
+        ids = tuple(inputs["input_ids"][0].tolist())
+        origins = align(ids, written)
+        if answer_prefix:
+            inputs = self._append(inputs, tuple(answer_prefix))
+            ids, origins = (*ids, *answer_prefix), [*origins, *[None] * len(answer_prefix)]
+        self._check_ids(ids, inputs)
+        classes = classify(
+            ids, origins, written, image_id=self.image_id, bos_id=self.tokenizer.bos_token_id,
+            special_ids=frozenset(self.special_tokens.values()), appended=len(answer_prefix),
+        )  # fmt: skip
+        pixels = inputs.get("pixel_values")
+        return EncodedPrompt(
+            inputs=inputs,
+            ids=ids,
+            tokens=tuple(self.tokenizer.convert_ids_to_tokens(list(ids))),
+            classes=classes,
+            roles=assign_roles(origins, written, roles),
+            text=written.text,
+            key=inputs_key(inputs, ids),
+            image_boxes=patch_boxes(self.config, self.processor.image_processor, pixels, classes.count("image"), image.size),
+            notes=self._notes(written),
+        )
+
+    def answer_ids(self, prompt: EncodedPrompt, gold: str, competitor: str | None) -> AnswerIds:
+        """Where and by which ids the two answers are told apart after `prompt` (as written, without an answer prefix)."""
+        return self._reader(prompt).answer_ids(gold, competitor)
+
+    def answer_tokens(self, prompt: EncodedPrompt, answer: str) -> tuple[int, ...]:
+        """The ids of the whole answer after `prompt`. Raises `SampleError` for one that the vocabulary cannot write."""
+        return self._reader(prompt).tokens(answer)
+
+    def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+        """The forward arguments of prompts of equal length as one batch on the model's device, floats in its dtype.
+
+        The Q-Former's own text may differ in length: it is padded on the right, with a mask (its positions are absolute). Raises
+        `ValueError` for prompts that cannot stand in one batch.
+        """
+        if not prompts:
+            raise ValueError("no prompts to collate")
+        if len({(len(prompt), tuple(prompt.inputs)) for prompt in prompts}) > 1:
+            raise ValueError(f"prompts of different length in one batch: {sorted({len(prompt) for prompt in prompts})}")
+        batch = {}
+        for name in prompts[0].inputs:
+            tensors = [prompt.inputs[name] for prompt in prompts]
+            if name.startswith("qformer_"):
+                tensors = _pad_right(tensors, self._qformer_pad_id() if name == "qformer_input_ids" else 0)
+            if len({tensor.shape[1:] for tensor in tensors}) > 1:
+                raise ValueError(f"prompts with {name} of different shapes in one batch")
+            stacked = torch.cat(tensors).to(self.module.device)
+            batch[name] = stacked.to(self.module.dtype) if stacked.is_floating_point() else stacked
+        return batch
+
+    def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:
+        """The greedy answers as text, in order; prompts that fit together run as one batch.
+
+        Sampling, penalties and limits that a checkpoint's `generation_config.json` asks for are not applied: the answer is the
+        argmax of the logits at every step, until the end-of-text token.
+        """
+        answers = [""] * len(prompts)
+        for members in _batches(prompts).values():
+            batch = self.collate([prompts[index] for index in members])
+            with torch.no_grad(), self._greedy(max_new_tokens):
+                output = self.module.generate(**batch)
+            width = batch["input_ids"].shape[1]
+            # Some families return the prompt before the answer, some the answer alone.
+            repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
+            texts = self.tokenizer.batch_decode(output[:, width:] if repeats else output, skip_special_tokens=True)
+            for index, text in zip(members, texts, strict=True):
+                answers[index] = text.strip()
+        return answers
+
+    def _reader(self, prompt: EncodedPrompt) -> AnswerReader:
+        return AnswerReader(self.tokenizer, prompt.text, self.separator, frozenset(self.special_tokens.values()))
+
+    def _default_template(self) -> str:
+        if self.family_template is not None:
+            return self.family_template
+        chat = chat_template(self.processor)
+        if chat is not None:
+            return chat
+        if getattr(self.config, "qformer_config", None) is not None or self.image_id is None:
+            return "{question}"
+        return f"{self.tokenizer.convert_ids_to_tokens(self.image_id)}\n{{question}}"
+
+    def _check_question(self, question: str) -> None:
+        if not question.strip():
+            raise SampleError("the question is empty")
+        found = next((token for token in self.special_tokens if token in question), None)
+        if found is not None:
+            raise SampleError(f"the question contains the control token {found!r}")
+
+    def _process(self, image: Image.Image, text: str) -> dict[str, torch.Tensor]:
+        """Run the processor on one image and one text, unpadded."""
+        if min(image.size) < 1:
+            raise SampleError(f"the image is empty ({image.size[0]} × {image.size[1]} pixels)")
+        special = {} if adds_special_tokens(self.tokenizer, text) else {"add_special_tokens": False}
+        try:
+            encoded = self.processor(images=[image.convert("RGB")], text=[text], return_tensors="pt", padding=False, **special)
+        except Exception as error:  # processors raise anything for a picture or a text they cannot take
+            raise SampleError(f"the processor refuses the sample: {type(error).__name__}: {error}") from error
+        inputs = {name: value for name, value in encoded.items() if isinstance(value, torch.Tensor) and name != "labels"}
+        if not bool(inputs["attention_mask"].all()):
+            raise UnsupportedError(f"model {self.info.name!r}: its processor pads a single prompt; padding is not supported")
+        return inputs
+
+    def _append(self, inputs: Mapping[str, torch.Tensor], prefix: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        """Lengthen a prompt by teacher-forced answer tokens."""
+        if self.info.family in _PREFIX_LANGUAGE_MODELS:
+            raise UnsupportedError(f"{self.info.family} reads its whole prompt both ways: no place for a shared answer prefix")
+        extended = dict(inputs)
+        extended["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([prefix])], dim=1)
+        for name in _PER_POSITION:
+            if name in inputs:
+                last = inputs[name][:, -1:]
+                extended[name] = torch.cat([inputs[name], *[last] * len(prefix)], dim=1)
+        return extended
+
+    def _check_ids(self, ids: Sequence[int], inputs: Mapping[str, torch.Tensor]) -> None:
+        """Refuse what would fail inside the model: too long for its positions, or ids beyond its vocabulary."""
+        rows = self.module.get_input_embeddings().num_embeddings
+        if max(ids) >= rows:
+            raise UnsupportedError(f"model {self.info.name!r}: its tokenizer writes id {max(ids)}, but it knows {rows} tokens")
+        limits = [("prompt", len(ids), self.config.get_text_config(decoder=True))]
+        if "qformer_input_ids" in inputs:
+            limits.append(("Q-Former text", inputs["qformer_input_ids"].shape[1], self.config.qformer_config))
+        for what, length, config in limits:
+            limit = getattr(config, "max_position_embeddings", None)
+            if limit is not None and length > limit:
+                raise SampleError(f"the {what} has {length} tokens, the model reads at most {limit}")
+
+    def _notes(self, written: WrittenPrompt) -> dict[str, str]:
+        unknown = unknown_words(self.tokenizer, written)
+        return {"unknown_words": ", ".join(unknown)} if unknown else {}
+
+    def _qformer_pad_id(self) -> int:
+        return self.processor.qformer_tokenizer.pad_token_id or 0
+
+    @contextlib.contextmanager
+    def _greedy(self, max_new_tokens: int) -> Iterator[None]:
+        """Put a plain greedy configuration in place of the checkpoint's own while generating.
+
+        The library fills every setting that is passed as None from there, and a family may generate by an inner module.
+        """
+        from transformers import GenerationConfig
+
+        ends, pad = self._end_ids(), self.tokenizer.pad_token_id
+        plain = GenerationConfig(
+            max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends or None,
+            pad_token_id=pad if pad is not None else next(iter(ends), 0),
+        )  # fmt: skip
+        owners: list[Any] = [module for module in self.module.modules() if getattr(module, "generation_config", None) is not None]
+        originals = [module.generation_config for module in owners]
+        try:
+            for module in owners:
+                module.generation_config = plain
+            yield
+        finally:
+            for module, original in zip(owners, originals, strict=True):
+                module.generation_config = original
+
+    def _end_ids(self) -> list[int]:
+        """Every id that the checkpoint calls the end of a text."""
+        ends: set[int] = set()
+        for holder in (getattr(self.module, "generation_config", None), self.config.get_text_config(decoder=True), self.tokenizer):
+            value = getattr(holder, "eos_token_id", None)
+            ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+        return sorted(ends)
+
+
+def _image_token_id(config: Any) -> int | None:
+    """The id that marks image positions, or None where the image enters by cross-attention only (Mllama)."""
+    if getattr(config.get_text_config(decoder=True), "cross_attention_layers", None):
+        return None
+    found = getattr(config, "image_token_id", None)
+    return found if found is not None else getattr(config, "image_token_index", None)
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, int]:
+    """Every control token of a vocabulary with its id: the named ones (BOS, padding) and those added as special (`<image>`).
+
+    Not the token of unknown words: it stands for a word.
+    """
+    added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return {token: index for token, index in {**added, **named}.items() if index != tokenizer.unk_token_id}
+
+
+def _pad_right(tensors: Sequence[torch.Tensor], value: int) -> list[torch.Tensor]:
+    """Tensors `[1, length]` made equally long."""
+    width = max(tensor.shape[1] for tensor in tensors)
+    return [torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]), value=value) for tensor in tensors]
+
+
+def _batches(prompts: Sequence[EncodedPrompt]) -> dict[tuple[Any, ...], list[int]]:
+    """Indices of prompts that can stand in one batch together."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in prompt.inputs.items() if not name.startswith("qformer_"))
+        groups.setdefault(shapes, []).append(index)
+    return groups
+
+
+load = HuggingFaceModel.load

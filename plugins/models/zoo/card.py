@@ -1,0 +1,107 @@
+"""The model card of an embedded model: README.md for people, scores.json for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vseam_plugins.models.zoo.evaluation import Score, category_accuracy
+
+if TYPE_CHECKING:
+    from vseam_plugins.models.zoo.recipe import Recipe
+
+CARD_FILE = "README.md"
+SCORES_FILE = "scores.json"
+PARTS = {
+    "llava-tiny": "LlavaForConditionalGeneration: a CLIP vision tower, a two-layer projector and a Llama",
+    "instructblip-tiny": "InstructBlipForConditionalGeneration: a vision tower, a Q-Former and a Llama",
+}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _accuracy_table(scores: list[Score]) -> list[str]:
+    lines = ["| category | form | plain % | hard % |", "|---|---|---|---|"]
+    by_kind = {(score.split, score.category, score.form): score for score in scores}
+    for category, form in dict.fromkeys((score.category, score.form) for score in scores):
+        cells = [by_kind.get((split, category, form)) for split in ("plain", "hard")]
+        shown = [_percent(cell.correct / cell.asked) if cell else "" for cell in cells]
+        lines.append(f"| {category} | {form.replace('_', '/')} | {shown[0]} | {shown[1]} |")
+    means = [category_accuracy(scores, split) for split in ("plain", "hard")]
+    shown = [_percent(sum(mean.values()) / len(mean)) if mean else "" for mean in means]
+    return [*lines, f"| **mean of categories** | | **{shown[0]}** | **{shown[1]}** |"]
+
+
+def _seed_table(seeds: Mapping[int, list[Score]]) -> list[str]:
+    first = next(iter(seeds.values()))
+    categories = list(category_accuracy(first, "plain"))
+    lines = ["| seed | split | " + " | ".join(categories) + " | mean |", "|---" * (len(categories) + 3) + "|"]
+    for seed, scores in sorted(seeds.items()):
+        for split in ("plain", "hard"):
+            rates = category_accuracy(scores, split)
+            mean = sum(rates.values()) / len(rates)
+            lines.append(f"| {seed} | {split} | " + " | ".join(_percent(rates[c]) for c in categories) + f" | {_percent(mean)} |")
+    return lines
+
+
+def _recipe_lines(recipe: Recipe) -> list[str]:
+    return [
+        f"1. vision tower on the labels of each patch (kind, colour, material, place, partners): {recipe.vision_steps} steps of"
+        f" {recipe.vision_batch} scenes, rate {recipe.vision_rate:g};",
+        f"2. bridge: image tokens agree with the word embeddings: {recipe.bridge_steps} steps of {recipe.bridge_batch} scenes,"
+        f" rate {recipe.bridge_rate:g};",
+        f"3. answers: steps of {recipe.images} scenes with {recipe.questions} questions each, rate {recipe.answer_rate:g};"
+        f" open and existence questions only for the first {recipe.early_steps} steps; constant rate until the running accuracy"
+        f" is {recipe.settled_accuracy:g} (at most {recipe.steady_steps} steps), then {recipe.decay_steps} steps of decay; a"
+        f" grounding loss after layer {recipe.ground_layer} (counted from 0) fades over {recipe.fade_steps} steps once the running"
+        f" accuracy is {recipe.fade_accuracy:g}.",
+    ]
+
+
+def render_card(
+    name: str, *, seed: int, world: str, recipe: Recipe, seconds: float, scores: list[Score], others: Mapping[int, list[Score]]
+) -> str:
+    """Write the model card as Markdown."""
+    lines = [
+        "---", "library_name: transformers", "pipeline_tag: image-text-to-text", "license: apache-2.0", "---", "",
+        f"# {name}", "",
+        f"A tiny vision-language model ({PARTS[name]}) trained on the procedural *scenes* world. It is an instrument for",
+        "trying causal-tracing methods on a model that really answers; it knows nothing outside that world.", "",
+        f"Stored in fp16, meant to be loaded as fp32. Made by `vseam zoo train {name} --seed {seed}"
+        + (f" --world {world}`" if world != "uniform" else "`") + f" in {seconds / 60:.0f} minutes.", "",
+        "## Data", "",
+        f"Scenes of the world `{world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with noise of",
+        "standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the prompt of the",
+        "V-SEAM scripts. Every evaluation pool has backgrounds of its own, so no scene of training occurs in it.", "",
+        "## Recipe", "", f"Seed {seed}; AdamW (0.9, 0.98), gradient norm at most 1; all weights from nothing.", "",
+        *_recipe_lines(recipe), "",
+    ]  # fmt: skip
+    if scores:
+        lines += ["## Accuracy on the test pool", "", *_accuracy_table(scores), ""]
+        lines += [f"{scores[0].asked} questions per row and split, one per scene, fp16 weights run as fp32.", ""]
+    seeds = {**others, **({seed: scores} if scores else {})}
+    if len(seeds) > 1:
+        note = "Same recipe, other seeds (not shipped; train them with `--seed`)."
+        lines += ["## Other seeds", "", note, "", *_seed_table(seeds), ""]
+    return "\n".join(lines)
+
+
+def write_card(
+    folder: Path, name: str, *, seed: int, world: str, recipe: Recipe, seconds: float, scores: list[Score],
+    others: Mapping[int, list[Score]],
+) -> None:  # fmt: skip
+    """Write `README.md` and `scores.json` to a checkpoint folder."""
+    card = render_card(name, seed=seed, world=world, recipe=recipe, seconds=seconds, scores=scores, others=others)
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    record = {"name": name, "seed": seed, "world": world, "seconds": round(seconds), "scores": [s.as_dict() for s in scores]}
+    (folder / SCORES_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read_scores(folder: Path) -> list[Score]:
+    """Read back the scores of a trained checkpoint, to list them in the card of another seed."""
+    record = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+    return [Score(**entry) for entry in record["scores"]]

@@ -1,0 +1,1 @@
+"""Causal tracing methods."""

@@ -1,0 +1,133 @@
+"""Logit lens and direct logit attribution: what each layer already says about the answer, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from vseam_plugins.tracers.grids import (
+    PATCH_MEASURES,
+    baseline_answers,
+    baseline_runs,
+    chosen_names,
+    expect_results,
+    residual_rows,
+    stack_of,
+    usable_measures,
+)
+
+from vseam_core.errors import SampleError
+from vseam_core.interfaces import TraceContext, Tracer
+from vseam_core.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
+from vseam_core.prompts import POSITION_CLASSES, role_of_positions
+from vseam_core.types import Direction, TraceEffect
+
+SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
+LINEAR_MEASURES: tuple[str, ...] = ("logit_diff", "logit")
+IMAGES: tuple[Direction, ...] = ("clean", "corrupt")
+
+
+@dataclass(frozen=True)
+class LensRows:
+    """The rows of one lens array: layer labels, sites, and the measures that have a meaning there."""
+
+    site_kind: SiteKind
+    layers: tuple[int, ...]
+    sites: tuple[Site, ...]
+    measures: tuple[str, ...]
+
+
+class LogitLens(Tracer):
+    """Reads the answer at inner sites of the clean and of the corrupt run.
+
+    The residual by the logit lens (final norm and unembedding), attention and MLP outputs by direct logit attribution (their
+    contribution at the recorded scale of the final norm; probabilities have no additive share, so only linear measures are given).
+    Effects are `[layers, positions]`; the residual has one more row, layer −1, for the embeddings. `values` are the readouts
+    themselves, not differences, and `direction` names the run that was read: `clean` or `corrupt`. Sources: nostalgebraist 2020
+    (logit lens); Elhage et al. 2021 (direct logit attribution).
+    """
+
+    name: ClassVar[str] = "lens"
+
+    def __init__(
+        self,
+        sites: Sequence[str] = SITES,
+        positions: Sequence[str] = ("last",),
+        measures: Sequence[str] = PATCH_MEASURES,
+    ) -> None:
+        self.sites = chosen_names("site", sites, SITES)
+        self.positions = chosen_names("position class", positions, POSITION_CLASSES)
+        self.measures = chosen_names("measure", measures, MEASURES)
+
+    def plan(self, context: TraceContext) -> Sequence[Run]:
+        """One run per image, with all readouts. Raises `SampleError` where the prompts do not match or have no such position."""
+        positions = self._positions(context)
+        readouts = [AnswerScore(context.answer)]
+        lenses = [LensScore(site, context.answer, positions) for rows in self._rows(context) for site in rows.sites]
+        return [Run(run.base, (*readouts, *lenses)) for run in baseline_runs(context)]
+
+    def effects(self, context: TraceContext, results: Sequence[RunResult]) -> list[TraceEffect]:
+        """One effect per run, site kind and measure: the readouts, float32 `[layers, positions]`."""
+        expect_results(results, len(IMAGES))
+        effects = []
+        for direction, result in zip(IMAGES, results, strict=True):
+            readouts = iter(result.readouts[1:])
+            for rows in self._rows(context):
+                answers = [next(readouts) for _ in rows.sites]
+                for measure in rows.measures:
+                    values = [[getattr(answer, measure) for answer in row] for row in answers]
+                    array = np.array(values, dtype=np.float64).astype(np.float32)
+                    effects.append(self._effect(context, rows, direction, measure, array, results))
+        return effects
+
+    def options(self) -> Mapping[str, object]:
+        """Sites, position classes and measures."""
+        return {"sites": list(self.sites), "positions": list(self.positions), "measures": list(self.measures)}
+
+    def _positions(self, context: TraceContext) -> tuple[int, ...]:
+        positions = context.clean.positions(*self.positions)
+        if not positions:
+            raise SampleError(f"{context.pair.identifier}: the prompt has no position of class {', '.join(self.positions)}")
+        return positions
+
+    def _rows(self, context: TraceContext) -> list[LensRows]:
+        measures = usable_measures(self.measures, context)
+        linear = tuple(measure for measure in measures if measure in LINEAR_MEASURES)
+        layers = tuple(range(context.shape.layers))
+        rows = []
+        for kind in self.sites:
+            if kind == "residual_after":
+                labels, sites = residual_rows(context.shape)
+                rows.append(LensRows(kind, labels, sites, measures))
+            elif linear:
+                sites = tuple(Site(layer, kind, stack=stack_of(context.shape)) for layer in layers)
+                rows.append(LensRows(kind, layers, sites, linear))
+        return rows
+
+    def _effect(
+        self,
+        context: TraceContext,
+        rows: LensRows,
+        direction: Direction,
+        measure: str,
+        values: np.ndarray,
+        results: Sequence[RunResult],
+    ) -> TraceEffect:
+        clean, corrupt = baseline_answers(results)
+        positions = self._positions(context)
+        return TraceEffect(
+            tracer=self.name,
+            stack=context.shape.stack,
+            site_kind=rows.site_kind,
+            direction=direction,
+            measure=measure,
+            layers=rows.layers,
+            columns=tuple(str(position) for position in positions),
+            column_kind="position",
+            roles=role_of_positions(context.clean, positions),
+            values=values,
+            clean=getattr(clean, measure),
+            corrupt=getattr(corrupt, measure),
+        )

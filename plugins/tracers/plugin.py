@@ -1,0 +1,40 @@
+"""Registers the built-in causal tracing methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vseam_core.hookspecs import hookimpl
+from vseam_core.records import TracerRecord
+
+PLUGIN_API = 1
+
+
+@hookimpl
+def vseam_tracers() -> Iterator[TracerRecord]:
+    """Activation patching by token, group and region; the logit lens; attention knockout."""
+    yield TracerRecord(
+        name="tokenwise",
+        summary="patches attention, MLP and residual at every layer and text position",
+        factory="vseam_plugins.tracers.tokenwise:TokenwisePatching",
+    )
+    yield TracerRecord(
+        name="groups",
+        summary="patches the residual at all image, question, structural or last positions, layer by layer",
+        factory="vseam_plugins.tracers.groups:GroupPatching",
+    )
+    yield TracerRecord(
+        name="regions",
+        summary="patches the image positions of the edited region, beside its complement and a random region",
+        factory="vseam_plugins.tracers.regions:RegionPatching",
+    )
+    yield TracerRecord(
+        name="lens",
+        summary="reads the answer from inner layers: logit lens and direct logit attribution",
+        factory="vseam_plugins.tracers.lens:LogitLens",
+    )
+    yield TracerRecord(
+        name="knockout",
+        summary="cuts attention between groups of positions, layer by layer",
+        factory="vseam_plugins.tracers.knockout:AttentionKnockout",
+    )

@@ -1,0 +1,55 @@
+"""Token-wise activation patching: one site, one layer, one text position at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, stack_of
+
+from vseam_core.interfaces import TraceContext
+from vseam_core.interventions import Site, SiteKind
+from vseam_core.prompts import role_of_positions
+
+SITES: tuple[SiteKind, ...] = ("attention_output", "mlp_output", "residual_after")
+
+
+class TokenwisePatching(PatchingTracer):
+    """Patches the attention or MLP output (optionally the residual) at every layer and every text position by itself.
+
+    Effects are `[layers, text positions]`, patched minus base: denoising patched − corrupt, noising patched − clean. Columns are
+    position indices; roles are what averages over samples go by. Source: the token-wise traces of V-SEAM (arXiv 2509.14837).
+    """
+
+    name: ClassVar[str] = "tokenwise"
+
+    def __init__(
+        self,
+        sites: Sequence[str] = ("attention_output", "mlp_output"),
+        directions: Sequence[str] = PATCH_DIRECTIONS,
+        measures: Sequence[str] = PATCH_MEASURES,
+    ) -> None:
+        super().__init__(directions, measures)
+        self.sites = chosen_names("site", sites, SITES)
+
+    def grids(self, context: TraceContext) -> Sequence[PatchGrid]:
+        """One grid per site kind."""
+        positions = context.clean.text_positions
+        layers = tuple(range(context.shape.layers))
+        stack = stack_of(context.shape)
+        return [
+            PatchGrid(
+                site_kind=kind,
+                layers=layers,
+                sites=tuple(Site(layer, kind, stack=stack) for layer in layers),
+                columns=tuple(str(position) for position in positions),
+                roles=role_of_positions(context.clean, positions),
+                positions=tuple((position,) for position in positions),
+                column_kind="position",
+            )
+            for kind in self.sites
+        ]
+
+    def options(self) -> Mapping[str, object]:
+        """Sites, directions and measures."""
+        return {"sites": list(self.sites), **super().options()}

@@ -1,0 +1,77 @@
+"""What is printed where: tables and envelopes to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vseam_cli.options import given
+from vseam_cli.output import LineProgress, Output, Table, cell, plain
+
+
+def test_a_result_is_a_table_without_json_and_an_envelope_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(("head", "score"), [("L1H2", 0.12345), ("L10H2", None)], title="Heads")
+    Output().result("heads/1", {"heads": [1]}, [table], "done")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "Heads"
+    assert shown[1].split() == ["head", "score"]
+    assert shown[3].split() == ["L1H2", "0.1235"]
+    assert shown[4].split() == ["L10H2", "–"]
+    assert shown[5] == "done"
+    Output(json=True).result("heads/1", {"heads": [1]}, [table], "done")
+    assert json.loads(capsys.readouterr().out) == {"schema": "vseam.heads/1", "heads": [1]}
+
+
+def test_a_wide_table_is_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().result("x/1", {}, [Table(("text",), [("word " * 200,)])])
+    assert capsys.readouterr().out.count("word") == 200
+
+
+def test_markup_and_control_characters_in_data_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().result("x/1", {}, [Table(("[bold]text",), [("[red]a[/red] \x1b[31mb\x07",)])])
+    shown = capsys.readouterr().out
+    assert "[bold]text" in shown
+    assert "[red]a[/red]" in shown
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
+def test_json_holds_no_nan_and_no_numpy() -> None:
+    data = {"a": np.float32(0.5), "b": np.array([1.0, np.nan]), "c": float("inf"), "d": Path("x"), "e": (1, True, None), "f": b"ab"}
+    assert plain(data) == {"a": 0.5, "b": [1.0, None], "c": None, "d": "x", "e": [1, True, None], "f": "<2 bytes>"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(True, "yes"), (3, "3"), (0.000123456, "0.0001235"), (float("nan"), "–"), (b"ab", "<2 bytes>")]
+)
+def test_a_cell_is_readable(value: object, text: str) -> None:
+    assert cell(value) == text
+
+
+def test_notes_go_to_stderr_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().note("12 samples skipped")
+    Output(quiet=True).note("nothing")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "12 samples skipped\n")
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    times: Iterator[float] = iter([0.0, 1.0, 9.0, 20.0, 21.0])
+    with LineProgress(clock=lambda: next(times)).task("scanning", 100) as advance:
+        for _ in range(4):
+            advance(10)
+    assert capsys.readouterr().err == "scanning: 30 of 100, 1:10 left\n"
+
+
+def test_quiet_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(quiet=True).progress() as progress, progress.task("x", 2) as advance:
+        advance(2)
+        progress.note("nothing")
+    assert capsys.readouterr().err == ""
+
+
+def test_options_that_nobody_set_leave_the_study_as_it_is() -> None:
+    assert given(models=(), datasets=[], seed=0, limit=None, editor="scenes") == {"seed": 0, "editor": "scenes"}

@@ -1,0 +1,101 @@
+"""`vseam study check`, `vseam query` and `vseam db` through the real command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Vseam = Callable[..., Any]
+
+
+@pytest.fixture
+def database(vseam: Vseam) -> str:
+    """An empty results database in the working directory."""
+    from vseam_core.store import open_store
+
+    open_store("results.db").close()
+    return "results.db"
+
+
+def test_study_check_prints_the_tasks(vseam: Vseam) -> None:
+    Path("study.yaml").write_text("models: [llava-tiny]\ndatasets: [scenes/color, scenes/action]\nrandom_models: 1\n")
+    outcome = vseam("study", "check", "study.yaml")
+    assert outcome.code == 0
+    assert "4 tasks" in outcome.stdout
+    envelope = json.loads(vseam("study", "check", "study.yaml", "--json").stdout)
+    assert envelope["schema"] == "vseam.study/1"
+    assert [task["model"] for task in envelope["tasks"]] == [
+        "llava-tiny",
+        "llava-tiny",
+        "llava-tiny@random-1",
+        "llava-tiny@random-1",
+    ]
+
+
+def test_study_check_refuses_a_name_that_nobody_has(vseam: Vseam) -> None:
+    Path("study.yaml").write_text("models: [llava-tiny]\ndatasets: [scenes/colour]\n")
+    outcome = vseam("study", "check", "study.yaml")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith(
+        "vseam: study.yaml:2: datasets.0: unknown dataset 'scenes/colour'; did you mean 'scenes/color'"
+    )
+
+
+def test_query_prints_rows(vseam: Vseam, database: str) -> None:
+    outcome = vseam("query", "SELECT 1 AS one, 'a' AS letter")
+    assert outcome.code == 0
+    assert outcome.stdout.split()[:2] == ["one", "letter"]
+    envelope = json.loads(vseam("query", "SELECT 1 AS one", "--json", "--db", database).stdout)
+    assert envelope == {"schema": "vseam.query/1", "columns": ["one"], "rows": [[1]], "truncated": False}
+
+
+def test_query_says_when_rows_are_left_out(vseam: Vseam, database: str) -> None:
+    outcome = vseam("query", "SELECT 1 UNION ALL SELECT 2", "--limit", "1")
+    assert "only the first 1 rows" in outcome.stderr
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM runs", "ATTACH 'other.db' AS other", "VACUUM INTO 'copy.db'", "SELEC 1"])
+def test_query_refuses_everything_but_a_select(vseam: Vseam, database: str, sql: str) -> None:
+    outcome = vseam("query", sql)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("vseam: ")
+    assert not Path("copy.db").exists()
+    assert not Path("other.db").exists()
+
+
+def test_query_does_not_hang(vseam: Vseam, database: str) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
+    outcome = vseam("query", endless, "--seconds", "0.2")
+    assert outcome.code == 2
+    assert "took longer than 0.2 s" in outcome.stderr
+
+
+def test_a_database_that_is_not_there_is_named_and_not_made(vseam: Vseam) -> None:
+    for command in (("query", "SELECT 1"), ("db", "info")):
+        outcome = vseam(*command, "--db", "missing.db")
+        assert outcome.code == 2
+        assert "missing.db" in outcome.stderr
+    assert not Path("missing.db").exists()
+
+
+def test_the_database_comes_from_the_environment_unless_it_is_given(
+    vseam: Vseam, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSEAM_DB", "elsewhere.db")
+    assert "elsewhere.db" in vseam("db", "info").stderr
+    assert vseam("db", "info", "--db", database).code == 0
+
+
+def test_db_info_counts_the_rows_of_every_table(vseam: Vseam, database: str) -> None:
+    found = json.loads(vseam("db", "info", "--json").stdout)["database"]
+    assert found["counts"]["runs"] == 0
+    assert "runs" in vseam("db", "info").stdout
+
+
+def test_db_migrate_leaves_a_current_database_as_it_is(vseam: Vseam, database: str) -> None:
+    outcome = vseam("db", "migrate")
+    assert (outcome.code, outcome.stdout.strip()) == (0, "results.db: up to date")

@@ -1,0 +1,171 @@
+# ruff: noqa: F401
+"""vseam: which parts of a vision-language model cause its answers, found by intervention.
+
+    import vseam_core as vseam
+
+    with vseam.open_workspace("results.db") as workspace:
+        model = workspace.registry.load_model("llava-tiny")
+        dataset = workspace.registry.load_dataset("scenes/color")
+
+Every public name is imported on first use: `import vseam_core` alone imports nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors; a test holds this list against the one below
+    from vseam_core.errors import (
+        InvalidFileError,
+        NameClashError,
+        PluginError,
+        QueryError,
+        SampleError,
+        StoreError,
+        UnknownNameError,
+        UnsupportedError,
+        VseamError,
+    )
+    from vseam_core.hookspecs import hookimpl
+    from vseam_core.interfaces import (
+        Benchmark,
+        Editor,
+        EditPlan,
+        EditPlanner,
+        HeadContext,
+        HeadIntervention,
+        MaskProvider,
+        ModelShape,
+        Needs,
+        TraceContext,
+        Tracer,
+        Variant,
+        VisionLanguageModel,
+    )
+    from vseam_core.interventions import (
+        Add,
+        AnswerIds,
+        AnswerScore,
+        AttentionBlock,
+        LensScore,
+        MeanOfOthers,
+        Patch,
+        Replace,
+        Run,
+        RunResult,
+        Scale,
+        Site,
+        SiteEdit,
+        Zero,
+    )
+    from vseam_core.plugins import Plugins, build_plugins
+    from vseam_core.prompts import EncodedPrompt
+    from vseam_core.records import (
+        PLUGIN_API,
+        CommandRecord,
+        DatasetRecord,
+        EditorRecord,
+        EditPlannerRecord,
+        HeadInterventionRecord,
+        MaskProviderRecord,
+        ModelRecord,
+        TracerRecord,
+    )
+    from vseam_core.registry import Registry, load_registry
+    from vseam_core.store import open_store
+    from vseam_core.study import Study, default_study, load_study
+    from vseam_core.types import HeadEffect, HeadId, ModelInfo, Pair, RoleSpan, Sample, Skip, TraceEffect
+    from vseam_core.workspace import Workspace, open_workspace
+
+_HOMES = {
+    "vseam_core.errors": (
+        "InvalidFileError",
+        "NameClashError",
+        "PluginError",
+        "QueryError",
+        "SampleError",
+        "StoreError",
+        "UnknownNameError",
+        "UnsupportedError",
+        "VseamError",
+    ),
+    "vseam_core.hookspecs": ("hookimpl",),
+    "vseam_core.interfaces": (
+        "Benchmark",
+        "EditPlan",
+        "EditPlanner",
+        "Editor",
+        "HeadContext",
+        "HeadIntervention",
+        "MaskProvider",
+        "ModelShape",
+        "Needs",
+        "TraceContext",
+        "Tracer",
+        "Variant",
+        "VisionLanguageModel",
+    ),
+    "vseam_core.interventions": (
+        "Add",
+        "AnswerIds",
+        "AnswerScore",
+        "AttentionBlock",
+        "LensScore",
+        "MeanOfOthers",
+        "Patch",
+        "Replace",
+        "Run",
+        "RunResult",
+        "Scale",
+        "Site",
+        "SiteEdit",
+        "Zero",
+    ),
+    "vseam_core.plugins": ("Plugins", "build_plugins"),
+    "vseam_core.prompts": ("EncodedPrompt",),
+    "vseam_core.records": (
+        "PLUGIN_API",
+        "CommandRecord",
+        "DatasetRecord",
+        "EditPlannerRecord",
+        "EditorRecord",
+        "HeadInterventionRecord",
+        "MaskProviderRecord",
+        "ModelRecord",
+        "TracerRecord",
+    ),
+    "vseam_core.registry": ("Registry", "load_registry"),
+    "vseam_core.store": ("open_store",),
+    "vseam_core.study": ("Study", "default_study", "load_study"),
+    "vseam_core.types": (
+        "HeadEffect",
+        "HeadId",
+        "ModelInfo",
+        "Pair",
+        "RoleSpan",
+        "Sample",
+        "Skip",
+        "TraceEffect",
+    ),
+    "vseam_core.workspace": ("Workspace", "open_workspace"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vseam")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,0 +1,279 @@
+"""Heads that tasks share: overlap against chance and against a ceiling, and whether tasks of one level share more.
+
+Heads are not exchangeable across layers (early and late heads differ in every task), so chance is a permutation of
+heads within their layer. Under it the overlap in a layer with H heads is hypergeometric, and the overlap of two sets is
+the sum over layers: the null distribution is computed exactly by convolution, without drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import factorial, prod
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, frame_records, nullable_frame
+from vseam_core.analysis.head_sets import select_heads
+from vseam_core.analysis.heads import MINIMUM_ANSWERS, HeadScores, Sign
+from vseam_core.analysis.statistics import (
+    Array,
+    benjamini_hochberg,
+    cluster_codes,
+    cluster_sums,
+    finite,
+    generator,
+    permutation_p_value,
+)
+from vseam_core.types import HeadId
+
+LARGEST_SHARE = 0.1
+NULL_NAME = "heads permuted within layers (exact)"
+EXACT_GROUPINGS = 20_000
+
+SHARED_COLUMNS: dict[str, str] = {
+    "first": TEXT,
+    "second": TEXT,
+    "sign": TEXT,
+    "k": WHOLE,
+    "heads": WHOLE,
+    "overlap": WHOLE,
+    "jaccard": NUMBER,
+    "expected_overlap": NUMBER,
+    "p_value": NUMBER,
+    "q_value": NUMBER,
+    "ceiling_first": NUMBER,
+    "ceiling_second": NUMBER,
+    "ceiling": NUMBER,
+    "rank_correlation": NUMBER,
+    "null": TEXT,
+    "reason": TEXT,
+}
+
+
+@dataclass(frozen=True)
+class SplitHalfCeiling:
+    """The overlap that a task reaches with itself on other images; None with a reason where there are too few answers."""
+
+    overlap: float | None
+    jaccard: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LevelTest:
+    """Whether tasks of one level are more alike than tasks of different levels: difference of mean similarities, one-sided p."""
+
+    within: float | None
+    across: float | None
+    difference: float | None
+    p_value: float | None
+    groupings: int
+    exact: bool
+    tasks: int
+    reason: str = ""
+
+
+def shared_heads(
+    scores: Mapping[str, HeadScores],
+    *,
+    sign: Sign,
+    k: int,
+    seed: int,
+    ceilings: Mapping[str, SplitHalfCeiling] | None = None,
+) -> pd.DataFrame:
+    """For every pair of tasks, how many of their top-`k` heads are the same; one row per pair, columns `SHARED_COLUMNS`.
+
+    Only heads that pass the claim count; where a task has fewer than `k`, or `k` is more than a tenth of the heads, the
+    pair is null with the reason. `p_value` is the chance of at least this overlap under the null named in `null`;
+    `q_value` is Benjamini-Hochberg over all pairs. `ceiling` is the mean of both tasks' own split-half overlaps
+    (`split_half_ceiling`). `rank_correlation` is Spearman's over all heads. Raises `ValueError` when the tasks' models
+    differ in shape.
+    """
+    names = list(scores)
+    shapes = {task.shape for task in scores.values()}
+    if len(shapes) > 1:
+        raise ValueError(f"tasks of one model have one shape, got {sorted(shapes)}")
+    selections = {name: select_heads(task, sign, k, seed) for name, task in scores.items()}
+    rows = []
+    for first, second in combinations(names, 2):
+        row: dict[str, Any] = {"first": first, "second": second, "sign": sign, "k": k, "null": NULL_NAME}
+        row["heads"] = prod(scores[first].shape)
+        row["rank_correlation"] = rank_correlation(scores[first], scores[second], sign)
+        row |= _ceiling_columns(ceilings or {}, first, second)
+        reasons = [f"{name}: {selections[name].reason}" for name in (first, second) if not selections[name].complete]
+        if k > LARGEST_SHARE * row["heads"]:
+            reasons = [f"k = {k} is more than a tenth of {row['heads']} heads"]
+        row["reason"] = "; ".join(reasons)
+        if not reasons:
+            row |= _overlap_columns(selections[first].heads, selections[second].heads, scores[first].shape)
+        rows.append(row)
+    tested = [row for row in rows if "p_value" in row]
+    for row, q_value in zip(tested, benjamini_hochberg([row["p_value"] for row in tested]), strict=True):
+        row["q_value"] = float(q_value)
+    return nullable_frame(rows, SHARED_COLUMNS)
+
+
+def overlap_null(first: Sequence[HeadId], second: Sequence[HeadId], shape: tuple[int, int]) -> Array:
+    """The probability of each overlap 0, 1, … of two sets when heads are permuted within their layers."""
+    layers, heads = shape
+    distribution = np.ones(1)
+    for layer in range(layers):
+        one, two = (sum(head.layer == layer for head in chosen) for chosen in (first, second))
+        if one and two:
+            in_layer = stats.hypergeom.pmf(np.arange(min(one, two) + 1), heads, one, two)
+            distribution = np.convolve(distribution, in_layer)
+    return distribution
+
+
+def rank_correlation(first: HeadScores, second: HeadScores, sign: Sign) -> float | None:
+    """Spearman's correlation over all heads of the signed means on correct (positive) or wrong (negative) answers."""
+    column = "mean_correct" if sign == "positive" else "mean_wrong"
+    one, two = first.map(column), second.map(column)
+    if one is None or two is None or np.ptp(one) == 0 or np.ptp(two) == 0:
+        return None
+    return float(stats.spearmanr(one.ravel(), two.ravel()).statistic)
+
+
+def split_half_ceiling(
+    effects: ArrayLike, correct: ArrayLike, clusters: ArrayLike, *, sign: Sign, k: int, seed: int, splits: int = 50
+) -> SplitHalfCeiling:
+    """The mean overlap of a task's top-`k` heads between two halves of its images, over `splits` seeded halvings.
+
+    Half the images rarely suffice for a claim, so halves are ranked by the signed mean alone; and half the images rank
+    less surely than all of them, so this ceiling lies a little low. Arguments as in `score_heads`.
+    """
+    array, right = finite("effects", effects), np.asarray(correct, dtype=bool)
+    mask = right if sign == "positive" else ~right
+    codes, count = cluster_codes(np.asarray(clusters)[mask], int(mask.sum()))
+    if count < 2 * MINIMUM_ANSWERS:
+        answers = "correct" if sign == "positive" else "wrong"
+        reason = f"{count} images with {answers} answers, at least {2 * MINIMUM_ANSWERS} needed for two halves"
+        return SplitHalfCeiling(None, None, reason)
+    sums = cluster_sums(array[mask].reshape(len(codes), -1), codes, count)
+    sizes = np.bincount(codes, minlength=count)
+    random = generator(seed, "split-half ceiling")
+    overlaps, jaccards = [], []
+    for _ in range(splits):
+        halves = np.array_split(random.permutation(count), 2)
+        maps = [sums[half].sum(axis=0) / sizes[half].sum() for half in halves]
+        one, two = (_top(values if sign == "positive" else -values, k, random) for values in maps)
+        overlaps.append(len(one & two))
+        jaccards.append(len(one & two) / max(1, len(one | two)))
+    return SplitHalfCeiling(float(np.mean(overlaps)), float(np.mean(jaccards)))
+
+
+def similarity_matrix(shared: pd.DataFrame, column: str = "overlap") -> tuple[list[str], Array]:
+    """Tasks and their similarities `[tasks, tasks]` from `shared_heads`, without tasks that have a null (the most nulls first).
+
+    The diagonal is 0 and never used.
+    """
+    records = frame_records(shared)
+    tasks = list(dict.fromkeys(name for row in records for name in (row["first"], row["second"])))
+    values = {frozenset((row["first"], row["second"])): row[column] for row in records}
+    while nulls := [pair for pair, value in values.items() if value is None]:
+        worst = max(tasks, key=lambda task: sum(task in pair for pair in nulls))
+        tasks.remove(worst)
+        values = {pair: value for pair, value in values.items() if worst not in pair}
+    matrix = [[0.0 if one == two else values[frozenset((one, two))] for two in tasks] for one in tasks]
+    return tasks, np.array(matrix, dtype=np.float64).reshape(len(tasks), len(tasks))
+
+
+def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int = 0, permutations: int = 9999) -> LevelTest:
+    """Mean similarity within levels minus across levels, against all groupings of the tasks into groups of the same sizes.
+
+    `similarity` `[tasks, tasks]` is symmetric (the diagonal is not used), `levels` names each task's level. Seven tasks
+    in groups of 3, 2, 2 have 105 groupings, so p cannot fall below 1/105. More than `EXACT_GROUPINGS` groupings are
+    sampled with `seed`. Null with a reason where there is no pair within or none across levels. Raises `ValueError` for
+    NaN or an asymmetric matrix.
+    """
+    matrix = finite("similarity", similarity)
+    tasks = len(levels)
+    if matrix.shape != (tasks, tasks) or not np.allclose(matrix, matrix.T):
+        raise ValueError(f"similarity must be symmetric for {tasks} tasks, got shape {matrix.shape}")
+    labels = np.unique(np.asarray(levels), return_inverse=True)[1] if tasks else np.zeros(0, dtype=int)
+    sizes = np.bincount(labels).tolist() if tasks else []
+    if len(sizes) < 2 or max(sizes) < 2:
+        reason = f"{tasks} tasks in {len(sizes)} levels: no pairs both within and across levels to compare"
+        return LevelTest(None, None, None, None, 0, True, tasks, reason)
+    groupings = count_groupings(sizes)
+    exact = groupings <= EXACT_GROUPINGS
+    within, across = _within_across(matrix, labels)
+    if exact:
+        null = [_difference(matrix, grouping) for grouping in all_groupings(sizes)]
+    else:
+        random = generator(seed, "level test")
+        null = [_difference(matrix, random.permutation(labels)) for _ in range(permutations)]
+    p_value = permutation_p_value(within - across, null, exact=exact)
+    return LevelTest(within, across, within - across, p_value, groupings, exact, tasks)
+
+
+def count_groupings(sizes: Sequence[int]) -> int:
+    """In how many ways items can be put into unnamed groups of the given sizes: 105 for 3, 2, 2."""
+    same = [sizes.count(size) for size in set(sizes)]
+    return factorial(sum(sizes)) // (prod(factorial(size) for size in sizes) * prod(factorial(number) for number in same))
+
+
+def all_groupings(sizes: Sequence[int]) -> Iterator[np.ndarray]:
+    """Every grouping once, as a group number per item."""
+
+    def fill(free: tuple[int, ...], left: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+        if not free:
+            yield []
+            return
+        # The first free item goes into one group of each size that is left, so that no grouping comes twice.
+        for size in sorted(set(left)):
+            rest = list(left)
+            rest.remove(size)
+            for others in combinations(free[1:], size - 1):
+                group = (free[0], *others)
+                remaining = tuple(item for item in free if item not in group)
+                for tail in fill(remaining, tuple(rest)):
+                    yield [group, *tail]
+
+    for groups in fill(tuple(range(sum(sizes))), tuple(sizes)):
+        labels = np.empty(sum(sizes), dtype=int)
+        for number, group in enumerate(groups):
+            labels[list(group)] = number
+        yield labels
+
+
+def _overlap_columns(first: tuple[HeadId, ...], second: tuple[HeadId, ...], shape: tuple[int, int]) -> dict[str, Any]:
+    null = overlap_null(first, second, shape)
+    overlap = len(set(first) & set(second))
+    return {
+        "overlap": overlap,
+        "jaccard": overlap / len(set(first) | set(second)),
+        "expected_overlap": float(null @ np.arange(len(null))),
+        "p_value": min(1.0, float(null[overlap:].sum())),
+    }
+
+
+def _ceiling_columns(ceilings: Mapping[str, SplitHalfCeiling], first: str, second: str) -> dict[str, float | None]:
+    values = [ceilings[name].overlap if name in ceilings else None for name in (first, second)]
+    known = [value for value in values if value is not None]
+    mean = sum(known) / 2 if len(known) == 2 else None
+    return {"ceiling_first": values[0], "ceiling_second": values[1], "ceiling": mean}
+
+
+def _top(values: Array, k: int, random: np.random.Generator) -> set[int]:
+    """The `k` largest positive values, ties broken by chance."""
+    order = np.lexsort((random.random(len(values)), -values))
+    return {int(index) for index in order[:k] if values[index] > 0}
+
+
+def _within_across(matrix: Array, labels: np.ndarray) -> tuple[float, float]:
+    rows, columns = np.triu_indices(len(matrix), 1)
+    same = labels[rows] == labels[columns]
+    values = matrix[rows, columns]
+    return float(values[same].mean()), float(values[~same].mean())
+
+
+def _difference(matrix: Array, labels: np.ndarray) -> float:
+    within, across = _within_across(matrix, labels)
+    return within - across

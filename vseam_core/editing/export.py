@@ -1,0 +1,100 @@
+"""Writes edited pairs as pictures with a manifest, for people to look at and for other tools to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vseam_core.editing.checks import EditCheck, check_edit
+from vseam_core.types import Pair
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+GAP = 8
+"""Pixels between the pictures of a side-by-side view."""
+_SHOWN_WIDTH = 360
+_EDIT_COLOUR = (230, 30, 30)
+
+
+@dataclass(frozen=True)
+class ExportedPair:
+    """One written pair: the files, relative to the folder, and the check of its pixels."""
+
+    pair: Pair
+    clean: str
+    corrupt: str
+    view: str
+    check: EditCheck
+
+
+def export_pairs(pairs: Iterable[Pair], directory: Path) -> Iterator[ExportedPair]:
+    """Write each pair's two pictures and a side-by-side view with the edited boxes drawn, and a line of `manifest.jsonl`.
+
+    The manifest is written anew. Raises `SampleError` for a picture that cannot be loaded, `OSError` for a folder that cannot be
+    written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
+        for pair in pairs:
+            exported = _export(pair, directory)
+            manifest.write(json.dumps(_manifest_entry(exported), ensure_ascii=False) + "\n")
+            yield exported
+
+
+def file_stem(identifier: str) -> str:
+    """A file name that any file system takes, made from an identifier that may hold anything; different ones stay different."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", identifier).strip("-")[-80:]
+    return f"{readable}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+
+
+def _export(pair: Pair, directory: Path) -> ExportedPair:
+    clean, corrupt = pair.clean.image.load(), pair.corrupt.image.load()
+    check = check_edit(clean, corrupt, pair.boxes)
+    stem = file_stem(pair.identifier)
+    names = [f"{stem}-{part}.png" for part in ("clean", "corrupt", "view")]
+    for name, picture in zip(names, (clean, corrupt, side_by_side(clean, corrupt, pair)), strict=True):
+        picture.save(directory / name)
+    return ExportedPair(pair, *names, check)
+
+
+def side_by_side(clean: Image, corrupt: Image, pair: Pair) -> Image:
+    """The two pictures beside one another, enlarged where they are small, with the edited boxes drawn on the corrupt one."""
+    from PIL import Image as images
+    from PIL import ImageDraw
+
+    scale = max(1, _SHOWN_WIDTH // clean.width)
+    size = (clean.width * scale, clean.height * scale)
+    view = images.new("RGB", (2 * size[0] + GAP, size[1]), "white")
+    for index, picture in enumerate((clean, corrupt)):
+        view.paste(picture.convert("RGB").resize(size, images.Resampling.NEAREST), (index * (size[0] + GAP), 0))
+    draw = ImageDraw.Draw(view)
+    for x0, y0, x1, y1 in pair.boxes:
+        left = size[0] + GAP
+        corners = (left + x0 * scale, y0 * scale, left + x1 * scale - 1, y1 * scale - 1)
+        draw.rectangle(corners, outline=_EDIT_COLOUR, width=2)
+    return view
+
+
+def _manifest_entry(exported: ExportedPair) -> dict[str, Any]:
+    pair = exported.pair
+    return {
+        "identifier": pair.identifier,
+        "kind": pair.kind,
+        "editor": pair.editor,
+        "question": pair.clean.question,
+        "clean_answer": pair.clean.answer,
+        "corrupt_answer": pair.corrupt.answer,
+        "source_term": pair.source_term,
+        "target_term": pair.target_term,
+        "boxes": [list(box) for box in pair.boxes],
+        "clean": exported.clean,
+        "corrupt": exported.corrupt,
+        "view": exported.view,
+        "checks": asdict(exported.check),
+    }

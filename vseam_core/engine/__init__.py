@@ -1,0 +1,1 @@
+"""The exact causal engine: it alone runs models."""

@@ -1,0 +1,146 @@
+"""What every engine does: make the runs that a method planned, and give their readouts back in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import torch
+
+from vseam_core.engine.decoder import Decoder, find_decoder
+from vseam_core.engine.hooks import BlockOfRow, SiteKey
+from vseam_core.engine.operations import EditOfRow
+from vseam_core.engine.readouts import answer_values
+from vseam_core.errors import UnsupportedError
+from vseam_core.interfaces import ModelShape, VisionLanguageModel
+from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, LensScore, Patch, Run, RunResult, SiteEdit
+from vseam_core.prompts import EncodedPrompt
+
+Advance = Callable[[int], None]
+DonorActivation = Callable[[Run, SiteKey], torch.Tensor]
+
+
+class Engine(ABC):
+    """Runs a model under interventions. The model is put in evaluation mode and never changed."""
+
+    def __init__(self, model: VisionLanguageModel):
+        self.model = model
+        model.module.eval()
+        self.decoder: Decoder = find_decoder(model.module)
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.decoder.shape
+
+    @abstractmethod
+    def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
+        """The readouts of each run, in order. `advance(n)` is called as runs finish. Raises `UnsupportedError` for a run
+        whose sites this model does not have."""
+
+    @abstractmethod
+    def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> Mapping[SiteKey, torch.Tensor]:
+        """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`."""
+
+    @torch.no_grad()
+    def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
+        """The answers of plain forward passes, batched by length: what a baseline needs, without keeping anything."""
+        values: dict[int, AnswerValues] = {}
+        for chunk in chunks_of_equal_length(prompts, batch_size):
+            inputs = self.model.collate([prompts[index] for index in chunk])
+            logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
+            values.update(zip(chunk, answer_values(logits, [answers[index] for index in chunk]), strict=True))
+        return [values[index] for index in range(len(prompts))]
+
+    @torch.no_grad()
+    def sequence_logprob(self, prompt: EncodedPrompt, tokens: Sequence[int]) -> float:
+        """The log-probability of a whole answer: `prompt` ends with all but the last of `tokens`, teacher-forced."""
+        logits = self.model.module(**self.model.collate([prompt]), use_cache=False).logits[0, -len(tokens) :]
+        log_probabilities = torch.log_softmax(logits.double(), -1)
+        return float(sum(log_probabilities[index, token] for index, token in enumerate(tokens)))
+
+    def check(self, runs: Iterable[Run]) -> None:
+        """Refuses runs that name sites, heads or positions outside the model and the prompt, or lack a donor."""
+        for run in runs:
+            for intervention in run.interventions:
+                _check_intervention(intervention, run, self.shape)
+
+
+def chunks_of_equal_length(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
+    """The indices of `prompts` in chunks of one length each: equal lengths need no padding, so a batch equals single runs."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        by_length[len(prompt)].append(index)
+    for indices in by_length.values():
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
+
+
+def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape: ModelShape) -> None:
+    stack = intervention.site.stack if isinstance(intervention, SiteEdit) else intervention.stack
+    if stack != shape.stack:
+        raise UnsupportedError(f"this model has no {stack} stack that can be patched")
+    layers = (intervention.site.layer,) if isinstance(intervention, SiteEdit) else intervention.layers
+    if any(not 0 <= layer < shape.layers for layer in layers):
+        raise UnsupportedError(f"layer {max(layers, key=abs)} does not exist: the model has layers 0 to {shape.layers - 1}")
+    if isinstance(intervention, AttentionBlock):
+        named = (*intervention.targets, *intervention.sources)
+    else:
+        named = intervention.positions or ()
+        head = intervention.site.head
+        if head is not None and not 0 <= head < shape.heads:
+            raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {shape.heads - 1}")
+        if isinstance(intervention.operation, Patch):
+            _check_donor(run)
+    if any(not 0 <= position < len(run.base) for position in named):
+        raise UnsupportedError(f"position {max(named)} lies outside a prompt of {len(run.base)} positions")
+
+
+def _check_donor(run: Run) -> None:
+    if run.donor is None:
+        raise UnsupportedError("a patch needs a donor prompt to take activations from")
+    if len(run.donor) != len(run.base):
+        raise UnsupportedError(f"donor and base differ in length ({len(run.donor)} and {len(run.base)} positions)")
+
+
+def edits_by_site(runs: Sequence[Run], donor_activation: DonorActivation) -> dict[SiteKey, list[EditOfRow]]:
+    """The site edits of a batch of runs (row i = run i), gathered per site so that each site is visited once."""
+    edits: dict[SiteKey, list[EditOfRow]] = defaultdict(list)
+    for row, run in enumerate(runs):
+        for intervention in run.interventions:
+            if isinstance(intervention, SiteEdit):
+                key: SiteKey = (intervention.site.layer, intervention.site.kind)
+                donor = donor_activation(run, key) if isinstance(intervention.operation, Patch) else None
+                operation, positions = intervention.operation, intervention.positions
+                edits[key].append(EditOfRow(row, operation, positions, intervention.site.head, donor))
+    return dict(edits)
+
+
+def blocks_of(runs: Sequence[Run]) -> list[BlockOfRow]:
+    """The attention blocks of a batch of runs, each with its row."""
+    return [
+        BlockOfRow(row, intervention)
+        for row, run in enumerate(runs)
+        for intervention in run.interventions
+        if isinstance(intervention, AttentionBlock)
+    ]
+
+
+def lens_sites(runs: Sequence[Run], layers: int) -> set[SiteKey]:
+    """The sites that the lens readouts of a batch need, with the last residual, whose scale attributions are read through."""
+    sites: set[SiteKey] = set()
+    for run in runs:
+        for readout in run.readouts:
+            if isinstance(readout, LensScore):
+                sites |= {(readout.site.layer, readout.site.kind), (layers - 1, "residual_after")}
+    return sites
+
+
+def donor_sites(runs: Iterable[Run]) -> Mapping[str, set[SiteKey]]:
+    """For each donor (by its key) the sites that some run patches from it."""
+    wanted: dict[str, set[SiteKey]] = defaultdict(set)
+    for run in runs:
+        for intervention in run.interventions:
+            if isinstance(intervention, SiteEdit) and isinstance(intervention.operation, Patch) and run.donor is not None:
+                wanted[run.donor.key].add((intervention.site.layer, intervention.site.kind))
+    return wanted

@@ -1,0 +1,123 @@
+"""From logits and residuals to answer values: the answer at the last position, the logit lens, direct logit attribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from vseam_core.engine.decoder import Decoder
+from vseam_core.engine.hooks import SiteKey
+from vseam_core.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
+
+_NOT_DEFINED = float("nan")
+
+
+def answer_values(logits: torch.Tensor, answers: Sequence[AnswerIds]) -> list[AnswerValues]:
+    """What each answer scores in its row of `logits` `[rows, vocabulary]`, computed in float64."""
+    logits = logits.detach().double()
+    log_probabilities = torch.log_softmax(logits, -1).cpu().numpy()
+    tops = logits.argmax(-1).tolist()
+    raw = logits.cpu().numpy()
+    values = []
+    for row, answer in enumerate(answers):
+        gold = _log_sum_exp(log_probabilities[row], answer.gold)
+        difference = gold - _log_sum_exp(log_probabilities[row], answer.competitor) if answer.competitor else _NOT_DEFINED
+        published = [float(log_probabilities[row, token]) for token in answer.published]
+        probabilities = [math.exp(value) for value in published]
+        values.append(
+            AnswerValues(
+                logit_diff=difference,
+                logprob=gold,
+                published_prob=probabilities[0],
+                prob_sum=sum(probabilities),
+                logit=sum(float(raw[row, token]) for token in answer.published) / len(answer.published),
+                top=tops[row],
+            )
+        )
+    return values
+
+
+def _log_sum_exp(row: np.ndarray, tokens: Sequence[int]) -> float:
+    return float(np.logaddexp.reduce([row[token] for token in tokens]))
+
+
+def results_of(
+    decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, captured: Mapping[SiteKey, torch.Tensor]
+) -> list[RunResult]:
+    """The readouts of a batch: `logits` `[rows, vocabulary]` of the last position, `captured` sites `[rows, positions, width]`."""
+    wanted = [(row, readout.answer) for row, run in enumerate(runs) for readout in run.readouts if isinstance(readout, AnswerScore)]
+    rows = torch.tensor([row for row, _ in wanted], dtype=torch.long, device=logits.device)
+    scores = iter(answer_values(logits[rows], [answer for _, answer in wanted]))
+    results = []
+    for row, run in enumerate(runs):
+        readouts = []
+        for readout in run.readouts:
+            if isinstance(readout, AnswerScore):
+                readouts.append((next(scores),))
+            else:
+                activation = {site: value[row] for site, value in captured.items()}
+                readouts.append(tuple(_lens_values(decoder, readout, run, activation, logits[row])))
+        results.append(RunResult(tuple(readouts)))
+    return results
+
+
+def _lens_values(
+    decoder: Decoder, readout: LensScore, run: Run, activation: Mapping[SiteKey, torch.Tensor], logits: torch.Tensor
+) -> list[AnswerValues]:
+    site = readout.site
+    positions = list(readout.positions or (run.base.last,))
+    value = activation[(site.layer, site.kind)][positions]
+    if site.kind in ("residual_before", "residual_after"):
+        return answer_values(decoder.logits(value), [readout.answer] * len(positions))
+    if site.kind == "head_output":
+        value = _through_projection(decoder, site.layer, site.head, value)
+    final = activation[(decoder.shape.layers - 1, "residual_after")][positions]
+    contribution = scaled_by_final_norm(decoder.final_norm, value, final)
+    return [_attributed(decoder, readout.answer, row, logits) for row in contribution]
+
+
+def _through_projection(decoder: Decoder, layer: int, head: int | None, value: torch.Tensor) -> torch.Tensor:
+    weight = decoder.layers[layer].output_projection.weight
+    if head is None:
+        return value @ weight.T
+    size = decoder.shape.head_dim
+    part = slice(head * size, (head + 1) * size)
+    return value[:, part] @ weight[:, part].T
+
+
+def scaled_by_final_norm(norm: nn.Module, component: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """A component's share of the normed residual `[positions, width]`: the norm as a linear map, its scale frozen at `residual`.
+
+    Summed over all components of `residual` this gives `norm(residual)` less the norm's bias. The weight is read off by
+    norming a vector of ones, so that families which store it as 1 + w come out right.
+    """
+    epsilon = next(float(getattr(norm, name)) for name in ("variance_epsilon", "eps", "epsilon") if hasattr(norm, name))
+    if isinstance(norm, nn.LayerNorm):
+        centred = component - component.mean(-1, keepdim=True)
+        scale = torch.rsqrt(residual.var(-1, keepdim=True, unbiased=False) + epsilon)
+        return centred * scale * (norm.weight if norm.weight is not None else 1.0)
+    ones = torch.ones_like(residual[:1])
+    weight = norm(ones) * (1.0 + epsilon) ** 0.5
+    return component * torch.rsqrt(residual.pow(2).mean(-1, keepdim=True) + epsilon) * weight
+
+
+def _attributed(decoder: Decoder, answer: AnswerIds, contribution: torch.Tensor, logits: torch.Tensor) -> AnswerValues:
+    """Direct logit attribution of one component: its share of `logit_diff` and of the mean published logit.
+
+    Variants of an answer are weighted by their softmax in the run's own logits (the gradient of logsumexp). Probabilities have no
+    additive share, hence NaN.
+    """
+    unembedding = decoder.unembedding.weight
+
+    def share(tokens: Sequence[int]) -> float:
+        index = torch.tensor(tokens, device=logits.device)
+        weights = torch.softmax(logits[index].double(), -1)
+        return float((unembedding[index].double() @ contribution.double() * weights).sum())
+
+    difference = share(answer.gold) - share(answer.competitor) if answer.competitor else _NOT_DEFINED
+    mean_logit = float((unembedding[list(answer.published)].double() @ contribution.double()).mean())
+    return AnswerValues(difference, _NOT_DEFINED, _NOT_DEFINED, _NOT_DEFINED, mean_logit, -1)

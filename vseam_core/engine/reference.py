@@ -1,0 +1,58 @@
+"""The slow, obvious engine: every run is one full forward pass of the whole model with plain hooks.
+
+This is what faster engines are compared with. Runs of equal length share a batch; nothing else is clever here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from vseam_core.engine.base import Advance, Engine, blocks_of, chunks_of_equal_length, donor_sites, edits_by_site, lens_sites
+from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
+from vseam_core.engine.readouts import results_of
+from vseam_core.interfaces import VisionLanguageModel
+from vseam_core.interventions import Run, RunResult
+from vseam_core.prompts import EncodedPrompt
+
+
+class ReferenceEngine(Engine):
+    """Full forward passes, `batch_size` runs at a time."""
+
+    def __init__(self, model: VisionLanguageModel, batch_size: int = 16):
+        super().__init__(model)
+        self._batch_size = batch_size
+
+    @torch.no_grad()
+    def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
+        self.check(runs)
+        results: dict[int, RunResult] = {}
+        for chunk in chunks_of_equal_length([run.base for run in runs], self._batch_size):
+            results.update(zip(chunk, self._run_batch([runs[index] for index in chunk]), strict=True))
+            if advance:
+                advance(len(chunk))
+        return [results[index] for index in range(len(runs))]
+
+    def _run_batch(self, runs: list[Run]) -> list[RunResult]:
+        wanted = donor_sites(runs)
+        distinct = {run.donor.key: run.donor for run in runs if run.donor is not None}
+        donors = {key: self.activations(donor, wanted[key]) for key, donor in distinct.items() if key in wanted}
+        edits = edits_by_site(runs, lambda run, site: donors[run.donor.key][site])  # type: ignore[union-attr]
+        captured: dict[SiteKey, torch.Tensor] = {}
+        inputs = self.model.collate([run.base for run in runs])
+        # The edits' hooks come first, so that what is captured is what the rest of the model sees.
+        with (
+            EditHooks(self.decoder, edits, blocks_of(runs)),
+            SiteHooks(self.decoder, lens_sites(runs, self.shape.layers), captured.__setitem__),
+        ):
+            logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
+        return results_of(self.decoder, runs, logits, captured)
+
+    @torch.no_grad()
+    def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
+        """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`."""
+        captured: dict[SiteKey, torch.Tensor] = {}
+        with SiteHooks(self.decoder, sites, lambda site, value: captured.__setitem__(site, value[0].clone())):
+            self.model.module(**self.model.collate([prompt]), use_cache=False)
+        return captured

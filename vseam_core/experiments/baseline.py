@@ -1,0 +1,137 @@
+"""The baseline pass: what a model answers without any intervention, on samples and on their edited twins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from vseam_core.errors import SampleError
+from vseam_core.experiments.preparation import Prepared, prepare, sample_unit
+from vseam_core.interfaces import Benchmark, Editor
+from vseam_core.rows import Baseline, RunSpec, UnitResult
+from vseam_core.runner import Outcome, Unit, run_units
+from vseam_core.types import Pair, Pool
+from vseam_core.workspace import LoadedModel, Workspace
+
+VERSION = 1
+CHUNK = 64
+
+PairRole = Literal["", "clean", "corrupt", "control"]
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Which samples to answer. With `editor`, every sample is answered on its edited image and on a control edit too."""
+
+    pool: Pool = "test"
+    split: str = "plain"
+    limit: int | None = None
+    editor: str | None = None
+
+
+def run_baseline(
+    workspace: Workspace, model_name: str, dataset: str, options: BaselineOptions, study: int | None = None
+) -> Outcome:
+    """Answer every sample once and store the answers."""
+    loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
+    editor = workspace.plugins.editor(options.editor) if options.editor else None
+    configuration = {"editor": options.editor}
+    spec = RunSpec(
+        "baseline",
+        VERSION,
+        loaded.model.info,
+        dataset,
+        benchmark.level,
+        benchmark.category,
+        options.pool,
+        options.split,
+        configuration,
+        workspace.seed,
+    )
+    run = workspace.store.ensure_run(
+        spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust
+    )
+    method = {"method": "baseline", "version": VERSION, "seed": workspace.seed, **configuration}
+    samples = benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
+    units = [sample_unit(loaded.model, sample, method) for sample in samples]
+
+    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+        return _answer_units(loaded, benchmark, editor, part, workspace.seed)
+
+    what = f"{model_name} answers {dataset} ({options.pool}, {options.split})"
+    return run_units(workspace.store, run, units, compute, workspace.progress, what, CHUNK)
+
+
+def _answer_units(
+    loaded: LoadedModel, benchmark: Benchmark, editor: Editor | None, units: Sequence[Unit], seed: int
+) -> list[UnitResult]:
+    asked: list[tuple[int, PairRole, Prepared]] = []
+    pairs: dict[int, list[Pair]] = {index: [] for index in range(len(units))}
+    for index, unit in enumerate(units):
+        asked.append((index, "clean" if editor else "", unit.payload))
+        if editor:
+            for pair, role in _pairs_of(editor, unit.payload, seed):
+                pairs[index].append(pair)
+                asked.append((index, role, prepare(loaded.model, pair.corrupt)))
+    answered = answer(loaded, benchmark, [prepared for _, _, prepared in asked])
+    results = []
+    for index, unit in enumerate(units):
+        rows = [(role, baseline) for (owner, role, _), baseline in zip(asked, answered, strict=True) if owner == index]
+        results.append(
+            UnitResult(
+                unit.key,
+                unit.identifier,
+                samples=tuple(baseline.sample for _, baseline in rows),
+                prompts=((unit.payload.sample, unit.payload.prompt),),
+                pairs=tuple(pairs[index]),
+                baselines=tuple(replace(baseline, pair_role=role) for role, baseline in rows),
+            )
+        )
+    return results
+
+
+def _pairs_of(editor: Editor, prepared: Prepared, seed: int) -> list[tuple[Pair, PairRole]]:
+    """The edit and the control edit of a sample; a sample that cannot be edited is answered on its own image only."""
+    found: list[tuple[Pair, PairRole]] = []
+    try:
+        found.append((editor.edit(prepared.sample, seed), "corrupt"))
+    except SampleError:
+        return found
+    control = editor.control(prepared.sample, seed)
+    if control is not None:
+        found.append((control, "control"))
+    return found
+
+
+def answer(loaded: LoadedModel, benchmark: Benchmark, asked: Sequence[Prepared]) -> list[Baseline]:
+    """What the model answers: scores by forward passes, text by greedy generation, judged by the benchmark's rule."""
+    values = loaded.engine.answers([prepared.prompt for prepared in asked], [prepared.answer for prepared in asked])
+    texts = loaded.model.generate([prepared.prompt for prepared in asked])
+    baselines = []
+    for prepared, value, text in zip(asked, values, texts, strict=True):
+        sample = prepared.sample
+        baselines.append(
+            Baseline(
+                sample=sample,
+                predicted=text,
+                answer_prob=value.published_prob,
+                prob_sum=value.prob_sum,
+                logit=value.logit,
+                logit_diff=value.logit_diff if prepared.answer.competitor else None,
+                sequence_logprob=_sequence_logprob(loaded, prepared, value.published_prob),
+                correct_published=value.top in prepared.answer.published,
+                correct_strict=benchmark.judge(sample, text),
+            )
+        )
+    return baselines
+
+
+def _sequence_logprob(loaded: LoadedModel, prepared: Prepared, first_probability: float) -> float:
+    tokens = loaded.model.answer_tokens(prepared.prompt, prepared.sample.answer)
+    if tokens == prepared.answer.published and len(tokens) == 1 and first_probability > 0:
+        return math.log(first_probability)
+    sample = prepared.sample
+    prompt = loaded.model.encode(sample.image.load(), sample.question, sample.roles, tokens[:-1])
+    return loaded.engine.sequence_logprob(prompt, tokens)

@@ -1,0 +1,125 @@
+"""Evaluates many sets of changed heads on the same samples: what ablation curves and rescaling grids have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vseam_core.engine.base import Engine
+from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.experiments.preparation import Prepared, make_pairs, prepare, prepare_pair
+from vseam_core.interfaces import Benchmark, Editor
+from vseam_core.interventions import AnswerScore, AnswerValues, Run
+from vseam_core.runner import Unit
+from vseam_core.types import Pool
+from vseam_core.workspace import LoadedModel, Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """Prepared samples of one pool and split, each with its edited twin where it has one, and the names of those left out."""
+
+    name: str
+    clean: tuple[Prepared, ...]
+    corrupt: tuple[Prepared | None, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def clusters(self) -> list[str]:
+        """The image of each sample: what standard errors are clustered by."""
+        return [prepared.sample.image_id for prepared in self.clean]
+
+    @property
+    def identity(self) -> list[str]:
+        """What the set contributes to the identity of a unit."""
+        keys = [prepared.prompt.key + prepared.sample.answer for prepared in self.clean]
+        return keys + [prepared.prompt.key if prepared else "" for prepared in self.corrupt]
+
+
+def evaluation_set(
+    workspace: Workspace,
+    loaded: LoadedModel,
+    benchmark: Benchmark,
+    pool: Pool,
+    split: str,
+    limit: int,
+    editor: Editor | None,
+) -> EvaluationSet:
+    """The first `limit` samples of a pool, with edited twins if an editor is given. Broken samples are left out by name."""
+    clean: list[Prepared] = []
+    corrupt: list[Prepared | None] = []
+    left_out: list[tuple[str, str]] = []
+    for sample in benchmark.samples(pool, split, limit, workspace.seed):
+        try:
+            pair = next(iter(make_pairs(editor, [sample], workspace.seed))) if editor else None
+            if pair is None or isinstance(pair, Unit):
+                clean.append(prepare(loaded.model, sample))
+                corrupt.append(None)
+            else:
+                prepared = prepare_pair(loaded.model, pair)
+                clean.append(prepared.clean)
+                corrupt.append(prepared.corrupt)
+        except (SampleError, UnsupportedError) as error:
+            left_out.append((sample.identifier, str(error)))
+    return EvaluationSet(f"{benchmark.name}/{pool}/{split}", tuple(clean), tuple(corrupt), tuple(left_out))
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers of one condition on an evaluation set, sample by sample.
+
+    `correct` bool `[samples]`, `probability` of the gold answer, `logit_diff`, and `pair_correct` (right on clean and on corrupt;
+    NaN for a sample without a twin), all float64. An intervention with several variants (resampling donors) is averaged over them.
+    """
+
+    correct: np.ndarray
+    probability: np.ndarray
+    logit_diff: np.ndarray
+    pair_correct: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+    @property
+    def pair_accuracy(self) -> float | None:
+        known = self.pair_correct[~np.isnan(self.pair_correct)]
+        return float(known.mean()) if len(known) else None
+
+
+class RunsOfCondition:
+    """Says which runs a condition makes on a sample. `runs(prepared)` returns one run per variant."""
+
+    def runs(self, prepared: Prepared) -> list[Run]:
+        """The plain run: no intervention."""
+        return [Run(prepared.prompt, (AnswerScore(prepared.answer),))]
+
+
+def evaluate_conditions(engine: Engine, conditions: Sequence[RunsOfCondition], samples: EvaluationSet) -> list[Answers]:
+    """The answers under every condition. All runs on one prompt go to the engine together, so each prompt is recorded once."""
+    sides: tuple[tuple[Prepared | None, ...], ...] = (samples.clean, samples.corrupt)
+    shape = (len(sides), len(conditions), len(samples.clean))
+    correct, probability, difference = (np.full(shape, np.nan) for _ in range(3))
+    for side, members in enumerate(sides):
+        for index, prepared in enumerate(members):
+            if prepared is None:
+                continue
+            groups = [condition.runs(prepared) for condition in conditions]
+            results = iter(engine.run([run for group in groups for run in group]))
+            for row, group in enumerate(groups):
+                values = [next(results).answer for _ in group]
+                correct[side, row, index] = np.mean([_is_correct(value, prepared) for value in values])
+                probability[side, row, index] = np.mean([math.exp(value.logprob) for value in values])
+                difference[side, row, index] = np.mean([value.logit_diff for value in values])
+    return [
+        Answers(correct[0, row], probability[0, row], difference[0, row], correct[0, row] * correct[1, row])
+        for row in range(len(conditions))
+    ]
+
+
+def _is_correct(value: AnswerValues, prepared: Prepared) -> bool:
+    """Whether the most likely token begins the gold answer."""
+    return value.top in prepared.answer.gold

@@ -1,0 +1,242 @@
+"""The head scan: every attention head replaced in turn, on enough right and enough wrong answers, scored with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.experiments.baseline import answer
+from vseam_core.experiments.preparation import Prepared, model_identity, prepare, prompt_identity
+from vseam_core.experiments.references import ReferenceSet, RoleMeans, head_positions
+from vseam_core.interfaces import Benchmark, Editor, HeadContext, HeadIntervention, ModelShape
+from vseam_core.interventions import AnswerScore, Run
+from vseam_core.rows import RunSpec, UnitResult
+from vseam_core.runner import Outcome, Unit, run_units
+from vseam_core.types import HeadEffect, HeadId, Sample
+from vseam_core.units import unit_key
+from vseam_core.workspace import LoadedModel, Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+SCAN_MEASURES: tuple[str, ...] = ("logit_diff", "published_prob")
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Which replacement, where, on how many answers.
+
+    `correct` and `wrong` are the numbers of rightly and wrongly answered samples to scan (as many for each gold class where there
+    are enough); right answers come from the easiest split, wrong ones from all. `baseline_limit` bounds the baseline pass
+    that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run.
+    """
+
+    operation: str = "resample"
+    positions: str = "all"
+    correct: int = 40
+    wrong: int = 20
+    reference_size: int = 64
+    direction: Literal["noising", "denoising"] = "noising"
+    editor: str = "scenes"
+    operation_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_scan(
+    workspace: Workspace,
+    model_name: str,
+    dataset: str,
+    options: ScanOptions,
+    baselines: pd.DataFrame,
+    study: int | None = None,
+) -> Outcome:
+    """Scan all heads on samples chosen by `baselines` (the score pool's answers) and store the effects, sample by sample."""
+    loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
+    intervention = workspace.plugins.head_intervention(options.operation, **options.operation_options)
+    editor = workspace.plugins.editor(options.editor) if intervention.needs().pair else None
+    configuration = _configuration(intervention, options)
+    info = loaded.model.info
+    spec = RunSpec(
+        "head_scan", VERSION, info, dataset, benchmark.level, benchmark.category, "score", "all", configuration, workspace.seed
+    )
+    run = workspace.store.ensure_run(spec, study=study, device=info.device, versions=workspace.versions(), trust=loaded.trust)
+    scanner = HeadScanner(
+        loaded, intervention, options.positions, score_reference_set(workspace, loaded, benchmark, options), workspace.seed
+    )
+    method = {"method": "head_scan", "version": VERSION, "seed": workspace.seed, **configuration, **scanner.identity()}
+    chosen = choose_samples(baselines, benchmark.splits()[0], options.correct, options.wrong)
+    samples = find_samples(benchmark, chosen, baselines, workspace.seed)
+    units = [_scan_unit(loaded, sample, editor, method, options, workspace.seed) for sample in samples]
+
+    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+        return [_scan_sample(scanner, benchmark, unit, options.positions) for unit in part]
+
+    what = f"{model_name} heads by {options.operation} on {dataset}"
+    return run_units(workspace.store, run, units, compute, workspace.progress, what)
+
+
+def _configuration(intervention: HeadIntervention, options: ScanOptions) -> dict[str, Any]:
+    return {
+        "operation": intervention.name,
+        "operation_version": intervention.version,
+        "positions": options.positions,
+        "reference_size": options.reference_size,
+        "direction": options.direction if intervention.needs().pair else None,
+        **intervention.options(),
+    }
+
+
+def score_reference_set(workspace: Workspace, loaded: LoadedModel, benchmark: Benchmark, options: ScanOptions) -> ReferenceSet:
+    """The first samples of the score pool that can be encoded: they lend donors and means."""
+    members = []
+    for sample in benchmark.samples("score", benchmark.splits()[0], options.reference_size, workspace.seed):
+        try:
+            members.append(prepare(loaded.model, sample))
+        except (SampleError, UnsupportedError):
+            continue
+    return ReferenceSet(tuple(members))
+
+
+def choose_samples(baselines: pd.DataFrame, first_split: str, correct: int, wrong: int) -> list[str]:
+    """Identifiers of the samples to scan, evenly over the gold answers: right ones from the first split, wrong from any.
+
+    `baselines` has the columns identifier, split, answer and correct_strict, in the order in which samples are to be taken.
+    """
+    frame = baselines[baselines["pair_role"].isin(["", "clean"])]
+    right = frame[frame["correct_strict"].astype(bool) & (frame["split"] == first_split)]
+    return _evenly(right, correct) + _evenly(frame[~frame["correct_strict"].astype(bool)], wrong)
+
+
+def _evenly(frame: pd.DataFrame, count: int) -> list[str]:
+    """The first `count` rows, taken in turn from each gold answer."""
+    queues = [group["identifier"].tolist() for _, group in frame.groupby(frame["answer"].str.lower(), sort=True)]
+    taken: list[str] = []
+    while len(taken) < count and any(queues):
+        for queue in queues:
+            if queue and len(taken) < count:
+                taken.append(queue.pop(0))
+    return taken
+
+
+def find_samples(benchmark: Benchmark, identifiers: Sequence[str], baselines: pd.DataFrame, seed: int) -> list[Sample]:
+    """The samples of those identifiers, in that order, from every split of the score pool that the baseline pass saw."""
+    wanted, found = set(identifiers), {}
+    seen = baselines[baselines["pair_role"].isin(["", "clean"])]
+    for split, group in seen.groupby("split", sort=False):
+        for sample in benchmark.samples("score", str(split), len(group) + len(wanted), seed):
+            if sample.identifier in wanted:
+                found[sample.identifier] = sample
+    return [found[identifier] for identifier in identifiers if identifier in found]
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """What one unit scans: the prompt that is run, and the other image of the pair where the operation needs it."""
+
+    prepared: Prepared
+    other: Prepared | None
+
+
+def _scan_unit(
+    loaded: LoadedModel, sample: Sample, editor: Editor | None, method: Mapping[str, Any], options: ScanOptions, seed: int
+) -> Unit:
+    try:
+        target = _target(loaded, sample, editor, options, seed)
+    except (SampleError, UnsupportedError) as error:
+        key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, problem=str(error))
+        return Unit(key, sample.identifier, None, str(error))
+    other = prompt_identity(target.other) if target.other else None
+    key = unit_key(
+        **method, **model_identity(loaded.model), sample=sample.identifier, **prompt_identity(target.prepared), other=other
+    )
+    return Unit(key, sample.identifier, target)
+
+
+def _target(loaded: LoadedModel, sample: Sample, editor: Editor | None, options: ScanOptions, seed: int) -> _Target:
+    if editor is None:
+        return _Target(prepare(loaded.model, sample), None)
+    pair = editor.edit(sample, seed)
+    clean, corrupt = prepare(loaded.model, pair.clean), prepare(loaded.model, pair.corrupt)
+    if options.direction == "noising":
+        return _Target(clean, corrupt)
+    # Denoising reads the clean answer in the corrupt run.
+    return _Target(Prepared(corrupt.sample, corrupt.prompt, clean.answer, corrupt.size), clean)
+
+
+class HeadScanner:
+    """Replaces heads one by one, or sets of heads at once, on a prepared sample."""
+
+    def __init__(self, loaded: LoadedModel, intervention: HeadIntervention, positions: str, references: ReferenceSet, seed: int):
+        self.loaded, self.intervention, self._positions = loaded, intervention, positions
+        self._references, self._seed = references, seed
+        self._means: RoleMeans | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What of the reference set changes the result."""
+        needs = self.intervention.needs()
+        return {"reference": self._references.identity if needs.donors or needs.means else []}
+
+    def context(self, prepared: Prepared, other: Prepared | None = None) -> HeadContext:
+        """Everything that the intervention asked for, on this sample."""
+        needs, engine = self.intervention.needs(), self.loaded.engine
+        if needs.means and self._means is None:
+            self._means = self._references.means(engine)
+        return HeadContext(
+            base=prepared.prompt,
+            shape=engine.shape,
+            positions=head_positions(prepared.prompt, self._positions),
+            donors=self._references.donors(prepared, needs.donors, self._seed) if needs.donors else (),
+            means=self._means.resolve(prepared.prompt) if self._means else None,
+            other=other.prompt if other else None,
+        )
+
+    def runs(self, prepared: Prepared, sets: Sequence[Sequence[HeadId]], other: Prepared | None = None) -> list[list[Run]]:
+        """For each set of heads, one run per variant of the intervention."""
+        context = self.context(prepared, other)
+        readouts = (AnswerScore(prepared.answer),)
+        return [
+            [
+                Run(prepared.prompt, readouts, variant.edits, variant.donor)
+                for variant in self.intervention.interventions(heads, context)
+            ]
+            for heads in sets
+        ]
+
+
+def all_heads(shape: ModelShape) -> list[HeadId]:
+    """Every head, layer by layer."""
+    return [HeadId(layer, head, shape.stack) for layer in range(shape.layers) for head in range(shape.heads)]
+
+
+def in_turn(groups: Sequence[Sequence[Run]], results: Sequence[Any]) -> Iterator[list[Any]]:
+    """The results of flattened groups of runs, group by group again."""
+    remaining = iter(results)
+    for group in groups:
+        yield [next(remaining) for _ in group]
+
+
+def _scan_sample(scanner: HeadScanner, benchmark: Benchmark, unit: Unit, positions: str) -> UnitResult:
+    target: _Target = unit.payload
+    prepared, engine = target.prepared, scanner.loaded.engine
+    groups = scanner.runs(prepared, [[head] for head in all_heads(engine.shape)], target.other)
+    base_run = Run(prepared.prompt, (AnswerScore(prepared.answer),))
+    results = engine.run([base_run, *(run for group in groups for run in group)])
+    base, shape = results[0].answer, (engine.shape.layers, engine.shape.heads)
+    effects = []
+    for measure in SCAN_MEASURES:
+        base_value = getattr(base, measure)
+        replaced = [np.mean([getattr(result.answer, measure) for result in group]) for group in in_turn(groups, results[1:])]
+        values = (base_value - np.array(replaced)).astype(np.float32).reshape(shape)
+        effects.append(HeadEffect(scanner.intervention.name, positions, measure, engine.shape.stack, values, base_value))
+    return UnitResult(
+        unit.key,
+        unit.identifier,
+        samples=(prepared.sample,),
+        prompts=((prepared.sample, prepared.prompt),),
+        baselines=tuple(answer(scanner.loaded, benchmark, [prepared])),
+        head_effects=tuple((prepared.sample, effect) for effect in effects),
+    )

@@ -1,0 +1,229 @@
+"""The abstract classes that plugins implement.
+
+Tracers and head interventions are declarative: they say which runs to make and what an effect means; only the engine runs
+models. That is why a stranger's tracer gets batching, the memory budget, the self-check and resume without doing anything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from vseam_core.interventions import AnswerIds, Run, RunResult, SiteEdit
+from vseam_core.types import HeadId, ModelInfo, Pair, Pool, RoleSpan, Sample, TraceEffect
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+    from vseam_core.prompts import EncodedPrompt
+
+
+class VisionLanguageModel(ABC):
+    """A loaded model with its processor: encodes image and question, finds answer ids, answers."""
+
+    info: ModelInfo
+    module: torch.nn.Module
+
+    @abstractmethod
+    def encode(
+        self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
+    ) -> EncodedPrompt:
+        """Image and question in this family's prompt, with every position classified.
+
+        `roles` are character spans of the question. `answer_prefix` are token ids appended after the prompt (the part that
+        two answers share, teacher-forced). Raises `SampleError` when the image or question cannot be encoded.
+        """
+
+    @abstractmethod
+    def answer_ids(self, prompt: EncodedPrompt, gold: str, competitor: str | None) -> AnswerIds:
+        """Where and by which token ids the two answers are told apart after `prompt`'s own separator.
+
+        tokens(prompt + answer) minus tokens(prompt), surface variants ("Yes", "yes") combined, checked by decoding
+        again. Raises `SampleError` for unknown or identical ids.
+        """
+
+    @abstractmethod
+    def answer_tokens(self, prompt: EncodedPrompt, answer: str) -> tuple[int, ...]:
+        """The token ids of a whole answer after `prompt`'s own separator, for the log-probability of the sequence.
+
+        Raises `SampleError` for an answer that the tokenizer does not know.
+        """
+
+    @abstractmethod
+    def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+        """The forward arguments of several prompts of equal length as one batch `[batch, …]`."""
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:
+        """The greedy answers as text, special tokens removed, in order."""
+
+
+class Benchmark(ABC):
+    """A set of questions about images with gold answers and the official rule that judges an answer."""
+
+    name: str
+    level: str
+    category: str
+
+    @abstractmethod
+    def samples(self, pool: Pool, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
+        """Samples of one pool in a fixed order: the first `n` are the same whatever the limit.
+
+        Pools share no image. A sample that cannot be used is yielded all the same and fails at `image.load()`.
+        """
+
+    @abstractmethod
+    def judge(self, sample: Sample, answer: str) -> bool:
+        """Whether a free-text answer is right by the benchmark's official rule."""
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that each pool has, the easiest first."""
+        return ("plain",)
+
+    def control_edit(self, sample: Sample) -> Pair | None:
+        """An edit of the same size on something not asked about, where the benchmark can make one itself."""
+        return None
+
+
+class Editor(ABC):
+    """Edits one concept of a sample's image so that the true answer changes."""
+
+    name: str
+
+    @abstractmethod
+    def edit(self, sample: Sample, seed: int = 0) -> Pair:
+        """The clean sample beside its corrupt twin. Raises `SampleError` with the reason where this sample cannot be edited."""
+
+    def control(self, sample: Sample, seed: int = 0) -> Pair | None:
+        """An edit of the same size that leaves the answer as it is, or None where there is none."""
+        return None
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """What to change in a picture: the concept, what it becomes, and the words an image generator is given."""
+
+    source_term: str
+    target_term: str
+    prompt: str
+    target_answer: str | None
+    confidence: float = 1.0
+
+
+class EditPlanner(ABC):
+    """Decides which concept of a question to change, and into what."""
+
+    name: str
+
+    @abstractmethod
+    def plan(self, sample: Sample) -> EditPlan:
+        """The plan of one edit. Raises `SampleError` where the question names nothing that can be changed."""
+
+
+class MaskProvider(ABC):
+    """Finds the pixels that an edit may change."""
+
+    name: str
+
+    @abstractmethod
+    def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
+        """A boolean array `[height, width]`, True where the editor may paint. Raises `SampleError` when nothing is found."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Layers, heads and head width of a stack that methods address."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    stack: str = "decoder"
+
+
+@dataclass(frozen=True, eq=False)
+class TraceContext:
+    """Everything that a tracer may know about one pair: both prompts, the answer, the edited region and the model's shape."""
+
+    pair: Pair
+    clean: EncodedPrompt
+    corrupt: EncodedPrompt
+    answer: AnswerIds
+    shape: ModelShape
+    image_size: tuple[int, int]
+    seed: int = 0
+
+
+class Tracer(ABC):
+    """Plans the runs of a causal trace on one pair, and says what their results mean."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def plan(self, context: TraceContext) -> Sequence[Run]:
+        """The runs to make. Raises `UnsupportedError` where the family lacks what the method needs, with the reason."""
+
+    @abstractmethod
+    def effects(self, context: TraceContext, results: Sequence[RunResult]) -> list[TraceEffect]:
+        """The planned runs' results, in order, as arrays of layers × columns."""
+
+    def options(self) -> Mapping[str, object]:
+        """The options that change the result: part of every stored unit's identity."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a head intervention must be given: how many resampling donors, dataset means, the other image of the pair."""
+
+    donors: int = 0
+    means: bool = False
+    pair: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class HeadContext:
+    """What a head intervention may know about one sample.
+
+    `positions` is where heads are replaced (`None`: everywhere). `donors` are prompts of other images with the same template and
+    length. `means[layer]` holds dataset means resolved to this prompt's token roles, float32 `[positions, heads, head_dim]` over all
+    of the prompt's positions. `other` is the other image of the pair.
+    """
+
+    base: EncodedPrompt
+    shape: ModelShape
+    positions: tuple[int, ...] | None = None
+    donors: tuple[EncodedPrompt, ...] = ()
+    means: Mapping[int, np.ndarray] | None = None
+    other: EncodedPrompt | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to carry an intervention out; effects are averaged over an intervention's variants (resampling donors)."""
+
+    edits: tuple[SiteEdit, ...]
+    donor: EncodedPrompt | None = None
+
+
+class HeadIntervention(ABC):
+    """Replaces or rescales the outputs of a set of attention heads."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
+        """The variants that intervene on all `heads` at once; effects are averaged over them."""
+
+    def needs(self) -> Needs:
+        """The reference statistics that `interventions` must be given in its context."""
+        return Needs()
+
+    def options(self) -> Mapping[str, object]:
+        """The options that change the result: part of every stored unit's identity."""
+        return {}

@@ -1,0 +1,172 @@
+"""Maps of attention heads, layers × heads: what replacing each head does, and which heads pass a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
+from vseam_core.analysis.statistics import Array
+from vseam_core.report import figures
+from vseam_core.report.figures import styled
+from vseam_core.report.head_states import map_state, passing_heads
+from vseam_core.report.material import HeadMap
+from vseam_core.report.tasks import Task
+from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
+
+SIGNS: tuple[Sign, ...] = ("positive", "negative")
+ROW_WORDS: dict[Sign, str] = {"positive": "positive heads:\ncorrect answers", "negative": "negative heads:\nwrong answers"}
+LEAST_NATS = 1e-3
+LEAST_PROBABILITY = 1e-5
+
+
+@styled
+def head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Figure:
+    """The claims of one model and operation: positive and negative heads × tasks, each panel heads × layers, in nats.
+
+    `maps` are those of one operation. Claims are ringed; a map that is not resolved is faint and says so, one with too few answers
+    is not shown.
+    """
+    of_task = {scan.dataset: scan for scan in maps}
+    values = {
+        (sign, task.dataset): _claim_values(of_task[task.dataset].claims, sign)
+        for sign in SIGNS
+        for task in tasks
+        if task.dataset in of_task
+    }
+    operation = maps[0].operation
+    title = f"{model}: what replacing one attention head does to the logit difference"
+    figure, panels = _page(title, _claims_caption(operation), tasks, maps[0].claims.shape)
+    for row, sign in enumerate(SIGNS):
+        end = figures.largest([found for (key, _), found in values.items() if key == sign and found is not None], LEAST_NATS)
+        image = None
+        for column, task in enumerate(tasks):
+            scan = of_task.get(task.dataset)
+            panel = panels[row, column]
+            if scan is None:
+                figures.bare(panel)
+                figures.say_in_panel(panel, "not scanned")
+                continue
+            image = _draw_claims(panel, scan.claims, sign, values[sign, task.dataset], end) or image
+        _label_row(figure, panels[row], image, ROW_WORDS[sign], "base − replaced (nats)")
+    _label_columns(panels, tasks)
+    ring = Line2D(
+        [], [], marker="o", markerfacecolor="none", color=figures.BLACK, linestyle="", markersize=6, label="passes the claim"
+    )
+    figure.legend(handles=[ring], loc="outside upper right")
+    return figure
+
+
+@styled
+def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Figure:
+    """The published scores of one model and operation, in probability: no claim, no significance."""
+    of_task = {scan.dataset: scan.published for scan in maps if scan.published is not None}
+    operation, shape = maps[0].operation, maps[0].claims.shape
+    title = f"{model}: head scores by the published formulas (replaced by {OPERATION_WORDS.get(operation, operation)})"
+    caption = (
+        "Positive: mean over correctly answered samples of max(0, base − replaced) of the answer's probability; negative: mean over "
+        "wrongly answered ones of max(0, replaced − base). Shown for parity with the published scripts only: the maximum rewards "
+        "variance, so that effects without any direction score above 0 too, and no significance is claimed. Grey: no such answers."
+    )
+    figure, panels = _page(title, caption, tasks, shape)
+    for row, sign in enumerate(SIGNS):
+        found = {dataset: scores.map(sign) for dataset, scores in of_task.items()}
+        end = figures.largest([values for values in found.values() if values is not None], LEAST_PROBABILITY)
+        image = None
+        for column, task in enumerate(tasks):
+            values, scores = found.get(task.dataset), of_task.get(task.dataset)
+            panel = panels[row, column]
+            if values is None or scores is None:
+                figures.bare(panel)
+                panel.set_facecolor(figures.NULL_COLOUR)
+                figures.say_in_panel(panel, "no such answers" if scores else "not scanned")
+                continue
+            image = _image(panel, values, end, "cividis", 0.0)
+            panel.set_xlabel(f"n = {scores.n_correct if sign == 'positive' else scores.n_wrong}", fontsize=7.5)
+        _label_row(figure, panels[row], image, f"{sign} score", "probability")
+    _label_columns(panels, tasks)
+    return figure
+
+
+def _claim_values(scores: HeadScores, sign: Sign) -> Array | None:
+    """The signed means of a map `[layers, heads]`, or None where it is not shown."""
+    if not map_state(scores, sign).shown:
+        return None
+    return scores.map("mean_correct" if sign == "positive" else "mean_wrong")
+
+
+def _draw_claims(panel: Axes, scores: HeadScores, sign: Sign, values: Array | None, end: float) -> AxesImage | None:
+    state = map_state(scores, sign)
+    panel.set_xlabel(state.words if state.shown else "", fontsize=7.5, color=figures.BLACK if state.resolved else figures.RED)
+    if values is None:
+        figures.bare(panel)
+        figures.say_in_panel(panel, state.words, figures.RED)
+        return None
+    image = _image(panel, values, end, "RdBu_r", -end)
+    if not state.resolved:
+        image.set_alpha(0.3)
+        figures.hatch_cells(panel, np.ones(values.T.shape, dtype=bool), "#BBBBBB")
+    layers, heads = np.nonzero(passing_heads(scores, sign))
+    size = 6.0 if max(values.shape) <= 16 else 3.0
+    rings = panel.plot(layers, heads, "o", markerfacecolor="none", color=figures.BLACK, markersize=size, markeredgewidth=1.0)
+    rings[0].set_path_effects([withStroke(linewidth=2.2, foreground="white")])
+    return image
+
+
+def _image(panel: Axes, values: Array, end: float, colours: str, start: float) -> AxesImage:
+    """A map with layers from left to right and heads upwards, as in all figures of the report."""
+    image = panel.imshow(
+        np.ma.masked_invalid(values.T), cmap=colours, vmin=start, vmax=end, aspect="auto", origin="lower", interpolation="nearest"
+    )
+    figures.layer_ticks(panel, range(values.shape[0]))
+    step = max(1, values.shape[1] // 8)
+    panel.set_yticks(range(0, values.shape[1], step))
+    panel.spines[:].set_visible(False)
+    return image
+
+
+def _page(title: str, caption: str, tasks: Sequence[Task], shape: tuple[int, int]) -> tuple[Figure, np.ndarray]:
+    side = 1.75 if max(shape) <= 16 else 2.3
+    width, height = figures.page_size(tasks, 1.6, len(SIGNS), side, margin=1.8)
+    figure = figures.new_figure(width, height + 0.2, title, caption)
+    return figure, figures.grid_of_panels(figure, len(SIGNS), len(tasks))
+
+
+def _label_row(figure: Figure, panels: np.ndarray, image: AxesImage | None, words: str, unit: str) -> None:
+    panels[0].set_ylabel(f"{words}\n\nhead", linespacing=1.15)
+    for panel in panels[1:]:
+        panel.set_yticklabels([])
+    if image is not None:
+        scale = image.get_clim()
+        bar = figure.colorbar(image, ax=panels, fraction=0.03, pad=0.01, shrink=0.9)
+        bar.set_label(unit)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.mappable.set_clim(*scale)
+        bar.solids.set_alpha(1.0)
+
+
+def _label_columns(panels: np.ndarray, tasks: Sequence[Task]) -> None:
+    for column, task in enumerate(tasks):
+        figures.head_column(panels[0, column], task, figures.previous_of(tasks, column))
+        panels[-1, column].set_xlabel("\n".join(filter(None, (panels[-1, column].get_xlabel(), "layer"))))
+
+
+def _claims_caption(operation: str) -> str:
+    parity = (
+        " This operation is for parity with the published scripts: findings rest on the others."
+        if operation == PARITY_OPERATION
+        else ""
+    )
+    return (
+        f"Each head is replaced by {OPERATION_WORDS.get(operation, operation)}; colour: mean over samples of the logit difference before "
+        "minus after. Red: the head supports the right answer; blue: it works against it. A ring marks heads whose effect holds for "
+        f"gold yes and gold no alike (Benjamini–Hochberg q < {SIGNIFICANCE:g} over all heads); a negative head must in addition raise "
+        "pair accuracy on test images when ablated, above matched random heads (see the ablation). Faint and hatched: not resolved, "
+        f"the split-half reliability over images is below {MINIMUM_RELIABILITY:g}, so the pattern is not a finding.{parity}"
+    )

@@ -1,0 +1,51 @@
+"""What a study leaves for its report: every table, read back from the store or computed from it, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vseam_core.analysis.heads import HeadScores
+from vseam_core.analysis.shared import LevelTest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMap:
+    """The head scores of one scan: which model, dataset and operation, by the claims (`logit_diff`) and the published measure."""
+
+    model: str
+    dataset: str
+    category: str
+    level: str
+    operation: str
+    claims: HeadScores
+    published: HeadScores | None
+
+
+@dataclass(eq=False)
+class StudyMaterial:
+    """Everything that a study's report shows. Frames are empty where a stage was not asked for.
+
+    `accuracy` has the columns of `evaluation.accuracy.summarise`; `traces` those of `analysis.traces.TRACE_COLUMNS`,
+    `bands` those of `random_model_band`, `strongest` those of `strongest_cells`, `shared` those of
+    `analysis.shared.SHARED_COLUMNS`, each with `model`, `dataset`, `category` and `level` in front where it is about one dataset.
+    `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test).
+    """
+
+    name: str
+    models: tuple[str, ...]
+    datasets: tuple[str, ...]
+    accuracy: pd.DataFrame
+    traces: pd.DataFrame
+    bands: pd.DataFrame
+    strongest: pd.DataFrame
+    heads: list[HeadMap]
+    ablations: pd.DataFrame
+    modulations: pd.DataFrame
+    shared: pd.DataFrame
+    level_tests: list[tuple[str, str, LevelTest]]
+    skips: pd.DataFrame
+    notes: list[str] = field(default_factory=list)

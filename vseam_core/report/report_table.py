@@ -1,0 +1,38 @@
+"""The neutral table that the report hands to whoever shows it: a terminal, JSON or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of plain values: `rows` under `columns`, None where a value is unknown; `notes` say how it is to be read."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def table_of(title: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]], *notes: str) -> ReportTable:
+    """A table from dictionaries; a missing value is None, a column without any value is left out, empty notes too."""
+    used = [name for name in columns if any(record.get(name) is not None for record in records)]
+    rows = tuple(tuple(record.get(name) for name in used) for record in records)
+    return ReportTable(title, tuple(used), rows, tuple(note for note in notes if note))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def range_of(values: Sequence[int]) -> str:
+    """`40`, or `36 to 40` where values differ."""
+    return str(min(values)) if min(values) == max(values) else f"{min(values)} to {max(values)}"

@@ -1,0 +1,40 @@
+"""How figures and tables name sites, token roles and operations, and which traced measure they show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vseam_core.analysis.traces import NAT_MEASURES
+from vseam_core.report.tasks import only, present
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SITE_WORDS = {"attention_output": "attention output", "mlp_output": "MLP output", "residual_after": "residual stream"}
+ROLE_WORDS = {
+    "structural_before": "before the image",
+    "structural_after": "after the image",
+    "question": "other question words",
+    "object": "object word",
+    "attribute": "attribute word",
+    "action": "action word",
+    "relation": "relation word",
+    "template": "template",
+    "last": "last position",
+}
+OPERATION_WORDS = {
+    "resample": "another image's activation",
+    "mean_of_others": "the mean of the layer's other heads",
+    "dataset_mean": "the mean over a reference set",
+    "zero": "zero",
+    "patch": "the other image of the pair",
+}
+PARITY_OPERATION = "mean_of_others"
+"""The published replacement: shown for parity, no finding rests on it."""
+
+
+def trace_rows(traces: pd.DataFrame, tracer: str) -> pd.DataFrame:
+    """A tracer's rows of the measure that shares are of: `logit_diff`, else `logprob`; none where neither was read."""
+    rows = only(traces, tracer=tracer)
+    found = [measure for measure in NAT_MEASURES if measure in present(rows, "measure")]
+    return only(rows, measure=found[0]) if found else rows.iloc[:0]

@@ -1,0 +1,81 @@
+"""The kinds of column that the tables are made of, with the checks that belong to each.
+
+Numbers are checked to be finite: SQLite turns NaN into NULL, so NOT NULL stops it, and a CHECK stops infinity and text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Boolean, CheckConstraint, Column, Double, ForeignKey, Integer, LargeBinary, String
+
+ARRAY_DTYPE = "<f4"
+
+_LARGEST = "1.7976931348623157e308"
+
+
+def row_id() -> Column[int]:
+    """The number that other tables refer to a row by."""
+    return Column("id", Integer, primary_key=True)
+
+
+def text(name: str, default: str | None = None) -> Column[str]:
+    """A text that is always there; with a default, one that may be left out."""
+    return Column(name, String, nullable=False, server_default=default)
+
+
+def optional_text(name: str) -> Column[str]:
+    """A text, or null where there is none."""
+    return Column(name, String, nullable=True)
+
+
+def count(name: str, default: str | None = None) -> Column[int]:
+    """A whole number that is always there."""
+    return Column(name, Integer, nullable=False, server_default=default)
+
+
+def optional_count(name: str) -> Column[int]:
+    """A whole number, or null where there is none to give."""
+    return Column(name, Integer, nullable=True)
+
+
+def number(name: str) -> Column[float]:
+    """A finite number that is always there."""
+    return Column(name, Double, _finite(name), nullable=False)
+
+
+def optional_number(name: str) -> Column[float]:
+    """A finite number, or null where there is none to give (an empty subset, no competitor)."""
+    return Column(name, Double, _finite(name), nullable=True)
+
+
+def _finite(name: str) -> CheckConstraint:
+    return CheckConstraint(f"{name} BETWEEN -{_LARGEST} AND {_LARGEST}")
+
+
+def flag(name: str) -> Column[bool]:
+    """Yes or no: 1 or 0 in SQLite."""
+    return Column(name, Boolean(create_constraint=True, name=None), nullable=False)
+
+
+def optional_flag(name: str) -> Column[bool]:
+    """Yes, no, or null where nobody looked."""
+    return Column(name, Boolean(create_constraint=True, name=None), nullable=True)
+
+
+def reference(name: str, target: str, *, nullable: bool = False, cascade: bool = True) -> Column[int]:
+    """The id of a row of `target`; with `cascade`, rows go when the one they hang on goes."""
+    key = ForeignKey(f"{target}.id", ondelete="CASCADE" if cascade else None)
+    return Column(name, Integer, key, nullable=nullable)
+
+
+def array() -> list[Any]:
+    """A float32 matrix: its bytes, its shape and a check that they agree."""
+    return [
+        count("height"),
+        count("width"),
+        text("dtype"),
+        Column("data", LargeBinary, nullable=False),
+        CheckConstraint("length(data) = 4 * height * width"),
+        CheckConstraint(f"dtype = '{ARRAY_DTYPE}'"),
+    ]

@@ -1,0 +1,99 @@
+"""Named steps that bring an older database up to this program, each applied together with its record in one transaction.
+
+A new database is built from `schema.py` as it stands and records every name below. To change the schema: edit `schema.py` (or
+`views.py`; views are made anew by every migration) and append a migration that does the same to an existing database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, inspect
+
+from vseam_core.errors import StoreError
+from vseam_core.store.connection import Database
+from vseam_core.store.schema import metadata, schema_migrations
+from vseam_core.store.views import create_views, drop_views
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step: a name that is recorded for good, and what it does inside the transaction it is given."""
+
+    name: str
+    apply: Callable[[Connection], None]
+
+
+def _first_schema(connection: Connection) -> None:
+    metadata.create_all(connection)
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration("0001_first_schema", _first_schema),)
+
+
+def now() -> str:
+    """The time as stored everywhere: UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def check_version(connection: Connection, label: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Raise `StoreError` unless the database has exactly this program's schema; an older one is told the command that helps."""
+    missing = pending(connection, label, migrations)
+    if missing:
+        raise StoreError(
+            f"{label} was made by an older vseam (it lacks {', '.join(step.name for step in missing)}): "
+            f"run `vseam db migrate --db {label}`"
+        )
+
+
+def pending(connection: Connection, label: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
+    """The migrations that the database lacks. Raises `StoreError` for one that is not ours or newer than this program."""
+    tables = set(inspect(connection).get_table_names())
+    if schema_migrations.name not in tables:
+        what = f"it has the tables {', '.join(sorted(tables)[:5])}" if tables else "it is empty"
+        raise StoreError(f"{label} is not a results database of vseam ({what}): give another --db")
+    applied = set(connection.execute(schema_migrations.select()).scalars())
+    unknown = sorted(applied - {step.name for step in migrations})
+    if unknown:
+        raise StoreError(f"{label} was made by a newer vseam (it has {', '.join(unknown)}): upgrade vseam to open it")
+    return [step for step in migrations if step.name not in applied]
+
+
+def is_empty(connection: Connection) -> bool:
+    """Whether the database holds nothing at all yet."""
+    return not inspect(connection).get_table_names()
+
+
+def create_schema(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Build the schema in an empty database, in one transaction; does nothing where another process was faster."""
+    with database.writing() as connection:
+        if is_empty(connection):
+            metadata.create_all(connection)
+            create_views(connection)
+            _record(connection, migrations)
+
+
+def migrate_database(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> list[str]:
+    """Apply every missing migration in order, each with its record in one transaction; returns their names.
+
+    An error in one leaves the database as the migration before it left it. Raises `StoreError`.
+    """
+    database.check_place(create=False)
+    with database.reading() as connection:
+        missing = pending(connection, database.label, migrations)
+    for step in missing:
+        with database.writing() as connection:
+            if step not in pending(connection, database.label, migrations):
+                continue
+            drop_views(connection)
+            step.apply(connection)
+            _record(connection, [step])
+            if step is missing[-1]:
+                create_views(connection)
+    return [step.name for step in missing]
+
+
+def _record(connection: Connection, steps: Sequence[Migration]) -> None:
+    connection.execute(schema_migrations.insert(), [{"name": step.name, "applied": now()} for step in steps])

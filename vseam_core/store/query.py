@@ -1,0 +1,153 @@
+"""A user's own SELECT on a results database, which can neither write, nor attach, nor hang, nor fill the memory.
+
+Two guards, because one is not enough: a connection opened read-only still lets `VACUUM INTO` and `ATTACH` write
+files, so an authorizer also refuses everything but SELECT, reading and plain functions. SQLAlchemy is not imported.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from vseam_core.errors import QueryError, did_you_mean
+
+_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+_REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit", "sqlite_log"})
+# One text or blob, the whole result, the pattern of a LIKE. A single operation cannot be interrupted: searching one long text
+# for another takes the product of their lengths, a few seconds at most at this limit.
+_LONGEST_VALUE = 500_000
+_LARGEST_RESULT = 64_000_000
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: _LONGEST_VALUE,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+}
+_STEPS_BETWEEN_CHECKS = 10_000
+_REFUSALS = ("not authorized", "authorization denied", "prohibited", "read-only", "readonly")
+# Table-valued functions declare their columns by an inner CREATE TABLE on first use, which the authorizer would refuse.
+_FIRST_USES = ("SELECT 1 FROM json_each('[]')", "SELECT 1 FROM json_tree('[]')")
+
+
+def run_query(
+    location: str | Path, sql: str, limit_rows: int = 10_000, limit_seconds: float = 10.0
+) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+    """The column names and rows of one SELECT, and whether rows beyond `limit_rows` (or 64 MB) were left out.
+
+    `location` is a file or an SQLite URL. Raises `QueryError` with one line for anything but a single SELECT, for one
+    that takes longer than `limit_seconds`, for unknown names, and for a file that is no database.
+    """
+    path = _file(location)
+    deadline = time.monotonic() + limit_seconds
+    with _reading(path, limit_seconds) as connection:
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
+        try:
+            _guard(connection)
+            return _bounded(connection, sql, limit_rows, deadline)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            connection.set_progress_handler(None, 0)
+            raise QueryError(_explained(str(error), connection, path, limit_seconds)) from None
+
+
+def _bounded(
+    connection: sqlite3.Connection, sql: str, limit_rows: int, deadline: float
+) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+    cursor = connection.execute(sql)
+    if cursor.description is None:
+        raise QueryError("the query is empty: expected one SELECT")
+    columns = [str(column[0]) for column in cursor.description]
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for row in cursor:
+        if len(rows) >= limit_rows or size > _LARGEST_RESULT:
+            return columns, rows, True
+        rows.append(row)
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if time.monotonic() > deadline:
+            raise sqlite3.OperationalError("interrupted")
+    return columns, rows, False
+
+
+def _file(location: str | Path) -> Path:
+    text = str(location)
+    kind, separator, rest = text.partition("://")
+    if separator and kind.split("+")[0] != "sqlite":
+        raise QueryError(f"vseam query reads SQLite files only, got a {kind} URL: use that database's own client, read-only")
+    path = Path(unquote(rest.removeprefix("/")) if separator else text)
+    if text == ":memory:" or (separator and not rest.strip("/")):
+        raise QueryError("vseam query reads a results file, not a database in memory: give --db a file")
+    if path.is_dir():
+        raise QueryError(f"{path} is a directory, expected a results database file")
+    if not path.exists():
+        raise QueryError(f"there is no results database at {path}: a run makes one, or give another --db")
+    return path
+
+
+@contextmanager
+def _reading(path: Path, limit_seconds: float) -> Iterator[sqlite3.Connection]:
+    """A connection that is opened read-only and closed at the end."""
+    try:
+        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, timeout=limit_seconds, isolation_level=None)
+    except sqlite3.Error as error:
+        raise QueryError(f"{path} cannot be opened: {error}") from None
+    with closing(connection):
+        yield connection
+
+
+def _guard(connection: sqlite3.Connection) -> None:
+    """Refuse from now on whatever is not a plain SELECT of bounded values."""
+    for statement in _FIRST_USES:
+        connection.execute(statement)
+    for name, value in _LIMITS.items():
+        connection.setlimit(name, value)
+    connection.set_authorizer(_authorize)
+
+
+def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _view: str | None) -> int:
+    if action not in _ALLOWED:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _REFUSED_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def _explained(message: str, connection: sqlite3.Connection, path: Path, limit_seconds: float) -> str:
+    text = message.lower()
+    if "interrupted" in text:
+        return f"the query took longer than {limit_seconds:g} s and was stopped: narrow it or raise the limit"
+    if any(word in text for word in _REFUSALS):
+        return "the query is not allowed: expected one SELECT that reads tables and calls plain functions"
+    if "one statement at a time" in text:
+        return "the query holds several statements: expected one SELECT"
+    if "too big" in text:
+        return f"the query makes a value longer than {_LONGEST_VALUE} bytes: narrow it"
+    if "not a database" in text:
+        return f"{path} is not a results database: expected an SQLite file, give another --db"
+    if "locked" in text:
+        return f"{path} is locked by another process: wait for it to finish and ask again"
+    return f"the query cannot be run: {message}{_suggestion(message, connection)}"
+
+
+def _suggestion(message: str, connection: sqlite3.Connection) -> str:
+    """The names that an unknown table or column may have meant."""
+    found = re.match(r"no such (table|column): (.+)", message)
+    if found is None:
+        return ""
+    kind, name = found.group(1), found.group(2).rsplit(".", 1)[-1]
+    connection.set_authorizer(None)
+    try:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+        if kind == "table":
+            return f": {did_you_mean(name, [table for table in tables if not table.startswith('sqlite_')])}"
+        columns = {row[0] for table in tables for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+    except sqlite3.Error:
+        return ""
+    guess = did_you_mean(name, columns).split("Known:")[0].strip()
+    return f": {guess}" if guess else ': `vseam query "SELECT name, sql FROM sqlite_master"` lists every column'

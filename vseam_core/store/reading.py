@@ -1,0 +1,126 @@
+"""Reading tables back: runs, baselines, conditions and skips as pandas tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, case, func, select
+
+from vseam_core.store import schema
+from vseam_core.store.frames import RunIds, frame_of, of_runs, run_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SAMPLE_COLUMNS = ("identifier", "image_id", "dataset", "pool", "split", "level", "category", "form", "question")
+_ANSWERS = ("answer", "competitor")
+
+
+def runs_frame(connection: Connection, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
+    """One row per run: everything that identifies it, and how many of its units are done and skipped."""
+    runs, units = schema.runs, schema.units
+    counts = [
+        func.coalesce(func.sum(case((units.c.status == status, 1), else_=0)), 0).label(f"units_{status}")
+        for status in ("done", "skipped")
+    ]
+    query = select(runs, *counts).select_from(runs.outerjoin(units)).group_by(runs.c.id).order_by(runs.c.id)
+    frame = frame_of(connection, of_runs(query, None, study, filters), decode=("configuration", "versions", "trust"))
+    return frame.astype({"units_done": "int64", "units_skipped": "int64"})
+
+
+def baselines_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
+    """One row per model answer with its sample, its model and the pair it belongs to (missing outside pairs)."""
+    table, samples, units, runs, edits = (
+        schema.baselines,
+        schema.samples,
+        schema.units,
+        schema.runs,
+        schema.edits,
+    )
+    own = [column for column in table.c if column.name not in ("id", "unit_id", "sample_id", "edit_id")]
+    query = (
+        select(
+            runs.c.id.label("run_id"),
+            runs.c.model,
+            runs.c.weights_hash,
+            runs.c.method,
+            units.c.key,
+            *[samples.c[name] for name in (*_SAMPLE_COLUMNS, *_ANSWERS)],
+            edits.c.identifier.label("pair"),
+            edits.c.editor,
+            *own,
+        )
+        .select_from(table.join(units).join(runs).join(samples, samples.c.id == table.c.sample_id))
+        .outerjoin(edits, edits.c.id == table.c.edit_id)
+        .order_by(runs.c.id, samples.c.identifier, table.c.pair_role, units.c.key)
+    )
+    return frame_of(connection, of_runs(query, run_ids, study, filters))
+
+
+def ablations_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
+    """One row per ablated set of heads; `drop` is base minus ablated accuracy, `heads` a list of names."""
+    table, units, runs = schema.ablations, schema.units, schema.runs
+    own = [
+        column.label("drop") if column.name == "accuracy_drop" else column
+        for column in table.c
+        if column.name not in ("id", "unit_id")
+    ]
+    query = (
+        select(*run_labels(), units.c.key, units.c.identifier, *own)
+        .select_from(table.join(units).join(runs))
+        .order_by(runs.c.id, *[table.c[name] for name in ("condition", "sign", "operation", "size", "trial")])
+    )
+    return frame_of(connection, of_runs(query, run_ids, study, filters), decode=("heads",))
+
+
+def modulations_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
+    """One row per evaluated head rescaling; `scales` maps head names to factors."""
+    table, units, runs = schema.modulations, schema.units, schema.runs
+    own = [column for column in table.c if column.name not in ("id", "unit_id", "ordinal")]
+    query = (
+        select(*run_labels(), units.c.key, units.c.identifier, *own)
+        .select_from(table.join(units).join(runs))
+        .order_by(runs.c.id, units.c.identifier, units.c.key, table.c.ordinal)
+    )
+    return frame_of(connection, of_runs(query, run_ids, study, filters), decode=("scales",))
+
+
+def skips_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
+    """One row per skipped sample, with the reason."""
+    table, units, runs = schema.skips, schema.units, schema.runs
+    query = (
+        select(*run_labels(), units.c.key, table.c.identifier, table.c.reason)
+        .select_from(table.join(units).join(runs))
+        .order_by(runs.c.id, table.c.identifier, units.c.key)
+    )
+    return frame_of(connection, of_runs(query, run_ids, study, filters))
+
+
+def edits_frame(connection: Connection) -> pd.DataFrame:
+    """One row per edit with its clean and corrupt sample; `verdicts` counts people's reviews of it."""
+    edits, samples, reviews = schema.edits, schema.samples, schema.edit_reviews
+    clean, corrupt = samples.alias("clean"), samples.alias("corrupt")
+    verdicts = select(func.count()).where(reviews.c.edit_id == edits.c.id).scalar_subquery().label("verdicts")
+    own = [column for column in edits.c if column.name not in ("id", "clean_id", "corrupt_id")]
+    query = (
+        select(
+            *own,
+            clean.c.identifier.label("clean"),
+            corrupt.c.identifier.label("corrupt"),
+            clean.c.answer,
+            corrupt.c.answer.label("corrupt_answer"),
+            *[clean.c[name] for name in ("dataset", "level", "category", "pool", "split", "image_id")],
+            verdicts,
+        )
+        .select_from(edits.join(clean, clean.c.id == edits.c.clean_id).join(corrupt, corrupt.c.id == edits.c.corrupt_id))
+        .order_by(edits.c.identifier)
+    )
+    return frame_of(connection, query, decode=("boxes", "checks"))
+
+
+def table_counts(connection: Connection) -> dict[str, int]:
+    """How many rows each table holds."""
+    counts = {}
+    for table in schema.metadata.sorted_tables:
+        counts[table.name] = int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+    return dict(sorted(counts.items()))

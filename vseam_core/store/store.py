@@ -1,0 +1,301 @@
+"""The store: opens a database, writes whole units, reads tables and arrays back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, select
+
+from vseam_core.errors import StoreError
+from vseam_core.rows import RunSpec, UnitResult
+from vseam_core.store import effects, reading, schema
+from vseam_core.store.codec import encode_json
+from vseam_core.store.connection import Database
+from vseam_core.store.frames import RunIds
+from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
+from vseam_core.store.records import HeadEffectSet, TraceRecord
+from vseam_core.store.scores import replace_rows, score_table, scores_frame
+from vseam_core.store.writing import save_units
+from vseam_core.units import canonical_json, unit_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Store:
+    """An open results database; close it, or use it as a context manager. Open one with `open_store`.
+
+    Every method is one transaction: it happens whole or not at all. Methods raise `StoreError` with one line for
+    whatever the database or its file refuses. `warnings` holds what a user should be told about the database (no
+    write-ahead log).
+    """
+
+    def __init__(self, location: str | Path, create: bool = True, *, busy_seconds: float = 30.0) -> None:
+        self._database = Database(location, busy_seconds=busy_seconds)
+        try:
+            self._database.check_place(create)
+            with self._database.reading() as connection:
+                fresh = create and is_empty(connection)
+                if not fresh:
+                    check_version(connection, self.label)
+            if fresh:
+                create_schema(self._database)
+            self._database.use_write_ahead_log()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @property
+    def label(self) -> str:
+        """The database's file or URL, as messages name it."""
+        return self._database.label
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should be told about this database, one line each."""
+        return self._database.warnings
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; the store cannot be trusted to hold a lock or a file open afterwards."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A writing transaction of SQLAlchemy's, for what this class has no method for."""
+        with self._database.writing() as connection:
+            yield connection
+
+    def ensure_study(self, name: str, configuration: Mapping[str, Any]) -> int:
+        """The id of the study of that name and configuration, which is stored if it is new."""
+        text = _identity_json(configuration, f"the configuration of study {name!r}")
+        table, digest = schema.studies, unit_key(configuration=text)
+        with self._database.writing() as connection:
+            here = (table.c.name == name, table.c.configuration_hash == digest)
+            known = connection.execute(select(table.c.id).where(*here)).scalar_one_or_none()
+            if known is not None:
+                return int(known)
+            row = {"name": name, "configuration": text, "configuration_hash": digest, "created": now()}
+            return _inserted(connection.execute(table.insert().values(**row)))
+
+    def ensure_run(
+        self,
+        spec: RunSpec,
+        *,
+        study: int | None = None,
+        device: str = "",
+        versions: Mapping[str, Any] | None = None,
+        trust: Mapping[str, Any] | None = None,
+    ) -> int:
+        """The id of the run with that identity, new or opened again, and a member of `study` from now on.
+
+        The identity is everything in `spec` that changes results: not the model's path or device. Device, versions
+        and trust record describe the latest opening.
+        """
+        identity = run_identity(spec)
+        changing = {"device": device or spec.model.device, "finished": None}
+        if versions is not None:
+            changing["versions"] = encode_json(versions, "library versions")
+        if trust is not None:
+            changing["trust"] = encode_json(trust, "the trust record")
+        table = schema.runs
+        with self._database.writing() as connection:
+            known = connection.execute(select(table.c.id).where(table.c.identity == identity)).scalar_one_or_none()
+            if known is None:
+                row = {"versions": "{}", **_run_row(spec), **changing}
+                run_id = _inserted(connection.execute(table.insert().values(identity=identity, started=now(), **row)))
+            else:
+                run_id = int(known)
+                connection.execute(table.update().where(table.c.id == run_id).values(**changing))
+            if study is not None:
+                _link(connection, study, run_id)
+            return run_id
+
+    def finish_run(self, run_id: int) -> None:
+        """Note that every unit of a run is there; opening the run again takes the note away."""
+        table = schema.runs
+        with self._database.writing() as connection:
+            changed = connection.execute(table.update().where(table.c.id == run_id).values(finished=now()))
+            if changed.rowcount == 0:
+                raise StoreError(f"there is no run {run_id} in {self.label}")
+
+    def unit_statuses(self, run_id: int) -> dict[str, str]:
+        """What a run need not do again: unit key → `done` or `skipped`."""
+        table = schema.units
+        with self._database.reading() as connection:
+            query = select(table.c.key, table.c.status).where(table.c.run_id == run_id).order_by(table.c.id)
+            return {row.key: row.status for row in connection.execute(query)}
+
+    def save(self, run_id: int, results: Sequence[UnitResult]) -> list[str]:
+        """Write units in one transaction; a key that is there already is replaced with everything that hung on it.
+
+        A unit that holds NaN or infinity becomes a skip whose reason names the sample; the keys of those are returned.
+        """
+        if not results:
+            return []
+        with self._database.writing() as connection:
+            table = schema.runs
+            model = connection.execute(select(table.c.model).where(table.c.id == run_id)).scalar_one_or_none()
+            if model is None:
+                raise StoreError(f"there is no run {run_id} in {self.label}")
+            return save_units(connection, run_id, model, results)
+
+    def runs(self, study: int | None = None, **filters: Any) -> pd.DataFrame:
+        """One row per run, with `configuration`, `versions` and `trust` decoded and `units_done` and `units_skipped` counted."""
+        with self._database.reading() as connection:
+            return reading.runs_frame(connection, study, filters)
+
+    def baselines(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
+        """One row per model answer with its sample and pair. Filters are columns of runs: `model=`, `category=`, `pool=` …"""
+        with self._database.reading() as connection:
+            return reading.baselines_frame(connection, run_ids, study, filters)
+
+    def ablations(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
+        """One row per ablated set of heads, with the run's model, dataset and category."""
+        with self._database.reading() as connection:
+            return reading.ablations_frame(connection, run_ids, study, filters)
+
+    def modulations(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
+        """One row per evaluated head rescaling, with the run's model, dataset and category."""
+        with self._database.reading() as connection:
+            return reading.modulations_frame(connection, run_ids, study, filters)
+
+    def skips(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
+        """One row per skipped sample with the reason, and the run's model, dataset and category."""
+        with self._database.reading() as connection:
+            return reading.skips_frame(connection, run_ids, study, filters)
+
+    def edits(self) -> pd.DataFrame:
+        """One row per clean→corrupt edit, with both samples, checks and the number of reviews."""
+        with self._database.reading() as connection:
+            return reading.edits_frame(connection)
+
+    def review_edit(self, pair: str, verdict: str, reviewer: str = "", comment: str = "") -> None:
+        """Store a person's verdict on an edit; the same reviewer's earlier one is replaced."""
+        edits, reviews = schema.edits, schema.edit_reviews
+        with self._database.writing() as connection:
+            edit = connection.execute(select(edits.c.id).where(edits.c.identifier == pair)).scalar_one_or_none()
+            if edit is None:
+                raise StoreError(f"there is no edit {pair!r} in {self.label}")
+            connection.execute(reviews.delete().where(reviews.c.edit_id == edit, reviews.c.reviewer == reviewer))
+            row = {"edit_id": edit, "reviewer": reviewer, "verdict": verdict, "comment": comment, "reviewed": now()}
+            connection.execute(reviews.insert().values(**row))
+
+    def trace_effects(
+        self,
+        run_id: int,
+        keys: Sequence[str] | None = None,
+        *,
+        tracer: str | None = None,
+        direction: str | None = None,
+        measure: str | None = None,
+    ) -> list[TraceRecord]:
+        """The trace effects of a run (of the units in `keys`), ordered by pair whatever the order of saving."""
+        with self._database.reading() as connection:
+            equals = {"tracer": tracer, "direction": direction, "measure": measure}
+            return effects.read_trace_effects(connection, run_id, keys, equals)
+
+    def head_effects(
+        self,
+        run_id: int,
+        operation: str | None = None,
+        measure: str | None = None,
+        keys: Sequence[str] | None = None,
+        *,
+        positions: str | None = None,
+        stack: str | None = None,
+    ) -> HeadEffectSet:
+        """The head effects of a run as arrays `[n, layers, heads]` and `[n]` with a table of samples in the same order."""
+        with self._database.reading() as connection:
+            equals = {"operation": operation, "measure": measure, "positions": positions, "stack": stack}
+            return effects.read_head_effects(connection, run_id, keys, equals)
+
+    def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, sample_set_hash: str) -> None:
+        """Store aggregates (`head_scores`, `trace_scores`, `shared_head_tests`) in the place of older ones.
+
+        Rows that agree with the frame in what was computed (run, pool, operation, positions, measure, stack; for traces
+        tracer, site kind, direction, measure, subset; for shared heads model, sign, k and null) go; an empty frame
+        clears the run. NaN becomes null.
+        """
+        with self._database.writing() as connection:
+            replace_rows(connection, table, run_id, frame, sample_set_hash)
+
+    def scores(self, table: str, run_ids: RunIds = None, **equals: Any) -> pd.DataFrame:
+        """Stored aggregates, narrowed to runs and to equal columns (a list: any of its values)."""
+        score_table(table)
+        with self._database.reading() as connection:
+            return scores_frame(connection, table, run_ids, equals)
+
+    def info(self) -> dict[str, Any]:
+        """What there is: location, schema version, journal mode, size in bytes, rows per table, warnings."""
+        path = self._database.path
+        files = [] if path is None else [path, path.with_name(path.name + "-wal")]
+        with self._database.reading() as connection:
+            counts = reading.table_counts(connection)
+        return {
+            "location": self.label,
+            "schema": MIGRATIONS[-1].name,
+            "journal_mode": self._database.journal_mode,
+            "bytes": sum(file.stat().st_size for file in files if file.exists()) if files else None,
+            "counts": counts,
+            "warnings": list(self.warnings),
+        }
+
+
+def run_identity(spec: RunSpec) -> str:
+    """The identity of a run: a hash of everything in it that changes results, or the name they are listed under."""
+    row = {name: value for name, value in _run_row(spec).items() if name not in ("source", "family")}
+    return unit_key(**row)
+
+
+def _run_row(spec: RunSpec) -> dict[str, Any]:
+    model = spec.model
+    return {
+        "method": spec.method,
+        "method_version": spec.method_version,
+        "model": model.name,
+        "family": model.family,
+        "source": model.source,
+        "weights_hash": model.weights_hash,
+        "processor_hash": model.processor_hash,
+        "dtype": model.dtype,
+        "attention": model.attention,
+        "layers": model.layers,
+        "heads": model.heads,
+        "head_dim": model.head_dim,
+        "dataset": spec.dataset,
+        "level": spec.level,
+        "category": spec.category,
+        "pool": spec.pool,
+        "split": spec.split,
+        "configuration": _identity_json(spec.configuration, f"the configuration of method {spec.method!r}"),
+        "seed": spec.seed,
+    }
+
+
+def _identity_json(configuration: Mapping[str, Any], what: str) -> str:
+    try:
+        return canonical_json(configuration)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{what} cannot be stored: {error}") from None
+
+
+def _inserted(result: Any) -> int:
+    return int(result.inserted_primary_key[0])
+
+
+def _link(connection: Connection, study: int, run_id: int) -> None:
+    table = schema.study_runs
+    row = {"study_id": study, "run_id": run_id}
+    here = [table.c[name] == value for name, value in row.items()]
+    if connection.execute(select(table).where(*here)).first() is None:
+        connection.execute(table.insert().values(**row))

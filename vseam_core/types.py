@@ -1,0 +1,166 @@
+"""The frozen records that travel between rooms: samples, pairs, and the rows of effects and scores.
+
+Nothing here imports torch; arrays are numpy. Pixel boxes are `(x0, y0, x1, y1)` with exclusive ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+Level = Literal["object", "attribute", "relation"]
+Pool = Literal["score", "choose", "test"]
+Form = Literal["yes_no", "open"]
+Direction = Literal["denoising", "noising", "clean", "corrupt"]
+Box = tuple[float, float, float, float]
+
+LEVELS: tuple[Level, ...] = ("object", "attribute", "relation")
+POOLS: tuple[Pool, ...] = ("score", "choose", "test")
+
+
+class HeadId(NamedTuple):
+    """One attention head: the stack it lies in, its layer and its index in the layer."""
+
+    layer: int
+    head: int
+    stack: str = "decoder"
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}" if self.stack == "decoder" else f"{self.stack}:L{self.layer}H{self.head}"
+
+
+class RoleSpan(NamedTuple):
+    """A word of the question by character offsets (exclusive end) and the role it plays: object, attribute, relation, action."""
+
+    start: int
+    end: int
+    role: str
+
+
+class ImageSource(Protocol):
+    """Where a picture comes from: a file, a rendered scene, an edited array."""
+
+    def load(self) -> Image:
+        """The picture in RGB. Raises `SampleError` when it is missing or cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one image, with its gold answer.
+
+    `identifier` is unique over all datasets (`dataset/pool/split/question_id`). `image_id` names the picture: standard errors
+    are clustered by it, and a clean picture and its edited versions share it. `competitor` is the answer that the gold one is
+    weighed against in `logit_diff` (for yes/no the other word), or None where it is unknown.
+    """
+
+    identifier: str
+    dataset: str
+    question_id: str
+    image_id: str
+    image: ImageSource
+    question: str
+    answer: str
+    competitor: str | None
+    level: Level
+    category: str
+    pool: Pool
+    split: str = "plain"
+    form: Form = "yes_no"
+    roles: tuple[RoleSpan, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clean sample and its corrupt twin: the same question about the image with one concept edited.
+
+    `boxes` are the edited regions in pixels of the image. `kind` is `edit` (the true answer changes to `corrupt.answer`) or
+    `control` (an edit of the same size on something not asked about: the answer stays).
+    """
+
+    clean: Sample
+    corrupt: Sample
+    boxes: tuple[Box, ...]
+    editor: str
+    source_term: str
+    target_term: str
+    kind: Literal["edit", "control"] = "edit"
+    checks: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def identifier(self) -> str:
+        return f"{self.clean.identifier}#{self.editor}-{self.kind}"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What identifies a loaded model in the store: everything that changes its numbers.
+
+    `weights_hash` is a sha256 over the parameters, or the hub revision where weights come from there.
+    """
+
+    name: str
+    family: str
+    source: str
+    weights_hash: str
+    dtype: str
+    attention: str
+    device: str
+    layers: int
+    heads: int
+    head_dim: int
+    processor_hash: str = ""
+
+
+@dataclass(frozen=True)
+class TraceEffect:
+    """Effects of one tracer on one pair, for one site kind, direction and measure.
+
+    `values` is float32 `[layers, columns]`: rows follow `layers`, columns follow `columns`. A column is a text position
+    (`column_kind="position"`, the label is its index, `roles` its role) or a group of positions (`column_kind="group"`,
+    label and role are the group's name). `clean` and `corrupt` are the measure without any patch.
+
+    `direction` says what was run: `denoising` patches clean activations into the corrupt run, `noising` the reverse; with `clean`
+    or `corrupt` nothing is copied, and that run itself is cut (knockout) or read (lens). `values` are the changed run's measure
+    minus the unchanged one's; where nothing is changed (lens) they are the readouts themselves. Layer −1 is the residual before
+    the first layer, or, for `attention_all_layers`, all layers at once.
+    """
+
+    tracer: str
+    stack: str
+    site_kind: str
+    direction: Direction
+    measure: str
+    layers: tuple[int, ...]
+    columns: tuple[str, ...]
+    column_kind: Literal["position", "group"]
+    roles: tuple[str, ...]
+    values: np.ndarray
+    clean: float
+    corrupt: float
+
+
+@dataclass(frozen=True)
+class HeadEffect:
+    """Effects of replacing each head on one sample: base minus replaced, float32 `[layers, heads]`, for one measure."""
+
+    operation: str
+    positions: str
+    measure: str
+    stack: str
+    values: np.ndarray
+    base: float
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One sample that could not be used, and why."""
+
+    identifier: str
+    reason: str

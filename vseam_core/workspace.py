@@ -1,0 +1,100 @@
+"""A workspace: plugins, registry, store and loaded models, opened together and passed to every experiment.
+
+    import vseam_core as vseam
+
+    with vseam.open_workspace(database="results.db") as workspace:
+        print(workspace.evaluate("llava-tiny", "scenes/color", limit=100))
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vseam_core.plugins import Plugins, build_plugins
+from vseam_core.progress import Progress, SilentProgress
+from vseam_core.registry import Registry, load_registry
+
+if TYPE_CHECKING:
+    from vseam_core.engine.base import Engine
+    from vseam_core.interfaces import Benchmark, VisionLanguageModel
+    from vseam_core.store.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model with the engine that runs it and the engine's trust record."""
+
+    model: VisionLanguageModel
+    engine: Engine
+    trust: dict[str, Any]
+
+
+class Workspace:
+    """Everything that an experiment needs; build it with `open_workspace` and close it (it is a context manager)."""
+
+    def __init__(
+        self, plugins: Plugins, registry: Registry, store: Store, progress: Progress, device: str = "auto", seed: int = 0
+    ):
+        self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
+        self.device, self.seed = device, seed
+        self._models: dict[str, LoadedModel] = {}
+        self._benchmarks: dict[str, Benchmark] = {}
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.store.close()
+
+    def model(self, name: str) -> LoadedModel:
+        """The model of that name, loaded and checked once."""
+        if name not in self._models:
+            from vseam_core.engine.replay import ReplayEngine
+            from vseam_core.engine.selfcheck import trust_record
+
+            model = self.registry.load_model(name, device=self.device)
+            engine = ReplayEngine(model)
+            self._models[name] = LoadedModel(model, engine, trust_record(model, engine))
+        return self._models[name]
+
+    def release(self, name: str) -> None:
+        """Forget a loaded model, so that its memory is free again."""
+        self._models.pop(name, None)
+
+    def benchmark(self, name: str) -> Benchmark:
+        """The dataset of that name."""
+        if name not in self._benchmarks:
+            self._benchmarks[name] = self.registry.load_dataset(name)
+        return self._benchmarks[name]
+
+    def versions(self) -> dict[str, str]:
+        """The library versions that a run is stored with."""
+        import importlib.metadata
+
+        names = ("vseam", "torch", "transformers", "numpy", "scipy")
+        found = {name: importlib.metadata.version(name) for name in names}
+        return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def open_workspace(
+    database: str | Path = "results.db",
+    *,
+    registry: str | Path | None = None,
+    plugins: Plugins | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Workspace:
+    """Open (or create) a results database and everything needed to add to it.
+
+    `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). Raises
+    `VseamError` subclasses for a broken registry or database.
+    """
+    from vseam_core.store import open_store
+
+    found = plugins or build_plugins()
+    names = load_registry(found, Path(registry) if registry else None)
+    return Workspace(found, names, open_store(database), progress or SilentProgress(), device, seed)
