@@ -12,6 +12,12 @@ from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
+
+from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, did_you_mean
+from vseam_core.interfaces import VisionLanguageModel
+from vseam_core.interventions import AnswerIds
+from vseam_core.prompts import EncodedPrompt
+from vseam_core.types import RoleSpan
 from vseam_plugins.models.answers import AnswerReader
 from vseam_plugins.models.fingerprints import inputs_key
 from vseam_plugins.models.geometry import patch_boxes
@@ -28,12 +34,6 @@ from vseam_plugins.models.prompting import (
     unknown_words,
     write_prompt,
 )
-
-from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, did_you_mean
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import RoleSpan
 
 OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "prompt_template", "answer_separator",

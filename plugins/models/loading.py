@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from vseam_plugins.models.fingerprints import processor_hash, weights_hash
 
 from vseam_core.errors import InvalidFileError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.types import ModelInfo
+from vseam_plugins.models.fingerprints import processor_hash, weights_hash
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 HUB_TIMEOUT_SECONDS = 10

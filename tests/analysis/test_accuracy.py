@@ -112,6 +112,13 @@ def test_pair_accuracy_counts_pairs_right_on_both_images_and_is_not_fooled_by_al
     assert row["pair_low"] < 0.4 < row["pair_high"]
 
 
+def test_a_pair_is_wrong_when_either_of_its_answers_is() -> None:
+    rows, pairs = paired_rows()
+    rows[0] = baseline(rows[0].sample, "No", "clean")
+    (row,) = frame_records(summarise(baseline_frame(rows, model="tiny", pairs=pairs)))
+    assert (row["accuracy"], row["pair_accuracy"]) == (19 / 20, 7 / 20)
+
+
 def test_pairs_without_their_clean_answer_are_left_out() -> None:
     rows, pairs = paired_rows()
     (row,) = frame_records(summarise(baseline_frame(rows[3:], model="tiny", pairs=pairs)))

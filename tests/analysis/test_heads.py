@@ -248,10 +248,10 @@ def test_the_table_has_the_stated_columns_and_names_its_stack(make_task: Any) ->
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_nan_raises_wherever_it_stands(make_task: Any, place: int) -> None:
-    arguments: Any = [np.array(part, dtype=float) for part in make_task(16, images=20).arguments()[:4]]
-    arguments[place].flat[3] = np.nan
+    effects, base, correct, gold = (np.array(part, dtype=float) for part in make_task(16, images=20).arguments()[:4])
+    (effects, base, correct, gold)[place].flat[3] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        score_heads(*arguments, np.arange(40), measure="logit_diff", seed=0)
+        score_heads(effects, base, correct, gold, np.arange(40), measure="logit_diff", seed=0)
 
 
 def test_arrays_of_different_lengths_raise(make_task: Any) -> None:

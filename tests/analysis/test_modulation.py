@@ -83,6 +83,7 @@ def test_ties_go_to_the_smallest_change_then_fewer_heads_then_less_strength_then
     tied = [result(Setting(2.0, 2), 0.9, 1.0), result(Setting(1.0, 1), 0.9, 0.5), result(UNCHANGED, 0.9, 0.0)]
     assert choose(tied).setting == UNCHANGED
     assert choose(tied).tied == 3
+    assert choose([result(Setting(1.0, 4), 0.9, 0.5), result(Setting(1.0, 2), 0.9, 1.0)]).setting == Setting(1.0, 4)
     assert choose([result(Setting(1.0, 4), 0.9, 1.0), result(Setting(1.5, 2), 0.9, 1.0)]).setting == Setting(1.5, 2)
     assert choose([result(Setting(2.0, 2), 0.9, 1.0), result(Setting(1.5, 2), 0.9, 1.0)]).setting == Setting(1.5, 2)
     assert choose([result(Setting(2.0, 2), 0.9, 1.0), result(Setting(2.0, 2, 1.0), 0.9, 1.0)]).setting == Setting(2.0, 2, 1.0)
@@ -155,7 +156,8 @@ def test_of_equally_good_thresholds_the_one_nearest_to_no_bias_is_taken(
 
 
 def test_a_threshold_between_neighbouring_floats_keeps_its_accuracy() -> None:
-    scores = np.array([1.0, np.nextafter(1.0, 2.0)])
+    # The middle of these two rounds to the upper one.
+    scores = np.array([1.0 + 2**-52, 1.0 + 2**-51])
     bias = fit_yes_no_bias(scores, [False, True])
     assert bias.accuracy == np.mean(bias.answers(scores) == [False, True]) == 1.0
 

@@ -239,6 +239,15 @@ def test_cells_without_a_band_are_neither_inside_nor_outside() -> None:
     assert compare_with_band(other, band)["outside_band"].isna().all()
 
 
+def test_a_cell_that_fewer_than_five_of_the_models_have_is_null_in_the_band() -> None:
+    models = random_models(6)
+    band = random_model_band([*models[:4], *(model[model["column_label"] != "last"] for model in models[4:])])
+    lacking, full = (cell(band, subset="all", layer=0, column_label=label) for label in ("last", "object"))
+    assert (lacking["models"], lacking["band_low"], lacking["band_high"]) == (4, None, None)
+    assert full["models"] == 6
+    assert full["band_low"] < full["band_high"]
+
+
 def test_fewer_than_five_random_models_make_no_band() -> None:
     with pytest.raises(ValueError, match="at least 5 random models, got 4"):
         random_model_band(random_models(4))

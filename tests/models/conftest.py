@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vseam_plugins.models import hf, instructblip, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from vseam_plugins.models import hf, llava
-from vseam_plugins.models.hf import HuggingFaceModel
 
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.prompts import EncodedPrompt
 from vseam_core.types import RoleSpan
+from vseam_plugins.models import hf, llava
+from vseam_plugins.models.hf import HuggingFaceModel
 
 from .builders import GRID, QUERY_TOKENS, picture
 
@@ -119,9 +119,7 @@ def test_encoding_is_deterministic_and_keys_tell_inputs_apart(loaded: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["llava-words", "instructblip-words"])
-def test_an_answer_prefix_lengthens_the_prompt_and_moves_the_last_position(
-    loaded: dict[str, HuggingFaceModel], name: str
-) -> None:
+def test_an_answer_prefix_lengthens_the_prompt_and_moves_the_last_position(loaded: dict[str, HuggingFaceModel], name: str) -> None:
     model = loaded[name]
     plain = model.encode(picture(), QUESTION, ROLES)
     longer = model.encode(picture(), QUESTION, ROLES, (20, 22))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from vseam_plugins.models import instructblip, llava
-from vseam_plugins.models.hf import HuggingFaceModel
 
 from vseam_core.prompts import EncodedPrompt
+from vseam_plugins.models import instructblip, llava
+from vseam_plugins.models.hf import HuggingFaceModel
 
 from .builders import picture
 
@@ -67,9 +67,7 @@ def test_qformer_texts_of_different_length_share_a_batch(instructblip_subwords: 
     assert len(lengths) == 2
     assert len(prompts[0]) == len(prompts[1])
     batch = model.collate(prompts)
-    assert batch["qformer_attention_mask"].sum(1).tolist() == [
-        prompt.inputs["qformer_input_ids"].shape[1] for prompt in prompts
-    ]
+    assert batch["qformer_attention_mask"].sum(1).tolist() == [prompt.inputs["qformer_input_ids"].shape[1] for prompt in prompts]
     with torch.no_grad():
         batched = model.module(**batch).logits
         single = torch.cat([model.module(**model.collate([prompt])).logits for prompt in prompts])

@@ -12,11 +12,11 @@ from PIL import Image
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-from vseam_plugins.models.geometry import patch_boxes
-from vseam_plugins.models.hf import HuggingFaceModel
 
 from vseam_core.errors import UnsupportedError
 from vseam_core.types import Box
+from vseam_plugins.models.geometry import patch_boxes
+from vseam_plugins.models.hf import HuggingFaceModel
 
 from .builders import GRID, IMAGE_SIZE, PATCH_SIZE, picture
 

@@ -14,11 +14,11 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from vseam_core.errors import InvalidFileError, UnknownNameError, UnsupportedError, VseamError
 from vseam_plugins.models import hf, instructblip, llava
 from vseam_plugins.models.fingerprints import weights_hash
 from vseam_plugins.models.hf import HuggingFaceModel
-
-from vseam_core.errors import InvalidFileError, UnknownNameError, UnsupportedError, VseamError
 
 from .builders import HEADS, LAYERS, WIDTH, build_llava, picture, text_config
 

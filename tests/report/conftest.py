@@ -213,7 +213,7 @@ def made_sharing(models: Sequence[str], made: Sequence[Made]) -> tuple[pd.DataFr
             frame = shared_heads(scores, sign=sign, k=2, seed=0, ceilings=ceilings)
             names, matrix = similarity_matrix(frame)
             frames.append(frame.assign(model=model))
-            tests.append((model, sign, level_test(matrix, [levels[name] for name in names])))
+            tests.append((model, sign, level_test(matrix, [levels[name] for name in names], seed=0)))
     return pd.concat(frames, ignore_index=True), tests
 
 

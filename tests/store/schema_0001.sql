@@ -134,8 +134,8 @@ CREATE TABLE edits (
     FOREIGN KEY(clean_id) REFERENCES samples (id),
     FOREIGN KEY(corrupt_id) REFERENCES samples (id)
 );
-CREATE INDEX edits_by_clean ON edits (clean_id);
 CREATE INDEX edits_by_corrupt ON edits (corrupt_id);
+CREATE INDEX edits_by_clean ON edits (clean_id);
 CREATE TABLE head_scores (
     id INTEGER NOT NULL,
     run_id INTEGER NOT NULL,
@@ -174,9 +174,9 @@ CREATE TABLE head_scores (
     q_negative DOUBLE CHECK (q_negative BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308),
     claim_positive BOOLEAN,
     claim_negative BOOLEAN,
-    below_noise_floor BOOLEAN,
     sign VARCHAR NOT NULL,
     resolved BOOLEAN NOT NULL,
+    below_noise_floor BOOLEAN,
     reliability_correct DOUBLE CHECK (reliability_correct BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308),
     reliability_wrong DOUBLE CHECK (reliability_wrong BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308),
     reason VARCHAR DEFAULT '' NOT NULL,
@@ -187,8 +187,8 @@ CREATE TABLE head_scores (
     FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE,
     CHECK (claim_positive IN (0, 1)),
     CHECK (claim_negative IN (0, 1)),
-    CHECK (below_noise_floor IN (0, 1)),
-    CHECK (resolved IN (0, 1))
+    CHECK (resolved IN (0, 1)),
+    CHECK (below_noise_floor IN (0, 1))
 );
 CREATE TABLE trace_scores (
     id INTEGER NOT NULL,

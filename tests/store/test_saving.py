@@ -84,6 +84,13 @@ def test_a_skipped_unit_leaves_its_reason_and_no_numbers(store: Store) -> None:
     assert store.skips(run).empty
 
 
+def test_a_skipped_unit_keeps_its_own_reason_whatever_its_details_hold(store: Store) -> None:
+    run = store.ensure_run(run_spec())
+    skipped = head_unit(0, status="skipped", reason="no answer", details={"loss": math.nan})
+    assert store.save(run, [skipped]) == []
+    assert store.skips(run)["reason"].tolist() == ["no answer"]
+
+
 def bad_units() -> dict[str, UnitResult]:
     nan, infinite = math.nan, math.inf
     values = np.ones((2, 3), dtype=np.float32)

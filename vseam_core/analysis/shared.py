@@ -184,7 +184,7 @@ def similarity_matrix(shared: pd.DataFrame, column: str = "overlap") -> tuple[li
     return tasks, np.array(matrix, dtype=np.float64).reshape(len(tasks), len(tasks))
 
 
-def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int = 0, permutations: int = 9999) -> LevelTest:
+def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int, permutations: int = 9999) -> LevelTest:
     """Mean similarity within levels minus across levels, against all groupings of the tasks into groups of the same sizes.
 
     `similarity` `[tasks, tasks]` is symmetric (the diagonal is not used), `levels` names each task's level. Seven tasks

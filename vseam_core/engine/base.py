@@ -84,14 +84,15 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape
     if any(not 0 <= layer < shape.layers for layer in layers):
         raise UnsupportedError(f"layer {max(layers, key=abs)} does not exist: the model has layers 0 to {shape.layers - 1}")
     if isinstance(intervention, AttentionBlock):
-        named = (*intervention.targets, *intervention.sources)
+        named: tuple[int, ...] = (*intervention.targets, *intervention.sources)
+        heads: tuple[int | None, ...] = intervention.heads or ()
     else:
-        named = intervention.positions or ()
-        head = intervention.site.head
-        if head is not None and not 0 <= head < shape.heads:
-            raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {shape.heads - 1}")
+        named, heads = intervention.positions or (), (intervention.site.head,)
         if isinstance(intervention.operation, Patch):
             _check_donor(run)
+    for head in heads:
+        if head is not None and not 0 <= head < shape.heads:
+            raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {shape.heads - 1}")
     if any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named)} lies outside a prompt of {len(run.base)} positions")
 

@@ -88,7 +88,7 @@ def baseline_frame(
     `clean_identifier` links the answer on a corrupt image to that on its clean one (`pairs`). `correct` is the
     benchmark's official rule (claims) or the published argmax rule.
     """
-    clean_of = {pair.corrupt.identifier: pair.clean.identifier for pair in pairs if pair.kind == "edit"}
+    clean_of = {pair.corrupt.identifier: pair.clean.identifier for pair in pairs}
     rows = []
     for baseline in baselines:
         sample = baseline.sample

@@ -1,4 +1,4 @@
-"""Figures of what has to beat its controls: ablations beside matched random sets, and rescaling beside a bias and shuffled scales."""
+"""Figures of what has to beat its controls: ablations beside random sets, rescaling beside a bias and shuffled scales."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vseam_core.report import figures
-from vseam_core.report.figures import styled
+from vseam_core.report.figures import Page, styled
 from vseam_core.report.summaries import AblationSummary, RescalingSummary, Row, ablation_summaries, rescaling_summaries
 from vseam_core.report.tasks import Task
 
@@ -27,6 +27,18 @@ SERIES: tuple[tuple[str, str, str, str], ...] = (
     ("shuffled", "fitted scales, shuffled within layers (mean and range)", "#777777", "^"),
     ("transfer", "fitted scales on the other categories (mean and range)", figures.PURPLE, "v"),
 )
+ABLATION_CAPTION = (
+    "Heads selected on the score pool, ablated on test images (line), beside random sets of the same size, matched in layer and in "
+    "the norm of what they write and without the selected heads (bars). p = (1 + random sets at least as far right) / (1 + random "
+    "sets): the line has to lie right of nearly all bars. Positive heads have to lower accuracy, negative heads to raise pair "
+    "accuracy."
+)
+RESCALING_CAPTION = (
+    "Head outputs multiplied by factors that were chosen on one pool of images, accuracy measured on another: gain over the "
+    f"unchanged model on the same samples. Bars: ± {NORMAL_95} standard errors, clustered by image. The fitted gain (blue) has "
+    "to beat zero, a mere shift of the yes/no threshold (green), the published recipe (orange) and the same factors dealt to "
+    "other heads of their layers (grey); purple: what it does elsewhere."
+)
 
 
 @styled
@@ -38,16 +50,9 @@ def ablation_histograms(ablations: pd.DataFrame, tasks: Sequence[Task], model: s
     summaries = ablation_summaries(ablations, model, tasks)
     kinds = list(dict.fromkeys((found.sign, found.operation) for found in summaries))
     kinds.sort(key=lambda kind: kind[0] != "positive")
-    caption = (
-        "Heads selected on the score pool, ablated on test images (line), beside random sets of the same size, matched in layer and in "
-        "the norm of what they write and without the selected heads (bars). p = (1 + random sets at least as far right) / (1 + random "
-        "sets): the line has to lie right of nearly all bars. Positive heads have to lower accuracy, negative heads to raise pair accuracy."
-    )
-    width, height = figures.page_size(tasks, 1.62, len(kinds), 1.45)
-    figure = figures.new_figure(
-        width, height + 0.2, f"{model}: ablation of the selected heads against matched random sets", caption
-    )
-    panels = figures.grid_of_panels(figure, len(kinds), len(tasks))
+    title = f"{model}: ablation of the selected heads against matched random sets"
+    page = Page(1.55, 0.95, left=1.0, row_gap=0.55, column_gap=0.25, legend_lines=0)
+    figure, panels = figures.new_page(len(kinds), len(tasks), page, title, ABLATION_CAPTION)
     for (row, column), panel in np.ndenumerate(panels):
         sign, operation = kinds[row]
         of_task = [found for found in summaries if (found.sign, found.operation, found.task) == (sign, operation, tasks[column])]
@@ -56,10 +61,9 @@ def ablation_histograms(ablations: pd.DataFrame, tasks: Sequence[Task], model: s
         else:
             figures.bare(panel)
             figures.say_in_panel(panel, "no heads were selected")
-        if row == 0:
-            figures.head_column(panel, tasks[column], figures.previous_of(tasks, column))
         if column == 0:
-            panel.set_ylabel(f"{sign} heads\nreplaced by {operation.replace('_', ' ')}\nrandom sets")
+            panel.set_ylabel(f"{sign} heads\n{operation.replace('_', ' ')}\n\nrandom sets")
+    figures.head_columns(panels, tasks)
     return figure
 
 
@@ -96,17 +100,10 @@ def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str
     """
     summaries = rescaling_summaries(modulations, model, tasks)
     splits = list(dict.fromkeys(found.split for found in summaries))
-    caption = (
-        "Head outputs multiplied by factors that were chosen on one pool of images, accuracy measured on another: gain over the "
-        f"unchanged model on the same samples. Bars: ± {NORMAL_95} standard errors, clustered by image. The fitted gain (blue) has to "
-        "beat zero, a mere shift of the yes/no threshold (green), the published recipe (orange) and the same factors dealt to other "
-        "heads of their layers (grey); purple: what it costs elsewhere."
-    )
-    figure = figures.new_figure(
-        max(8.5, 1.35 * len(tasks) + 1.5), 0.6 + 2.3 * len(splits), f"{model}: what head rescaling gains", caption
-    )
-    panels = figures.grid_of_panels(figure, len(splits), 1, sharex=True, sharey=True)[:, 0]
-    for panel, split in zip(panels, splits, strict=True):
+    page = Page(max(6.0, 1.45 * len(tasks)), 1.9, above=0.25, below=0.5, row_gap=0.4, legend_lines=2)
+    title = f"{model}: what head rescaling gains"
+    figure, panels = figures.new_page(len(splits), 1, page, title, RESCALING_CAPTION, sharex=True, sharey=True)
+    for panel, split in zip(panels[:, 0], splits, strict=True):
         panel.axhline(0, color="#888888", linewidth=0.8)
         for place, task in enumerate(tasks):
             of_task = [found for found in summaries if (found.split, found.task) == (split, task)]
@@ -119,7 +116,7 @@ def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str
         panel.set_xlim(-0.5, len(tasks) - 0.5)
         for edge in range(1, len(tasks)):
             panel.axvline(edge - 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
-    panels[-1].set_xticks(range(len(tasks)), [f"{task.label}\n{_setting(summaries, task)}" for task in tasks])
+    panels[-1, 0].set_xticks(range(len(tasks)), [f"{task.label}\n{_setting(summaries, task)}" for task in tasks])
     _legend(figure, summaries)
     return figure
 
@@ -179,4 +176,4 @@ def _legend(figure: Figure, summaries: Sequence[RescalingSummary]) -> None:
         for name, words, colour, marker in SERIES
         if any(has[name](found) for found in summaries)
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    figures.add_legend(figure, handles, 3)

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import Array
 from vseam_core.report import figures
-from vseam_core.report.figures import styled
+from vseam_core.report.figures import Page, styled
 from vseam_core.report.tasks import Task, model_rows, only, present, task_rows
 from vseam_core.report.words import trace_rows
 
@@ -63,23 +63,21 @@ def _curves(
     rows = only(trace_rows(model_rows(traces, model), tracer), direction="denoising")
     labels = [label for label in words if label in present(rows, "column_label")]
     models = _models(only(model_rows(bands, model), tracer=tracer))
-    width, height = figures.page_size(tasks, 1.62, len(labels), 1.25)
-    figure = figures.new_figure(width, height + 0.3, title, _caption(traces, model, tracer, models))
-    panels = figures.grid_of_panels(figure, len(labels), len(tasks), sharex="col", sharey=True)
+    caption = _caption(traces, model, tracer, models)
+    figure, panels = figures.new_page(len(labels), len(tasks), Page(1.6, 1.15), title, caption, sharex="col", sharey=True)
     for (row, column), panel in np.ndenumerate(panels):
         label, task = labels[row], tasks[column]
         cells = only(task_rows(rows, model, task), column_label=label)
         chance = only(task_rows(bands, model, task), tracer=tracer, direction="denoising", subset="all", column_label=label)
         _draw(panel, cells, chance, COLOURS[list(words).index(label)])
-        if row == 0:
-            count = 0 if cells.empty else int(cells["n"].max())
-            figures.head_column(panel, task, figures.previous_of(tasks, column), f"n = {count} pairs")
         if column == 0:
             panel.set_ylabel(f"{words[label]}\nrestored (%)")
         if row == len(labels) - 1:
             panel.set_xlabel("layer")
+    counts = [task_rows(rows, model, task)["n"].max() for task in tasks]
+    figures.head_columns(panels, tasks, [f"n = {count} pairs" for count in counts])
     panels[0, 0].set_ylim(*_limits(rows, bands, model))
-    figure.legend(handles=_legend(models), loc="outside upper right", ncols=4, handlelength=1.8)
+    figures.add_legend(figure, _legend(models), 4)
     return figure
 
 

@@ -1,13 +1,15 @@
-"""What all figures of the report share: one look whatever the user's settings, titles and captions in words, colours.
+"""What all figures of the report share: one look whatever the user's settings, a page laid out in inches, captions in words.
 
-Figures are built without pyplot, so nothing is registered anywhere and a figure is gone when its last reference is. Colours are
-those of Okabe and Ito, which colour-blind readers can tell apart; maps around zero run from blue to red.
+Figures are built without pyplot, so nothing is registered anywhere and a figure is gone when its last reference is. Margins are
+given and not searched for, which is fast and always comes out the same. Colours are those of Okabe and Ito, which colour-blind
+readers can tell apart; maps around zero run from blue to red.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -52,13 +55,29 @@ _STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.6,
 }
 _TITLE_POINTS, _CAPTION_POINTS = 11.5, 8
-_CAPTION_LINE = 0.155
-"""Inches per line of caption."""
-_CHARACTERS_PER_INCH = 16.0
+_TITLE_INCHES, _LEGEND_INCHES, _CAPTION_LINE, _EDGE = 0.32, 0.22, 0.155, 0.1
+_CHARACTERS_PER_INCH = 16.5
+_NARROWEST, _WIDEST_PANEL = 7.5, 3.4
 _CAPTION_MARK = "caption"
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Panels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The measures of a page in inches: each panel, the room around all panels, the gaps between them, lines of legend."""
+
+    panel_width: float
+    panel_height: float
+    left: float = 0.8
+    right: float = 0.2
+    above: float = 0.6
+    below: float = 0.5
+    column_gap: float = 0.15
+    row_gap: float = 0.2
+    legend_lines: int = 1
 
 
 def styled(draw: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -74,30 +93,74 @@ def styled(draw: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     return inside
 
 
-def new_figure(width: float, height: float, title: str, caption: str) -> Figure:
-    """A figure of `width` × `height` inches for panels, with room for its title above and its caption below."""
-    lines = textwrap.wrap(caption, int(width * _CHARACTERS_PER_INCH))
-    below = _CAPTION_LINE * (len(lines) + 1)
-    figure = Figure(figsize=(width, height + below + 0.35), dpi=DOTS_PER_INCH)
+def new_page(rows: int, columns: int, page: Page, title: str, caption: str, **sharing: Any) -> tuple[Figure, Panels]:
+    """A figure with its title above, its caption below and `rows` × `columns` panels between; panels `[rows, columns]`.
+
+    Few columns are drawn wider, so that title and caption have room.
+    """
+    gaps = page.column_gap * (columns - 1)
+    wanted = (_NARROWEST - page.left - page.right - gaps) / columns
+    panel_width = max(page.panel_width, min(_WIDEST_PANEL, wanted))
+    width = max(_NARROWEST, page.left + page.right + gaps + columns * panel_width)
+    lines = textwrap.wrap(caption, int((width - 2 * _EDGE) * _CHARACTERS_PER_INCH))
+    below = page.below + _CAPTION_LINE * len(lines) + 2 * _EDGE
+    above = _TITLE_INCHES + page.legend_lines * _LEGEND_INCHES + page.above
+    tall = rows * page.panel_height + page.row_gap * (rows - 1)
+    height = above + tall + below
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    share = below / figure.get_figheight()
-    figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share), h_pad=0.05, w_pad=0.05)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=_TITLE_POINTS, fontweight="bold")
-    text = figure.text(
-        0.01, 0.06 / figure.get_figheight(), "\n".join(lines), fontsize=_CAPTION_POINTS, color="#444444", va="bottom"
-    )
+    places = {
+        "left": page.left / width,
+        "right": (page.left + columns * panel_width + gaps) / width,
+        "bottom": below / height,
+        "top": 1 - above / height,
+        "wspace": page.column_gap / panel_width,
+        "hspace": page.row_gap / page.panel_height,
+    }
+    panels = np.asarray(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places, **sharing))
+    left = _EDGE / width
+    figure.suptitle(title, x=left, y=1 - 0.08 / height, ha="left", va="top", fontsize=_TITLE_POINTS, fontweight="bold")
+    text = figure.text(left, _EDGE / height, "\n".join(lines), fontsize=_CAPTION_POINTS, color="#444444", va="bottom")
     text.set_gid(_CAPTION_MARK)
-    text.set_in_layout(False)
-    return figure
+    return figure, panels
+
+
+def add_legend(figure: Figure, handles: Sequence[Any], columns: int) -> None:
+    """The figure's legend on the lines below its title."""
+    width, height = figure.get_size_inches()
+    anchor = (_EDGE / width, 1 - _TITLE_INCHES / height)
+    figure.legend(
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=anchor,
+        ncols=columns,
+        handlelength=1.8,
+        borderaxespad=0,
+        borderpad=0.2,
+        columnspacing=1.6,
+    )
+
+
+def add_colour_bar(figure: Figure, image: AxesImage, panels: Panels, label: str) -> None:
+    """A colour bar to the right of `panels`, as tall as they are (at most 2.6 inches) and for all of them."""
+    width, height = figure.get_size_inches()
+    boxes = [panel.get_position() for panel in panels.flat]
+    right, bottom, top = max(box.x1 for box in boxes), min(box.y0 for box in boxes), max(box.y1 for box in boxes)
+    tall = min(top - bottom, 2.6 / height)
+    axes = figure.add_axes((right + 0.12 / width, (bottom + top - tall) / 2, 0.12 / width, tall))
+    bar = figure.colorbar(image, cax=axes)
+    bar.solids.set_alpha(1.0)
+    bar.set_label(label)
+    axes.spines[:].set_visible(False)
 
 
 def caption_of(figure: Figure) -> str:
-    """The caption that `new_figure` wrote, in one line."""
+    """The caption that `new_page` wrote, in one line."""
     return next((" ".join(text.get_text().split()) for text in figure.texts if text.get_gid() == _CAPTION_MARK), "")
 
 
 def title_of(figure: Figure) -> str:
-    """The title that `new_figure` wrote."""
+    """The title that `new_page` wrote."""
     return str(figure.get_suptitle())
 
 
@@ -106,35 +169,32 @@ def save_figure(figure: Figure, path: Path) -> None:
     styled(figure.savefig)(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
-def grid_of_panels(figure: Figure, rows: int, columns: int, **options: Any) -> NDArray[Any]:
-    """Axes `[rows, columns]`, also where there is one row or one column."""
-    return np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
-
-
-def page_size(
-    tasks: Sequence[Task], panel_width: float, rows: int, panel_height: float, margin: float = 1.3
-) -> tuple[float, float]:
-    """Width and height in inches of a page with one column of panels per task; never too narrow for a caption."""
-    return max(7.0, margin + panel_width * len(tasks)), max(2.2, 0.55 + rows * panel_height)
-
-
 def pages(tasks: Sequence[Task]) -> list[list[Task]]:
     """The tasks in portions that fit side by side."""
     return [list(tasks[start : start + TASKS_PER_PAGE]) for start in range(0, len(tasks), TASKS_PER_PAGE)]
 
 
-def head_column(panel: Axes, task: Task, previous: Task | None, note: str = "") -> None:
-    """Title a column with its task; where a level begins, its name stands above, over the first of its columns."""
-    level = ""
-    if task.level and (previous is None or previous.level != task.level):
-        level = LEVEL_WORDS.get(task.level, task.level)
-    # A line of its own for the level in every column keeps the panels level with each other.
-    panel.set_title("\n".join(filter(None, (level or " ", task.label, note))), loc="left", linespacing=1.25)
-
-
-def previous_of(tasks: Sequence[Task], index: int) -> Task | None:
-    """The task to the left, or None at the start of a page."""
-    return tasks[index - 1] if index else None
+def head_columns(panels: Panels, tasks: Sequence[Task], notes: Sequence[str] = ()) -> None:
+    """Title the columns with their tasks; where a level begins, its name stands above the first of its columns."""
+    before = None
+    for index, task in enumerate(tasks):
+        level = LEVEL_WORDS.get(task.level, task.level) if task.level and task.level != before else ""
+        lines = [task.label, *notes[index : index + 1]]
+        panel = panels[0, index]
+        panel.set_title("\n".join(filter(None, lines)), loc="left", linespacing=1.25, pad=4)
+        if level:
+            place = (0, 4 + 13 * len(lines))
+            panel.annotate(
+                level,
+                (0, 1),
+                place,
+                xycoords="axes fraction",
+                textcoords="offset points",
+                fontsize=8.5,
+                fontstyle="italic",
+                color="#555555",
+            )
+        before = task.level
 
 
 def layer_ticks(panel: Axes, layers: Sequence[int], places: Sequence[float] | None = None, most: int = 8) -> None:
@@ -143,8 +203,7 @@ def layer_ticks(panel: Axes, layers: Sequence[int], places: Sequence[float] | No
     regular = [index for index, layer in enumerate(layers) if layer != EMBEDDING]
     step = max(1, -(-len(regular) // most))
     shown = [index for index, layer in enumerate(layers) if layer == EMBEDDING] + regular[::step]
-    panel.set_xticks([where[index] for index in shown])
-    panel.set_xticklabels(["emb" if layers[index] == EMBEDDING else str(layers[index]) for index in shown])
+    panel.set_xticks([where[index] for index in shown], ["emb" if layers[i] == EMBEDDING else str(layers[i]) for i in shown])
 
 
 def diverging_map() -> Colormap:
@@ -156,7 +215,7 @@ def hatch_cells(panel: Axes, where: NDArray[np.bool_], colour: str = "#555555") 
     """Hatch the cells `[rows, columns]` of an image in `panel`."""
     boxes = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in zip(*np.nonzero(where), strict=True)]
     if boxes:
-        panel.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, hatch="/////", linewidth=0))
+        panel.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, hatch="/////", linewidth=0), autolim=False)
 
 
 def largest(values: Sequence[NDArray[np.float64]], least: float) -> float:
@@ -167,7 +226,7 @@ def largest(values: Sequence[NDArray[np.float64]], least: float) -> float:
 
 def say_in_panel(panel: Axes, text: str, colour: str = "#555555") -> None:
     """Words in the middle of a panel that has nothing to show, instead of an empty or zero plot."""
-    panel.text(0.5, 0.5, textwrap.fill(text, 22), transform=panel.transAxes, ha="center", va="center", fontsize=8, color=colour)
+    panel.text(0.5, 0.5, textwrap.fill(text, 20), transform=panel.transAxes, ha="center", va="center", fontsize=8, color=colour)
 
 
 def bare(panel: Axes) -> None:

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
 from vseam_core.analysis.statistics import Array
 from vseam_core.report import figures
-from vseam_core.report.figures import styled
+from vseam_core.report.figures import Page, styled
 from vseam_core.report.head_states import map_state, passing_heads
 from vseam_core.report.material import HeadMap
 from vseam_core.report.tasks import Task
@@ -59,7 +59,7 @@ def head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Fig
     ring = Line2D(
         [], [], marker="o", markerfacecolor="none", color=figures.BLACK, linestyle="", markersize=6, label="passes the claim"
     )
-    figure.legend(handles=[ring], loc="outside upper right")
+    figures.add_legend(figure, [ring], 1)
     return figure
 
 
@@ -74,7 +74,7 @@ def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: s
         "wrongly answered ones of max(0, replaced − base). Shown for parity with the published scripts only: the maximum rewards "
         "variance, so that effects without any direction score above 0 too, and no significance is claimed. Grey: no such answers."
     )
-    figure, panels = _page(title, caption, tasks, shape)
+    figure, panels = _page(title, caption, tasks, shape, legend_lines=0)
     for row, sign in enumerate(SIGNS):
         found = {dataset: scores.map(sign) for dataset, scores in of_task.items()}
         end = figures.largest([values for values in found.values() if values is not None], LEAST_PROBABILITY)
@@ -131,11 +131,12 @@ def _image(panel: Axes, values: Array, end: float, colours: str, start: float) -
     return image
 
 
-def _page(title: str, caption: str, tasks: Sequence[Task], shape: tuple[int, int]) -> tuple[Figure, np.ndarray]:
-    side = 1.75 if max(shape) <= 16 else 2.3
-    width, height = figures.page_size(tasks, 1.6, len(SIGNS), side, margin=1.8)
-    figure = figures.new_figure(width, height + 0.2, title, caption)
-    return figure, figures.grid_of_panels(figure, len(SIGNS), len(tasks))
+def _page(
+    title: str, caption: str, tasks: Sequence[Task], shape: tuple[int, int], legend_lines: int = 1
+) -> tuple[Figure, np.ndarray]:
+    side = 1.5 if max(shape) <= 16 else 2.0
+    page = Page(1.5, side, left=0.95, right=0.95, below=0.65, row_gap=0.55, legend_lines=legend_lines)
+    return figures.new_page(len(SIGNS), len(tasks), page, title, caption)
 
 
 def _label_row(figure: Figure, panels: np.ndarray, image: AxesImage | None, words: str, unit: str) -> None:
@@ -143,18 +144,13 @@ def _label_row(figure: Figure, panels: np.ndarray, image: AxesImage | None, word
     for panel in panels[1:]:
         panel.set_yticklabels([])
     if image is not None:
-        scale = image.get_clim()
-        bar = figure.colorbar(image, ax=panels, fraction=0.03, pad=0.01, shrink=0.9)
-        bar.set_label(unit)
-        bar.outline.set_visible(False)  # type: ignore[operator]
-        bar.mappable.set_clim(*scale)
-        bar.solids.set_alpha(1.0)
+        figures.add_colour_bar(figure, image, panels, unit)
 
 
 def _label_columns(panels: np.ndarray, tasks: Sequence[Task]) -> None:
-    for column, task in enumerate(tasks):
-        figures.head_column(panels[0, column], task, figures.previous_of(tasks, column))
-        panels[-1, column].set_xlabel("\n".join(filter(None, (panels[-1, column].get_xlabel(), "layer"))))
+    figures.head_columns(panels, tasks)
+    for panel in panels[-1]:
+        panel.set_xlabel("\n".join(filter(None, ("layer", panel.get_xlabel()))))
 
 
 def _claims_caption(operation: str) -> str:

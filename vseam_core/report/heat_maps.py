@@ -17,7 +17,7 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, Array
 from vseam_core.analysis.traces import CELL_COLUMNS, FLOOR_FACTOR, compare_with_band
 from vseam_core.report import figures
-from vseam_core.report.figures import styled
+from vseam_core.report.figures import Page, styled
 from vseam_core.report.tasks import Task, in_order, model_rows, only, present, task_rows
 from vseam_core.report.words import ROLE_WORDS, SITE_WORDS, trace_rows
 
@@ -90,10 +90,9 @@ def token_heat_page(traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[T
         for task in tasks
     }
     end = figures.largest([found.shares for found in maps.values()], LEAST_SCALE)
-    width, height = figures.page_size(tasks, 1.5, len(sites), 0.45 + 0.19 * len(roles), margin=2.6)
     title = f"{model}: share of the answer that one token's clean activation restores"
-    figure = figures.new_figure(width, height + 0.3, title, _caption(_models(bands, model)))
-    panels = figures.grid_of_panels(figure, len(sites), len(tasks))
+    page = Page(1.5, 0.19 * len(roles), left=1.9, right=0.85, row_gap=0.35)
+    figure, panels = figures.new_page(len(sites), len(tasks), page, title, _caption(_models(bands, model)))
     image = None
     for (row, column), panel in np.ndenumerate(panels):
         found = maps[sites[row], tasks[column].dataset]
@@ -103,11 +102,10 @@ def token_heat_page(traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[T
             panel.set_ylabel(SITE_WORDS.get(sites[row], sites[row]), fontweight="bold")
         else:
             panel.set_yticks([])
-        if row == 0:
-            count = max(found.counts, default=0)
-            figures.head_column(panel, tasks[column], figures.previous_of(tasks, column), f"n = {count} pairs")
         if row == len(sites) - 1:
             panel.set_xlabel("layer")
+    counts = [max(maps[sites[0], task.dataset].counts, default=0) for task in tasks]
+    figures.head_columns(panels, tasks, [f"n = {count} pairs" for count in counts])
     _finish(figure, panels, image, "restored share of the gap (%)", _models(bands, model) > 0)
     return figure
 
@@ -129,9 +127,8 @@ def token_heat_maps(traces: pd.DataFrame, bands: pd.DataFrame, task: Task, model
     caption = (
         _caption(_models(bands, model)) + " Flipped pairs: right on the clean image, and the corrupt answer on the corrupt one."
     )
-    size = (1.9 + 3.7 * len(sites), 0.6 + len(views) * (0.7 + 0.24 * len(roles)))
-    figure = figures.new_figure(max(7.5, size[0]), size[1], title, caption)
-    panels = figures.grid_of_panels(figure, len(views), len(sites))
+    page = Page(3.2, 0.23 * len(roles), left=2.1, right=0.85, above=0.3, column_gap=0.2, row_gap=0.55)
+    figure, panels = figures.new_page(len(views), len(sites), page, title, caption)
     image = None
     for (row, column), panel in np.ndenumerate(panels):
         found = maps[row][column]
@@ -182,9 +179,7 @@ def _draw(panel: Axes, found: RoleMap, end: float, numbers: bool = False) -> Axe
 def _finish(figure: Figure, panels: np.ndarray, image: AxesImage | None, label: str, banded: bool) -> None:
     """The colour bar and the legend of what cells without a plain colour mean."""
     if image is not None:
-        bar = figure.colorbar(image, ax=panels, fraction=0.03, pad=0.01, shrink=0.8)
-        bar.set_label(label)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        figures.add_colour_bar(figure, image, panels, label)
     handles: list[Patch | Line2D] = [
         Patch(facecolor="white", edgecolor="#555555", hatch="/////", linewidth=0, label="below the noise, or too few images"),
         Patch(facecolor=figures.NULL_COLOUR, label="no such token, or no value"),
@@ -192,7 +187,7 @@ def _finish(figure: Figure, panels: np.ndarray, image: AxesImage | None, label: 
     if banded:
         dot = Line2D([], [], marker=".", linestyle="", color=figures.BLACK, label="outside the range of random models")
         handles.append(dot)
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=1.6)
+    figures.add_legend(figure, handles, len(handles))
 
 
 def _models(bands: pd.DataFrame, model: str) -> int:

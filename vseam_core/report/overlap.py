@@ -15,14 +15,14 @@ from matplotlib.patches import Rectangle
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.heads import SIGNIFICANCE
 from vseam_core.report import figures
-from vseam_core.report.figures import styled
+from vseam_core.report.figures import Page, styled
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tasks import Task, label_of, model_rows, only, present
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDE_INCHES = 4.6
+SIDE_INCHES = 4.2
 
 
 @styled
@@ -37,10 +37,8 @@ def overlap_matrices(shared: pd.DataFrame, tasks: Sequence[Task], model: str) ->
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     heads = int(rows["heads"].max())
-    figure = figures.new_figure(
-        max(7.0, SIDE_INCHES * columns + 0.9), SIDE_INCHES * lines, f"{model}: heads that tasks share", _caption(rows, heads, tasks)
-    )
-    panels = figures.grid_of_panels(figure, lines, columns)
+    page = Page(SIDE_INCHES, SIDE_INCHES, right=0.85, above=0.3, below=0.75, column_gap=0.9, row_gap=1.1, legend_lines=0)
+    figure, panels = figures.new_page(lines, columns, page, f"{model}: heads that tasks share", _caption(rows, heads, tasks))
     image = None
     for panel, (sign, k) in zip(panels.flat, groups, strict=False):
         image = _draw(panel, frame_records(only(rows, sign=sign, k=k)), tasks, int(k))
@@ -48,9 +46,7 @@ def overlap_matrices(shared: pd.DataFrame, tasks: Sequence[Task], model: str) ->
     for panel in panels.flat[len(groups) :]:
         panel.set_visible(False)
     if image is not None:
-        bar = figure.colorbar(image, ax=panels, fraction=0.03, pad=0.01, shrink=0.8)
-        bar.set_label("shared heads / k")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        figures.add_colour_bar(figure, image, panels, "shared heads / k")
     return figure
 
 

@@ -80,7 +80,7 @@ def _put_units(
                 "key": unit.key,
                 "identifier": unit.identifier,
                 "status": "skipped" if bad else unit.status,
-                "reason": bad or unit.reason,
+                "reason": _reason(unit, bad),
                 "details": "{}" if bad else encode_json(unit.details, f"the details of {unit.identifier}"),
                 "saved": saved,
             }
@@ -93,11 +93,16 @@ def _put_units(
     return found
 
 
+def _reason(unit: UnitResult, bad: str | None) -> str:
+    """Why a unit is a skip: its own reason first, it says what happened."""
+    return unit.reason if unit.status == "skipped" else bad or unit.reason
+
+
 def _skips(units: Sequence[UnitResult], reasons: Mapping[str, str | None], ids: _References) -> Iterator[dict[str, Any]]:
     for unit in units:
-        reason = reasons[unit.key] or (unit.reason if unit.status == "skipped" else None)
-        if reason is not None:
-            yield {"unit_id": ids.units[unit.key], "identifier": unit.identifier, "reason": reason}
+        bad = reasons[unit.key]
+        if bad or unit.status == "skipped":
+            yield {"unit_id": ids.units[unit.key], "identifier": unit.identifier, "reason": _reason(unit, bad)}
 
 
 def _baselines(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[str, Any]]:

@@ -34,12 +34,14 @@ class EncodedQuestion:
     """One question as token ids: text without the image, the answer's id, and what each token speaks of.
 
     `objects` is the index of an object, ABSENT for a kind that the scene lacks, -1 for other words; `partners` is, at the
-    second of two objects, the index of the first, else -1.
+    second of two objects, the index of the first, else -1; `truths` is, at a colour or material asked about, 1 if the
+    object has it and 0 if not, else -1.
     """
 
     ids: tuple[int, ...]
     objects: tuple[int, ...]
     partners: tuple[int, ...]
+    truths: tuple[int, ...]
     answer: int
     kind: QuestionKind
 
@@ -68,7 +70,7 @@ class Mixture:
 class AnswerBatch:
     """Questions laid out for one forward pass; rows are images (packed) or questions (separate).
 
-    `ids`, `positions`, `objects`, `partners` `[rows, tokens]`; `segments` `[rows, tokens]` numbers the question of each token
+    `ids`, `positions`, `objects`, `partners`, `truths` `[rows, tokens]`; `segments` `[rows, tokens]` numbers the question of each token
     (-1: padding); `asked` `[questions, 2]` points (row, token) at the last prompt token of each question; `followed`
     `[endings, 2]` at answer tokens that the end of text must follow; `answers` `[questions]`; `image_of_row` `[rows]`;
     `tables` `[images, 9, fields]`.
@@ -82,6 +84,7 @@ class AnswerBatch:
     segments: torch.Tensor
     objects: torch.Tensor
     partners: torch.Tensor
+    truths: torch.Tensor
     asked: torch.Tensor
     followed: torch.Tensor
     answers: torch.Tensor
@@ -124,14 +127,19 @@ class Encoder:
             named = token in self.kind_of_id
             partners.append(first if named else -1)
             first = index if named else first
+        true = int(question.answer == "Yes")
+        truths = tuple(true if self._is_value(question, token) else -1 for token in ids)
         kind = (question.category, question.form)
-        return EncodedQuestion(ids, objects, tuple(partners), self.words[question.answer], kind)
+        return EncodedQuestion(ids, objects, tuple(partners), truths, self.words[question.answer], kind)
+
+    def _is_value(self, question: Any, token: int) -> bool:
+        return question.value is not None and token in self.attribute_ids and token == self.words[question.value]
 
     def _object(self, scene: Any, question: Any, token: int) -> int:
         kind = self.kind_of_id.get(token)
         if kind is not None:
             return next((index for index, item in enumerate(scene.objects) if item.kind == kind), ABSENT)
-        if question.value is not None and token == self.words.get(question.value) and token in self.attribute_ids:
+        if self._is_value(question, token):
             return int(question.subject)
         group = self.group_of_id.get(token)
         members = [index for index, item in enumerate(scene.objects) if group and item.kind in group]
@@ -195,10 +203,10 @@ def pack(samples: Sequence[Sample], *, pad: int, image_end: int) -> AnswerBatch:
     `image_end` is the position of the first token after the image. The last question of a row carries its answer, so that
     the end of text is learnt too.
     """
-    rows: tuple[list[list[int]], ...] = ([], [], [], [], [])  # ids, positions, segments, objects, partners
+    rows: tuple[list[list[int]], ...] = ([], [], [], [], [], [])  # ids, positions, segments, objects, partners, truths
     asked, followed, answers, kinds = [], [], [], []
     for row, sample in enumerate(samples):
-        columns: tuple[list[int], ...] = ([], [], [], [], [])
+        columns: tuple[list[int], ...] = ([], [], [], [], [], [])
         for number, question in enumerate(sample.questions):
             last = number == len(sample.questions) - 1
             tokens = [*question.ids, question.answer] if last else list(question.ids)
@@ -208,16 +216,17 @@ def pack(samples: Sequence[Sample], *, pad: int, image_end: int) -> AnswerBatch:
             columns[2].extend([number] * len(tokens))
             columns[3].extend([*question.objects, -1][: len(tokens)])
             columns[4].extend([*question.partners, -1][: len(tokens)])
+            columns[5].extend([*question.truths, -1][: len(tokens)])
             answers.append(question.answer)
             kinds.append(question.kind)
         followed.append((row, len(columns[0]) - 1))
         for target, column in zip(rows, columns, strict=True):
             target.append(column)
-    ids, positions, segments, objects, partners = rows
+    ids, positions, segments, objects, partners, truths = rows
     return AnswerBatch(
         to_pixels([sample.pixels for sample in samples]), torch.from_numpy(np.stack([s.cells for s in samples])),
         _tables(samples), _pad(ids, pad), _pad(positions, image_end), _pad(segments, -1), _pad(objects, -1),
-        _pad(partners, -1),
+        _pad(partners, -1), _pad(truths, -1),
         torch.tensor(asked), torch.tensor(followed), torch.tensor(answers), torch.arange(len(samples)), tuple(kinds),
     )  # fmt: skip
 
@@ -232,12 +241,13 @@ def separate(samples: Sequence[Sample], *, pad: int, start: int, left: bool) -> 
     used = _pad([[0] * (len(question.ids) + 2) for _, question in pairs], -1, left=left)
     objects = _pad([[-1, *question.objects, -1] for _, question in pairs], -1, left=left)
     partners = _pad([[-1, *question.partners, -1] for _, question in pairs], -1, left=left)
+    truths = _pad([[-1, *question.truths, -1] for _, question in pairs], -1, left=left)
     rows, width = ids.shape
     lengths = torch.tensor([width if left else len(question.ids) + 2 for _, question in pairs])
     ends = torch.stack([torch.arange(rows), lengths - 1], dim=1)
     return AnswerBatch(
         to_pixels([sample.pixels for sample in samples]), torch.from_numpy(np.stack([s.cells for s in samples])),
-        _tables(samples), ids, torch.arange(width).expand(rows, width), used, objects, partners,
+        _tables(samples), ids, torch.arange(width).expand(rows, width), used, objects, partners, truths,
         ends - torch.tensor([0, 1]), ends, torch.tensor([question.answer for _, question in pairs]),
         torch.tensor([image for image, _ in pairs]), tuple(question.kind for _, question in pairs),
     )  # fmt: skip

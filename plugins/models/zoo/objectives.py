@@ -100,3 +100,18 @@ class RelationHead(nn.Linear):
         loss = functional.cross_entropy(outputs.reshape(-1, len(SIDES)), target.reshape(-1), reduction="sum")
         hits = (outputs.argmax(-1) == target).float().mean(0).tolist() if len(rows) else [float("nan")] * 2
         return loss / max(1, target.numel()), {"side_row": round(hits[0], 3), "side_column": round(hits[1], 3)}
+
+
+class TruthHead(nn.Linear):
+    """Reads off the word for a colour or material whether the object has it; used in training only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 2)
+
+    def loss(self, hidden: torch.Tensor, truths: torch.Tensor) -> tuple[torch.Tensor, Accuracies]:
+        """Score hidden states `[rows, tokens, width]` where `truths` `[rows, tokens]` is 0 or 1 (-1: not such a word)."""
+        used = truths >= 0
+        outputs, target = self(_unit_scale(hidden[used])), truths[used]
+        loss = functional.cross_entropy(outputs, target, reduction="sum") / max(1, len(target))
+        hit = (outputs.argmax(-1) == target).float().mean().item() if len(target) else float("nan")
+        return loss, {"truth": round(hit, 3)}

@@ -35,7 +35,9 @@ class Recipe:
     to zero over `decay_steps`; the grounding losses fade over `fade_steps` once accuracy reaches `fade_accuracy`. Accuracy is
     the mean over the kinds of question; a kind is asked the less often the better it goes, down to `ease_floor` of its weight.
     Layers are counted from 0: after `ground_layer` words about an object carry what is true of it, after `relation_layer` the
-    second of two objects carries on which side of it the first stands.
+    second of two objects carries on which side of it the first stands. Whether a named colour or material is the object's is
+    the last thing to be learnt: from step `truth_start` until accuracy has settled, its word must carry that after
+    `relation_layer`.
     """
 
     vision_steps: int = 700
@@ -59,6 +61,8 @@ class Recipe:
     ease_floor: float = 0.3
     ground_weight: float = 1.0
     relation_weight: float = 0.5
+    truth_start: int = 1600
+    truth_weight: float = 0.5
     image_weight: float = 0.2
     ending_weight: float = 0.1
     weight_decay: float = 0.02
@@ -67,11 +71,22 @@ class Recipe:
 
     def scaled(self, scale: float) -> Recipe:
         """Lengthen or shorten every stage; no stage falls below one step."""
-        names = ("vision_steps", "bridge_steps", "early_steps", "steady_steps", "decay_steps", "fade_steps", "warm_up")
+        names = (
+            "vision_steps",
+            "bridge_steps",
+            "early_steps",
+            "truth_start",
+            "steady_steps",
+            "decay_steps",
+            "fade_steps",
+            "warm_up",
+        )
         return replace(self, **{name: max(1, round(getattr(self, name) * scale)) for name in names})
 
 
 RECIPES: dict[str, Recipe] = {
     LLAVA: Recipe(),
-    INSTRUCTBLIP: Recipe(bridge_steps=500, images=6, questions=10, answer_rate=1.2e-3, image_weight=0.3),
+    INSTRUCTBLIP: Recipe(
+        bridge_steps=500, images=6, answer_rate=1.2e-3, image_weight=0.3, fade_accuracy=0.93, truth_start=1200
+    ),
 }

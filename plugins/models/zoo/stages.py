@@ -15,7 +15,7 @@ from vseam_plugins.benchmarks.scenes import world
 from vseam_plugins.models.zoo.batches import AnswerBatch, Mixture, QuestionKind, draw_questions, draw_scene, make_sample, to_pixels
 from vseam_plugins.models.zoo.labels import cell_table, patch_table
 from vseam_plugins.models.zoo.networks import Answers, Network
-from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, WordAlignment, grounding_loss
+from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, TruthHead, WordAlignment, grounding_loss
 from vseam_plugins.models.zoo.recipe import Recipe
 
 GRADIENT_LIMIT = 1.0
@@ -66,6 +66,11 @@ class Progress:
         """Weight of the grounding loss at a step."""
         faded = 0.0 if self.fade_start < 0 else min(1.0, (step - self.fade_start) / recipe.fade_steps)
         return recipe.ground_weight * (1 - faded)
+
+    def truth(self, recipe: Recipe, step: int) -> float:
+        """Weight of the truth loss at a step."""
+        faded = 0.0 if self.settled < 0 else min(1.0, (step - self.settled) / recipe.fade_steps)
+        return recipe.truth_weight * (1 - faded) if step >= recipe.truth_start else 0.0
 
     def rate(self, recipe: Recipe, step: int) -> float:
         """Learning rate at a step."""
@@ -225,8 +230,9 @@ class AnswerStage(Stage):
 
     name = "answer"
 
-    def __init__(self, *arguments: Any, bridge: BridgeStage, head: FieldHead, relations: RelationHead) -> None:
+    def __init__(self, *arguments: Any, bridge: BridgeStage, head: FieldHead, relations: RelationHead, truths: TruthHead) -> None:
         super().__init__(*arguments)
+        self.truths = truths
         self.bridge = bridge
         self.relations = relations
         self.head = head
@@ -235,7 +241,7 @@ class AnswerStage(Stage):
         self.ending = torch.tensor(self.network.words["</s>"], device=self.device)
 
     def parameters(self) -> list[nn.Parameter]:
-        heads = (self.head, self.relations, self.bridge.head)
+        heads = (self.head, self.relations, self.bridge.head, self.truths)
         return [*self.network.model.parameters(), *[weight for head in heads for weight in head.parameters()]]
 
     def _draw(self, step: int) -> AnswerBatch:
@@ -263,6 +269,10 @@ class AnswerStage(Stage):
             related, sides = self.relations.loss(answers.hidden[1], batch.objects, batch.partners, tables, images)
             loss = loss + weight * (grounded + recipe.relation_weight * related)
             metrics["grounding"] = {**fields, **sides}
+        weight = self.progress.truth(recipe, step)
+        if weight > 0:
+            told, metrics["truth"] = self.truths.loss(answers.hidden[1], batch.truths)
+            loss = loss + weight * told
         correct = (answers.logits.argmax(-1) == batch.answers).tolist()
         self.tally.add(batch.kinds, correct)
         self.progress.update(recipe, step, batch.kinds, correct)

@@ -15,7 +15,7 @@ from vseam_plugins.models.zoo.batches import Mixture
 from vseam_plugins.models.zoo.card import write_card
 from vseam_plugins.models.zoo.evaluation import Score, evaluate_checkpoint
 from vseam_plugins.models.zoo.networks import NETWORKS, Network
-from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, WordAlignment
+from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, TruthHead, WordAlignment
 from vseam_plugins.models.zoo.recipe import RECIPES, Recipe
 from vseam_plugins.models.zoo.stages import AnswerStage, BridgeStage, Stage, VisionStage
 
@@ -64,10 +64,11 @@ class Trainer:
             torch.manual_seed(run.seed)
             heads = [FieldHead(size).to(self.device) for size in (vision_width, width, width)]
             relations = RelationHead(width).to(self.device)
+            truths = TruthHead(width).to(self.device)
         common = (network, run.recipe, Mixture(world=run.world), run.seed)
         vision = VisionStage(*common, head=heads[0])
         bridge = BridgeStage(*common, head=heads[1], alignment=WordAlignment(network.words))
-        answer = AnswerStage(*common, bridge=bridge, head=heads[2], relations=relations)
+        answer = AnswerStage(*common, bridge=bridge, head=heads[2], relations=relations, truths=truths)
         return [vision, bridge, answer]
 
     def train(self) -> nn.Module:
@@ -115,6 +116,7 @@ class Trainer:
             "seconds": self.seconds,
             "model": self.network.model.state_dict(),
             "relations": answer.relations.state_dict(),
+            "truths": answer.truths.state_dict(),
             "heads": [stage.head.state_dict() for stage in self.stages],
             "optimizer": optimizer.state_dict() if optimizer else None,
             "progress": vars(answer.progress),
@@ -137,6 +139,7 @@ class Trainer:
         for stage, weights in zip(self.stages, state["heads"], strict=True):
             stage.head.load_state_dict(weights)
         answer.relations.load_state_dict(state["relations"])
+        answer.truths.load_state_dict(state["truths"])
         for key, value in state["progress"].items():
             setattr(answer.progress, key, value)
         self.seconds = state["seconds"]
