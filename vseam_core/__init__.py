@@ -4,8 +4,9 @@
     import vseam_core as vseam
 
     with vseam.open_workspace("results.db") as workspace:
-        model = workspace.registry.load_model("llava-tiny")
-        dataset = workspace.registry.load_dataset("scenes/color")
+        study = vseam.default_study().with_overrides(models=["llava-tiny"], datasets=["scenes/color"], limit=20)
+        material = vseam.run_study(workspace, study)
+        print(material.accuracy)
 
 Every public name is imported on first use: `import vseam_core` alone imports nothing else.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         UnsupportedError,
         VseamError,
     )
+    from vseam_core.experiments.studies import run_study
     from vseam_core.hookspecs import hookimpl
     from vseam_core.interfaces import (
         Benchmark,
@@ -73,6 +75,8 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         TracerRecord,
     )
     from vseam_core.registry import Registry, load_registry
+    from vseam_core.report.tables import closing_tables
+    from vseam_core.report.writer import write_report
     from vseam_core.store import open_store
     from vseam_core.study import Study, default_study, load_study
     from vseam_core.types import HeadEffect, HeadId, ModelInfo, Pair, RoleSpan, Sample, Skip, TraceEffect
@@ -90,6 +94,7 @@ _HOMES = {
         "UnsupportedError",
         "VseamError",
     ),
+    "vseam_core.experiments.studies": ("run_study",),
     "vseam_core.hookspecs": ("hookimpl",),
     "vseam_core.interfaces": (
         "Benchmark",
@@ -136,6 +141,8 @@ _HOMES = {
         "TracerRecord",
     ),
     "vseam_core.registry": ("Registry", "load_registry"),
+    "vseam_core.report.tables": ("closing_tables",),
+    "vseam_core.report.writer": ("write_report",),
     "vseam_core.store": ("open_store",),
     "vseam_core.study": ("Study", "default_study", "load_study"),
     "vseam_core.types": (

@@ -2,8 +2,9 @@
 
     import vseam_core as vseam
 
-    with vseam.open_workspace(database="results.db") as workspace:
-        print(workspace.evaluate("llava-tiny", "scenes/color", limit=100))
+    with vseam.open_workspace("results.db") as workspace:
+        study = vseam.default_study().with_overrides(models=["llava-tiny"], datasets=["scenes/color"], limit=20)
+        print(vseam.run_study(workspace, study).accuracy)
 """
 
 from __future__ import annotations

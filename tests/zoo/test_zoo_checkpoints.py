@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import InstructBlipForConditionalGeneration, LlavaForConditionalGeneration
 from vseam_plugins.models import zoo
 from vseam_plugins.models.zoo.batches import CATEGORIES, FORMS
-from vseam_plugins.models.zoo.card import read_scores
+from vseam_plugins.models.zoo.card import read_record
 from vseam_plugins.models.zoo.evaluation import answer_items, category_accuracy, draw_items, load_checkpoint
 
 CLASSES = {"llava-tiny": LlavaForConditionalGeneration, "instructblip-tiny": InstructBlipForConditionalGeneration}
@@ -87,7 +85,7 @@ def test_the_two_models_share_no_weight_tensor() -> None:
 @pytest.mark.parametrize("name", zoo.CHECKPOINT_NAMES)
 def test_the_card_states_accuracies_that_meet_the_floor(name: str) -> None:
     folder = zoo.checkpoint_path(name)
-    scores = read_scores(folder)
+    _, scores = read_record(folder)
     plain = category_accuracy(scores, "plain")
     hard = category_accuracy(scores, "hard")
     assert set(plain) == set(hard) == set(CATEGORIES)
@@ -111,7 +109,10 @@ def test_an_unknown_checkpoint_name_is_refused_with_the_known_ones() -> None:
         zoo.checkpoint_path("llava-huge")
 
 
-def test_the_record_of_scores_names_model_and_seed() -> None:
-    record = json.loads((Path(zoo.checkpoint_path("llava-tiny")) / "scores.json").read_text(encoding="utf-8"))
-    assert record["name"] == "llava-tiny"
-    assert isinstance(record["seed"], int)
+def test_the_record_of_a_checkpoint_names_what_made_it() -> None:
+    for name in zoo.CHECKPOINT_NAMES:
+        record, scores = read_record(zoo.checkpoint_path(name))
+        assert (record.name, record.world) == (name, "uniform")
+        card = (zoo.checkpoint_path(name) / "README.md").read_text(encoding="utf-8")
+        assert f"vseam zoo train {name} --seed {record.seed}`" in card
+        assert {score.split for score in scores} == {"plain", "hard"}

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Recording:
     between: dict[int, torch.Tensor] = field(default_factory=dict)
     logits: torch.Tensor | None = None
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.sites.values())
 

@@ -67,11 +67,8 @@ class ReplayEngine(Engine):
     def _replay(self, runs: list[Run]) -> list[RunResult]:
         base = self._cache.get(runs[0].base)
         wanted = donor_sites(runs)
-        donors = {
-            run.donor.key: self._cache.get(run.donor, {kind for _, kind in wanted[run.donor.key]})
-            for run in runs
-            if run.donor is not None and run.donor.key in wanted
-        }
+        prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
+        donors = {key: self._cache.get(prompts[key], {kind for _, kind in sites}) for key, sites in wanted.items()}
         edits = edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
         captured: dict[SiteKey, torch.Tensor] = {}
         with (

@@ -24,7 +24,7 @@ GRID = IMAGE // CELL
 PATCH = 20
 PATCHES = IMAGE // PATCH
 PLAIN_NOISE = 5.0
-HARD_NOISE = 60.0
+HARD_NOISE = 130.0  # calibrated on the shipped models, which then answer 5 to 15 % of hard questions wrong
 ACTIONS = ("pulling", "carrying")
 POOL_BACKGROUNDS: dict[str, range] = {
     "train": range(0, 64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,16 @@ PARTS = {
     "llava-tiny": "LlavaForConditionalGeneration: a CLIP vision tower, a two-layer projector and a Llama",
     "instructblip-tiny": "InstructBlipForConditionalGeneration: a vision tower, a Q-Former and a Llama",
 }
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint is: the arguments that made it and how long that took."""
+
+    name: str
+    seed: int
+    world: str
+    seconds: int
 
 
 def _percent(value: float) -> str:
@@ -56,26 +67,29 @@ def _recipe_lines(recipe: Recipe) -> list[str]:
         f" rate {recipe.bridge_rate:g};",
         f"3. answers: steps of {recipe.images} scenes with {recipe.questions} questions each, rate {recipe.answer_rate:g};"
         f" open and existence questions only for the first {recipe.early_steps} steps; constant rate until the running accuracy"
-        f" is {recipe.settled_accuracy:g} (at most {recipe.steady_steps} steps), then {recipe.decay_steps} steps of decay; a"
-        f" grounding loss after layer {recipe.ground_layer} (counted from 0) fades over {recipe.fade_steps} steps once the running"
-        f" accuracy is {recipe.fade_accuracy:g}.",
+        f" is {recipe.settled_accuracy:g} (at most {recipe.steady_steps} steps), then {recipe.decay_steps} steps of decay.",
+        "",
+        f"Losses that help and are faded out before the end (layers counted from 0): after layer {recipe.ground_layer} words about an"
+        f" object must carry what is true of it, after layer {recipe.relation_layer} the second of two objects where the first stands"
+        f" (both fade over {recipe.fade_steps} steps from a running accuracy of {recipe.fade_accuracy:g}); from step"
+        f" {recipe.truth_start} until accuracy has settled, a named colour or material whether it is the object's (after layer"
+        f" {recipe.relation_layer}).",
     ]
 
 
-def render_card(
-    name: str, *, seed: int, world: str, recipe: Recipe, seconds: float, scores: list[Score], others: Mapping[int, list[Score]]
-) -> str:
-    """Write the model card as Markdown."""
+def render_card(record: Record, recipe: Recipe, scores: list[Score], others: Mapping[int, list[Score]]) -> str:
+    """Write the model card as Markdown; `others` are the scores of other seeds."""
+    name, seed = record.name, record.seed
+    command = f"vseam zoo train {name} --seed {seed}" + (f" --world {record.world}" if record.world != "uniform" else "")
     lines = [
         "---", "library_name: transformers", "pipeline_tag: image-text-to-text", "license: apache-2.0", "---", "",
         f"# {name}", "",
         f"A tiny vision-language model ({PARTS[name]}) trained on the procedural *scenes* world. It is an instrument for",
         "trying causal-tracing methods on a model that really answers; it knows nothing outside that world.", "",
-        f"Stored in fp16, meant to be loaded as fp32. Made by `vseam zoo train {name} --seed {seed}"
-        + (f" --world {world}`" if world != "uniform" else "`") + f" in {seconds / 60:.0f} minutes.", "",
+        f"Stored in fp16, meant to be loaded as fp32. Made by `{command}` in {record.seconds / 60:.0f} minutes on one CPU thread.", "",
         "## Data", "",
-        f"Scenes of the world `{world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with noise of",
-        "standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the prompt of the",
+        f"Scenes of the world `{record.world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with noise",
+        "of standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the prompt of the",
         "V-SEAM scripts. Every evaluation pool has backgrounds of its own, so no scene of training occurs in it.", "",
         "## Recipe", "", f"Seed {seed}; AdamW (0.9, 0.98), gradient norm at most 1; all weights from nothing.", "",
         *_recipe_lines(recipe), "",
@@ -85,23 +99,20 @@ def render_card(
         lines += [f"{scores[0].asked} questions per row and split, one per scene, fp16 weights run as fp32.", ""]
     seeds = {**others, **({seed: scores} if scores else {})}
     if len(seeds) > 1:
-        note = "Same recipe, other seeds (not shipped; train them with `--seed`)."
+        note = "Same recipe, trained from nothing; only this seed is shipped, the others are made with `--seed`."
         lines += ["## Other seeds", "", note, "", *_seed_table(seeds), ""]
     return "\n".join(lines)
 
 
-def write_card(
-    folder: Path, name: str, *, seed: int, world: str, recipe: Recipe, seconds: float, scores: list[Score],
-    others: Mapping[int, list[Score]],
-) -> None:  # fmt: skip
+def write_card(folder: Path, record: Record, recipe: Recipe, scores: list[Score], others: Mapping[int, list[Score]]) -> None:
     """Write `README.md` and `scores.json` to a checkpoint folder."""
-    card = render_card(name, seed=seed, world=world, recipe=recipe, seconds=seconds, scores=scores, others=others)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    record = {"name": name, "seed": seed, "world": world, "seconds": round(seconds), "scores": [s.as_dict() for s in scores]}
-    (folder / SCORES_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(render_card(record, recipe, scores, others), encoding="utf-8")
+    entry = {**asdict(record), "scores": [score.as_dict() for score in scores]}
+    (folder / SCORES_FILE).write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
 
 
-def read_scores(folder: Path) -> list[Score]:
-    """Read back the scores of a trained checkpoint, to list them in the card of another seed."""
-    record = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
-    return [Score(**entry) for entry in record["scores"]]
+def read_record(folder: Path) -> tuple[Record, list[Score]]:
+    """Read back what a checkpoint is and its scores."""
+    entry = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+    scores = [Score(**score) for score in entry.pop("scores")]
+    return Record(**entry), scores

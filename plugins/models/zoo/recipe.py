@@ -86,7 +86,5 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     LLAVA: Recipe(),
-    INSTRUCTBLIP: Recipe(
-        bridge_steps=500, images=6, answer_rate=1.2e-3, image_weight=0.3, fade_accuracy=0.93, truth_start=1200
-    ),
+    INSTRUCTBLIP: Recipe(bridge_steps=500, images=6, answer_rate=1.2e-3, image_weight=0.3, fade_accuracy=0.93, truth_start=1200),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from vseam_plugins.models.zoo.batches import Mixture
-from vseam_plugins.models.zoo.card import write_card
+from vseam_plugins.models.zoo.card import Record, read_record, write_card
 from vseam_plugins.models.zoo.evaluation import Score, evaluate_checkpoint
 from vseam_plugins.models.zoo.networks import NETWORKS, Network
 from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, TruthHead, WordAlignment
@@ -159,6 +159,23 @@ def save_checkpoint(network: Network, output: Path) -> None:
     network.processor.save_pretrained(output)
 
 
+def score_checkpoint(folder: Path, record: Record, per_kind: int, device: str = "cpu") -> list[Score]:
+    """Ask a checkpoint `per_kind` questions of every category and form on the plain and the hard test pool."""
+    scores: list[Score] = []
+    for split in ("plain", "hard"):
+        scores += evaluate_checkpoint(
+            folder, record.name, split, per_kind=per_kind, seed=record.seed, world_name=record.world, device=device
+        )
+    return scores
+
+
+def refresh_card(folder: Path, per_kind: int, others: Sequence[Path] = ()) -> None:
+    """Score a trained checkpoint again and write its card, listing the recorded scores of `others` (other seeds)."""
+    record, _ = read_record(folder)
+    listed = {other_record.seed: scores for other_record, scores in map(read_record, others)}
+    write_card(folder, record, RECIPES[record.name], score_checkpoint(folder, record, per_kind), listed)
+
+
 def train(
     name: str,
     seed: int,
@@ -183,14 +200,8 @@ def train(
     trainer = Trainer(Run(name, seed, world, recipe, device), output, log)
     trainer.train()
     save_checkpoint(trainer.network, output)
-    scores: list[Score] = []
-    if evaluate_per_kind:
-        for split in ("plain", "hard"):
-            scores += evaluate_checkpoint(
-                output, name, split, per_kind=evaluate_per_kind, seed=seed, world_name=world, device=device
-            )
-    write_card(
-        output, name, seed=seed, world=world, recipe=recipe, seconds=trainer.seconds, scores=scores, others=other_seeds or {}
-    )
+    record = Record(name, seed, world, round(trainer.seconds))
+    scores = score_checkpoint(output, record, evaluate_per_kind, device) if evaluate_per_kind else []
+    write_card(output, record, recipe, scores, other_seeds or {})
     (output / STATE_FILE).unlink(missing_ok=True)
     return output
