@@ -57,17 +57,9 @@ class Application:
     @contextmanager
     def workspace(self, database: str, device: str | None = None, seed: int | None = None) -> Iterator[Workspace]:
         """Everything an experiment needs, with its progress shown on stderr while the context is open."""
-        from vseam_core.workspace import open_workspace
+        from vseam_core.workspace import Opening
 
-        with (
-            self.output.progress() as progress,
-            open_workspace(
-                database,
-                registry=self.registry_path,
-                plugins=self.plugins,
-                device=device or "auto",
-                seed=seed or 0,
-                progress=progress,
-            ) as workspace,
-        ):
+        registry = str(self.registry_path) if self.registry_path else None
+        opening = Opening(database, registry, self.select, self.exclude, device or "auto", seed or 0)
+        with self.output.progress() as progress, opening.open(progress) as workspace:
             yield workspace

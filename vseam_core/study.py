@@ -106,7 +106,10 @@ class Ablation(_Section):
 
 
 class Study(_Section):
-    """What a study does. Everything but the lists of models and datasets has a default."""
+    """What a study does. Everything but the lists of models and datasets has a default.
+
+    `workers` models run side by side, each in its own process: for small models only, all are in memory at once.
+    """
 
     name: Name = "study"
     models: list[Name] = Field(min_length=1)
@@ -122,6 +125,7 @@ class Study(_Section):
     top_k: Positive = 4
     shared_k: Positive = 4
     random_models: Count = 0
+    workers: Positive = 1
     stages: list[Stage] = Field(default=list(STAGES), min_length=1)
 
     @field_validator("models", "datasets", "stages")
@@ -185,7 +189,7 @@ def default_study() -> Study:
     Most head claims need more samples than this takes; what is not resolved is said. `studies/large.yaml` resolves it.
     """
     tracers = ("tokenwise", "groups", "regions", "lens")
-    scans = ("resample", "mean_of_others", "zero", "patch")
+    scans = ("resample", "mean_of_others")
     return Study(
         name="default",
         models=["llava-tiny", "instructblip-tiny"],
@@ -194,16 +198,17 @@ def default_study() -> Study:
         heads=[HeadScan(operation=name, protocol="published" if name == "mean_of_others" else "claims") for name in scans],
         ablation=Ablation(operations=["resample"]),
         random_models=5,
+        workers=2,
         sizes=Sizes(
-            pairs=12,
-            random_model_pairs=4,
-            score=60,
-            hard=160,
-            scan_correct=24,
-            scan_wrong=16,
-            choose=40,
-            test=60,
-            ablation=12,
+            pairs=8,
+            random_model_pairs=2,
+            score=40,
+            hard=80,
+            scan_correct=20,
+            scan_wrong=10,
+            choose=24,
+            test=32,
+            ablation=8,
             random_sets=199,
             reference=32,
         ),

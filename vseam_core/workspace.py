@@ -20,6 +20,7 @@ from vseam_core.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     from vseam_core.engine.base import Engine
+    from vseam_core.experiments.conditions import EvaluationSet
     from vseam_core.interfaces import Benchmark, VisionLanguageModel
     from vseam_core.store.store import Store
 
@@ -37,12 +38,20 @@ class Workspace:
     """Everything that an experiment needs; build it with `open_workspace` and close it (it is a context manager)."""
 
     def __init__(
-        self, plugins: Plugins, registry: Registry, store: Store, progress: Progress, device: str = "auto", seed: int = 0
+        self,
+        plugins: Plugins,
+        registry: Registry,
+        store: Store,
+        progress: Progress,
+        device: str = "auto",
+        seed: int = 0,
+        opening: Opening | None = None,
     ):
         self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
-        self.device, self.seed = device, seed
+        self.device, self.seed, self.opening = device, seed, opening
         self._models: dict[str, LoadedModel] = {}
         self._benchmarks: dict[str, Benchmark] = {}
+        self.evaluation_sets: dict[tuple[object, ...], EvaluationSet] = {}
 
     def __enter__(self) -> Workspace:
         return self
@@ -64,6 +73,7 @@ class Workspace:
     def release(self, name: str) -> None:
         """Forget a loaded model, so that its memory is free again."""
         self._models.pop(name, None)
+        self.evaluation_sets.clear()
 
     def benchmark(self, name: str) -> Benchmark:
         """The dataset of that name."""
@@ -91,11 +101,32 @@ def open_workspace(
 ) -> Workspace:
     """Open (or create) a results database and everything needed to add to it.
 
-    `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). Raises
-    `VseamError` subclasses for a broken registry or database.
+    `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
+    use instead of all installed ones. Raises `VseamError` subclasses for a broken registry or database.
     """
+    opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed)
+    return _opened(opening, plugins or build_plugins(), progress, opening if plugins is None else None)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a workspace was opened, so that another process can open the same; `select` and `exclude` name plugins."""
+
+    database: str
+    registry: str | None = None
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    device: str = "auto"
+    seed: int = 0
+
+    def open(self, progress: Progress | None = None) -> Workspace:
+        """Open the workspace."""
+        return _opened(self, build_plugins(self.select, self.exclude), progress, self)
+
+
+def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again: Opening | None) -> Workspace:
     from vseam_core.store import open_store
 
-    found = plugins or build_plugins()
-    names = load_registry(found, Path(registry) if registry else None)
-    return Workspace(found, names, open_store(database), progress or SilentProgress(), device, seed)
+    registry = load_registry(plugins, Path(opening.registry) if opening.registry else None)
+    store = open_store(opening.database)
+    return Workspace(plugins, registry, store, progress or SilentProgress(), opening.device, opening.seed, again)

@@ -59,7 +59,7 @@ def build_study() -> BuildStudy:
 @pytest.fixture(scope="session")
 def material() -> StudyMaterial:
     """One model on two categories of one level and one of another; the last has hardly any wrong answer and noise for heads."""
-    return made_study(("tiny",), ("animal", "indoor", "color"), noise_only=("color",))
+    return made_study(("instructblip-tiny",), ("animal", "indoor", "color"), noise_only=("color",))
 
 
 def made_study(
@@ -143,7 +143,14 @@ def pair_traces(random: np.random.Generator, pair: int) -> list[PairTrace]:
     everything = np.column_stack([groups, np.full(LAYERS + 1, GAP)])
     positions = tuple(str(index + 16) for index in range(len(ROLES)))
     parts: list[dict[str, Any]] = [
-        {"site_kind": kind, "values": values, "columns": positions, "roles": ROLES, "column_kind": "position", "tracer": "tokenwise"}
+        {
+            "site_kind": kind,
+            "values": values,
+            "columns": positions,
+            "roles": ROLES,
+            "column_kind": "position",
+            "tracer": "tokenwise",
+        }
         for kind, values in (("attention_output", attention), ("mlp_output", mlp))
     ]
     parts.append({"values": everything, "columns": GROUPS, "roles": GROUPS, **_GROUP_SITE, "tracer": "groups"})
@@ -246,10 +253,17 @@ def ablation_rows(labels: dict[str, str], seed: int) -> pd.DataFrame:
         drop = 0.25 if sign == "positive" else -0.05
         conditions = [("base", -1, [], 0.0), ("selected", -1, heads, drop)]
         conditions += [
-            ("random", trial, ["L0H0", "L1H1"], float(random.integers(-1, 3)) / 40) for trial in range(99 if operation != "zero" else 0)
+            ("random", trial, ["L0H0", "L1H1"], float(random.integers(-1, 3)) / 40)
+            for trial in range(99 if operation != "zero" else 0)
         ]
         for condition, trial, members, lost in conditions:
-            values = {"n": 40, "accuracy": 0.95 - lost, "mean_probability": 0.9 - lost, "mean_logit_diff": 4 - 10 * lost, "drop": lost}
+            values = {
+                "n": 40,
+                "accuracy": 0.95 - lost,
+                "mean_probability": 0.9 - lost,
+                "mean_logit_diff": 4 - 10 * lost,
+                "drop": lost,
+            }
             rows.append(
                 {
                     "run_id": seed,
@@ -278,9 +292,7 @@ def rescaling_rows(labels: dict[str, str], seed: int) -> pd.DataFrame:
         rows.append(_modulation("fitted", where, scales, gain, 0.015))
         rows.append(_modulation("bias", where, {}, gain / 4, 0.01))
         rows.append(_modulation("published", where, {"L0H0": 1.003}, 0.0, 0.0))
-        rows += [
-            _modulation(f"shuffled {index}", where, scales, float(random.integers(-2, 2)) / 100, 0.01) for index in range(3)
-        ]
+        rows += [_modulation(f"shuffled {index}", where, scales, float(random.integers(-2, 2)) / 100, 0.01) for index in range(3)]
         rows.append(_modulation("transfer scenes/other", f"scenes/other/test/{split}", scales, -0.01, 0.01))
     return pd.DataFrame([{"run_id": seed, **labels, **row} for row in rows])
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import InstructBlipForConditionalGeneration, LlavaForConditionalGeneration
+
 from vseam_plugins.models import zoo
 from vseam_plugins.models.zoo.batches import CATEGORIES, FORMS
 from vseam_plugins.models.zoo.card import read_record
@@ -60,6 +61,7 @@ def test_a_sample_of_the_plain_test_pool_is_answered(loaded: tuple[str, Any, Any
 def test_answers_end_after_one_word(loaded: tuple[str, Any, Any]) -> None:
     name, model, processor = loaded
     from PIL import Image
+
     from vseam_plugins.benchmarks.scenes import world
     from vseam_plugins.models.zoo.prompts import prompt_for
 

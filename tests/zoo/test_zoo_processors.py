@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from transformers import AutoProcessor
+
 from vseam_plugins.benchmarks.scenes import questions, world
 from vseam_plugins.models.zoo.architectures import CELLS, GRID
 from vseam_plugins.models.zoo.batches import QUESTION_KINDS, to_pixels

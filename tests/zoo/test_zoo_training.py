@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
 from vseam_plugins.benchmarks.scenes import questions, world
 from vseam_plugins.models.zoo import training
 from vseam_plugins.models.zoo.batches import ABSENT, Mixture, draw_questions, draw_scene, make_sample

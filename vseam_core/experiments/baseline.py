@@ -10,6 +10,7 @@ from typing import Literal
 from vseam_core.errors import SampleError
 from vseam_core.experiments.preparation import Prepared, prepare, sample_unit
 from vseam_core.interfaces import Benchmark, Editor
+from vseam_core.prompts import EncodedPrompt
 from vseam_core.rows import Baseline, RunSpec, UnitResult
 from vseam_core.runner import Outcome, Unit, run_units
 from vseam_core.types import Pair, Pool
@@ -108,7 +109,7 @@ def _pairs_of(editor: Editor, prepared: Prepared, seed: int) -> list[tuple[Pair,
 def answer(loaded: LoadedModel, benchmark: Benchmark, asked: Sequence[Prepared]) -> list[Baseline]:
     """What the model answers: scores by forward passes, text by greedy generation, judged by the benchmark's rule."""
     values = loaded.engine.answers([prepared.prompt for prepared in asked], [prepared.answer for prepared in asked])
-    texts = loaded.model.generate([prepared.prompt for prepared in asked])
+    texts = loaded.model.generate([_without_prefix(loaded, prepared) for prepared in asked])
     baselines = []
     for prepared, value, text in zip(asked, values, texts, strict=True):
         sample = prepared.sample
@@ -126,6 +127,14 @@ def answer(loaded: LoadedModel, benchmark: Benchmark, asked: Sequence[Prepared])
             )
         )
     return baselines
+
+
+def _without_prefix(loaded: LoadedModel, prepared: Prepared) -> EncodedPrompt:
+    """The prompt that the model answers freely: the part that both answers share must come from the model itself."""
+    if not prepared.answer.prefix:
+        return prepared.prompt
+    sample = prepared.sample
+    return loaded.model.encode(sample.image.load(), sample.question, sample.roles)
 
 
 def _sequence_logprob(loaded: LoadedModel, prepared: Prepared, first_probability: float) -> float:

@@ -48,7 +48,23 @@ def evaluation_set(
     limit: int,
     editor: Editor | None,
 ) -> EvaluationSet:
-    """The first `limit` samples of a pool, with edited twins if an editor is given. Broken samples are left out by name."""
+    """The first `limit` samples of a pool, with edited twins if an editor is given; prepared once and kept by the workspace."""
+    identity = (loaded.model.info, benchmark.name, pool, split, limit, editor.name if editor else None)
+    if identity not in workspace.evaluation_sets:
+        workspace.evaluation_sets[identity] = _prepare_set(workspace, loaded, benchmark, pool, split, limit, editor)
+    return workspace.evaluation_sets[identity]
+
+
+def _prepare_set(
+    workspace: Workspace,
+    loaded: LoadedModel,
+    benchmark: Benchmark,
+    pool: Pool,
+    split: str,
+    limit: int,
+    editor: Editor | None,
+) -> EvaluationSet:
+    """Broken samples are left out by name."""
     clean: list[Prepared] = []
     corrupt: list[Prepared | None] = []
     left_out: list[tuple[str, str]] = []

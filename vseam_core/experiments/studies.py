@@ -6,12 +6,14 @@ which the report is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.modulation import rescaling_scores
+from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import random_model_band, strongest_cells
 from vseam_core.evaluation.accuracy import summarise
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
@@ -22,6 +24,7 @@ from vseam_core.experiments.rescaling import RescalingOptions, run_rescaling
 from vseam_core.experiments.scales import RescalingScores
 from vseam_core.experiments.sharing import ScannedTask, share_heads
 from vseam_core.experiments.tracing import TraceOptions, run_trace
+from vseam_core.experiments.workers import run_side_by_side
 from vseam_core.report.material import HeadMap, StudyMaterial
 from vseam_core.runner import Outcome
 from vseam_core.study import HeadScan, Method, Study
@@ -32,45 +35,67 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_FRAMES = ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations")
+
+
 def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
-    """Run every stage of a study on every model and dataset, and gather what came out."""
-    return StudyRun(workspace, study).run()
+    """Run every stage of a study on every model and dataset, and gather what came out.
+
+    Models run one after another, or `study.workers` of them side by side where the workspace can be opened again.
+    """
+    identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
+    workers = min(study.workers, len(study.models))
+    if workers > 1 and workspace.opening is not None:
+        tasks = [(study, identity, model) for model in study.models]
+        found = run_side_by_side(study_one_model, workspace.opening, tasks, workers, workspace.progress)
+    else:
+        found = [study_one_model(workspace, study, identity, model) for model in study.models]
+    return gather(study, found)
+
+
+def study_one_model(workspace: Workspace, study: Study, identity: int, model: str) -> Findings:
+    """Every stage of a study on one of its models."""
+    return StudyRun(workspace, study, identity).run(model)
+
+
+@dataclass
+class Findings:
+    """What one model's part of a study found: tables by name, head maps, level tests, and what was skipped."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    frames: dict[str, list[pd.DataFrame]] = field(default_factory=lambda: {name: [] for name in _FRAMES})
+    maps: list[HeadMap] = field(default_factory=list)
+    level_tests: list[tuple[str, str, LevelTest]] = field(default_factory=list)
 
 
 class StudyRun:
-    """One study in progress: what is finished is in the store, what the report needs is collected here."""
+    """One model's part of a study in progress: what is finished is in the store, what the report needs is collected here."""
 
-    def __init__(self, workspace: Workspace, study: Study):
-        self._workspace, self._study = workspace, study
-        self._id = workspace.store.ensure_study(study.name, study.model_dump(mode="json"))
-        self._outcomes: list[Outcome] = []
-        self._frames: dict[str, list[pd.DataFrame]] = {
-            name: [] for name in ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations")
-        }
-        self._maps: list[HeadMap] = []
+    def __init__(self, workspace: Workspace, study: Study, identity: int):
+        self._workspace, self._study, self._id = workspace, study, identity
+        self._found = Findings()
         self._scanned: dict[tuple[str, str], ScannedTask] = {}
-        self._level_tests: list[Any] = []
 
-    def run(self) -> StudyMaterial:
-        """Stage by stage, model by model, so that only one model is held at a time where memory is short."""
+    def run(self, model: str) -> Findings:
+        """Stage by stage on one dataset after another."""
         stages = set(self._study.stages)
-        for model in self._study.models:
-            for dataset in self._study.datasets:
-                if "evaluate" in stages:
-                    self._evaluate(model, dataset)
-                if "trace" in stages:
-                    self._trace(model, dataset)
-                if stages & {"scan", "ablate", "rescale", "shared"}:
-                    self._scan(model, dataset)
-                if "ablate" in stages:
-                    self._ablate(model, dataset)
-                if "rescale" in stages:
-                    self._rescale(model, dataset)
+        for dataset in self._study.datasets:
+            if "evaluate" in stages:
+                self._evaluate(model, dataset)
             if "trace" in stages:
-                self._trace_random_models(model)
-            if "shared" in stages:
-                self._share(model)
-        return self._material()
+                self._trace(model, dataset)
+            if stages & {"scan", "ablate", "rescale", "shared"}:
+                self._scan(model, dataset)
+            if "ablate" in stages:
+                self._ablate(model, dataset)
+            if "rescale" in stages:
+                self._rescale(model, dataset)
+        if "trace" in stages:
+            self._trace_random_models(model)
+        if "shared" in stages:
+            self._share(model)
+        self._workspace.release(model)
+        return self._found
 
     def _label(self, frame: pd.DataFrame, model: str, dataset: str) -> pd.DataFrame:
         benchmark = self._workspace.benchmark(dataset)
@@ -86,7 +111,8 @@ class StudyRun:
     def _evaluate(self, model: str, dataset: str) -> None:
         for split in self._splits(dataset):
             options = BaselineOptions("test", split, self._study.sizes.test, self._study.editor)
-            self._frames["baselines"].append(self._baseline(model, dataset, options))
+            baselines = self._baseline(model, dataset, options)
+            self._found.frames["baselines"].append(with_clean_identifiers(baselines, self._workspace.store.edits()))
 
     def _score_baselines(self, model: str, dataset: str) -> pd.DataFrame:
         """The answers on the score pool, from which right and wrong ones are taken for the head scan."""
@@ -100,24 +126,24 @@ class StudyRun:
 
     def _baseline(self, model: str, dataset: str, options: BaselineOptions) -> pd.DataFrame:
         outcome = run_baseline(self._workspace, model, dataset, options, self._id)
-        self._outcomes.append(outcome)
+        self._found.outcomes.append(outcome)
         return finished(self._workspace.store.baselines(outcome.run), outcome)
 
     def _trace(self, model: str, dataset: str) -> None:
         for method in self._study.tracers:
             outcome = self._run_trace(model, dataset, method, self._study.sizes.pairs)
             frame = aggregate_trace_run(self._workspace, outcome, self._noise_floor(model))
-            self._frames["traces"].append(self._label(frame, model, dataset))
+            self._found.frames["traces"].append(self._label(frame, model, dataset))
             records = self._workspace.store.trace_effects(outcome.run, outcome.keys)
             traces = pair_traces(records, self._noise_floor(model))
             if traces:
                 strongest = strongest_cells(traces, seed=self._study.seed)
-                self._frames["strongest"].append(self._label(strongest, model, dataset))
+                self._found.frames["strongest"].append(self._label(strongest, model, dataset))
 
     def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
         options = TraceOptions(method.name, self._study.editor, limit=limit, tracer_options=method.options)
         outcome = run_trace(self._workspace, model, dataset, options, self._id)
-        self._outcomes.append(outcome)
+        self._found.outcomes.append(outcome)
         return outcome
 
     def _trace_random_models(self, model: str) -> None:
@@ -133,7 +159,7 @@ class StudyRun:
                 tables[dataset].append(aggregate_trace_run(self._workspace, outcome, self._noise_floor(name), random_model=True))
             self._workspace.release(name)
         for dataset, frames in tables.items():
-            self._frames["bands"].append(self._label(random_model_band(frames), model, dataset))
+            self._found.frames["bands"].append(self._label(random_model_band(frames), model, dataset))
 
     def _scan(self, model: str, dataset: str) -> None:
         sizes = self._study.sizes
@@ -149,12 +175,12 @@ class StudyRun:
                 operation_options=self._operation_options(scan),
             )
             outcome = run_scan(self._workspace, model, dataset, options, baselines, self._id)
-            self._outcomes.append(outcome)
+            self._found.outcomes.append(outcome)
             scores = aggregate_head_run(self._workspace, outcome, self._noise_floor(model))
             if "logit_diff" not in scores:
                 continue
             benchmark = self._workspace.benchmark(dataset)
-            self._maps.append(
+            self._found.maps.append(
                 HeadMap(
                     model,
                     dataset,
@@ -195,8 +221,8 @@ class StudyRun:
                     reference_size=self._study.sizes.reference,
                 )
                 outcome = run_ablation(self._workspace, model, dataset, options, heads, self._id)
-                self._outcomes.append(outcome)
-                self._frames["ablations"].append(finished(self._workspace.store.ablations(outcome.run), outcome))
+                self._found.outcomes.append(outcome)
+                self._found.frames["ablations"].append(finished(self._workspace.store.ablations(outcome.run), outcome))
 
     def _rescale(self, model: str, dataset: str) -> None:
         if (model, dataset) not in self._scanned:
@@ -209,8 +235,8 @@ class StudyRun:
             sizes.choose, sizes.test, self._splits(dataset), transfer=self._transfer(dataset), editor=self._study.editor
         )
         outcome = run_rescaling(self._workspace, model, dataset, options, self._study.rescaling.settings(), scores, self._id)
-        self._outcomes.append(outcome)
-        self._frames["modulations"].append(finished(self._workspace.store.modulations(outcome.run), outcome))
+        self._found.outcomes.append(outcome)
+        self._found.frames["modulations"].append(finished(self._workspace.store.modulations(outcome.run), outcome))
 
     def _transfer(self, dataset: str) -> tuple[str, ...]:
         return tuple(name for name in self._study.datasets if name != dataset)
@@ -220,7 +246,7 @@ class StudyRun:
         positive, first = selected_heads(scores, "positive", self._study.top_k, self._study.seed)
         negative, second = selected_heads(scores, "negative", self._study.top_k, self._study.seed)
         negative = tuple(head for head in negative if head not in positive)
-        published = next((m.published for m in self._maps if (m.model, m.dataset) == (model, dataset) and m.published), None)
+        published = next((m.published for m in self._found.maps if (m.model, m.dataset) == (model, dataset) and m.published), None)
         return RescalingScores(
             rescaling_scores(scores, positive, negative),
             positive,
@@ -236,36 +262,40 @@ class StudyRun:
         levels = {dataset: self._workspace.benchmark(dataset).level for dataset in tasks}
         for sign in ("positive", "negative"):
             frame, test = share_heads(self._workspace, model, tasks, levels, sign, self._study.shared_k, self._study.seed)
-            self._frames["shared"].append(frame)
-            self._level_tests.append((model, sign, test))
+            self._found.frames["shared"].append(frame)
+            self._found.level_tests.append((model, sign, test))
 
-    def _material(self) -> StudyMaterial:
-        import pandas as pd
 
-        def joined(name: str) -> pd.DataFrame:
-            frames = [frame for frame in self._frames[name] if len(frame)]
-            return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
+    """One study's material from the findings of its models."""
+    import pandas as pd
 
-        baselines = joined("baselines")
-        accuracy = pd.DataFrame()
-        if len(baselines):
-            accuracy = summarise(with_clean_identifiers(baselines, self._workspace.store.edits()))
-        skips = [{"run": o.run, "identifier": skip.identifier, "reason": skip.reason} for o in self._outcomes for skip in o.skips]
-        return StudyMaterial(
-            name=self._study.name,
-            models=tuple(self._study.models),
-            datasets=tuple(self._study.datasets),
-            accuracy=accuracy,
-            traces=joined("traces"),
-            bands=joined("bands"),
-            strongest=joined("strongest"),
-            heads=self._maps,
-            ablations=joined("ablations"),
-            modulations=joined("modulations"),
-            shared=joined("shared"),
-            level_tests=self._level_tests,
-            skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
-        )
+    def joined(name: str) -> pd.DataFrame:
+        frames = [frame for part in found for frame in part.frames[name] if len(frame)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    baselines = joined("baselines")
+    skips = [
+        {"run": outcome.run, "identifier": skip.identifier, "reason": skip.reason}
+        for part in found
+        for outcome in part.outcomes
+        for skip in outcome.skips
+    ]
+    return StudyMaterial(
+        name=study.name,
+        models=tuple(study.models),
+        datasets=tuple(study.datasets),
+        accuracy=summarise(baselines) if len(baselines) else pd.DataFrame(),
+        traces=joined("traces"),
+        bands=joined("bands"),
+        strongest=joined("strongest"),
+        heads=[head_map for part in found for head_map in part.maps],
+        ablations=joined("ablations"),
+        modulations=joined("modulations"),
+        shared=joined("shared"),
+        level_tests=[test for part in found for test in part.level_tests],
+        skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
+    )
 
 
 def finished(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

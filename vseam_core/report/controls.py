@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,14 @@ from matplotlib.lines import Line2D
 
 from vseam_core.report import figures
 from vseam_core.report.figures import Page, styled
+from vseam_core.report.head_states import exploratory
 from vseam_core.report.summaries import AblationSummary, RescalingSummary, Row, ablation_summaries, rescaling_summaries
 from vseam_core.report.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vseam_core.analysis.heads import HeadScores
 
 NORMAL_95 = 1.96
 MOST_BINS = 24
@@ -31,76 +34,86 @@ ABLATION_CAPTION = (
     "Heads selected on the score pool, ablated on test images (line), beside random sets of the same size, matched in layer and in "
     "the norm of what they write and without the selected heads (bars). p = (1 + random sets at least as far right) / (1 + random "
     "sets): the line has to lie right of nearly all bars. Positive heads have to lower accuracy, negative heads to raise pair "
-    "accuracy."
+    "accuracy. Exploratory: no head passed the claim, so the highest ranked were taken."
 )
 RESCALING_CAPTION = (
     "Head outputs multiplied by factors that were chosen on one pool of images, accuracy measured on another: gain over the "
     f"unchanged model on the same samples. Bars: ± {NORMAL_95} standard errors, clustered by image. The fitted gain (blue) has "
     "to beat zero, a mere shift of the yes/no threshold (green), the published recipe (orange) and the same factors dealt to "
-    "other heads of their layers (grey); purple: what it does elsewhere."
+    "other heads of their layers (grey); purple: what it does elsewhere. λ and k are the chosen strength and heads per sign; "
+    "exploratory: fitted to heads that pass no claim."
 )
 
 
 @styled
-def ablation_histograms(ablations: pd.DataFrame, tasks: Sequence[Task], model: str) -> Figure:
+def ablation_histograms(
+    ablations: pd.DataFrame, tasks: Sequence[Task], model: str, claims: Mapping[str, HeadScores] | None = None
+) -> Figure:
     """Random sets' effects as histograms with the selected set as a line: sign and operation × tasks.
 
-    `ablations` is the store's table. Positive heads: drop in accuracy; negative heads: gain in pair accuracy.
+    `ablations` is the store's table. Positive heads: drop in accuracy; negative heads: gain in pair accuracy. `claims` are the head
+    scores by dataset: sets of heads that pass no claim there are labelled as exploratory.
     """
     summaries = ablation_summaries(ablations, model, tasks)
     kinds = list(dict.fromkeys((found.sign, found.operation) for found in summaries))
     kinds.sort(key=lambda kind: kind[0] != "positive")
     title = f"{model}: ablation of the selected heads against matched random sets"
-    page = Page(1.55, 0.95, left=1.0, row_gap=0.55, column_gap=0.25, legend_lines=0)
+    page = Page(1.55, 0.95, left=1.0, row_gap=0.76, column_gap=0.25, legend_lines=0)
     figure, panels = figures.new_page(len(kinds), len(tasks), page, title, ABLATION_CAPTION)
     for (row, column), panel in np.ndenumerate(panels):
         sign, operation = kinds[row]
         of_task = [found for found in summaries if (found.sign, found.operation, found.task) == (sign, operation, tasks[column])]
         if of_task:
-            _draw_histogram(panel, of_task[-1])
+            _draw_histogram(panel, of_task[-1], (claims or {}).get(tasks[column].dataset))
         else:
             figures.bare(panel)
             figures.say_in_panel(panel, "no heads were selected")
         if column == 0:
             panel.set_ylabel(f"{sign} heads\n{operation.replace('_', ' ')}\n\nrandom sets")
+            panel.yaxis.set_label_coords(-0.24, 0.5)
     figures.head_columns(panels, tasks)
     return figure
 
 
-def _draw_histogram(panel: Axes, found: AblationSummary) -> None:
+def _draw_histogram(panel: Axes, found: AblationSummary, scores: HeadScores | None) -> None:
     values, selected = 100 * np.array(found.effect.random), 100 * found.effect.selected
     colour = figures.BLUE if found.sign == "positive" else figures.RED
     if len(values):
         panel.hist(
             values, bins=_bins(np.append(values, selected), 100 / found.n), color="#BDBDBD", edgecolor="white", linewidth=0.4
         )
+    else:
+        panel.set_yticks([])
     panel.axvline(0, color="#888888", linewidth=0.7, linestyle=":")
     panel.axvline(selected, color=colour, linewidth=2)
     p_value = found.effect.p_value
-    text = "no random sets" if p_value is None else f"p = {p_value:.3f}"
-    panel.text(0.98, 0.97, text, transform=panel.transAxes, ha="right", va="top", fontsize=7.5)
+    panel.set_title("no random sets" if p_value is None else f"p = {p_value:.3f}", loc="right", fontsize=7.5)
     direction = "drop in" if found.sign == "positive" else "gain in"
-    panel.set_xlabel(f"{direction} {found.measure} (points)\n{len(found.heads)} heads, {found.split}, n = {found.n}", fontsize=7)
-    panel.margins(y=0.18)
+    kind = " exploratory" if exploratory(scores, found.heads, found.sign) else ""
+    words = f"k = {len(found.heads)}{kind}, {found.split}, n = {found.n}"
+    panel.set_xlabel(f"{direction} {found.measure} (% points)\n{words}", fontsize=7)
+    panel.margins(y=0.1)
 
 
-def _bins(values: np.ndarray, step: float) -> np.ndarray:
+def _bins(values: np.ndarray, step: float) -> list[float]:
     """Bins whose middles lie on multiples of what one sample counts (or of several, where there would be too many bins)."""
     low, high = float(values.min()), float(values.max())
     width = step * max(1, int(np.ceil((high - low) / step / MOST_BINS)))
     first, last = np.floor(low / width), np.ceil(high / width)
-    return (np.arange(first, last + 2) - 0.5) * width
+    return [float(place) for place in (np.arange(first, last + 2) - 0.5) * width]
 
 
 @styled
-def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str) -> Figure:
+def rescaling_gains(
+    modulations: pd.DataFrame, tasks: Sequence[Task], model: str, claims: Mapping[str, HeadScores] | None = None
+) -> Figure:
     """Gains in accuracy on the test pool, one panel per split: fitted scales beside every control, per task.
 
-    `modulations` is the store's table.
+    `modulations` is the store's table; `claims` as in `ablation_histograms`.
     """
     summaries = rescaling_summaries(modulations, model, tasks)
     splits = list(dict.fromkeys(found.split for found in summaries))
-    page = Page(max(6.0, 1.45 * len(tasks)), 1.9, above=0.25, below=0.5, row_gap=0.4, legend_lines=2)
+    page = Page(max(6.0, 1.45 * len(tasks)), 1.9, above=0.25, below=0.6, row_gap=0.4, legend_lines=2)
     title = f"{model}: what head rescaling gains"
     figure, panels = figures.new_page(len(splits), 1, page, title, RESCALING_CAPTION, sharex=True, sharey=True)
     for panel, split in zip(panels[:, 0], splits, strict=True):
@@ -116,7 +129,9 @@ def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str
         panel.set_xlim(-0.5, len(tasks) - 0.5)
         for edge in range(1, len(tasks)):
             panel.axvline(edge - 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
-    panels[-1, 0].set_xticks(range(len(tasks)), [f"{task.label}\n{_setting(summaries, task)}" for task in tasks])
+    panels[-1, 0].set_xticks(
+        range(len(tasks)), [f"{task.label}\n{_setting(summaries, task, (claims or {}).get(task.dataset))}" for task in tasks]
+    )
     _legend(figure, summaries)
     return figure
 
@@ -155,7 +170,7 @@ def _spread(gains: Sequence[float]) -> tuple[float, float, float] | None:
     return mean, mean - min(gains), max(gains) - mean
 
 
-def _setting(summaries: Sequence[RescalingSummary], task: Task) -> str:
+def _setting(summaries: Sequence[RescalingSummary], task: Task, scores: HeadScores | None) -> str:
     """What the choose pool chose for a task, for the axis."""
     row = next((found.fitted for found in summaries if found.task == task and found.fitted), None)
     if row is None:
@@ -163,7 +178,8 @@ def _setting(summaries: Sequence[RescalingSummary], task: Task) -> str:
     if not row["scales"]:
         return "chosen: no change"
     clip = "" if row["clip"] is None else f", clip {row['clip']:g}"
-    return f"λ = {row['strength']:g}, k = {row['top_k']}{clip}"
+    kind = "\nexploratory" if exploratory(scores, row["scales"], "positive", "negative") else ""
+    return f"λ = {row['strength']:g}, k = {row['top_k']}{clip}{kind}"
 
 
 def _legend(figure: Figure, summaries: Sequence[RescalingSummary]) -> None:

@@ -153,8 +153,8 @@ def _legend(models: int) -> list[Patch | Line2D]:
 def _caption(traces: pd.DataFrame, model: str, tracer: str, models: int) -> str:
     if tracer == "regions":
         beat = (
-            "The edited region has to restore more than a random region of the same size; vision towers attend globally, so the rest "
-            "of the image carries some of the edit too."
+            "The edited region has to restore more than a random region of the same size; vision towers attend globally, so the "
+            "rest of the image carries some of the edit too."
         )
     else:
         beat = (
@@ -167,6 +167,6 @@ def _caption(traces: pd.DataFrame, model: str, tracer: str, models: int) -> str:
     if not models:
         beat += " No random models were traced here: these curves have nothing to beat yet and are no finding."
     return (
-        "The residual stream of the clean run is put into the corrupt run at all positions of a group, at one layer (emb: before the "
-        f"first). Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. {beat}"
+        "The residual stream of the clean run is put into the corrupt run at all positions of a group, at one layer (emb: before "
+        f"the first). Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. {beat}"
     )

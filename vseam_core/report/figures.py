@@ -34,9 +34,10 @@ EMBEDDING = -1
 BLUE, ORANGE, GREEN, PURPLE, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#222222"
 NULL_COLOUR = "#C4C4C4"
 BAND_COLOUR = "#9E9E9E"
+HATCH, HATCH_COLOUR = "////", "#A8A8A8"
 LEVEL_WORDS = {"object": "object level", "attribute": "attribute level", "relation": "relation level"}
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -149,7 +150,9 @@ def add_colour_bar(figure: Figure, image: AxesImage, panels: Panels, label: str)
     tall = min(top - bottom, 2.6 / height)
     axes = figure.add_axes((right + 0.12 / width, (bottom + top - tall) / 2, 0.12 / width, tall))
     bar = figure.colorbar(image, cax=axes)
-    bar.solids.set_alpha(1.0)
+    if bar.solids is not None:
+        # A faint map's colours mean the same as a plain one's.
+        bar.solids.set_alpha(1.0)
     bar.set_label(label)
     axes.spines[:].set_visible(False)
 
@@ -183,17 +186,9 @@ def head_columns(panels: Panels, tasks: Sequence[Task], notes: Sequence[str] = (
         panel = panels[0, index]
         panel.set_title("\n".join(filter(None, lines)), loc="left", linespacing=1.25, pad=4)
         if level:
-            place = (0, 4 + 13 * len(lines))
-            panel.annotate(
-                level,
-                (0, 1),
-                place,
-                xycoords="axes fraction",
-                textcoords="offset points",
-                fontsize=8.5,
-                fontstyle="italic",
-                color="#555555",
-            )
+            above = (0, 6 + 11.5 * len(lines))
+            style: dict[str, Any] = {"fontsize": 8.5, "fontstyle": "italic", "color": "#555555"}
+            panel.annotate(level, (0, 1), above, xycoords="axes fraction", textcoords="offset points", **style)
         before = task.level
 
 
@@ -211,11 +206,11 @@ def diverging_map() -> Colormap:
     return matplotlib.colormaps["RdBu_r"].with_extremes(bad=NULL_COLOUR)
 
 
-def hatch_cells(panel: Axes, where: NDArray[np.bool_], colour: str = "#555555") -> None:
+def hatch_cells(panel: Axes, where: NDArray[np.bool_], colour: str = HATCH_COLOUR) -> None:
     """Hatch the cells `[rows, columns]` of an image in `panel`."""
     boxes = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in zip(*np.nonzero(where), strict=True)]
     if boxes:
-        panel.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, hatch="/////", linewidth=0), autolim=False)
+        panel.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, hatch=HATCH, linewidth=0), autolim=False)
 
 
 def largest(values: Sequence[NDArray[np.float64]], least: float) -> float:
@@ -226,7 +221,9 @@ def largest(values: Sequence[NDArray[np.float64]], least: float) -> float:
 
 def say_in_panel(panel: Axes, text: str, colour: str = "#555555") -> None:
     """Words in the middle of a panel that has nothing to show, instead of an empty or zero plot."""
-    panel.text(0.5, 0.5, textwrap.fill(text, 20), transform=panel.transAxes, ha="center", va="center", fontsize=8, color=colour)
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.5}
+    words = textwrap.fill(text, 20)
+    panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", fontsize=8, color=colour, bbox=ground)
 
 
 def bare(panel: Axes) -> None:

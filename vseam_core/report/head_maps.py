@@ -24,6 +24,11 @@ SIGNS: tuple[Sign, ...] = ("positive", "negative")
 ROW_WORDS: dict[Sign, str] = {"positive": "positive heads:\ncorrect answers", "negative": "negative heads:\nwrong answers"}
 LEAST_NATS = 1e-3
 LEAST_PROBABILITY = 1e-5
+PUBLISHED_CAPTION = (
+    "Positive: mean over correctly answered samples of max(0, base − replaced) of the answer's probability; negative: mean over "
+    "wrongly answered ones of max(0, replaced − base). Shown for parity with the published scripts only: the maximum rewards "
+    "variance, so that effects without any direction score above 0 too, and no significance is claimed."
+)
 
 
 @styled
@@ -69,23 +74,17 @@ def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: s
     of_task = {scan.dataset: scan.published for scan in maps if scan.published is not None}
     operation, shape = maps[0].operation, maps[0].claims.shape
     title = f"{model}: head scores by the published formulas (replaced by {OPERATION_WORDS.get(operation, operation)})"
-    caption = (
-        "Positive: mean over correctly answered samples of max(0, base − replaced) of the answer's probability; negative: mean over "
-        "wrongly answered ones of max(0, replaced − base). Shown for parity with the published scripts only: the maximum rewards "
-        "variance, so that effects without any direction score above 0 too, and no significance is claimed. Grey: no such answers."
-    )
-    figure, panels = _page(title, caption, tasks, shape, legend_lines=0)
+    figure, panels = _page(title, PUBLISHED_CAPTION, tasks, shape, legend_lines=0)
     for row, sign in enumerate(SIGNS):
-        found = {dataset: scores.map(sign) for dataset, scores in of_task.items()}
+        found = {dataset: scores.map(sign) for dataset, scores in of_task.items() if map_state(scores, sign).shown}
         end = figures.largest([values for values in found.values() if values is not None], LEAST_PROBABILITY)
         image = None
         for column, task in enumerate(tasks):
-            values, scores = found.get(task.dataset), of_task.get(task.dataset)
-            panel = panels[row, column]
+            panel, scores = panels[row, column], of_task.get(task.dataset)
+            values = found.get(task.dataset)
             if values is None or scores is None:
                 figures.bare(panel)
-                panel.set_facecolor(figures.NULL_COLOUR)
-                figures.say_in_panel(panel, "no such answers" if scores else "not scanned")
+                figures.say_in_panel(panel, map_state(scores, sign).words if scores else "not scanned", figures.RED)
                 continue
             image = _image(panel, values, end, "cividis", 0.0)
             panel.set_xlabel(f"n = {scores.n_correct if sign == 'positive' else scores.n_wrong}", fontsize=7.5)
@@ -103,7 +102,6 @@ def _claim_values(scores: HeadScores, sign: Sign) -> Array | None:
 
 def _draw_claims(panel: Axes, scores: HeadScores, sign: Sign, values: Array | None, end: float) -> AxesImage | None:
     state = map_state(scores, sign)
-    panel.set_xlabel(state.words if state.shown else "", fontsize=7.5, color=figures.BLACK if state.resolved else figures.RED)
     if values is None:
         figures.bare(panel)
         figures.say_in_panel(panel, state.words, figures.RED)
@@ -111,7 +109,10 @@ def _draw_claims(panel: Axes, scores: HeadScores, sign: Sign, values: Array | No
     image = _image(panel, values, end, "RdBu_r", -end)
     if not state.resolved:
         image.set_alpha(0.3)
-        figures.hatch_cells(panel, np.ones(values.T.shape, dtype=bool), "#BBBBBB")
+        figures.hatch_cells(panel, np.ones(values.T.shape, dtype=bool))
+        figures.say_in_panel(panel, state.words, figures.RED)
+    else:
+        panel.set_xlabel(state.words, fontsize=7.5)
     layers, heads = np.nonzero(passing_heads(scores, sign))
     size = 6.0 if max(values.shape) <= 16 else 3.0
     rings = panel.plot(layers, heads, "o", markerfacecolor="none", color=figures.BLACK, markersize=size, markeredgewidth=1.0)
@@ -135,7 +136,7 @@ def _page(
     title: str, caption: str, tasks: Sequence[Task], shape: tuple[int, int], legend_lines: int = 1
 ) -> tuple[Figure, np.ndarray]:
     side = 1.5 if max(shape) <= 16 else 2.0
-    page = Page(1.5, side, left=0.95, right=0.95, below=0.65, row_gap=0.55, legend_lines=legend_lines)
+    page = Page(1.5, side, left=0.95, right=0.95, below=0.6, row_gap=0.55, legend_lines=legend_lines)
     return figures.new_page(len(SIGNS), len(tasks), page, title, caption)
 
 
@@ -150,7 +151,7 @@ def _label_row(figure: Figure, panels: np.ndarray, image: AxesImage | None, word
 def _label_columns(panels: np.ndarray, tasks: Sequence[Task]) -> None:
     figures.head_columns(panels, tasks)
     for panel in panels[-1]:
-        panel.set_xlabel("\n".join(filter(None, ("layer", panel.get_xlabel()))))
+        panel.text(0.5, -0.3, "layer", transform=panel.transAxes, ha="center", va="top", fontsize=8.5)
 
 
 def _claims_caption(operation: str) -> str:
@@ -160,9 +161,10 @@ def _claims_caption(operation: str) -> str:
         else ""
     )
     return (
-        f"Each head is replaced by {OPERATION_WORDS.get(operation, operation)}; colour: mean over samples of the logit difference before "
-        "minus after. Red: the head supports the right answer; blue: it works against it. A ring marks heads whose effect holds for "
-        f"gold yes and gold no alike (Benjamini–Hochberg q < {SIGNIFICANCE:g} over all heads); a negative head must in addition raise "
-        "pair accuracy on test images when ablated, above matched random heads (see the ablation). Faint and hatched: not resolved, "
-        f"the split-half reliability over images is below {MINIMUM_RELIABILITY:g}, so the pattern is not a finding.{parity}"
+        f"Each head is replaced by {OPERATION_WORDS.get(operation, operation)}; colour: mean over samples of the logit difference "
+        "before minus after. Red: the head supports the right answer; blue: it works against it. A ring marks heads whose effect "
+        f"holds for gold yes and gold no alike (Benjamini–Hochberg q < {SIGNIFICANCE:g} over all heads); a negative head must "
+        "in addition raise pair accuracy on test images when ablated, above matched random heads (see the ablation). Faint and "
+        f"hatched: not resolved, the split-half reliability over images is below {MINIMUM_RELIABILITY:g}, so the pattern is not a "
+        f"finding.{parity}"
     )

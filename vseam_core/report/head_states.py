@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from vseam_core.analysis.heads import MINIMUM_ANSWERS, HeadScores, Sign
 from vseam_core.report.words import PARITY_OPERATION
+from vseam_core.types import HeadId
 
 if TYPE_CHECKING:
     from vseam_core.report.material import HeadMap, StudyMaterial
@@ -39,6 +41,19 @@ def passing_heads(scores: HeadScores, sign: Sign) -> np.ndarray:
     """Which heads pass the claim of a sign on a resolved map, bool `[layers, heads]`."""
     flags = scores.frame[f"claim_{sign}"].to_numpy(dtype=bool).reshape(scores.shape)
     return flags & map_state(scores, sign).resolved
+
+
+def claimed_heads(scores: HeadScores, sign: Sign) -> set[str]:
+    """The names of the heads that pass the claim of a sign on a resolved map."""
+    places = zip(*passing_heads(scores, sign).nonzero(), strict=True)
+    return {str(HeadId(int(layer), int(head), scores.stack)) for layer, head in places}
+
+
+def exploratory(scores: HeadScores | None, heads: Iterable[str], *signs: Sign) -> bool:
+    """Whether a set of heads holds one that passes no claim of these signs, so that nothing about it is a finding."""
+    if scores is None:
+        return False
+    return not set(heads) <= {name for sign in signs for name in claimed_heads(scores, sign)}
 
 
 def nothing_selected(scores: HeadScores, sign: Sign) -> str:

@@ -1,4 +1,4 @@
-"""Closing tables about attention heads: who passes a claim, whether it holds on test images, and what tasks share."""
+"""Closing tables about attention heads: who passes a claim, and whether it holds on test images."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import Any
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
-from vseam_core.report.head_states import map_state, nothing_selected, passing_heads, primary_maps
+from vseam_core.report.head_states import exploratory, nothing_selected, passing_heads, primary_maps
 from vseam_core.report.material import HeadMap, StudyMaterial
 from vseam_core.report.report_table import ReportTable, counted, table_of
-from vseam_core.report.summaries import AblationSummary, ablation_summaries, reasons_by_task
-from vseam_core.report.tasks import Task, label_of, model_rows, only, present, study_tasks
+from vseam_core.report.summaries import AblationSummary, ablation_summaries
+from vseam_core.report.tasks import Task, study_tasks
 from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
-from vseam_core.types import HeadId
 
 HEADS_PER_TASK = 3
-PAIRS_PER_MODEL = 8
 TIES_SEED = 0
-SMALL_MODEL_HEADS = 100
 
 
 def head_table(material: StudyMaterial, sign: Sign) -> ReportTable | None:
@@ -35,13 +32,14 @@ def head_table(material: StudyMaterial, sign: Sign) -> ReportTable | None:
     operations = sorted({scan.operation for scan in maps.values()})
     effect = "lowers it on correct answers" if sign == "positive" else "raises it on wrong answers"
     title = "Positive heads" if sign == "positive" else "Negative heads (candidates: the ablation has to confirm them)"
+    replaced = " or ".join(OPERATION_WORDS.get(name, name) for name in operations)
     return table_of(
         title,
         columns,
         records,
         f"The {HEADS_PER_TASK} strongest heads that pass. nats: logit difference before minus after replacing the head by "
-        f"{' or '.join(OPERATION_WORDS.get(name, name) for name in operations)}, with a 95 % cluster-bootstrap interval; a {sign} head "
-        f"{effect}, for gold yes and gold no alike (q < {SIGNIFICANCE:g} over all heads).",
+        f"{replaced}, with a 95 % cluster-bootstrap interval; a {sign} head {effect}, for gold yes and gold no alike "
+        f"(q < {SIGNIFICANCE:g} over all heads).",
         f"reliability: split-half over images; below {MINIMUM_RELIABILITY:g} a map is not resolved and no head of it is named.",
         "A negative head also has to raise pair accuracy on test images when ablated, above random heads: see the ablation."
         if sign == "negative"
@@ -65,7 +63,7 @@ def _head_records(model: str, task: Task, scores: HeadScores, sign: Sign) -> lis
     records = []
     for head in selected:
         row = rows[head.layer, head.head]
-        record = common | {"head": str(head), "nats": row[f"mean_{side}"], "q": row[f"q_{base}"]}
+        record = common | {"remark": "", "head": str(head), "nats": row[f"mean_{side}"], "q": row[f"q_{base}"]}
         records.append(record | {"low": row[f"low_{side}"], "high": row[f"high_{side}"]})
     records[0]["remark"] = counted(passing, "head") + (" pass" if passing != 1 else " passes")
     return records
@@ -79,8 +77,7 @@ def ablation_tables(material: StudyMaterial) -> dict[str, ReportTable]:
         for model in material.models:
             for found in ablation_summaries(material.ablations, model, study_tasks(material)):
                 if found.sign == sign:
-                    scan = maps.get((model, found.task.dataset))
-                    records.append(_ablation_record(model, found, scan))
+                    records.append(_ablation_record(model, found, maps.get((model, found.task.dataset))))
                     sets.add(len(found.effect.random))
         if records:
             tables[sign] = _ablation_table(sign, records, sorted(sets))
@@ -89,33 +86,20 @@ def ablation_tables(material: StudyMaterial) -> dict[str, ReportTable]:
 
 def _ablation_table(sign: str, records: Sequence[dict[str, Any]], sets: Sequence[int]) -> ReportTable:
     effect = "drop" if sign == "positive" else "gain"
-    columns = (
-        "model",
-        "category",
-        "split",
-        "by",
-        "k",
-        "n",
-        "base",
-        effect,
-        "random",
-        "p",
-        "nats",
-        "random nats",
-        "p nats",
-        "remark",
-    )
-    measures = sorted({record["measure"] for record in records})
+    columns = ("model", "category", "split", "by", "n", "k", "base", effect, "random", "p", "nats", "p nats", "remark")
+    measures = " or ".join(sorted({record["measure"] for record in records}))
+    verb = "falls" if sign == "positive" else "rises"
     return table_of(
         f"Ablation of {sign} heads on test images, against matched random sets",
         columns,
         records,
-        f"{effect}: how much {' or '.join(measures)} {'falls' if sign == 'positive' else 'rises'} from base when the k selected heads are "
-        "replaced; nats: the same for the mean logit difference. random: mean over random sets of the same size, matched in layer and norm.",
+        f"{effect}: how much {measures} {verb} from base when the k selected heads are replaced by what `by` says; random: the "
+        "mean over random sets of the same size, matched in layer and norm; nats: the same for the mean logit difference.",
         f"p = (1 + random sets with at least that effect) / (1 + random sets), {' or '.join(map(str, sets))} random sets.",
-        "exploratory: no head passed the claim, so the highest ranked were taken; such a row is no finding about a claimed head."
+        "exploratory: the highest ranked heads, since none passed the claim; such a row says nothing about a claimed head."
         if any(record["remark"] for record in records)
         else "",
+        folded=("split", "by", "n", "k"),
     )
 
 
@@ -133,98 +117,11 @@ def _ablation_record(model: str, found: AblationSummary, scan: HeadMap | None) -
         effect: found.effect.selected,
         "random": found.effect.mean_random,
         "p": found.effect.p_value,
-        "remark": "exploratory" if scan is not None and not _claimed(scan.claims, found) else None,
+        "remark": "exploratory" if exploratory(scan.claims if scan else None, found.heads, found.sign) else "",
     }
     if found.nats is not None:
         record |= {"nats": found.nats.selected, "random nats": found.nats.mean_random, "p nats": found.nats.p_value}
     return record
-
-
-def _claimed(scores: HeadScores, found: AblationSummary) -> bool:
-    """Whether every ablated head passes the claim on the map that selected it."""
-    sign: Sign = "positive" if found.sign == "positive" else "negative"
-    passing = passing_heads(scores, sign)
-    names = {str(HeadId(layer, head, scores.stack)) for layer, head in zip(*passing.nonzero(), strict=True)}
-    return set(found.heads) <= names
-
-
-def shared_table(material: StudyMaterial) -> ReportTable | None:
-    """Per model and sign the pairs of tasks that share most, beside chance and ceiling; the rest counted, the null pairs with reasons."""
-    if material.shared.empty:
-        return None
-    records, tasks, heads = [], study_tasks(material), []
-    for model in material.models:
-        rows = model_rows(material.shared, model)
-        for sign in present(rows, "sign"):
-            for k in present(only(rows, sign=sign), "k"):
-                group = frame_records(only(rows, sign=sign, k=k))
-                heads.append(group[0]["heads"])
-                records += [{"model": model, "sign": sign, "k": k, **record} for record in _shared_records(group, tasks)]
-    columns = ("model", "sign", "k", "first", "second", "overlap", "chance", "ceiling", "p", "q", "rank corr.", "remark")
-    return table_of(
-        "Heads that tasks share",
-        columns,
-        records,
-        "overlap: how many of the k strongest heads that pass are the same; chance: heads permuted within their layers (exact); ceiling: "
-        "a task with itself on other images. p: at least this overlap by chance; q: over all pairs. rank corr.: Spearman's, all heads.",
-        f"{min(heads)} heads of a small model cannot settle what larger models share." if min(heads) <= SMALL_MODEL_HEADS else "",
-    )
-
-
-def _shared_records(group: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    tested = [row for row in group if row["overlap"] is not None]
-    tested.sort(key=lambda row: (row["q_value"], -row["overlap"]))
-    records: list[dict[str, Any]] = [
-        {
-            "first": label_of(tasks, row["first"]),
-            "second": label_of(tasks, row["second"]),
-            "overlap": row["overlap"],
-            "chance": row["expected_overlap"],
-            "ceiling": row["ceiling"],
-            "p": row["p_value"],
-            "q": row["q_value"],
-            "rank corr.": row["rank_correlation"],
-        }
-        for row in tested[:PAIRS_PER_MODEL]
-    ]
-    rest, nulls = tested[PAIRS_PER_MODEL:], [row for row in group if row["overlap"] is None]
-    if rest:
-        records.append({"remark": f"{counted(len(rest), 'more pair')} with q ≥ {rest[0]['q_value']:.3g}"})
-    if nulls:
-        reasons = [
-            f"{', '.join(label_of(tasks, name) for name in names)}: {reason}" if names else reason
-            for reason, names in reasons_by_task(nulls).items()
-        ]
-        records.append({"remark": f"{len(nulls)} of {counted(len(group), 'pair')} null: {'; '.join(reasons)}"})
-    return records
-
-
-def level_table(material: StudyMaterial) -> ReportTable | None:
-    """Whether tasks of one level share more heads than tasks of different levels."""
-    if not material.level_tests:
-        return None
-    records: list[dict[str, Any]] = [
-        {
-            "model": model,
-            "sign": sign,
-            "tasks": test.tasks,
-            "within": test.within,
-            "across": test.across,
-            "difference": test.difference,
-            "p": test.p_value,
-            "groupings": test.groupings if test.p_value is not None else None,
-            "remark": test.reason or None,
-        }
-        for model, sign, test in material.level_tests
-    ]
-    columns = ("model", "sign", "tasks", "within", "across", "difference", "p", "groupings", "remark")
-    return table_of(
-        "Do tasks of one level share more heads?",
-        columns,
-        records,
-        "Mean overlap of pairs within a level minus that across levels; one-sided p over all ways to group the tasks into levels of the "
-        "same sizes, so p cannot fall below 1 / groupings. Tasks without enough passing heads are left out.",
-    )
 
 
 def published_table(material: StudyMaterial) -> ReportTable | None:
@@ -235,7 +132,7 @@ def published_table(material: StudyMaterial) -> ReportTable | None:
         task = next(task for task in study_tasks(material) if task.dataset == scan.dataset)
         record: dict[str, Any] = {"model": scan.model, "category": task.label, "by": scan.operation}
         for sign in ("positive", "negative"):
-            best = ranked_heads(scan.published, sign, 1, TIES_SEED, by="published")  # type: ignore[arg-type]
+            best = ranked_heads(scan.published, sign, 1, TIES_SEED, by="published")
             scores = scan.published.map(sign)
             if best.heads and scores is not None:
                 record |= {sign: str(best[0]), f"{sign} score": float(scores[best[0].layer, best[0].head])}
@@ -248,6 +145,7 @@ def published_table(material: StudyMaterial) -> ReportTable | None:
         columns,
         records,
         "In probability. These scores reward variance: no significance is claimed on them, and no other table rests on them.",
+        folded=("by",),
     )
 
 

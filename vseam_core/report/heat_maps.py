@@ -112,7 +112,7 @@ def token_heat_page(traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[T
 
 @styled
 def token_heat_maps(traces: pd.DataFrame, bands: pd.DataFrame, task: Task, model: str) -> Figure:
-    """One task of one model in full: sites beside each other; patched clean into corrupt for all and for flipped pairs, and back."""
+    """One task of one model in full: sites side by side; patched clean into corrupt for all and for flipped pairs, and back."""
     rows = trace_rows(task_rows(traces, model, task), TRACER)
     found_bands = task_rows(bands, model, task)
     sites = in_order(present(rows, "site_kind"), SITE_WORDS)
@@ -169,11 +169,16 @@ def _draw(panel: Axes, found: RoleMap, end: float, numbers: bool = False) -> Axe
         if labelled and not found.doubtful[row, column]:
             dark = abs(percent[row, column]) > 65 * end
             colour = "white" if dark else figures.BLACK
-            panel.text(column, row, f"{percent[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
+            panel.text(column, row, _whole(percent[row, column]), ha="center", va="center", fontsize=7, color=colour)
     rows, columns = np.nonzero(found.outside & ~found.doubtful)
     shift = 0.33 if labelled else 0.0
     panel.plot(columns + shift, rows - shift * 0.8, ".", color=figures.BLACK, markersize=3, clip_on=False)
     return image
+
+
+def _whole(value: float) -> str:
+    """A number without decimals, without a sign before zero, and with a minus that is one."""
+    return f"{round(value):d}".replace("-", "−")
 
 
 def _finish(figure: Figure, panels: np.ndarray, image: AxesImage | None, label: str, banded: bool) -> None:
@@ -181,7 +186,13 @@ def _finish(figure: Figure, panels: np.ndarray, image: AxesImage | None, label: 
     if image is not None:
         figures.add_colour_bar(figure, image, panels, label)
     handles: list[Patch | Line2D] = [
-        Patch(facecolor="white", edgecolor="#555555", hatch="/////", linewidth=0, label="below the noise, or too few images"),
+        Patch(
+            facecolor="white",
+            edgecolor=figures.HATCH_COLOUR,
+            hatch=figures.HATCH,
+            linewidth=0,
+            label="below the noise, or too few images",
+        ),
         Patch(facecolor=figures.NULL_COLOUR, label="no such token, or no value"),
     ]
     if banded:

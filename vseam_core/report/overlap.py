@@ -37,7 +37,7 @@ def overlap_matrices(shared: pd.DataFrame, tasks: Sequence[Task], model: str) ->
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     heads = int(rows["heads"].max())
-    page = Page(SIDE_INCHES, SIDE_INCHES, right=0.85, above=0.3, below=0.75, column_gap=0.9, row_gap=1.1, legend_lines=0)
+    page = Page(SIDE_INCHES, SIDE_INCHES, right=0.85, above=0.3, below=0.6, column_gap=0.9, row_gap=1.1, legend_lines=0)
     figure, panels = figures.new_page(lines, columns, page, f"{model}: heads that tasks share", _caption(rows, heads, tasks))
     image = None
     for panel, (sign, k) in zip(panels.flat, groups, strict=False):
@@ -92,9 +92,9 @@ def _write_cells(panel: Axes, shares: np.ndarray, words: np.ndarray, small: np.n
         weight = "bold" if strong[row, column] else "normal"
         star = "*" if strong[row, column] else ""
         style = "italic" if row == column else "normal"
-        text = {"ha": "center", "color": colour, "style": style}
+        text: dict[str, Any] = {"ha": "center", "color": colour, "style": style}
         panel.text(column, row - 0.05, f"{words[row, column]}{star}", va="bottom", fontsize=points, fontweight=weight, **text)
-        panel.text(column, row + 0.08, small[row, column], va="top", fontsize=points - 2, **text)
+        panel.text(column, row + 0.08, str(small[row, column]), va="top", fontsize=points - 2, **text)
 
 
 def _draw_levels(panel: Axes, shown: Sequence[Task]) -> None:
@@ -113,9 +113,9 @@ def _draw_levels(panel: Axes, shown: Sequence[Task]) -> None:
 
 def _caption(rows: pd.DataFrame, heads: int, tasks: Sequence[Task]) -> str:
     text = (
-        "Only heads that pass the claim count. An overlap has to beat chance (heads permuted within their layers, exact; * and bold: "
-        f"Benjamini–Hochberg q < {SIGNIFICANCE:g}) and cannot be expected above the ceilings on the diagonal (one task, two halves of "
-        "its images). Red frames: tasks of one level, which should share more than others if the level claim holds."
+        "Only heads that pass the claim count. An overlap has to beat chance (heads permuted within their layers, exact; * and "
+        f"bold: Benjamini–Hochberg q < {SIGNIFICANCE:g}) and cannot be expected above the ceilings on the diagonal (one task, two "
+        "halves of its images). Red frames: tasks of one level, which should share more than others if the level claim holds."
     )
     if heads <= 100:
         text += f" {heads} heads of a small model cannot settle that claim."

@@ -21,11 +21,25 @@ class ReportTable:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def table_of(title: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]], *notes: str) -> ReportTable:
-    """A table from dictionaries; a missing value is None, a column without any value is left out, empty notes too."""
-    used = [name for name in columns if any(record.get(name) is not None for record in records)]
+def table_of(
+    title: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]], *notes: str, folded: Sequence[str] = ()
+) -> ReportTable:
+    """A table from dictionaries; a missing value is None, a column without any value is left out, empty notes too.
+
+    A `folded` column that says the same in every row is not worth its width: it becomes a note.
+    """
+    used, said = [], []
+    for name in columns:
+        values = [record.get(name) for record in records]
+        if all(value in (None, "") for value in values):
+            continue
+        if name in folded and all(value == values[0] for value in values):
+            said.append(f"{name} = {values[0]}")
+        else:
+            used.append(name)
     rows = tuple(tuple(record.get(name) for name in used) for record in records)
-    return ReportTable(title, tuple(used), rows, tuple(note for note in notes if note))
+    common = f"In every row: {', '.join(said)}." if said else ""
+    return ReportTable(title, tuple(used), rows, tuple(note for note in (common, *notes) if note))
 
 
 def counted(number: int, noun: str) -> str:

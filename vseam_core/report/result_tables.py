@@ -10,6 +10,7 @@ import numpy as np
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS
 from vseam_core.analysis.traces import CELL_COLUMNS, FLOOR_FACTOR, compare_with_band
+from vseam_core.report.head_states import exploratory, primary_maps
 from vseam_core.report.material import StudyMaterial
 from vseam_core.report.report_table import ReportTable, range_of, table_of
 from vseam_core.report.summaries import RescalingSummary, rescaling_summaries
@@ -29,16 +30,17 @@ def accuracy_table(material: StudyMaterial) -> ReportTable | None:
     if frame.empty:
         return None
     splits = present(frame, "split")
+    first, *others = splits
     records, counts = [], []
     for model in material.models:
         for task in study_tasks(material):
             rows = frame_records(task_rows(frame, model, task))
             if rows:
-                records.append({"model": model, "category": task.label, **_accuracies(rows)})
+                records.append({"model": model, "category": task.label, **_accuracies(rows, first)})
                 counts += [row["n"] for row in rows]
-    columns = ["model", "category"]
-    for names in (("{}", "± {}"), ("pair {}",), ("yes {}",)):
-        columns += [name.format(split) for split in splits for name in names]
+    columns = ["model", "category", *(name for split in splits for name in (split, f"± {split}"))]
+    for name in ("pair", "yes"):
+        columns += [name, *(f"{name} {split}" for split in others)]
     columns.append("majority")
     return table_of(
         "Accuracy on test images",
@@ -46,16 +48,19 @@ def accuracy_table(material: StudyMaterial) -> ReportTable | None:
         records,
         f"n = {range_of(counts)} questions per category and split; ±: standard error, clustered by image.",
         "pair: right on the clean image and right, with the other answer, on its edited twin. yes: share of yes among the model's "
-        "answers. majority: what always giving the most frequent right answer of the first split would score.",
+        f"answers. majority: what always giving the most frequent right answer would score. Where no split is named: {first}.",
     )
 
 
-def _accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {"majority": rows[0]["majority_baseline"]}
+def _accuracies(rows: Sequence[Mapping[str, Any]], first: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for row in rows:
         split = row["split"]
         values |= {split: row["accuracy"], f"± {split}": row["standard_error"]}
-        values |= {f"pair {split}": row["pair_accuracy"], f"yes {split}": row["yes_ratio"]}
+        pair, yes = ("pair", "yes") if split == first else (f"pair {split}", f"yes {split}")
+        values |= {pair: row["pair_accuracy"], yes: row["yes_ratio"]}
+        if split == first:
+            values["majority"] = row["majority_baseline"]
     return values
 
 
@@ -80,8 +85,8 @@ def strongest_table(material: StudyMaterial) -> ReportTable | None:
         "Strongest trace cells",
         columns,
         records,
-        "One activation of the clean image put into the run on the corrupt one: change of the logit difference in nats with its 95 % "
-        "interval, and as a share of the gap between the two images.",
+        "One activation of the clean image put into the run on the corrupt one: change of the logit difference in nats with its "
+        "95 % interval, and as a share of the gap between the two images.",
         "Cells are selected on one half of the images; everything shown is estimated on the other half.",
     )
 
@@ -117,7 +122,7 @@ def _strongest_record(model: str, task: Task, row: Mapping[str, Any]) -> dict[st
     return {
         "model": model,
         "category": task.label,
-        "site": SITE_WORDS.get(row["site_kind"], row["site_kind"]),
+        "site": SITE_WORDS.get(row["site_kind"], row["site_kind"]).removesuffix(" output"),
         "layer": row["layer"],
         "tokens": ROLE_WORDS.get(row["column_label"], row["column_label"]),
         "n": row["n"],
@@ -125,7 +130,7 @@ def _strongest_record(model: str, task: Task, row: Mapping[str, Any]) -> dict[st
         "low": row["low"],
         "high": row["high"],
         "share": row["normalised"],
-        "remark": remark or None,
+        "remark": remark,
     }
 
 
@@ -133,23 +138,29 @@ def rescaling_table(material: StudyMaterial) -> ReportTable | None:
     """What the fitted rescaling gains on test images, with its error and beside every control, whatever its sign."""
     if material.modulations.empty:
         return None
-    records, counts = [], []
+    records, counts, unclaimed = [], [], []
+    maps = primary_maps(material)
     for model in material.models:
         for found in rescaling_summaries(material.modulations, model, study_tasks(material)):
             records.append(_rescaling_record(model, found))
-            counts += [found.fitted["n"]] if found.fitted else []
+            if found.fitted:
+                counts.append(found.fitted["n"])
+                scan = maps.get((model, found.task.dataset))
+                if exploratory(scan.claims if scan else None, found.fitted["scales"], "positive", "negative"):
+                    unclaimed.append(f"{model} {found.task.label}")
     if not records:
         return None
-    columns = "model category split λ k base gain ± p bias published shuffled transfer".split()
+    columns = ("model", "category", "split", "λ", "k", "base", "gain", "±", "p", "bias", "published", "shuffled", "transfer")
     return table_of(
         "Head rescaling: gain in accuracy on test images",
         columns,
         records,
         (f"n = {range_of(counts)} questions; " if counts else "")
         + "±: standard error, clustered by image; p: cluster sign-flip test of the fitted gain against 0, two-sided.",
-        "A gain has to beat its controls: bias (a yes/no threshold fitted on the same images), published (the published recipe), shuffled "
-        "(the same factors on other heads of their layers, mean); transfer: the same factors on the other categories, mean.",
+        "A gain has to beat its controls: bias (a yes/no threshold fitted on the same images), published (the published recipe), "
+        "shuffled (the same factors on other heads of their layers, mean); transfer: the same factors on other categories, mean.",
         "λ and k (heads per sign) were chosen on images that are not tested; λ = 0: no change was the best choice.",
+        f"Exploratory, fitted to heads that pass no claim: {', '.join(dict.fromkeys(unclaimed))}." if unclaimed else "",
     )
 
 
@@ -175,7 +186,7 @@ def skips_table(material: StudyMaterial) -> ReportTable | None:
     for row in frame_records(material.skips[["identifier", "reason"]]):
         identifier, reason = str(row["identifier"]), str(row["reason"])
         found.setdefault(reason.replace(identifier, "…").removeprefix("…: "), []).append(identifier)
-    records = [
+    records: list[dict[str, Any]] = [
         {"reason": reason, "samples": len(set(names)), "times": len(names), "first": names[0]} for reason, names in found.items()
     ]
     records.sort(key=lambda record: -record["samples"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vseam_core.analysis.frames import frame_records
+from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.statistics import permutation_p_value
 from vseam_core.report.tasks import Task, task_rows
 
@@ -46,7 +47,7 @@ class AblationSummary:
 
     task: Task
     split: str
-    sign: str
+    sign: Sign
     operation: str
     heads: tuple[str, ...]
     n: int
@@ -63,15 +64,16 @@ def ablation_summaries(ablations: pd.DataFrame, model: str, tasks: Sequence[Task
         groups: dict[tuple[str, str, str], list[Row]] = {}
         for row in frame_records(task_rows(ablations, model, task)):
             groups.setdefault((row["sign"], row["split"], row["operation"]), []).append(row)
-        for (sign, split, operation), rows in sorted(groups.items(), key=lambda item: item[0][0] != "positive"):
+        for (_, split, operation), rows in sorted(groups.items(), key=lambda item: item[0][0] != "positive"):
             selected = [row for row in rows if row["condition"] == "selected"]
             if selected:
-                summaries.append(_ablation_summary(task, (sign, split, operation), selected[-1], rows))
+                summaries.append(_ablation_summary(task, (split, operation), selected[-1], rows))
     return summaries
 
 
-def _ablation_summary(task: Task, group: tuple[str, str, str], selected: Row, rows: Sequence[Row]) -> AblationSummary:
-    sign, split, operation = group
+def _ablation_summary(task: Task, group: tuple[str, str], selected: Row, rows: Sequence[Row]) -> AblationSummary:
+    split, operation = group
+    sign: Sign = selected["sign"]
     base = next((row for row in rows if row["condition"] == "base"), None)
     random = [row for row in rows if row["condition"] == "random" and row["size"] == selected["size"]]
     everyone = [selected, *random]

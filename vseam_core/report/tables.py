@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vseam_core.report.head_tables import (
-    ablation_tables,
-    head_table,
-    level_table,
-    published_table,
-    shared_table,
-)
+from vseam_core.report.head_tables import ablation_tables, head_table, published_table
 from vseam_core.report.material import StudyMaterial
 from vseam_core.report.report_table import ReportTable
 from vseam_core.report.result_tables import accuracy_table, rescaling_table, skips_table, strongest_table
+from vseam_core.report.sharing_tables import level_table, shared_table
 
 __all__ = ["ReportTable", "closing_tables"]
 
@@ -28,7 +23,7 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
         strongest_table,
         lambda found: head_table(found, "positive"),
         lambda found: head_table(found, "negative"),
-        *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),  # type: ignore[misc]
+        *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
         shared_table,
         level_table,
         rescaling_table,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from vseam_core.report.controls import ablation_histograms, rescaling_gains
 from vseam_core.report.curves import curve_tasks, group_curves, region_curves
 from vseam_core.report.figures import caption_of, pages, save_figure, title_of
 from vseam_core.report.head_maps import head_maps, published_head_maps
+from vseam_core.report.head_states import primary_maps
 from vseam_core.report.heat_maps import heat_map_tasks, token_heat_maps, token_heat_page
 from vseam_core.report.material import HeadMap, StudyMaterial
 from vseam_core.report.overlap import overlap_matrices
@@ -42,7 +44,6 @@ def write_report(material: StudyMaterial, directory: Path) -> list[Path]:
             save_figure(figure, path)
             pictures.append(Picture(path.name, title_of(figure), caption_of(figure)))
             written.append(path)
-            figure.clear()
         page = directory / PAGE
         page.write_text(report_page(material.name, closing_tables(material), pictures, material.notes), encoding="utf-8")
     except OSError as error:
@@ -71,31 +72,32 @@ def file_name(*words: str) -> str:
 
 def _figures(material: StudyMaterial) -> Iterator[tuple[tuple[str, ...], Draw]]:
     tasks = study_tasks(material)
+    primary = primary_maps(material)
     for model in material.models:
+        claims = {dataset: scan.claims for (name, dataset), scan in primary.items() if name == model}
         yield from _trace_figures(material, model, tasks)
         yield from _head_figures(material, model, tasks)
         if len(model_rows(material.ablations, model)):
             for part in pages(tasks_with_rows(material.ablations, model, tasks)):
-                yield ("ablation", model), lambda part=part, model=model: ablation_histograms(material.ablations, part, model)
+                yield ("ablation", model), partial(ablation_histograms, material.ablations, part, model, claims)
         if len(model_rows(material.shared, model)):
-            yield ("shared-heads", model), lambda model=model: overlap_matrices(material.shared, tasks, model)
+            yield ("shared-heads", model), partial(overlap_matrices, material.shared, tasks, model)
         if len(model_rows(material.modulations, model)):
             for part in pages(tasks_with_rows(material.modulations, model, tasks)):
-                yield ("rescaling", model), lambda part=part, model=model: rescaling_gains(material.modulations, part, model)
+                yield ("rescaling", model), partial(rescaling_gains, material.modulations, part, model, claims)
     for model in material.models:
         for task in heat_map_tasks(material.traces, model, tasks):
-            words = ("tokens", model, task.dataset)
-            yield words, lambda task=task, model=model: token_heat_maps(material.traces, material.bands, task, model)
+            yield ("tokens", model, task.dataset), partial(token_heat_maps, material.traces, material.bands, task, model)
 
 
 def _trace_figures(material: StudyMaterial, model: str, tasks: Sequence[Task]) -> Iterator[tuple[tuple[str, ...], Draw]]:
     traces, bands = material.traces, material.bands
     for part in pages(heat_map_tasks(traces, model, tasks)):
-        yield ("tokens", model), lambda part=part: token_heat_page(traces, bands, part, model)
+        yield ("tokens", model), partial(token_heat_page, traces, bands, part, model)
     for part in pages(curve_tasks(traces, model, tasks, "groups")):
-        yield ("groups", model), lambda part=part: group_curves(traces, bands, part, model)
+        yield ("groups", model), partial(group_curves, traces, bands, part, model)
     for part in pages(curve_tasks(traces, model, tasks, "regions")):
-        yield ("regions", model), lambda part=part: region_curves(traces, bands, part, model)
+        yield ("regions", model), partial(region_curves, traces, bands, part, model)
 
 
 def _head_figures(material: StudyMaterial, model: str, tasks: Sequence[Task]) -> Iterator[tuple[tuple[str, ...], Draw]]:
@@ -105,9 +107,9 @@ def _head_figures(material: StudyMaterial, model: str, tasks: Sequence[Task]) ->
         for part in pages([task for task in tasks if any(scan.dataset == task.dataset for scan in scans)]):
             maps = [scan for scan in scans if any(scan.dataset == task.dataset for task in part)]
             if operation != PARITY_OPERATION or len(groups) == 1:
-                yield ("heads", model, operation), lambda part=part, maps=maps: head_maps(maps, part, model)
+                yield ("heads", model, operation), partial(head_maps, maps, part, model)
             if operation == PARITY_OPERATION and any(scan.published is not None for scan in maps):
-                yield ("published-scores", model), lambda part=part, maps=maps: published_head_maps(maps, part, model)
+                yield ("published-scores", model), partial(published_head_maps, maps, part, model)
 
 
 def _by_operation(scans: Sequence[HeadMap]) -> list[tuple[str, list[HeadMap]]]:

@@ -21,6 +21,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+
 from vseam_plugins.models.zoo.prompts import INSTRUCTBLIP, LLAVA
 from vseam_plugins.models.zoo.tokenizer import MODEL_MAX_LENGTH, vocabulary
 

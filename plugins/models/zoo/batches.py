@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from vseam_plugins.benchmarks.scenes import questions as scene_questions
 from vseam_plugins.benchmarks.scenes import world
 from vseam_plugins.models.zoo.architectures import CELLS
@@ -70,8 +71,8 @@ class Mixture:
 class AnswerBatch:
     """Questions laid out for one forward pass; rows are images (packed) or questions (separate).
 
-    `ids`, `positions`, `objects`, `partners`, `truths` `[rows, tokens]`; `segments` `[rows, tokens]` numbers the question of each token
-    (-1: padding); `asked` `[questions, 2]` points (row, token) at the last prompt token of each question; `followed`
+    `ids`, `positions`, `objects`, `partners`, `truths` `[rows, tokens]`; `segments` `[rows, tokens]` numbers the question of
+    each token (-1: padding); `asked` `[questions, 2]` points (row, token) at the last prompt token of each question; `followed`
     `[endings, 2]` at answer tokens that the end of text must follow; `answers` `[questions]`; `image_of_row` `[rows]`;
     `tables` `[images, 9, fields]`.
     """

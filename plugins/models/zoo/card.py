@@ -69,11 +69,11 @@ def _recipe_lines(recipe: Recipe) -> list[str]:
         f" open and existence questions only for the first {recipe.early_steps} steps; constant rate until the running accuracy"
         f" is {recipe.settled_accuracy:g} (at most {recipe.steady_steps} steps), then {recipe.decay_steps} steps of decay.",
         "",
-        f"Losses that help and are faded out before the end (layers counted from 0): after layer {recipe.ground_layer} words about an"
-        f" object must carry what is true of it, after layer {recipe.relation_layer} the second of two objects where the first stands"
-        f" (both fade over {recipe.fade_steps} steps from a running accuracy of {recipe.fade_accuracy:g}); from step"
-        f" {recipe.truth_start} until accuracy has settled, a named colour or material whether it is the object's (after layer"
-        f" {recipe.relation_layer}).",
+        f"Losses that help and are faded out before the end (layers counted from 0): after layer {recipe.ground_layer} words"
+        " about an object must carry what is true of it, after layer"
+        f" {recipe.relation_layer} the second of two objects where the first stands (both fade over {recipe.fade_steps} steps from"
+        f" a running accuracy of {recipe.fade_accuracy:g}); from step {recipe.truth_start} until accuracy has settled, a named"
+        f" colour or material whether it is the object's (after layer {recipe.relation_layer}).",
     ]
 
 
@@ -86,11 +86,12 @@ def render_card(record: Record, recipe: Recipe, scores: list[Score], others: Map
         f"# {name}", "",
         f"A tiny vision-language model ({PARTS[name]}) trained on the procedural *scenes* world. It is an instrument for",
         "trying causal-tracing methods on a model that really answers; it knows nothing outside that world.", "",
-        f"Stored in fp16, meant to be loaded as fp32. Made by `{command}` in {record.seconds / 60:.0f} minutes on one CPU thread.", "",
+        f"Stored in fp16, meant to be loaded as fp32. Made by `{command}`",
+        f"in {record.seconds / 60:.0f} minutes on one thread of a busy CPU.", "",
         "## Data", "",
-        f"Scenes of the world `{record.world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with noise",
-        "of standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the prompt of the",
-        "V-SEAM scripts. Every evaluation pool has backgrounds of its own, so no scene of training occurs in it.", "",
+        f"Scenes of the world `{record.world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with",
+        "noise of standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the",
+        "prompt of the V-SEAM scripts. Every evaluation pool has backgrounds of its own, so no scene of training occurs in it.", "",
         "## Recipe", "", f"Seed {seed}; AdamW (0.9, 0.98), gradient norm at most 1; all weights from nothing.", "",
         *_recipe_lines(recipe), "",
     ]  # fmt: skip

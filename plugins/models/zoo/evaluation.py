@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+
 from vseam_plugins.benchmarks.scenes import questions as scene_questions
 from vseam_plugins.benchmarks.scenes import world
 from vseam_plugins.models.zoo.batches import QUESTION_KINDS
@@ -87,6 +88,39 @@ def evaluate_checkpoint(
         correct = sum(answer == question.answer for answer, (_, question) in zip(given, items, strict=True))
         scores.append(Score(split, category, form, len(items), correct))
     return scores
+
+
+@dataclass(frozen=True)
+class PriorMistakes:
+    """Open colour questions about objects whose colour contradicts the skewed world's prior, and what was answered."""
+
+    asked: int
+    wrong: int
+    prior: int  # wrong answers that name the prior's colour
+
+    @property
+    def share(self) -> float:
+        """Share of the wrong answers that name the prior's colour; by chance it would be one in the five wrong colours."""
+        return self.prior / self.wrong if self.wrong else float("nan")
+
+
+def prior_mistakes(folder: Path, name: str, split: str, *, asked: int, seed: int, device: str = "cpu") -> PriorMistakes:
+    """Ask a checkpoint for the colour of counter-prior objects of the skewed world's test pool."""
+    model, processor = load_checkpoint(folder, device)
+    rng = random.Random(f"prior/{seed}/{split}")
+    items: list[tuple[Any, Any]] = []
+    while len(items) < asked:
+        scene = world.sample_scene(rng, pool="test", split=split, world="skewed")
+        question = scene_questions.ask(rng, scene, "color", "open")
+        if question is not None and question.subject in world.counter_prior(scene):
+            items.append((scene, question))
+    given = answer_items(model, processor, name, items)
+    wrong = [
+        (answer, world.PRIOR[scene.objects[question.subject].kind])
+        for answer, (scene, question) in zip(given, items, strict=True)
+        if answer != question.answer
+    ]
+    return PriorMistakes(asked, len(wrong), sum(answer == usual for answer, usual in wrong))
 
 
 def category_accuracy(scores: list[Score], split: str) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from vseam_plugins.benchmarks.scenes import world
 from vseam_plugins.models.zoo.architectures import CELLS, GRID
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+
 from vseam_plugins.models.zoo.architectures import CELLS, GRID, build_model
 from vseam_plugins.models.zoo.batches import AnswerBatch, Encoder, Sample, pack, separate
 from vseam_plugins.models.zoo.processors import build_processor

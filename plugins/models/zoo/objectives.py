@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as functional
 from torch import nn
+
 from vseam_plugins.models.zoo.architectures import CELLS
 from vseam_plugins.models.zoo.labels import COLOR_NAMES, FIELD_NAMES, FIELD_SIZES, FIELD_WEIGHTS, KIND_NAMES, MATERIAL_NAMES
 

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import InstructBlipProcessor, LlavaProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
 from vseam_plugins.models.zoo.architectures import CELLS, IMAGE_SIZE, PATCH_SIZE
 from vseam_plugins.models.zoo.prompts import INSTRUCTBLIP, LLAVA
 from vseam_plugins.models.zoo.tokenizer import build_tokenizer

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
+
 from vseam_plugins.benchmarks.scenes import world
 from vseam_plugins.models.zoo.batches import AnswerBatch, Mixture, QuestionKind, draw_questions, draw_scene, make_sample, to_pixels
 from vseam_plugins.models.zoo.labels import cell_table, patch_table

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+
 from vseam_plugins.models.zoo.batches import Mixture
 from vseam_plugins.models.zoo.card import Record, read_record, write_card
 from vseam_plugins.models.zoo.evaluation import Score, evaluate_checkpoint
@@ -54,6 +55,7 @@ class Trainer:
         self.stages = self._build_stages()
         self.seconds = 0.0
         self._loaded: dict[str, Any] | None = self._load_state()
+        self._trim_log()
 
     def _build_stages(self) -> list[Stage]:
         network, run = self.network, self.run
@@ -105,6 +107,20 @@ class Trainer:
             file.write(json.dumps(line) + "\n")
         accuracy = f", accuracy {line['accuracy']:.3f}" if "accuracy" in line else ""
         self.log(f"{line['stage']} step {line['step']}: loss {line['loss']:.3f}{accuracy} ({line['seconds']:.0f} s)")
+
+    def _trim_log(self) -> None:
+        """Drop the lines of steps that will be taken again, or of another run altogether."""
+        path = self.output / LOG_FILE
+        if not path.is_file():
+            return
+        names = [stage.name for stage in self.stages]
+        place = (self._loaded["stage"], self._loaded["step"]) if self._loaded else (0, 0)
+        kept = []
+        for text in path.read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            if (names.index(line["stage"]), line["step"]) <= place:
+                kept.append(text + "\n")
+        path.write_text("".join(kept), encoding="utf-8")
 
     def _save_state(self, index: int, step: int, optimizer: torch.optim.Optimizer | None) -> None:
         answer = self.stages[2]

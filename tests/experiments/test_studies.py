@@ -1,0 +1,125 @@
+"""The whole study at a tiny size: what it leaves in the store, and that running it again changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.experiments.conftest import small_study
+from vseam_core.experiments.studies import run_study
+from vseam_core.report.material import StudyMaterial
+from vseam_core.report.tables import closing_tables
+from vseam_core.workspace import Workspace, open_workspace
+
+Finished = tuple[Workspace, StudyMaterial]
+
+
+def counts(workspace: Workspace) -> dict[str, int]:
+    return dict(workspace.store.info()["counts"])
+
+
+def test_every_stage_leaves_its_rows(finished: Finished) -> None:
+    workspace, material = finished
+    stored = counts(workspace)
+    for table in ("baselines", "edits", "trace_effects", "trace_scores", "head_effects", "head_scores", "ablations", "modulations"):
+        assert stored[table] > 0, table
+    assert set(material.accuracy["split"]) == {"plain", "hard"}
+    assert set(material.traces["tracer"]) == {"tokenwise", "groups", "regions", "lens", "knockout"}
+    assert {(head.dataset, head.operation) for head in material.heads} == {
+        (dataset, operation) for dataset in ("scenes/color", "scenes/action") for operation in ("resample", "mean_of_others")
+    }
+
+
+def test_patching_all_positions_gives_the_donor_run_exactly(finished: Finished) -> None:
+    traces = finished[1].traces
+    everything = traces[(traces["tracer"] == "groups") & (traces["column_label"] == "all") & (traces["measure"] == "logit_diff")]
+    assert len(everything)
+    assert everything["normalised"].to_numpy(dtype=float) == pytest.approx(np.ones(len(everything)), abs=1e-4)
+
+
+def test_image_patching_restores_everything_at_the_embedding_and_nothing_at_the_end(finished: Finished) -> None:
+    traces = finished[1].traces
+    image = traces[
+        (traces["tracer"] == "groups")
+        & (traces["column_label"] == "image")
+        & (traces["measure"] == "logit_diff")
+        & (traces["subset"] == "all")
+        & (traces["direction"] == "denoising")
+        & (traces["dataset"] == "scenes/color")
+    ].set_index("layer")["normalised"]
+    assert image.loc[-1] == pytest.approx(1.0, abs=1e-4)
+    assert image.loc[5] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_scan_takes_right_and_wrong_answers_evenly_over_the_gold_answers(finished: Finished) -> None:
+    workspace, _ = finished
+    runs = workspace.store.runs(method="head_scan", dataset="scenes/color")
+    effects = workspace.store.head_effects(int(runs["id"].iloc[0]), measure="logit_diff")
+    right = effects.samples[effects.samples["correct_strict"].astype(bool)]
+    assert right["answer"].value_counts().to_dict() == {"Yes": 10, "No": 10}
+    assert set(right["split"]) == {"plain"}
+
+
+def test_selection_and_evaluation_share_no_image(finished: Finished) -> None:
+    workspace, _ = finished
+    frame = workspace.store.baselines()
+    pools = {pool: set(group["image_id"]) for pool, group in frame.groupby("pool")}
+    assert pools["score"]
+    assert pools["test"]
+    assert not pools["score"] & pools["test"]
+
+
+def test_rescaling_reports_its_controls_on_the_test_pool_whatever_the_gain(finished: Finished) -> None:
+    modulations = finished[1].modulations
+    assert len(modulations)
+    for dataset, rows in modulations.groupby("dataset"):
+        roles = set(rows["role"])
+        assert {"grid", "fitted", "bias", "published"} <= roles, dataset
+        assert any(role.startswith("transfer") for role in roles)
+        assert set(rows[rows["role"] == "grid"]["evaluated_on"]) == {"choose"}
+        assert all("/test/" in name for name in rows[rows["role"] != "grid"]["evaluated_on"])
+        fitted = rows[rows["role"] == "fitted"]
+        assert fitted["gain"].to_numpy() == pytest.approx((fitted["accuracy"] - fitted["base_accuracy"]).to_numpy())
+
+
+def test_the_ablation_stands_beside_random_sets_of_the_same_size_and_layers(finished: Finished) -> None:
+    ablations = finished[1].ablations
+    assert len(ablations)
+    for _, rows in ablations.groupby(["dataset", "sign", "operation"]):
+        selected = rows[rows["condition"] == "selected"].iloc[0]
+        random = rows[rows["condition"] == "random"]
+        layers = sorted(name.split("H")[0] for name in selected["heads"])
+        assert len(random) == 6
+        assert all(sorted(name.split("H")[0] for name in heads) == layers for heads in random["heads"])
+        assert not any(set(heads) & set(selected["heads"]) for heads in random["heads"])
+        base = rows[rows["condition"] == "base"].iloc[0]
+        assert base["drop"] == 0
+
+
+def test_running_a_finished_study_again_computes_nothing_and_gives_the_same_tables(finished: Finished) -> None:
+    workspace, material = finished
+    before = counts(workspace)
+    again = run_study(workspace, small_study())
+    assert counts(workspace) == before
+    for name in ("accuracy", "traces", "strongest", "ablations", "modulations", "shared"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(material, name))
+
+
+def test_the_seed_reproduces_every_number_in_a_new_database(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> None:
+    stages = {"stages": ["trace", "scan"], "datasets": ["scenes/color"], "tracers": [{"name": "groups"}]}
+    with open_workspace(tmp_path_factory.mktemp("again") / "results.db") as other:
+        fresh = run_study(other, small_study(**stages))
+    _, material = finished
+    first = material.traces[(material.traces["tracer"] == "groups") & (material.traces["dataset"] == "scenes/color")]
+    columns = ["mean", "normalised"]
+    assert fresh.traces[columns].to_numpy(dtype=float) == pytest.approx(first[columns].to_numpy(dtype=float), nan_ok=True)
+    scans = {scan.operation: scan for scan in material.heads if scan.dataset == "scenes/color"}
+    for scan in fresh.heads:
+        expected = scans[scan.operation].claims.map("mean_correct")
+        assert scan.claims.map("mean_correct") == pytest.approx(expected)
+
+
+def test_what_the_size_cannot_resolve_is_said(finished: Finished) -> None:
+    text = " ".join(str(cell) for table in closing_tables(finished[1]) for row in [*table.rows, table.notes] for cell in row)
+    assert "not resolved" in text or "too few" in text

@@ -1,0 +1,119 @@
+"""The written report: figures as PNG beside one page that holds every table."""
+
+from __future__ import annotations
+
+import dataclasses
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vseam_core.errors import VseamError
+from vseam_core.report.page import Picture, report_page
+from vseam_core.report.report_table import ReportTable
+from vseam_core.report.tables import closing_tables
+from vseam_core.report.writer import file_name, planned_figures, write_report
+
+MODEL = "instructblip-tiny"
+
+
+class Page(HTMLParser):
+    """Tags, sources and text of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "img":
+            self.sources.append(dict(attrs)["src"])
+
+    def handle_data(self, data):
+        self.cells.append(data)
+
+
+@pytest.fixture(scope="module")
+def written(material, tmp_path_factory) -> list[Path]:
+    return write_report(material, tmp_path_factory.mktemp("reports") / "made up" / "deep")
+
+
+def test_every_figure_is_a_png_with_something_on_it_and_the_page_comes_last(written):
+    names = [path.name for path in written]
+    kinds = ["tokens", "groups", "regions", "heads", "published-scores", "ablation", "shared-heads", "rescaling"]
+    assert all(any(name.startswith(kind) for name in names) for kind in kinds)
+    assert names[-1] == "index.html"
+    for path in written[:-1]:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            low, high = image.convert("L").getextrema()
+            assert image.width > 600
+            assert high - low > 100
+
+
+def test_the_page_shows_every_figure_and_every_table_and_runs_nothing(written, material):
+    page = Page(written[-1].read_text(encoding="utf-8"))
+    assert page.sources == [path.name for path in written[:-1]]
+    assert page.tags.count("table") == len(closing_tables(material))
+    assert "script" not in page.tags
+    assert "L2H5" in page.cells
+    assert "not resolved at n = 87" in page.cells
+    assert "Random models: 5 per shape." in page.cells
+
+
+def test_the_page_escapes_what_people_named():
+    table = ReportTable("<b>", ("<i>",), (("<script>alert(1)</script>",), (None,)), ("a < b",))
+    text = report_page("<img src=x>", [table], [Picture("a b.png", '"quoted"', "<u>")], ["<s>"])
+    page = Page(text)
+    assert {"script", "i", "u", "s", "b"} & set(page.tags) == set()
+    assert page.sources == ["a%20b.png"]
+    assert "<script>alert(1)</script>" in page.cells
+
+
+def test_unknown_numbers_are_dashes_on_the_page_and_never_nan():
+    text = report_page("s", [ReportTable("t", ("a",), ((None,), (float("nan"),), (0.123456,)))], [], [])
+    cells = Page(text).cells
+    assert cells.count("–") == 2
+    assert "0.1235" in cells
+    assert "nan" not in text
+
+
+def test_figure_names_are_safe_and_unique():
+    assert file_name("tokens", "../../etc", "scenes/color") == "tokens_etc_scenes-color"
+    assert file_name("x", "///") == "x_unnamed"
+
+
+def test_a_dataset_scanned_twice_by_one_operation_has_two_maps(material):
+    again = dataclasses.replace(material, heads=[*material.heads, material.heads[0]])
+    names = [name for name, _ in planned_figures(again)]
+    assert f"heads_{MODEL}_resample" in names
+    assert f"heads_{MODEL}_resample_2" in names
+    assert len(set(names)) == len(names)
+
+
+def test_a_study_of_some_stages_writes_those_figures_alone(material, tmp_path):
+    empty = pd.DataFrame()
+    little = dataclasses.replace(
+        material, traces=empty, bands=empty, strongest=empty, heads=[], shared=empty, level_tests=[], modulations=empty, skips=empty
+    )
+    names = [path.name for path in write_report(little, tmp_path)]
+    assert names == [f"ablation_{MODEL}.png", "index.html"]
+
+
+def test_a_study_without_any_result_still_has_a_page(material, tmp_path):
+    empty = pd.DataFrame()
+    names = ("accuracy", "traces", "bands", "strongest", "ablations", "modulations", "shared", "skips")
+    nothing = dataclasses.replace(material, heads=[], level_tests=[], **dict.fromkeys(names, empty))
+    assert [path.name for path in write_report(nothing, tmp_path)] == ["index.html"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(material, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(VseamError, match="report: cannot write") as caught:
+        write_report(material, tmp_path / "taken")
+    assert "\n" not in str(caught.value)
