@@ -35,9 +35,7 @@ class Application:
             exclude=tuple(options.get("no_plugin") or ()),
             registry_path=options.get("registry"),
             debug=bool(options.get("debug")),
-            output=Output(
-                verbosity=options.get("verbose") or 0, quiet=bool(options.get("quiet")), log_file=options.get("log_file")
-            ),
+            output=Output(verbosity=options.get("verbose") or 0, quiet=bool(options.get("quiet")), log_file=options.get("log_file")),
         )
 
     @cached_property

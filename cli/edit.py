@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
-
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, SampleError
 
 if TYPE_CHECKING:

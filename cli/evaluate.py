@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from vseam_cli import options
 from vseam_cli.application import Application
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+
 from vseam_cli import options
 from vseam_cli.application import Application
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
+
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
-
 from vseam_core.plugins import HOOK_RECORDS, LoadedPlugin
 from vseam_core.records import EditorRecord, HeadInterventionRecord, PluginRecord, TracerRecord
 from vseam_core.registry import Listed
@@ -31,8 +31,7 @@ def plugins(application: Application) -> None:
             for plugin in found.loaded
         ],
         "broken": [
-            {"name": plugin.origin.plugin, "distribution": plugin.origin.distribution, "reason": plugin.reason}
-            for plugin in found.broken
+            {"name": plugin.origin.plugin, "distribution": plugin.origin.distribution, "reason": plugin.reason} for plugin in found.broken
         ],
         "clashes": [
             {"kind": clash.kind, "name": clash.name, "distributions": [origin.distribution for origin in clash.origins]}
@@ -89,9 +88,7 @@ def head_operations(application: Application) -> None:
 
 def _supplied(plugin: LoadedPlugin) -> dict[str, list[str]]:
     """The names a plugin supplies, by kind."""
-    supplied = {
-        f"{kind.kind}s": sorted(record.name for record in plugin.records if type(record) is kind) for kind in HOOK_RECORDS.values()
-    }
+    supplied = {f"{kind.kind}s": sorted(record.name for record in plugin.records if type(record) is kind) for kind in HOOK_RECORDS.values()}
     return {kind: names for kind, names in supplied.items() if names}
 
 

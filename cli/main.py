@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from vseam_cli.application import Application
 from vseam_cli.options import example_epilog
-
 from vseam_core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, VseamError, did_you_mean
 
 EXIT_BUG = 1
@@ -183,8 +183,6 @@ def _system_error(error: OSError, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at exit and would complain
         return EXIT_DONE
     if error.errno == errno.ENOSPC:
-        return _say(
-            "no space left on the disk; finished work is kept, run the same command again to resume", EXIT_USER_ERROR, debug
-        )
+        return _say("no space left on the disk; finished work is kept, run the same command again to resume", EXIT_USER_ERROR, debug)
     name = f"{error.filename}: " if error.filename else ""
     return _say(f"{name}{error.strerror or error}", EXIT_USER_ERROR, debug)

@@ -67,9 +67,7 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
     "seed": click.option(
         "--seed", type=click.IntRange(min=0), metavar="S", envvar="VSEAM_SEED", help="The seed that all randomness comes from."
     ),
-    "device": click.option(
-        "--device", type=DeviceType(), envvar="VSEAM_DEVICE", help="auto, cpu, mps, cuda or cuda:N.", default=None
-    ),
+    "device": click.option("--device", type=DeviceType(), envvar="VSEAM_DEVICE", help="auto, cpu, mps, cuda or cuda:N.", default=None),
     "dtype": click.option(
         "--dtype",
         type=click.Choice(["float32", "bfloat16", "float16", "float64"]),

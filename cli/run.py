@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from vseam_cli import options
 from vseam_cli.application import Application
 

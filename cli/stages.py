@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from vseam_cli.application import Application
 from vseam_cli.options import given
 from vseam_cli.output import Table
-
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 from vseam_core.study import Study, default_study, load_study
 
@@ -65,9 +64,12 @@ def _print(application: Application, material: StudyMaterial, schema: str, datab
         "study": material.name,
         "database": database,
         "tables": [asdict(table) for table in tables],
+        "notes": material.notes,
         "figures": [str(path) for path in figures],
     }
     application.output.result(schema, data, [Table(table.columns, table.rows, _titled(table)) for table in tables])
+    for note in material.notes:
+        application.output.note(note)
     application.output.note(f"every number is in {database}; ask it with `vseam query`")
     if figures:
         application.output.note(f"{len(figures)} figures and pages are in {figures[0].parent}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
@@ -27,9 +28,7 @@ def check(application: Application, file: Path) -> None:
     sizes = loaded.sizes.model_dump()
     data = {
         "study": loaded.model_dump(mode="json"),
-        "tasks": [
-            {"model": task.model, "dataset": task.dataset, "stages": task.stages, "identity": task.identity} for task in tasks
-        ],
+        "tasks": [{"model": task.model, "dataset": task.dataset, "stages": task.stages, "identity": task.identity} for task in tasks],
     }
     rows = [(task.model, task.dataset, " ".join(task.stages), task.identity) for task in tasks]
     total = f"{file}: {len(tasks)} tasks; per dataset: {', '.join(f'{name} {count}' for name, count in sizes.items())}"

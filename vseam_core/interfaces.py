@@ -29,9 +29,7 @@ class VisionLanguageModel(ABC):
     module: torch.nn.Module
 
     @abstractmethod
-    def encode(
-        self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
-    ) -> EncodedPrompt:
+    def encode(self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified.
 
         `roles` are character spans of the question. `answer_prefix` are token ids appended after the prompt (the part that

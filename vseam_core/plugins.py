@@ -208,9 +208,7 @@ def _records(manager: pluggy.PluginManager, origin: Origin, source: object) -> t
         _check_api(plugin)
         manager.register(plugin, name=registered)
         _check_hook_names(manager, plugin)
-        return tuple(
-            record for hook, record_type in HOOK_RECORDS.items() for record in _call_hook(manager, plugin, hook, record_type)
-        )
+        return tuple(record for hook, record_type in HOOK_RECORDS.items() for record in _call_hook(manager, plugin, hook, record_type))
     except _UnusablePlugin:
         raise
     except (Exception, SystemExit) as error:  # a stranger's module may do anything at import, exit included

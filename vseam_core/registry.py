@@ -178,9 +178,7 @@ class Registry:
             return str(spec.claim.call(record.source_factory, record.name))
         return str(record.source)
 
-    def _list(
-        self, kind: type[Record], entries: Mapping[str, RegistryEntry], supplied: tuple[str, ...] | list[str]
-    ) -> Iterator[Listed]:
+    def _list(self, kind: type[Record], entries: Mapping[str, RegistryEntry], supplied: tuple[str, ...] | list[str]) -> Iterator[Listed]:
         for name in sorted({*entries, *supplied}):
             try:
                 spec = self._registered(kind, entries, name)

@@ -200,12 +200,12 @@ def default_study() -> Study:
         random_models=5,
         workers=2,
         sizes=Sizes(
-            pairs=8,
+            pairs=20,
             random_model_pairs=2,
             score=40,
-            hard=80,
+            hard=200,
             scan_correct=20,
-            scan_wrong=10,
+            scan_wrong=12,
             choose=24,
             test=32,
             ablation=8,
@@ -250,10 +250,7 @@ def _lookups(study: Study, registry: Registry) -> list[tuple[Location, str, Any]
         *((("models", index), name, registry.loadable_model) for index, name in enumerate(study.models)),
         *((("datasets", index), name, registry.dataset) for index, name in enumerate(study.datasets)),
         (("editor",), study.editor, lambda name: plugins.find(EditorRecord, name)),
-        *(
-            (("tracers", index), method.name, lambda name: plugins.find(TracerRecord, name))
-            for index, method in enumerate(study.tracers)
-        ),
+        *((("tracers", index), method.name, lambda name: plugins.find(TracerRecord, name)) for index, method in enumerate(study.tracers)),
         *(
             (("heads", index, "operation"), scan.operation, lambda name: plugins.find(HeadInterventionRecord, name))
             for index, scan in enumerate(study.heads)

@@ -1,10 +1,10 @@
 """A workspace: plugins, registry, store and loaded models, opened together and passed to every experiment.
 
-    import vseam_core as vseam
+import vseam_core as vseam
 
-    with vseam.open_workspace("results.db") as workspace:
-        study = vseam.default_study().with_overrides(models=["llava-tiny"], datasets=["scenes/color"], limit=20)
-        print(vseam.run_study(workspace, study).accuracy)
+with vseam.open_workspace("results.db") as workspace:
+    study = vseam.default_study().with_overrides(models=["llava-tiny"], datasets=["scenes/color"], limit=20)
+    print(vseam.run_study(workspace, study).accuracy)
 """
 
 from __future__ import annotations

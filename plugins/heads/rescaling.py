@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from vseam_plugins.heads.ablation import check_head, head_edits
-
 from vseam_core import interventions as operations
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
 from vseam_core.interfaces import HeadContext, HeadIntervention, Variant
 from vseam_core.types import HeadId
+from vseam_plugins.heads.ablation import check_head, head_edits
 
 if TYPE_CHECKING:
     from torch import nn

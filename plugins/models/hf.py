@@ -91,15 +91,11 @@ class HuggingFaceModel(VisionLanguageModel):
         """
         for option in sorted(unknown):
             raise UnknownNameError(f"model {name!r}: unknown option {option!r}; {did_you_mean(option, OPTIONS)}")
-        request = LoadRequest(
-            name, source, parse_device(device), parse_dtype(dtype), attention, revision, random_seed, trust_remote_code
-        )
+        request = LoadRequest(name, source, parse_device(device), parse_dtype(dtype), attention, revision, random_seed, trust_remote_code)
         checkpoint = open_checkpoint(request, cls.model_types)
         return cls(checkpoint, prompt_template, answer_separator)
 
-    def encode(
-        self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
-    ) -> EncodedPrompt:
+    def encode(self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified and every named word given its role.
 
         `inputs` are float32 on the CPU; `collate` moves them. Raises `SampleError` when the image or question cannot be encoded.

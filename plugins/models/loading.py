@@ -255,11 +255,17 @@ def _read_weights(request: LoadRequest, arguments: dict[str, Any], config: Any) 
     return module
 
 
+def _shown_name(request: LoadRequest) -> str:
+    """The model's name; one with random weights says so, whether it was asked for by name or by option."""
+    suffix = "" if request.random_seed is None else f"@random-{request.random_seed}"
+    return request.name if request.name.endswith(suffix) else request.name + suffix
+
+
 def _describe(request: LoadRequest, module: Any, processor: Any) -> ModelInfo:
     text = module.config.get_text_config(decoder=True)
     heads = text.num_attention_heads
     return ModelInfo(
-        name=request.name if request.random_seed is None else f"{request.name}@random-{request.random_seed}",
+        name=_shown_name(request),
         family=module.config.model_type,
         source=request.source,
         weights_hash=weights_hash(module),

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
+from vseam_core.errors import SampleError
+from vseam_core.interfaces import TraceContext, Tracer
+from vseam_core.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
+from vseam_core.prompts import POSITION_CLASSES, role_of_positions
+from vseam_core.types import Direction, TraceEffect
 from vseam_plugins.tracers.grids import (
     PATCH_MEASURES,
     baseline_answers,
@@ -17,12 +23,6 @@ from vseam_plugins.tracers.grids import (
     stack_of,
     usable_measures,
 )
-
-from vseam_core.errors import SampleError
-from vseam_core.interfaces import TraceContext, Tracer
-from vseam_core.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
-from vseam_core.prompts import POSITION_CLASSES, role_of_positions
-from vseam_core.types import Direction, TraceEffect
 
 SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
 LINEAR_MEASURES: tuple[str, ...] = ("logit_diff", "logit")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from vseam_plugins.tracers.grids import PatchGrid, PatchingTracer, residual_rows
 
 from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.interfaces import TraceContext
 from vseam_core.prompts import EncodedPrompt
+from vseam_plugins.tracers.grids import PatchGrid, PatchingTracer, residual_rows
 
 COLUMNS: tuple[str, ...] = ("region", "complement", "random")
 

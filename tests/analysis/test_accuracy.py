@@ -70,9 +70,7 @@ def test_each_group_has_its_accuracy_with_the_clustered_error_and_the_yes_metric
             [estimate.mean, estimate.standard_error, estimate.low, estimate.high]
         )
         hits = sum(entry.predicted == "Yes" == entry.sample.answer for entry in part)
-        said, gold = (
-            sum(text == "Yes" for text in texts) for texts in zip(*[(e.predicted, e.sample.answer) for e in part], strict=True)
-        )
+        said, gold = (sum(text == "Yes" for text in texts) for texts in zip(*[(e.predicted, e.sample.answer) for e in part], strict=True))
         assert row["precision"] == pytest.approx(hits / said)
         assert row["recall"] == pytest.approx(hits / gold)
         assert row["f1"] == pytest.approx(2 / (said / hits + gold / hits))
@@ -135,9 +133,7 @@ def test_a_sample_answered_alone_and_as_the_clean_image_of_a_pair_counts_once() 
 
 
 def test_yes_is_recognised_in_any_case_and_with_a_full_stop() -> None:
-    rows = [
-        baseline(sample(str(index), "Yes", str(index)), text) for index, text in enumerate(["yes", "YES.", " Yes ", "yesterday"])
-    ]
+    rows = [baseline(sample(str(index), "Yes", str(index)), text) for index, text in enumerate(["yes", "YES.", " Yes ", "yesterday"])]
     (row,) = frame_records(summarise(baseline_frame(rows, model="tiny")))
     assert row["yes_ratio"] == 0.75
 

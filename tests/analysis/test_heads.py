@@ -94,9 +94,7 @@ def test_permuted_gold_labels_lead_to_a_claim_in_at_most_5_of_100_seeds(make_tas
     for seed in range(100):
         task = make_task(seed, images=100, positive={(0, 1): 0.7}, negative={(2, 3): 1.2}, pushes_yes={(1, 0): 1.5})
         effects, gold = permute_gold(task.effects, task.gold_yes, seed=seed)
-        scores = score_heads(
-            effects, task.base, task.correct, gold, task.clusters, measure="logit_diff", seed=seed, draws=10, splits=4
-        )
+        scores = score_heads(effects, task.base, task.correct, gold, task.clusters, measure="logit_diff", seed=seed, draws=10, splits=4)
         claims += bool((scores.frame["sign"] != "none").any())
         p_values = scores.frame[["p_positive", "p_negative"]].to_numpy(dtype=float)
         rejected, tests = rejected + int((p_values < 0.05).sum()), tests + p_values.size
@@ -153,9 +151,7 @@ def test_answers_of_one_gold_class_only_allow_no_claim(make_task: Any) -> None:
 
 def test_open_questions_are_one_class(make_task: Any) -> None:
     task = make_task(7, positive={(0, 0): 1.0})
-    scores = score_heads(
-        task.effects, task.base, task.correct, None, task.clusters, measure="logit_diff", seed=0, draws=50, splits=10
-    )
+    scores = score_heads(task.effects, task.base, task.correct, None, task.clusters, measure="logit_diff", seed=0, draws=50, splits=10)
     assert scores.frame["sign"].iloc[0] == "positive"
     assert scores.frame["mean_correct_yes"].isna().all()
 

@@ -149,9 +149,7 @@ def test_the_fitted_bias_is_the_best_of_all_thresholds_and_reproduces_its_accura
         ([1.0, 2.0, 3.0], [True, False, True], 0.0),
     ],
 )
-def test_of_equally_good_thresholds_the_one_nearest_to_no_bias_is_taken(
-    scores: list[float], gold: list[bool], threshold: float
-) -> None:
+def test_of_equally_good_thresholds_the_one_nearest_to_no_bias_is_taken(scores: list[float], gold: list[bool], threshold: float) -> None:
     assert fit_yes_no_bias(scores, gold).threshold == threshold
 
 

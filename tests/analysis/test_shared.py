@@ -33,10 +33,7 @@ def tasks(make_task: Any) -> dict[str, Any]:
         "material": {(0, 1): 1.5, (2, 3): 1.2, (3, 0): 1.0},
         "action": {(1, 1): 1.5, (1, 2): 1.5},
     }
-    return {
-        name: make_task(seed, images=150, wrong=0.2, shape=SHAPE, positive=heads)
-        for seed, (name, heads) in enumerate(planted.items())
-    }
+    return {name: make_task(seed, images=150, wrong=0.2, shape=SHAPE, positive=heads) for seed, (name, heads) in enumerate(planted.items())}
 
 
 def scores_of(task: Any) -> Any:
@@ -111,9 +108,7 @@ def test_overlap_p_values_reject_tasks_with_unrelated_heads_in_at_most_5_of_100_
 def test_the_ceiling_is_high_for_a_clear_task_and_near_chance_for_noise(make_task: Any) -> None:
     clear = make_task(2, images=200, shape=SHAPE, wrong=0.0, positive={(0, 0): 3.0, (1, 1): 3.0, (2, 2): 3.0})
     noise = make_task(3, images=200, shape=SHAPE, wrong=0.0)
-    results = [
-        split_half_ceiling(task.effects, task.correct, task.clusters, sign="positive", k=3, seed=0) for task in (clear, noise)
-    ]
+    results = [split_half_ceiling(task.effects, task.correct, task.clusters, sign="positive", k=3, seed=0) for task in (clear, noise)]
     assert results[0] == SplitHalfCeiling(3.0, 1.0)
     assert results[1].overlap is not None
     # Halves of one sample are not independent draws: a noisy map repeats even less than chance (3 × 3 / 40).

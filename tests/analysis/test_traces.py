@@ -100,9 +100,7 @@ def test_the_normalised_effect_is_a_ratio_of_sums_and_leaves_out_pairs_with_a_ga
         tokenwise(np.full((1, 4), 6.0), 6.0, 0.0),
         tokenwise(np.full((1, 4), 9.0), 0.9, 0.0),
     ]
-    row = cell(
-        aggregate_traces([PairTrace(e, str(i), True, True) for i, e in enumerate(effects)]), subset="all", column_label="last"
-    )
+    row = cell(aggregate_traces([PairTrace(e, str(i), True, True) for i, e in enumerate(effects)]), subset="all", column_label="last")
     assert row["normalised"] == pytest.approx(7 / 10)
     assert (row["n"], row["n_normalised"]) == (3, 2)
     assert row["mean"] == pytest.approx(16 / 3)

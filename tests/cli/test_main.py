@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 import pytest
+
 from vseam_cli import main as command_line
 from vseam_cli import options
-
 from vseam_core.errors import VseamError
 from vseam_core.records import import_factory
 

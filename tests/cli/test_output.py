@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vseam_cli.options import given
 from vseam_cli.output import LineProgress, Output, Table, cell, plain
 

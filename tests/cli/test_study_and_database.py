@@ -40,9 +40,7 @@ def test_study_check_refuses_a_name_that_nobody_has(vseam: Vseam) -> None:
     Path("study.yaml").write_text("models: [llava-tiny]\ndatasets: [scenes/colour]\n")
     outcome = vseam("study", "check", "study.yaml")
     assert (outcome.code, outcome.stdout) == (2, "")
-    assert outcome.stderr.startswith(
-        "vseam: study.yaml:2: datasets.0: unknown dataset 'scenes/colour'; did you mean 'scenes/color'"
-    )
+    assert outcome.stderr.startswith("vseam: study.yaml:2: datasets.0: unknown dataset 'scenes/colour'; did you mean 'scenes/color'")
 
 
 def test_query_prints_rows(vseam: Vseam, database: str) -> None:
@@ -82,9 +80,7 @@ def test_a_database_that_is_not_there_is_named_and_not_made(vseam: Vseam) -> Non
     assert not Path("missing.db").exists()
 
 
-def test_the_database_comes_from_the_environment_unless_it_is_given(
-    vseam: Vseam, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_database_comes_from_the_environment_unless_it_is_given(vseam: Vseam, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSEAM_DB", "elsewhere.db")
     assert "elsewhere.db" in vseam("db", "info").stderr
     assert vseam("db", "info", "--db", database).code == 0

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from vseam_plugins.models import instructblip, llava
 
 from tests.models import builders
 from vseam_core.interfaces import VisionLanguageModel
+from vseam_plugins.models import instructblip, llava
 
 LOADERS = {"llava": (builders.build_llava, llava.load), "instructblip": (builders.build_instructblip, instructblip.load)}
 

@@ -144,9 +144,7 @@ def test_a_head_operation_equals_a_full_forward_with_a_plain_hook(
     operation, new = OPERATIONS[name]
     part = slice(head * SIZE, (head + 1) * SIZE)
     everywhere = list(range(len(base)))
-    expected = plain(
-        engine.model, base, (layer, "head_output", written(everywhere, lambda value: new(value, head), part))
-    )
+    expected = plain(engine.model, base, (layer, "head_output", written(everywhere, lambda value: new(value, head), part)))
     found = score(engine, Run(base, (AnswerScore(ANSWER),), (SiteEdit(Site(layer, "head_output", head), operation),)))
     assert found == pytest.approx(expected, abs=TOLERANCE)
     assert abs(expected - plain(engine.model, base)) > 10 * TOLERANCE
@@ -231,9 +229,7 @@ def test_the_lens_of_the_last_layer_is_the_answer_itself(engine: Engine, prompts
     assert result.readouts[1][0].logit_diff == pytest.approx(result.answer.logit_diff, abs=TOLERANCE)
 
 
-def test_direct_attributions_of_all_components_add_up_to_the_answer(
-    engine: Engine, prompts: tuple[EncodedPrompt, EncodedPrompt]
-) -> None:
+def test_direct_attributions_of_all_components_add_up_to_the_answer(engine: Engine, prompts: tuple[EncodedPrompt, EncodedPrompt]) -> None:
     base = prompts[0]
     parts = [LensScore(Site(layer, kind), ANSWER) for layer in range(LAYERS) for kind in ("attention_output", "mlp_output")]
     heads = [LensScore(Site(1, "head_output", head), ANSWER) for head in range(HEADS)]

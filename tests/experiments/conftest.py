@@ -49,5 +49,3 @@ def _one_thread() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, StudyMaterial]]:
     with open_workspace(tmp_path_factory.mktemp("study") / "results.db") as workspace:
         yield workspace, run_study(workspace, small_study())
-
-

@@ -127,9 +127,7 @@ def test_a_file_never_switches_on_code(write: Callable[[str], Registry], option:
 def test_an_unknown_plugin_in_an_entry_harms_only_that_name(write: Callable[[str], Registry]) -> None:
     registry = write("datasets:\n  mine: {plugin: tinny}\n")
     assert registry.load_dataset("tiny").size == 2
-    with pytest.raises(
-        UnknownNameError, match=r"registry.yaml:2: dataset 'mine': plugin: unknown dataset 'tinny'; did you mean 'tiny'"
-    ):
+    with pytest.raises(UnknownNameError, match=r"registry.yaml:2: dataset 'mine': plugin: unknown dataset 'tinny'; did you mean 'tiny'"):
         registry.dataset("mine")
 
 
@@ -170,9 +168,7 @@ def test_a_loader_without_a_source_says_what_to_add(write: Callable[[str], Regis
         write("").load_model("toy")
 
 
-def test_a_source_in_a_file_counts_from_the_folder_of_the_file(
-    write: Callable[[str], Registry], plugins: Plugins, tmp_path: Path
-) -> None:
+def test_a_source_in_a_file_counts_from_the_folder_of_the_file(write: Callable[[str], Registry], plugins: Plugins, tmp_path: Path) -> None:
     (tmp_path / "below" / "weights").mkdir(parents=True)
     file = tmp_path / "below" / "names.yaml"
     file.write_text("models:\n  a: {plugin: toy, options: {source: ./weights}}\n  b: {plugin: toy, options: {source: org/name}}\n")

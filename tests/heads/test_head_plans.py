@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
-from vseam_plugins.heads.rescaling import Scale
 
 from tests.tracers.support import CLASSES, ROLES, SHAPE, prompt
 from vseam_core import interventions
@@ -13,13 +11,13 @@ from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, V
 from vseam_core.interfaces import HeadContext, Needs
 from vseam_core.interventions import Site, SiteEdit
 from vseam_core.types import HeadId
+from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
+from vseam_plugins.heads.rescaling import Scale
 
 HEADS = (HeadId(0, 1), HeadId(2, 3), HeadId(0, 2))
 POSITIONS = (2, 5, 25)
 DONORS = tuple(prompt(f"donor{index}") for index in range(7))
-MEANS = {
-    layer: np.random.default_rng(layer).normal(size=(len(CLASSES), SHAPE.heads, SHAPE.head_dim)) for layer in range(SHAPE.layers)
-}
+MEANS = {layer: np.random.default_rng(layer).normal(size=(len(CLASSES), SHAPE.heads, SHAPE.head_dim)) for layer in range(SHAPE.layers)}
 
 
 def context(positions=POSITIONS, **given):

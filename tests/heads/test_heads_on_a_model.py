@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
-from vseam_plugins.heads.rescaling import Scale
 
 from tests.tracers.support import ANSWER, CLASSES, SHAPE
 from tests.tracers.tiny_llava import (
@@ -25,6 +23,8 @@ from vseam_core.engine.replay import ReplayEngine
 from vseam_core.interfaces import HeadContext
 from vseam_core.interventions import AnswerScore, Run
 from vseam_core.types import HeadId
+from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
+from vseam_plugins.heads.rescaling import Scale
 
 ALL_HEADS = [HeadId(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 SETS = [[head] for head in ALL_HEADS] + [[HeadId(0, 1), HeadId(0, 3), HeadId(2, 0)], [HeadId(1, 0), HeadId(1, 1), HeadId(1, 2)]]

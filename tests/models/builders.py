@@ -129,9 +129,7 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
 def build_llava(folder: Path, *, tokenizer: TokenizerKind = "words", seed: int = 0, half: bool = False) -> Path:
     """Save a LLaVA checkpoint with its processor into `folder`; `half` stores float16."""
     words = build_tokenizer(tokenizer)
-    image_processor = CLIPImageProcessorPil(
-        size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    )
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     processor = LlavaProcessor(
         image_processor=image_processor, tokenizer=words, patch_size=PATCH_SIZE, vision_feature_select_strategy="default",
         num_additional_image_tokens=1, chat_template=CHAT_TEMPLATE,

@@ -93,9 +93,7 @@ def test_an_unknown_case_falls_back_to_the_known_one(llava_words: HuggingFaceMod
         ("</s>", "red", "cannot be written"),
     ],
 )
-def test_answers_that_cannot_be_told_apart_skip_the_sample(
-    llava_words: HuggingFaceModel, gold: str, competitor: str, reason: str
-) -> None:
+def test_answers_that_cannot_be_told_apart_skip_the_sample(llava_words: HuggingFaceModel, gold: str, competitor: str, reason: str) -> None:
     with pytest.raises(SampleError, match=reason):
         read(llava_words, gold, competitor)
 

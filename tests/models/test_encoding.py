@@ -137,9 +137,7 @@ def test_a_word_outside_the_vocabulary_is_noted(llava_words: HuggingFaceModel) -
     assert llava_words.encode(picture(), QUESTION).notes == {}
 
 
-@pytest.mark.parametrize(
-    ("question", "reason"), [("  ", "empty"), ("Is <image> red?", "control token"), ("Is red? " * 200, "at most 256")]
-)
+@pytest.mark.parametrize(("question", "reason"), [("  ", "empty"), ("Is <image> red?", "control token"), ("Is red? " * 200, "at most 256")])
 def test_a_question_that_cannot_be_asked_skips_the_sample(llava_words: HuggingFaceModel, question: str, reason: str) -> None:
     with pytest.raises(SampleError, match=reason):
         llava_words.encode(picture(), question)

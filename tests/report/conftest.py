@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +163,9 @@ def pair_traces(random: np.random.Generator, pair: int) -> list[PairTrace]:
         for direction, sign in (("denoising", 1), ("noising", -1)):
             effect = made_effect(direction=direction, clean=GAP / 2, corrupt=-GAP / 2, **{**part, "values": sign * part["values"]})
             traces.append(PairTrace(effect, f"image-{pair}", True, pair % 5 != 0, noise_floor=0.01))
+            if part["tracer"] == "groups":
+                probability = dataclasses.replace(effect, measure="prob_sum", values=effect.values / 100, clean=0.9, corrupt=0.1)
+                traces.append(PairTrace(probability, f"image-{pair}", True, pair % 5 != 0))
     return traces
 
 
@@ -186,6 +190,7 @@ def random_model_traces(random: np.random.Generator) -> list[PairTrace]:
             **_GROUP_SITE,
         )
         traces.append(PairTrace(effect, f"image-{pair}", True, True))
+        traces.append(PairTrace(dataclasses.replace(effect, measure="prob_sum"), f"image-{pair}", True, True))
     return traces
 
 
@@ -253,8 +258,7 @@ def ablation_rows(labels: dict[str, str], seed: int) -> pd.DataFrame:
         drop = 0.25 if sign == "positive" else -0.05
         conditions = [("base", -1, [], 0.0), ("selected", -1, heads, drop)]
         conditions += [
-            ("random", trial, ["L0H0", "L1H1"], float(random.integers(-1, 3)) / 40)
-            for trial in range(99 if operation != "zero" else 0)
+            ("random", trial, ["L0H0", "L1H1"], float(random.integers(-1, 3)) / 40) for trial in range(99 if operation != "zero" else 0)
         ]
         for condition, trial, members, lost in conditions:
             values = {

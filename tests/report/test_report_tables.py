@@ -148,9 +148,7 @@ def test_shared_heads_stand_beside_chance_and_ceiling_and_null_pairs_have_a_reas
     found = table(material, "Heads that tasks share")
     expected = material.shared.query("first == 'scenes/animal' and second == 'scenes/indoor' and sign == 'positive'").iloc[0]
     row = record(found, first="animal", second="indoor", sign="positive")
-    assert (row["overlap"], row["chance"], row["ceiling"]) == tuple(
-        expected[name] for name in ("overlap", "expected_overlap", "ceiling")
-    )
+    assert (row["overlap"], row["chance"], row["ceiling"]) == tuple(expected[name] for name in ("overlap", "expected_overlap", "ceiling"))
     assert (row["p"], row["q"]) == (expected["p_value"], expected["q_value"])
     assert record(found, first=None, sign="negative")["remark"] == "2 of 3 pairs null"
     assert f"Null: {MODEL}, negative: color: too few wrong answers (3 < 10)." in found.notes

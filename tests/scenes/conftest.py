@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from vseam_plugins.benchmarks.scenes.world import Scene, scene_graph
 
 GROUPS = {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+
 from vseam_plugins.benchmarks.scenes import edits, questions, world
 from vseam_plugins.benchmarks.scenes.edits import Edited
 from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, Question

@@ -11,6 +11,7 @@ import pytest
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
+
 from vseam_plugins.benchmarks.scenes import questions, world
 from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, Question
 from vseam_plugins.benchmarks.scenes.world import Action, Scene, SceneObject

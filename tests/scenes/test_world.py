@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from vseam_plugins.benchmarks.scenes import sprites, world
 from vseam_plugins.benchmarks.scenes.world import Action, Scene, SceneObject
 

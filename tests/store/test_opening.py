@@ -147,9 +147,7 @@ def test_a_read_only_database_can_be_read_and_says_why_it_cannot_be_written(stor
             readonly.save(run, [head_unit(0)])
 
 
-def test_a_file_system_without_shared_memory_gets_the_rollback_journal_and_says_so(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_system_without_shared_memory_gets_the_rollback_journal_and_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), open_store(f"sqlite:///file:{path}?vfs=unix-dotfile&uri=true") as store:
         run = store.ensure_run(run_spec())
         store.save(run, [head_unit(0)])

@@ -86,9 +86,7 @@ def test_trace_effects_come_back_with_axes_pair_and_flags(store: Store) -> None:
     run = store.ensure_run(run_spec(method="tokenwise"))
     both = pair(1)
     groups = trace_effect(column_kind="group", columns=("image", "text", "last"), roles=("", "", ""), tracer="groups")
-    wrong = trace_unit(
-        0, baselines=(baseline(pair(0).clean, role="clean", correct=False), baseline(pair(0).corrupt, role="corrupt"))
-    )
+    wrong = trace_unit(0, baselines=(baseline(pair(0).clean, role="clean", correct=False), baseline(pair(0).corrupt, role="corrupt")))
     store.save(run, [trace_unit(1, trace_effects=((both, trace_effect(0.125)), (both, groups))), wrong])
     records = store.trace_effects(run)
     assert [record.effect.tracer for record in records] == ["tokenwise", "tokenwise", "groups", "tokenwise"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from vseam_plugins.tracers.knockout import AttentionKnockout
-from vseam_plugins.tracers.lens import LogitLens
 
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
 from vseam_core.interventions import AnswerIds, AnswerScore, AttentionBlock, Site
+from vseam_plugins.tracers.knockout import AttentionKnockout
+from vseam_plugins.tracers.lens import LogitLens
 
 from .support import IMAGE_POSITIONS, context, number, prompt, scripted
 
@@ -92,9 +92,7 @@ def test_knockout_cuts_every_edge_in_every_layer_and_in_all_layers_of_the_clean_
     ]
 
 
-@pytest.mark.parametrize(
-    ("window", "layers"), [(1, [(0,), (1,), (2,)]), (2, [(0,), (0, 1), (1, 2)]), (3, [(0, 1), (0, 1, 2), (1, 2)])]
-)
+@pytest.mark.parametrize(("window", "layers"), [(1, [(0,), (1,), (2,)]), (2, [(0,), (0, 1), (1, 2)]), (3, [(0, 1), (0, 1, 2), (1, 2)])])
 def test_a_window_lies_around_its_layer_and_is_clipped_at_both_ends(window, layers):
     runs = AttentionKnockout(window=window, edges="last<-image").plan(context())
     assert [run.interventions[0].layers for run in runs[2:]] == [*layers, (0, 1, 2)]

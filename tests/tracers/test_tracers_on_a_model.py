@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.interventions import AnswerIds
 from vseam_plugins.tracers.groups import GroupPatching
 from vseam_plugins.tracers.knockout import EDGES, AttentionKnockout
 from vseam_plugins.tracers.lens import LogitLens
 from vseam_plugins.tracers.regions import RegionPatching
 from vseam_plugins.tracers.tokenwise import TokenwisePatching
-
-from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.interventions import AnswerIds
 
 from .support import ANSWER, CLASSES, TEXT_POSITIONS, context
 from .tiny_llava import HEADS, LAYERS, PlainModel, TinyLlava, assert_equal, build, image_prompt, measures, of_head
@@ -130,8 +130,7 @@ def test_region_patching_equals_plain_hooks(scene, direction):
     assert regions[0] == (7, 8)
     effect = scene.traced(tracer)["residual_after", direction, "logit_diff"]
     expected = [
-        [scene.patched(direction, "logit_diff", row_site(effect, layer), positions) for positions in regions]
-        for layer in effect.layers
+        [scene.patched(direction, "logit_diff", row_site(effect, layer), positions) for positions in regions] for layer in effect.layers
     ]
     assert_equal(effect.values, expected)
 
@@ -178,9 +177,7 @@ def test_the_logit_lens_equals_final_norm_and_unembedding_of_the_residual(scene,
     effects = scene.traced(LogitLens(positions=["question", "last"]))
     for measure in ("logit_diff", "prob_sum", "logit"):
         effect = effects["residual_after", image, measure]
-        expected = [
-            [lens_by_hand(scene, image, measure, layer, int(column)) for column in effect.columns] for layer in effect.layers
-        ]
+        expected = [[lens_by_hand(scene, image, measure, layer, int(column)) for column in effect.columns] for layer in effect.layers]
         assert_equal(effect.values, expected)
         assert effect.values[-1, -1] == pytest.approx(scene.base[image][measure], rel=1e-5)
 

@@ -84,9 +84,7 @@ def select_heads(
     return HeadSelection(chosen, k)
 
 
-def ranked_heads(
-    scores: HeadScores, sign: Sign, k: int, seed: int, *, by: Literal["claims", "published"] = "claims"
-) -> HeadSelection:
+def ranked_heads(scores: HeadScores, sign: Sign, k: int, seed: int, *, by: Literal["claims", "published"] = "claims") -> HeadSelection:
     """The `k` heads with the largest effects of `sign`, whether or not they pass a claim: exploratory, never a finding.
 
     Ranks by the signed mean on correct or wrong answers, or by the published `positive` or `negative` score. Heads
@@ -131,9 +129,7 @@ def matched_random_sets(selected: Sequence[HeadId], norms: ArrayLike, count: int
     return sets + [sets[index] for index in random.integers(0, len(sets), count - len(sets))]
 
 
-def cumulative_measures(
-    kept: ArrayLike, ablated: ArrayLike, *, full: float, floor: float, minimum_range: float = 0.01
-) -> pd.DataFrame:
+def cumulative_measures(kept: ArrayLike, ablated: ArrayLike, *, full: float, floor: float, minimum_range: float = 0.01) -> pd.DataFrame:
     """Faithfulness, completeness and contribution of growing sets (top 1 … k), one row per size, columns `CURVE_COLUMNS`.
 
     `kept` `[k]` is the accuracy with only the top heads (all others replaced), `ablated` `[k]` with the top heads

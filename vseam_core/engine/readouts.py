@@ -45,9 +45,7 @@ def _log_sum_exp(row: np.ndarray, tokens: Sequence[int]) -> float:
     return float(np.logaddexp.reduce([row[token] for token in tokens]))
 
 
-def results_of(
-    decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, captured: Mapping[SiteKey, torch.Tensor]
-) -> list[RunResult]:
+def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, captured: Mapping[SiteKey, torch.Tensor]) -> list[RunResult]:
     """The readouts of a batch: `logits` `[rows, vocabulary]` of the last position, `captured` sites `[rows, positions, width]`."""
     wanted = [(row, readout.answer) for row, run in enumerate(runs) for readout in run.readouts if isinstance(readout, AnswerScore)]
     rows = torch.tensor([row for row, _ in wanted], dtype=torch.long, device=logits.device)

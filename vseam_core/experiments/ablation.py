@@ -99,9 +99,7 @@ def run_ablation(
     return run_units(workspace.store, run, units, compute, workspace.progress, what)
 
 
-def plan_conditions(
-    engine: Engine, references: ReferenceSet, selected: Sequence[HeadId], random_sets: int, seed: int
-) -> list[Condition]:
+def plan_conditions(engine: Engine, references: ReferenceSet, selected: Sequence[HeadId], random_sets: int, seed: int) -> list[Condition]:
     """The selected set, its cumulative beginnings, everything but it (faithfulness), each head left out, and random sets.
 
     The first condition is the empty set: the unablated model, measured the same way.

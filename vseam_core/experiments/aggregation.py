@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from vseam_core.store.records import HeadEffectSet, TraceRecord
 
 
-
 def sample_set_hash(keys: Iterable[str]) -> str:
     """The identity of a set of finished units, whatever their order."""
     return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

@@ -32,9 +32,7 @@ class BaselineOptions:
     editor: str | None = None
 
 
-def run_baseline(
-    workspace: Workspace, model_name: str, dataset: str, options: BaselineOptions, study: int | None = None
-) -> Outcome:
+def run_baseline(workspace: Workspace, model_name: str, dataset: str, options: BaselineOptions, study: int | None = None) -> Outcome:
     """Answer every sample once and store the answers."""
     loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
     editor = workspace.plugins.editor(options.editor) if options.editor else None
@@ -51,9 +49,7 @@ def run_baseline(
         configuration,
         workspace.seed,
     )
-    run = workspace.store.ensure_run(
-        spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust
-    )
+    run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
     method = {"method": "baseline", "version": VERSION, "seed": workspace.seed, **configuration}
     samples = benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
     units = [sample_unit(loaded.model, sample, method) for sample in samples]
@@ -65,9 +61,7 @@ def run_baseline(
     return run_units(workspace.store, run, units, compute, workspace.progress, what, CHUNK)
 
 
-def _answer_units(
-    loaded: LoadedModel, benchmark: Benchmark, editor: Editor | None, units: Sequence[Unit], seed: int
-) -> list[UnitResult]:
+def _answer_units(loaded: LoadedModel, benchmark: Benchmark, editor: Editor | None, units: Sequence[Unit], seed: int) -> list[UnitResult]:
     asked: list[tuple[int, PairRole, Prepared]] = []
     pairs: dict[int, list[Pair]] = {index: [] for index in range(len(units))}
     for index, unit in enumerate(units):

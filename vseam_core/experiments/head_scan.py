@@ -60,9 +60,7 @@ def run_scan(
     editor = workspace.plugins.editor(options.editor) if intervention.needs().pair else None
     configuration = _configuration(intervention, options)
     info = loaded.model.info
-    spec = RunSpec(
-        "head_scan", VERSION, info, dataset, benchmark.level, benchmark.category, "score", "all", configuration, workspace.seed
-    )
+    spec = RunSpec("head_scan", VERSION, info, dataset, benchmark.level, benchmark.category, "score", "all", configuration, workspace.seed)
     run = workspace.store.ensure_run(spec, study=study, device=info.device, versions=workspace.versions(), trust=loaded.trust)
     scanner = HeadScanner(
         loaded, intervention, options.positions, score_reference_set(workspace, loaded, benchmark, options), workspace.seed
@@ -150,9 +148,7 @@ def _scan_unit(
         key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, problem=str(error))
         return Unit(key, sample.identifier, None, str(error))
     other = prompt_identity(target.other) if target.other else None
-    key = unit_key(
-        **method, **model_identity(loaded.model), sample=sample.identifier, **prompt_identity(target.prepared), other=other
-    )
+    key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, **prompt_identity(target.prepared), other=other)
     return Unit(key, sample.identifier, target)
 
 
@@ -199,10 +195,7 @@ class HeadScanner:
         context = self.context(prepared, other)
         readouts = (AnswerScore(prepared.answer),)
         return [
-            [
-                Run(prepared.prompt, readouts, variant.edits, variant.donor)
-                for variant in self.intervention.interventions(heads, context)
-            ]
+            [Run(prepared.prompt, readouts, variant.edits, variant.donor) for variant in self.intervention.interventions(heads, context)]
             for heads in sets
         ]
 

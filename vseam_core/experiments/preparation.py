@@ -62,9 +62,7 @@ def make_pairs(editor: Editor, samples: Iterable[Sample], seed: int) -> Iterator
         try:
             yield editor.edit(sample, seed)
         except SampleError as error:
-            yield Unit(
-                unit_key(editor=editor.name, sample=sample.identifier, problem=str(error)), sample.identifier, None, str(error)
-            )
+            yield Unit(unit_key(editor=editor.name, sample=sample.identifier, problem=str(error)), sample.identifier, None, str(error))
 
 
 def model_identity(model: VisionLanguageModel) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Findings:
     frames: dict[str, list[pd.DataFrame]] = field(default_factory=lambda: {name: [] for name in _FRAMES})
     maps: list[HeadMap] = field(default_factory=list)
     level_tests: list[tuple[str, str, LevelTest]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class StudyRun:
@@ -120,9 +121,7 @@ class StudyRun:
 
         sizes, easiest = self._study.sizes, self._splits(dataset)[0]
         limits = {split: sizes.score if split == easiest else sizes.hard for split in self._splits(dataset)}
-        return pd.concat(
-            [self._baseline(model, dataset, BaselineOptions("score", split, limit)) for split, limit in limits.items()]
-        )
+        return pd.concat([self._baseline(model, dataset, BaselineOptions("score", split, limit)) for split, limit in limits.items()])
 
     def _baseline(self, model: str, dataset: str, options: BaselineOptions) -> pd.DataFrame:
         outcome = run_baseline(self._workspace, model, dataset, options, self._id)
@@ -143,7 +142,12 @@ class StudyRun:
     def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
         options = TraceOptions(method.name, self._study.editor, limit=limit, tracer_options=method.options)
         outcome = run_trace(self._workspace, model, dataset, options, self._id)
-        self._found.outcomes.append(outcome)
+        refusals = {skip.reason for skip in outcome.skips}
+        if not outcome.keys and len(refusals) == 1:
+            # The method has no meaning for this family: that is one remark, not a list of broken samples.
+            self._found.notes.append(f"{model}, {dataset}: {method.name} tracing is not possible: {refusals.pop()}")
+        else:
+            self._found.outcomes.append(outcome)
         return outcome
 
     def _trace_random_models(self, model: str) -> None:
@@ -295,6 +299,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         shared=joined("shared"),
         level_tests=[test for part in found for test in part.level_tests],
         skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
+        notes=[note for part in found for note in part.notes],
     )
 
 

@@ -47,9 +47,7 @@ def run_trace(workspace: Workspace, model_name: str, dataset: str, options: Trac
         configuration,
         workspace.seed,
     )
-    run = workspace.store.ensure_run(
-        spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust
-    )
+    run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
     method = {"method": "trace", "version": VERSION, "seed": workspace.seed, **configuration}
     samples = benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
     units = [pair_unit(loaded.model, pair, method) for pair in make_pairs(editor, samples, workspace.seed)]

@@ -42,9 +42,7 @@ class PipeProgress:
         self._connection.send(("note", text, 0))
 
 
-def run_side_by_side(
-    work: Work, opening: Opening, tasks: Sequence[tuple[Any, ...]], workers: int, progress: Progress
-) -> list[Any]:
+def run_side_by_side(work: Work, opening: Opening, tasks: Sequence[tuple[Any, ...]], workers: int, progress: Progress) -> list[Any]:
     """The results of `work(workspace, *task)` for every task, in order, at most `workers` at a time.
 
     `work` is a module-level function. Raises what a worker raised, after stopping the others, and `VseamError` where one
@@ -86,9 +84,7 @@ def run_side_by_side(
     return [results[index] for index in range(len(tasks))]
 
 
-def _show(
-    progress: Progress, kind: str, what: str, value: int, shown: contextlib.ExitStack, advances: dict[str, Advance]
-) -> None:
+def _show(progress: Progress, kind: str, what: str, value: int, shown: contextlib.ExitStack, advances: dict[str, Advance]) -> None:
     """A worker runs one task after another, so the end of a task closes what it shows."""
     if kind == "note":
         progress.note(what)

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 NORMAL_95 = 1.96
 MOST_BINS = 24
+LEAST_POINTS = 1.0
+"""Percentage points that the axis of gains reaches at least, so that nothing does not look like something."""
 SERIES: tuple[tuple[str, str, str, str], ...] = (
     ("fitted", "fitted rescaling", figures.BLUE, "o"),
     ("bias", "yes/no bias", figures.GREEN, "D"),
     ("published", "published recipe", figures.ORANGE, "s"),
-    ("shuffled", "fitted scales, shuffled within layers (mean and range)", "#777777", "^"),
-    ("transfer", "fitted scales on the other categories (mean and range)", figures.PURPLE, "v"),
+    ("shuffled", "shuffled within layers (mean, range)", "#777777", "^"),
+    ("transfer", "on other categories (mean, range)", figures.PURPLE, "v"),
 )
 ABLATION_CAPTION = (
     "Heads selected on the score pool, ablated on test images (line), beside random sets of the same size, matched in layer and in "
@@ -58,7 +60,7 @@ def ablation_histograms(
     kinds = list(dict.fromkeys((found.sign, found.operation) for found in summaries))
     kinds.sort(key=lambda kind: kind[0] != "positive")
     title = f"{model}: ablation of the selected heads against matched random sets"
-    page = Page(1.55, 0.95, left=1.0, row_gap=0.76, column_gap=0.25, legend_lines=0)
+    page = Page(1.55, 0.95, left=1.0, above=0.45, row_gap=0.76, column_gap=0.25, legend_lines=0)
     figure, panels = figures.new_page(len(kinds), len(tasks), page, title, ABLATION_CAPTION)
     for (row, column), panel in np.ndenumerate(panels):
         sign, operation = kinds[row]
@@ -70,7 +72,8 @@ def ablation_histograms(
             figures.say_in_panel(panel, "no heads were selected")
         if column == 0:
             panel.set_ylabel(f"{sign} heads\n{operation.replace('_', ' ')}\n\nrandom sets")
-            panel.yaxis.set_label_coords(-0.24, 0.5)
+            # As far from every row's axis, however wide its tick labels are.
+            panel.yaxis.set_label_coords(-0.38 / (panel.get_position().width * figure.get_figwidth()), 0.5)
     figures.head_columns(panels, tasks)
     return figure
 
@@ -79,9 +82,7 @@ def _draw_histogram(panel: Axes, found: AblationSummary, scores: HeadScores | No
     values, selected = 100 * np.array(found.effect.random), 100 * found.effect.selected
     colour = figures.BLUE if found.sign == "positive" else figures.RED
     if len(values):
-        panel.hist(
-            values, bins=_bins(np.append(values, selected), 100 / found.n), color="#BDBDBD", edgecolor="white", linewidth=0.4
-        )
+        panel.hist(values, bins=_bins(np.append(values, selected), 100 / found.n), color="#BDBDBD", edgecolor="white", linewidth=0.4)
     else:
         panel.set_yticks([])
     panel.axvline(0, color="#888888", linewidth=0.7, linestyle=":")
@@ -104,9 +105,7 @@ def _bins(values: np.ndarray, step: float) -> list[float]:
 
 
 @styled
-def rescaling_gains(
-    modulations: pd.DataFrame, tasks: Sequence[Task], model: str, claims: Mapping[str, HeadScores] | None = None
-) -> Figure:
+def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str, claims: Mapping[str, HeadScores] | None = None) -> Figure:
     """Gains in accuracy on the test pool, one panel per split: fitted scales beside every control, per task.
 
     `modulations` is the store's table; `claims` as in `ablation_histograms`.
@@ -129,6 +128,8 @@ def rescaling_gains(
         panel.set_xlim(-0.5, len(tasks) - 0.5)
         for edge in range(1, len(tasks)):
             panel.axvline(edge - 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(min(low, -LEAST_POINTS), max(high, LEAST_POINTS))
     panels[-1, 0].set_xticks(
         range(len(tasks)), [f"{task.label}\n{_setting(summaries, task, (claims or {}).get(task.dataset))}" for task in tasks]
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,9 +18,6 @@ from vseam_core.report import figures
 from vseam_core.report.figures import Page, styled
 from vseam_core.report.tasks import Task, model_rows, only, present, task_rows
 from vseam_core.report.words import trace_rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GROUPS = {"image": "image", "question": "question", "template": "template", "last": "last position"}
 REGIONS = {"region": "edited region", "complement": "rest of the image", "random": "random region"}
@@ -33,9 +31,7 @@ def group_curves(traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[Task
 
     `traces` are rows of `TRACE_COLUMNS`, `bands` those of `random_model_band` (or empty), both with model and dataset.
     """
-    return _curves(
-        traces, bands, tasks, model, "groups", GROUPS, f"{model}: share of the answer that a group of positions restores"
-    )
+    return _curves(traces, bands, tasks, model, "groups", GROUPS, f"{model}: share of the answer that a group of positions restores")
 
 
 @styled
@@ -62,21 +58,23 @@ def _curves(
 ) -> Figure:
     rows = only(trace_rows(model_rows(traces, model), tracer), direction="denoising")
     labels = [label for label in words if label in present(rows, "column_label")]
-    models = _models(only(model_rows(bands, model), tracer=tracer))
+    chance = only(trace_rows(model_rows(bands, model), tracer), direction="denoising", subset="all")
+    models = _models(chance)
     caption = _caption(traces, model, tracer, models)
     figure, panels = figures.new_page(len(labels), len(tasks), Page(1.6, 1.15), title, caption, sharex="col", sharey=True)
     for (row, column), panel in np.ndenumerate(panels):
         label, task = labels[row], tasks[column]
         cells = only(task_rows(rows, model, task), column_label=label)
-        chance = only(task_rows(bands, model, task), tracer=tracer, direction="denoising", subset="all", column_label=label)
-        _draw(panel, cells, chance, COLOURS[list(words).index(label)])
+        band = only(task_rows(chance, model, task), column_label=label)
+        _draw(panel, cells, band, COLOURS[list(words).index(label)])
         if column == 0:
             panel.set_ylabel(f"{words[label]}\nrestored (%)")
         if row == len(labels) - 1:
             panel.set_xlabel("layer")
     counts = [task_rows(rows, model, task)["n"].max() for task in tasks]
     figures.head_columns(panels, tasks, [f"n = {count} pairs" for count in counts])
-    panels[0, 0].set_ylim(*_limits(rows, bands, model))
+    drawn = (frame[frame["column_label"].isin(labels)] if len(frame) else frame for frame in (only(rows, subset="all"), chance))
+    panels[0, 0].set_ylim(*_limits(*drawn))
     figures.add_legend(figure, _legend(models), 4)
     return figure
 
@@ -85,7 +83,8 @@ def _draw(panel: Axes, cells: pd.DataFrame, chance: pd.DataFrame, colour: str) -
     for level in (0, 100):
         panel.axhline(level, color="#BBBBBB", linewidth=0.7, zorder=0)
     if not chance.empty:
-        band = frame_records(chance.sort_values("layer"))
+        # Random models rarely flip an answer: the band of flipped pairs is mostly null and would cut this one to pieces.
+        band = frame_records(only(chance, subset="all").sort_values("layer"))
         ends = (_column(band, "band_low"), _column(band, "band_high"))
         layers = [row["layer"] for row in band]
         panel.fill_between(layers, *ends, color=figures.BAND_COLOUR, alpha=0.45, linewidth=0, zorder=1, label="random models")
@@ -104,9 +103,7 @@ def _draw(panel: Axes, cells: pd.DataFrame, chance: pd.DataFrame, colour: str) -
         places = [layers[index] for index in chosen]
         panel.plot(places, shares[chosen], "o", color=colour, markerfacecolor=fill, markersize=3.4, zorder=5)
     flipped = frame_records(only(cells, subset="flipped").sort_values("layer"))
-    panel.plot(
-        [row["layer"] for row in flipped], _column(flipped, "normalised"), "--", color=figures.BLACK, linewidth=0.9, zorder=3
-    )
+    panel.plot([row["layer"] for row in flipped], _column(flipped, "normalised"), "--", color=figures.BLACK, linewidth=0.9, zorder=3)
     figures.layer_ticks(panel, layers, layers)
 
 
@@ -115,24 +112,23 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Array:
     return 100 * np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
 
-def _limits(rows: pd.DataFrame, bands: pd.DataFrame, model: str) -> tuple[float, float]:
-    """Ends of the y axis: every curve and band in full, intervals as far as half a gap beyond."""
-    shown = only(rows, subset="all")
-    values = [_column(frame_records(shown[["normalised"]]), "normalised")]
-    found = model_rows(bands, model)
-    for name in () if found.empty else ("band_low", "band_high"):
-        values.append(_column(frame_records(found[found["tracer"].isin(present(rows, "tracer"))][[name]]), name))
-    known = np.concatenate(values)
-    known = known[np.isfinite(known)]
-    low, high = min(0.0, known.min(initial=0.0)), max(100.0, known.max(initial=100.0))
-    for name, end in (("normalised_low", -1), ("normalised_high", 1)):
-        interval = _column(frame_records(shown[[name]]), name)
-        interval = interval[np.isfinite(interval)]
-        if interval.size and end < 0:
-            low = min(low, max(float(interval.min()), low - 50))
-        elif interval.size:
-            high = max(high, min(float(interval.max()), high + 50))
+def _limits(rows: pd.DataFrame, bands: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the y axis: every curve in full, intervals and bands as far as half a gap beyond."""
+    low, high = _ends(rows, "normalised", "normalised")
+    low, high = min(0.0, low), max(100.0, high)
+    room = 50.0
+    for frame, names in ((rows, ("normalised_low", "normalised_high")), (bands, ("band_low", "band_high"))):
+        ends = _ends(frame, *names)
+        low, high = min(low, max(ends[0], -room)), max(high, min(ends[1], 100 + room))
     return low - 6, high + 6
+
+
+def _ends(frame: pd.DataFrame, lowest: str, highest: str) -> tuple[float, float]:
+    """The smallest value of one column and the largest of another, in percent; 0 and 100 where there is none."""
+    if frame.empty:
+        return 0.0, 100.0
+    low, high = frame[lowest].min(), frame[highest].max()
+    return (0.0 if pd.isna(low) else 100 * float(low)), (100.0 if pd.isna(high) else 100 * float(high))
 
 
 def _models(bands: pd.DataFrame) -> int:
@@ -159,13 +155,13 @@ def _caption(traces: pd.DataFrame, model: str, tracer: str, models: int) -> str:
     else:
         beat = (
             "That image effects end at 0 and text effects at 100 % is true of any causal decoder, whatever its weights: only what "
-            "leaves the grey band says something about training."
+            "leaves the range of random models says something about training (the band is cut off where it is wider than the axis)."
         )
         ends = everything_restored(traces, model)
         if ends is not None:
             beat += f" Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer."
-    if not models:
-        beat += " No random models were traced here: these curves have nothing to beat yet and are no finding."
+        if not models:
+            beat += " No random models were traced here: these curves have nothing to beat yet and are no finding."
     return (
         "The residual stream of the clean run is put into the corrupt run at all positions of a group, at one layer (emb: before "
         f"the first). Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. {beat}"

@@ -192,12 +192,15 @@ def head_columns(panels: Panels, tasks: Sequence[Task], notes: Sequence[str] = (
         before = task.level
 
 
-def layer_ticks(panel: Axes, layers: Sequence[int], places: Sequence[float] | None = None, most: int = 8) -> None:
+def layer_ticks(panel: Axes, layers: Sequence[int], places: Sequence[float] | None = None) -> None:
     """Mark layers on the x axis, thinned out where there are many; layer −1 reads `emb` (before the first layer)."""
     where = list(range(len(layers))) if places is None else list(places)
     regular = [index for index, layer in enumerate(layers) if layer != EMBEDDING]
+    most = 8 if len(regular) <= 10 else 6
     step = max(1, -(-len(regular) // most))
-    shown = [index for index, layer in enumerate(layers) if layer == EMBEDDING] + regular[::step]
+    # In a deep model `emb` would run into layer 0.
+    first = regular[::step] if len(regular) == len(layers) or len(regular) <= 10 else regular[step::step]
+    shown = [index for index, layer in enumerate(layers) if layer == EMBEDDING] + first
     panel.set_xticks([where[index] for index in shown], ["emb" if layers[i] == EMBEDDING else str(layers[i]) for i in shown])
 
 
@@ -222,7 +225,8 @@ def largest(values: Sequence[NDArray[np.float64]], least: float) -> float:
 def say_in_panel(panel: Axes, text: str, colour: str = "#555555") -> None:
     """Words in the middle of a panel that has nothing to show, instead of an empty or zero plot."""
     ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.5}
-    words = textwrap.fill(text, 20)
+    # Non-breaking: `n = 40` stays together.
+    words = textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), 20)
     panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", fontsize=8, color=colour, bbox=ground)
 
 

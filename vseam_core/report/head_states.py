@@ -34,7 +34,8 @@ def map_state(scores: HeadScores, sign: Sign) -> MapState:
         return MapState(False, False, f"too few {answers} answers ({n} < {MINIMUM_ANSWERS})")
     if not resolved or reliability is None:
         return MapState(True, False, f"not resolved at n = {n}")
-    return MapState(True, True, f"n = {n}, reliability {reliability:.2f}")
+    untested = f"p_{sign}" in scores.frame and bool(scores.frame[f"p_{sign}"].isna().all())
+    return MapState(True, True, f"n = {n}, {'not tested' if untested else f'reliability {reliability:.2f}'}")
 
 
 def passing_heads(scores: HeadScores, sign: Sign) -> np.ndarray:

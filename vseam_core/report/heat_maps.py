@@ -119,14 +119,11 @@ def token_heat_maps(traces: pd.DataFrame, bands: pd.DataFrame, task: Task, model
     roles = in_order(present(rows, "column_label"), ROLE_WORDS)
     views = [view for view in VIEWS if len(only(rows, direction=view[0], subset=view[1]))]
     maps = [
-        [_map_of(only(rows, site_kind=site, direction=view[0], subset=view[1]), found_bands, roles) for site in sites]
-        for view in views
+        [_map_of(only(rows, site_kind=site, direction=view[0], subset=view[1]), found_bands, roles) for site in sites] for view in views
     ]
     end = figures.largest([found.shares for line in maps for found in line], LEAST_SCALE)
     title = f"{model}, {task.dataset}: share of the answer that one token's activation carries"
-    caption = (
-        _caption(_models(bands, model)) + " Flipped pairs: right on the clean image, and the corrupt answer on the corrupt one."
-    )
+    caption = _caption(_models(bands, model)) + " Flipped pairs: right on the clean image, and the corrupt answer on the corrupt one."
     page = Page(3.2, 0.23 * len(roles), left=2.1, right=0.85, above=0.3, column_gap=0.2, row_gap=0.55)
     figure, panels = figures.new_page(len(views), len(sites), page, title, caption)
     image = None

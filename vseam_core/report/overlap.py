@@ -22,7 +22,7 @@ from vseam_core.report.tasks import Task, label_of, model_rows, only, present
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDE_INCHES = 4.2
+CELL_INCHES, NARROWEST_INCHES = 0.6, 2.4
 
 
 @styled
@@ -37,7 +37,8 @@ def overlap_matrices(shared: pd.DataFrame, tasks: Sequence[Task], model: str) ->
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     heads = int(rows["heads"].max())
-    page = Page(SIDE_INCHES, SIDE_INCHES, right=0.85, above=0.3, below=0.6, column_gap=0.9, row_gap=1.1, legend_lines=0)
+    side = max(NARROWEST_INCHES, CELL_INCHES * len({*present(rows, "first"), *present(rows, "second")}))
+    page = Page(side, side, right=0.85, above=0.3, below=0.6, column_gap=0.9, row_gap=1.1, legend_lines=0)
     figure, panels = figures.new_page(lines, columns, page, f"{model}: heads that tasks share", _caption(rows, heads, tasks))
     image = None
     for panel, (sign, k) in zip(panels.flat, groups, strict=False):
@@ -68,10 +69,10 @@ def _draw(panel: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[Task],
             continue
         for place in ((one, two), (two, one)):
             shares[place], words[place] = row["overlap"] / k, f"{row['overlap']} of {k}"
-            small[place] = f"chance {row['expected_overlap']:.1f}"
+            small[place] = f"chance {row['expected_overlap']:.2g}"
             strong[place] = row["q_value"] is not None and row["q_value"] < SIGNIFICANCE
     image = panel.imshow(
-        np.ma.masked_invalid(shares), cmap=matplotlib.colormaps["cividis"].with_extremes(bad=figures.NULL_COLOUR), vmin=0, vmax=1
+        np.ma.masked_invalid(shares), cmap=matplotlib.colormaps["viridis"].with_extremes(bad=figures.NULL_COLOUR), vmin=0, vmax=1
     )
     _write_cells(panel, shares, words, small, strong)
     _draw_levels(panel, shown)

@@ -31,9 +31,7 @@ def study_tasks(material: StudyMaterial) -> list[Task]:
     known = _categories(material)
     parts = {dataset: known.get(dataset, (dataset.rsplit("/", 1)[-1], "")) for dataset in material.datasets}
     uses = Counter(category for category, _ in parts.values())
-    tasks = [
-        Task(dataset, category, level, category if uses[category] == 1 else dataset) for dataset, (category, level) in parts.items()
-    ]
+    tasks = [Task(dataset, category, level, category if uses[category] == 1 else dataset) for dataset, (category, level) in parts.items()]
     order: dict[str, int] = {level: index for index, level in enumerate(LEVELS)}
     return sorted(tasks, key=lambda task: order.get(task.level, len(order)))
 

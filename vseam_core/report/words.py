@@ -34,7 +34,7 @@ PARITY_OPERATION = "mean_of_others"
 
 
 def trace_rows(traces: pd.DataFrame, tracer: str) -> pd.DataFrame:
-    """A tracer's rows of the measure that shares are of: `logit_diff`, else `logprob`; none where neither was read."""
-    rows = only(traces, tracer=tracer)
+    """A tracer's rows in the decoder, of the measure that shares are of: `logit_diff`, else `logprob`; none where neither was read."""
+    rows = only(traces, tracer=tracer, stack="decoder")
     found = [measure for measure in NAT_MEASURES if measure in present(rows, "measure")]
     return only(rows, measure=found[0]) if found else rows.iloc[:0]

@@ -29,9 +29,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"a {type(value).__name__} is no plain value")
 
 
-_ENCODER = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain, check_circular=True
-)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain, check_circular=True)
 
 
 def encode_array(values: np.ndarray, what: str) -> dict[str, Any]:

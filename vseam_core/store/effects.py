@@ -102,9 +102,7 @@ def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
     )
 
 
-def read_head_effects(
-    connection: Connection, run_id: int, keys: Sequence[str] | None, equals: Mapping[str, str | None]
-) -> HeadEffectSet:
+def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] | None, equals: Mapping[str, str | None]) -> HeadEffectSet:
     """The head effects of a run as one stack. Raises `StoreError` where matrices of different shapes were asked for at once."""
     table, units, samples = schema.head_effects, schema.units, schema.samples
     query = select(

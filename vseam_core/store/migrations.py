@@ -43,8 +43,7 @@ def check_version(connection: Connection, label: str, migrations: Sequence[Migra
     missing = pending(connection, label, migrations)
     if missing:
         raise StoreError(
-            f"{label} was made by an older vseam (it lacks {', '.join(step.name for step in missing)}): "
-            f"run `vseam db migrate --db {label}`"
+            f"{label} was made by an older vseam (it lacks {', '.join(step.name for step in missing)}): run `vseam db migrate --db {label}`"
         )
 
 

@@ -55,9 +55,7 @@ def run_query(
             raise QueryError(_explained(str(error), connection, path, limit_seconds)) from None
 
 
-def _bounded(
-    connection: sqlite3.Connection, sql: str, limit_rows: int, deadline: float
-) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+def _bounded(connection: sqlite3.Connection, sql: str, limit_rows: int, deadline: float) -> tuple[list[str], list[tuple[Any, ...]], bool]:
     cursor = connection.execute(sql)
     if cursor.description is None:
         raise QueryError("the query is empty: expected one SELECT")

@@ -20,8 +20,7 @@ def runs_frame(connection: Connection, study: int | None, filters: dict[str, Any
     """One row per run: everything that identifies it, and how many of its units are done and skipped."""
     runs, units = schema.runs, schema.units
     counts = [
-        func.coalesce(func.sum(case((units.c.status == status, 1), else_=0)), 0).label(f"units_{status}")
-        for status in ("done", "skipped")
+        func.coalesce(func.sum(case((units.c.status == status, 1), else_=0)), 0).label(f"units_{status}") for status in ("done", "skipped")
     ]
     query = select(runs, *counts).select_from(runs.outerjoin(units)).group_by(runs.c.id).order_by(runs.c.id)
     frame = frame_of(connection, of_runs(query, None, study, filters), decode=("configuration", "versions", "trust"))
@@ -60,11 +59,7 @@ def baselines_frame(connection: Connection, run_ids: RunIds, study: int | None, 
 def ablations_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
     """One row per ablated set of heads; `drop` is base minus ablated accuracy, `heads` a list of names."""
     table, units, runs = schema.ablations, schema.units, schema.runs
-    own = [
-        column.label("drop") if column.name == "accuracy_drop" else column
-        for column in table.c
-        if column.name not in ("id", "unit_id")
-    ]
+    own = [column.label("drop") if column.name == "accuracy_drop" else column for column in table.c if column.name not in ("id", "unit_id")]
     query = (
         select(*run_labels(), units.c.key, units.c.identifier, *own)
         .select_from(table.join(units).join(runs))

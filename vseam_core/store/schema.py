@@ -383,9 +383,7 @@ shared_head_tests = Table(
     text("status"),
     text("reason", ""),
     text("sample_set_hash"),
-    UniqueConstraint(
-        *("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name")
-    ),
+    UniqueConstraint(*("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name")),
 )
 
 head_set_sizes = Table("head_set_sizes", metadata, Column("k", Integer, primary_key=True, autoincrement=False))

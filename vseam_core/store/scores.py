@@ -90,9 +90,7 @@ def _check_columns(table: Table, frame: pd.DataFrame) -> None:
 
 def _row(table: Table, values: Mapping[str, Any], index: int) -> dict[str, Any]:
     return {
-        column.name: _value(column, values.get(column.name), f"row {index} of {table.name}")
-        for column in table.c
-        if column.name != "id"
+        column.name: _value(column, values.get(column.name), f"row {index} of {table.name}") for column in table.c if column.name != "id"
     }
 
 

@@ -64,9 +64,7 @@ class _References:
     axes: Mapping[Axes, int]
 
 
-def _put_units(
-    connection: Connection, run_id: int, units: Sequence[UnitResult], reasons: Mapping[str, str | None]
-) -> dict[str, int]:
+def _put_units(connection: Connection, run_id: int, units: Sequence[UnitResult], reasons: Mapping[str, str | None]) -> dict[str, int]:
     table = schema.units
     for chunk in chunks(unit.key for unit in units):
         connection.execute(table.delete().where(table.c.run_id == run_id, table.c.key.in_(chunk)))

@@ -246,9 +246,7 @@ def _layers(pen: Pen, rim_width: float) -> tuple[FloatArray, FloatArray, FloatAr
     return body, details, np.asarray(grown, np.float32)[..., None] / np.float32(255)
 
 
-def _premultiplied(
-    layers: tuple[FloatArray, FloatArray, FloatArray], paint: FloatArray, rim: Paint
-) -> tuple[FloatArray, FloatArray]:
+def _premultiplied(layers: tuple[FloatArray, FloatArray, FloatArray], paint: FloatArray, rim: Paint) -> tuple[FloatArray, FloatArray]:
     """Colours times coverage [h, w, 3] and the remaining transparency [h, w, 1] of a drawing painted with a texture."""
     body, details, alpha = layers
     cover = details[..., 3:] / 255

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vseam_plugins.benchmarks.scenes import sprites
 from vseam_plugins.benchmarks.scenes.sprites import COLORS, GROUPS, KINDS, MATERIALS
 

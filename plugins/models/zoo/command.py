@@ -19,9 +19,7 @@ def zoo() -> None:
 
 @zoo.command(epilog="\b\nExample:\n  vseam zoo train llava-tiny --seed 1 --output checkpoints/llava-tiny-1")
 @click.argument("name")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Weights, data and their order follow from it."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Weights, data and their order follow from it.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

@@ -18,9 +18,7 @@ COLOR_NAMES = tuple(world.COLORS)
 MATERIAL_NAMES = tuple(world.MATERIALS)
 _ACTION_FIELDS = {("pulling", "agent"): 5, ("pulling", "patient"): 6, ("carrying", "agent"): 7, ("carrying", "patient"): 8}
 FIELD_NAMES = ("kind", "color", "material", "row", "column", "pulls", "pulled_by", "carries", "carried_by")
-FIELD_SIZES = tuple(
-    size + 1 for size in (len(KIND_NAMES), len(COLOR_NAMES), len(MATERIAL_NAMES), CELLS, CELLS, *[len(KIND_NAMES)] * 4)
-)
+FIELD_SIZES = tuple(size + 1 for size in (len(KIND_NAMES), len(COLOR_NAMES), len(MATERIAL_NAMES), CELLS, CELLS, *[len(KIND_NAMES)] * 4))
 FIELD_WEIGHTS = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
 
 

@@ -42,9 +42,7 @@ def _build_llava_processor() -> LlavaProcessor:
 
 
 def _build_instructblip_processor(query_tokens: int) -> InstructBlipProcessor:
-    images = BlipImageProcessorPil(
-        size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, image_mean=[PIXEL_MEAN] * 3, image_std=[PIXEL_STD] * 3
-    )
+    images = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, image_mean=[PIXEL_MEAN] * 3, image_std=[PIXEL_STD] * 3)
     return InstructBlipProcessor(images, build_tokenizer(), build_tokenizer(), num_query_tokens=query_tokens)
 
 

@@ -1,0 +1,64 @@
+"""The README is a promise: its Python runs as written, its study file is valid, its commands exist and parse."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from vseam_cli.main import execute
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    match = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert match is not None
+    return match.group(1)
+
+
+def commands() -> list[str]:
+    return re.findall(r"^    (vseam [^#\n]*?)\s*(?:#.*)?$", README, re.MULTILINE)
+
+
+def test_the_python_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    exec(compile(block("python"), "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed
+    assert (tmp_path / "results.db").is_file()
+
+
+def test_the_study_file_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(block("yaml"), encoding="utf-8")
+    assert execute(["study", "check", "study.yaml"]) == 0
+
+
+def test_the_large_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert execute(["study", "check", str(Path(__file__).parents[2] / "studies" / "large.yaml")]) == 0
+
+
+def test_every_command_of_the_readme_exists_and_its_options_too() -> None:
+    found = commands()
+    assert len(found) >= 8
+    for command in found:
+        words = shlex.split(command)[1:]
+        verb = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
+        options = [word for word in words if word.startswith("--")]
+        verb = verb[:1] if verb[0] not in ("heads", "db", "study") else verb[:2]
+        assert execute([*verb, "--help"]) == 0, command
+        assert help_of(verb).issuperset(options), command
+
+
+def help_of(verb: list[str]) -> set[str]:
+    from click.testing import CliRunner
+
+    from vseam_cli.main import vseam
+
+    return set(re.findall(r"--[a-z-]+", CliRunner().invoke(vseam, [*verb, "--help"]).output))
