@@ -282,6 +282,12 @@ def test_rescaling_shows_gain_error_and_controls_per_split(material, tasks):
     assert_not_blank(figure)
 
 
+def test_gains_of_nothing_do_not_fill_the_axis(material, tasks):
+    nothing = material.modulations.assign(gain=0.0, gain_error=0.0)
+    low, high = panels_of(rescaling_gains(nothing, tasks, MODEL))[0].get_ylim()
+    assert low <= -1 < 1 <= high
+
+
 def test_a_control_that_was_not_measured_is_not_drawn(material, tasks):
     partial = material.modulations[material.modulations["role"] != "bias"]
     figure = rescaling_gains(partial, tasks, MODEL)

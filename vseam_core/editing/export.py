@@ -60,7 +60,7 @@ def _export(pair: Pair, directory: Path) -> ExportedPair:
     names = [f"{stem}-{part}.png" for part in ("clean", "corrupt", "view")]
     for name, picture in zip(names, (clean, corrupt, side_by_side(clean, corrupt, pair)), strict=True):
         picture.save(directory / name)
-    return ExportedPair(pair, *names, check)
+    return ExportedPair(pair, names[0], names[1], names[2], check)
 
 
 def side_by_side(clean: Image, corrupt: Image, pair: Pair) -> Image:

@@ -7,6 +7,7 @@ Structural, not by model name. Everything it assumes is checked here or by the s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ class DecoderLayer:
 
     module: nn.Module
     attention: nn.Module
-    output_projection: nn.Module
+    output_projection: Any
     mlp: nn.Module
 
 
@@ -39,7 +40,7 @@ class Decoder:
     stack: nn.Module
     layers: tuple[DecoderLayer, ...]
     final_norm: nn.Module
-    unembedding: nn.Module
+    unembedding: Any
     shape: ModelShape
     logit_softcap: float | None
 
@@ -51,7 +52,7 @@ class Decoder:
         return logits
 
 
-def find_decoder(module: nn.Module) -> Decoder:
+def find_decoder(module: Any) -> Decoder:
     """The decoder of a Hugging Face model. Raises `UnsupportedError` naming what could not be found."""
     if getattr(module.config, "is_encoder_decoder", False) or getattr(_text_config(module), "is_encoder_decoder", False):
         raise UnsupportedError(f"{type(module).__name__}: encoder-decoder language models are not supported by this engine yet")
@@ -67,7 +68,7 @@ def find_decoder(module: nn.Module) -> Decoder:
     return Decoder(stack, layers, final_norm, unembedding, shape, softcap)
 
 
-def _text_config(module: nn.Module) -> object:
+def _text_config(module: Any) -> Any:
     return module.config.get_text_config(decoder=True)
 
 
@@ -87,9 +88,10 @@ def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
     return None
 
 
-def _find_stack(module: nn.Module) -> nn.Module:
+def _find_stack(module: Any) -> Any:
     # get_decoder() is not transitive (BLIP-2 returns a whole causal LM), so descend until a layer list appears.
-    current, seen = module, []
+    current: Any = module
+    seen: list[Any] = []
     while current is not None and all(current is not other for other in seen):
         seen.append(current)
         if _layer_list(current) is not None:
@@ -114,7 +116,7 @@ def _find_layer(layer: nn.Module) -> DecoderLayer:
     return DecoderLayer(layer, attention, projection, mlp)
 
 
-def _shape(module: nn.Module, layers: tuple[DecoderLayer, ...]) -> ModelShape:
+def _shape(module: Any, layers: tuple[DecoderLayer, ...]) -> ModelShape:
     # Llama-like attention modules carry no head count: a fallback constant would slice them wrongly without any error.
     attention = layers[0].attention
     own = (getattr(attention, name, None) for name in ("num_heads", "n_heads", "num_attention_heads"))
@@ -123,7 +125,7 @@ def _shape(module: nn.Module, layers: tuple[DecoderLayer, ...]) -> ModelShape:
         heads = getattr(_text_config(module), "num_attention_heads", None)
     if not heads:
         raise UnsupportedError(f"{type(attention).__name__}: the number of heads is neither in the module nor in the config")
-    width = layers[0].output_projection.in_features
+    width = int(layers[0].output_projection.in_features)
     if width % heads:
         raise UnsupportedError(f"{type(attention).__name__}: W_O reads {width} features, not a multiple of {heads} heads")
     return ModelShape(len(layers), int(heads), int(width) // int(heads))

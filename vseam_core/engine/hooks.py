@@ -111,7 +111,7 @@ class EditHooks:
         self._stack = ExitStack()
 
     def __enter__(self) -> EditHooks:
-        sites = set(self._edits) | {(layer, "head_output") for layer in self._blocks}
+        sites: set[SiteKey] = set(self._edits) | {(layer, "head_output") for layer in self._blocks}
         with ExitStack() as stack:
             stack.enter_context(SiteHooks(self._decoder, sites, self._visit))
             for layer in self._blocks:

@@ -52,7 +52,7 @@ def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, capt
     scores = iter(answer_values(logits[rows], [answer for _, answer in wanted]))
     results = []
     for row, run in enumerate(runs):
-        readouts = []
+        readouts: list[tuple[AnswerValues, ...]] = []
         for readout in run.readouts:
             if isinstance(readout, AnswerScore):
                 readouts.append((next(scores),))

@@ -52,8 +52,8 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
     sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted]
     with ExitStack() as stack:
         stack.enter_context(SiteHooks(decoder, sites, lambda site, value: recording.sites.__setitem__(site, value[0].detach())))
-        for index, layer in enumerate(decoder.layers):
-            handle = layer.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
+        for index, part in enumerate(decoder.layers):
+            handle = part.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
             stack.callback(handle.remove)
         output = model.module(**model.collate([prompt]), use_cache=False)
     recording.logits = output.logits[0, -1].detach()

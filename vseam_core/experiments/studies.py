@@ -213,10 +213,10 @@ class StudyRun:
         for sign, split in (("positive", self._splits(dataset)[0]), ("negative", self._splits(dataset)[-1])):
             if sign not in self._study.ablation.signs:
                 continue
-            heads = self._selected(model, dataset, sign)  # type: ignore[arg-type]
+            heads = self._selected(model, dataset, sign)
             for operation in self._study.ablation.operations if heads else ():
                 options = AblationOptions(
-                    sign=sign,  # type: ignore[arg-type]
+                    sign=sign,
                     operation=operation,
                     split=split,
                     samples=self._study.sizes.ablation,

@@ -62,10 +62,11 @@ def run_side_by_side(work: Work, opening: Opening, tasks: Sequence[tuple[Any, ..
                 process.start()
                 writer.close()
                 running[reader] = (index, process, contextlib.ExitStack(), {})
-            for reader in wait(list(running)):
+            for ready in wait(list(running)):
+                reader: Any = ready
                 index, process, shown, advances = running[reader]
                 try:
-                    kind, what, value = reader.recv()  # type: ignore[union-attr]
+                    kind, what, value = reader.recv()
                 except EOFError:
                     raise VseamError("a worker process ended unexpectedly; run the same command again to resume") from None
                 if kind == "done":

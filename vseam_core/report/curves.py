@@ -83,8 +83,7 @@ def _draw(panel: Axes, cells: pd.DataFrame, chance: pd.DataFrame, colour: str) -
     for level in (0, 100):
         panel.axhline(level, color="#BBBBBB", linewidth=0.7, zorder=0)
     if not chance.empty:
-        # Random models rarely flip an answer: the band of flipped pairs is mostly null and would cut this one to pieces.
-        band = frame_records(only(chance, subset="all").sort_values("layer"))
+        band = frame_records(chance.sort_values("layer"))
         ends = (_column(band, "band_low"), _column(band, "band_high"))
         layers = [row["layer"] for row in band]
         panel.fill_between(layers, *ends, color=figures.BAND_COLOUR, alpha=0.45, linewidth=0, zorder=1, label="random models")
@@ -155,12 +154,14 @@ def _caption(traces: pd.DataFrame, model: str, tracer: str, models: int) -> str:
     else:
         beat = (
             "That image effects end at 0 and text effects at 100 % is true of any causal decoder, whatever its weights: only what "
-            "leaves the range of random models says something about training (the band is cut off where it is wider than the axis)."
+            "leaves the range of random models says something about training."
         )
         ends = everything_restored(traces, model)
         if ends is not None:
             beat += f" Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer."
-        if not models:
+        if models:
+            beat += " A band wider than the axis is cut off."
+        else:
             beat += " No random models were traced here: these curves have nothing to beat yet and are no finding."
     return (
         "The residual stream of the clean run is put into the corrupt run at all positions of a group, at one layer (emb: before "
