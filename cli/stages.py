@@ -51,9 +51,9 @@ def run_stages(
 def _draw(material: StudyMaterial, reports: str | Path | None) -> list[Path]:
     if reports is None:
         return []
-    from vseam_core.report.writer import write_report
+    from vseam_core.report.writer import file_name, write_report
 
-    return write_report(material, Path(reports) / material.name)
+    return write_report(material, Path(reports) / file_name(material.name))
 
 
 def _print(application: Application, material: StudyMaterial, schema: str, database: str, figures: Sequence[Path]) -> None:

@@ -32,6 +32,7 @@ STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "ablate", "rescale", "
 RANDOM_MODEL_STAGES: tuple[Stage, ...] = ("trace",)
 CATEGORIES = ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")
 
+MINIMUM_RANDOM_MODELS = 5
 UNCAPPED_SIZES = ("random_model_pairs", "random_sets", "reference")
 
 Count = Annotated[int, Field(ge=0)]
@@ -128,6 +129,13 @@ class Study(_Section):
     workers: Positive = 1
     stages: list[Stage] = Field(default=list(STAGES), min_length=1)
 
+    @field_validator("random_models")
+    @classmethod
+    def _enough_for_a_band(cls, value: int) -> int:
+        if 0 < value < MINIMUM_RANDOM_MODELS:
+            raise ValueError(f"{value} random models make no band: give 0 or at least {MINIMUM_RANDOM_MODELS}")
+        return value
+
     @field_validator("models", "datasets", "stages")
     @classmethod
     def _once_each(cls, values: list[str]) -> list[str]:
@@ -148,7 +156,7 @@ class Study(_Section):
             return Study.model_validate(merged)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise VseamError(f"study: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise VseamError(f"study: {'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}") from None
 
     def expand(self) -> list[StudyTask]:
         """One task for each model and dataset, then those of the randomly initialised models, which are only traced."""

@@ -289,7 +289,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         name=study.name,
         models=tuple(study.models),
         datasets=tuple(study.datasets),
-        accuracy=summarise(baselines) if len(baselines) else pd.DataFrame(),
+        accuracy=summarise(baselines, by=("model", "dataset", "category", "level", "split")) if len(baselines) else pd.DataFrame(),
         traces=joined("traces"),
         bands=joined("bands"),
         strongest=joined("strongest"),

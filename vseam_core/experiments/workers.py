@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 from vseam_core.errors import VseamError
 from vseam_core.progress import Advance, Progress
@@ -63,16 +63,15 @@ def run_side_by_side(work: Work, opening: Opening, tasks: Sequence[tuple[Any, ..
                 writer.close()
                 running[reader] = (index, process, contextlib.ExitStack(), {})
             for ready in wait(list(running)):
-                reader: Any = ready
-                index, process, shown, advances = running[reader]
+                index, process, shown, advances = running[ready]
                 try:
-                    kind, what, value = reader.recv()
+                    kind, what, value = cast(Connection, ready).recv()
                 except EOFError:
                     raise VseamError("a worker process ended unexpectedly; run the same command again to resume") from None
                 if kind == "done":
                     results[index] = what
                     process.join()
-                    del running[reader]
+                    del running[ready]
                 elif kind == "failed":
                     raise what
                 else:
