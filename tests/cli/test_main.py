@@ -155,7 +155,7 @@ def test_warnings_are_shown_and_the_log_file_has_everything(vseam: Vseam, add_ve
     def speak() -> None:
         logging.getLogger("vseam_core.x").info("quiet detail")
         logging.getLogger("vseam_core.x").warning("mind this")
-        logging.getLogger("transformers.y").warning("chatter")
+        logging.getLogger("another_library.y").warning("chatter")
 
     add_verb(speak)
     outcome = vseam("--log-file", "vseam.log", "probe")
