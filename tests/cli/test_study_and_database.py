@@ -22,17 +22,16 @@ def database(vseam: Vseam) -> str:
 
 
 def test_study_check_prints_the_tasks(vseam: Vseam) -> None:
-    Path("study.yaml").write_text("models: [llava-tiny]\ndatasets: [scenes/color, scenes/action]\nrandom_models: 1\n")
+    Path("study.yaml").write_text("models: [llava-tiny]\ndatasets: [scenes/color, scenes/action]\nrandom_models: 5\n")
     outcome = vseam("study", "check", "study.yaml")
     assert outcome.code == 0
-    assert "4 tasks" in outcome.stdout
+    assert "12 tasks" in outcome.stdout
     envelope = json.loads(vseam("study", "check", "study.yaml", "--json").stdout)
     assert envelope["schema"] == "vseam.study/1"
     assert [task["model"] for task in envelope["tasks"]] == [
         "llava-tiny",
         "llava-tiny",
-        "llava-tiny@random-1",
-        "llava-tiny@random-1",
+        *(f"llava-tiny@random-{seed}" for seed in range(1, 6) for _ in range(2)),
     ]
 
 

@@ -107,9 +107,14 @@ def test_a_study_expands_to_every_model_on_every_dataset() -> None:
 
 
 def test_random_models_are_traced_and_nothing_else() -> None:
-    tasks = Study(models=["a"], datasets=["x"], random_models=2).expand()
-    assert [(task.model, task.stages) for task in tasks[1:]] == [("a@random-1", ("trace",)), ("a@random-2", ("trace",))]
-    assert len(Study(models=["a"], datasets=["x"], random_models=2, stages=["evaluate"]).expand()) == 1
+    tasks = Study(models=["a"], datasets=["x"], random_models=5).expand()
+    assert [(task.model, task.stages) for task in tasks[1:]] == [(f"a@random-{seed}", ("trace",)) for seed in range(1, 6)]
+    assert len(Study(models=["a"], datasets=["x"], random_models=5, stages=["evaluate"]).expand()) == 1
+
+
+def test_too_few_random_models_for_a_band_are_refused() -> None:
+    with pytest.raises(VseamError, match="give 0 or at least 5"):
+        Study(models=["a"], datasets=["x"]).with_overrides(random_models=4)
 
 
 def test_the_identity_of_a_task_depends_on_what_changes_its_numbers_and_on_nothing_else() -> None:
@@ -122,7 +127,7 @@ def test_the_identity_of_a_task_depends_on_what_changes_its_numbers_and_on_nothi
         study.with_overrides(name="other"),
         study.with_overrides(limit=3),
         study.with_overrides(datasets=["x", "y"]),
-        study.with_overrides(random_models=3),
+        study.with_overrides(random_models=6),
         study.with_overrides(stages=["trace"]),
     ]
     assert {identity(other) for other in same} == {identity(study)}

@@ -1,0 +1,73 @@
+"""One bad sample never stops a run: it is skipped, counted and listed with its reason, and never scored as wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from PIL import Image
+from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
+
+from vseam_core.errors import SampleError
+from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+from vseam_core.experiments.tracing import TraceOptions, run_trace
+from vseam_core.hookspecs import hookimpl
+from vseam_core.plugins import build_plugins
+from vseam_core.records import DatasetRecord
+from vseam_core.types import Sample
+from vseam_core.workspace import Workspace, open_workspace
+
+
+@dataclass(frozen=True)
+class MissingImage:
+    """A picture that is not there."""
+
+    def load(self) -> Image.Image:
+        raise SampleError("pictures/3.png: no such file")
+
+
+class BrokenBenchmark(SceneBenchmark):
+    """Five questions: the second has no picture, the third an empty answer, the fourth an unknown word for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__("color")
+        self.name = "broken"
+
+    def samples(self, *arguments: Any, **named: Any) -> Iterator[Sample]:
+        one, two, three, four, five = super().samples("test", "plain", 5)
+        yield one
+        yield replace(two, image=MissingImage())
+        yield replace(three, answer=" ")
+        yield replace(four, answer="zeppelin")
+        yield five
+
+
+def workspace(tmp_path: Any) -> Workspace:
+    @hookimpl
+    def vseam_datasets() -> Iterator[DatasetRecord]:
+        yield DatasetRecord(name="broken", summary="has bad samples", factory=BrokenBenchmark)
+
+    plugins = build_plugins(local={"mine": SimpleNamespace(vseam_datasets=vseam_datasets)})
+    return open_workspace(tmp_path / "results.db", plugins=plugins)
+
+
+def test_bad_samples_are_skipped_with_their_reason_and_the_others_are_answered(tmp_path: Any) -> None:
+    with workspace(tmp_path) as opened:
+        outcome = run_baseline(opened, "llava-tiny", "broken", BaselineOptions(limit=5))
+        answers = opened.store.baselines(outcome.run)
+        assert len(answers) == 2
+        assert answers["correct_strict"].all()
+        reasons = [skip.reason for skip in outcome.skips]
+        assert len(reasons) == 3
+        for said in ("no such file", "gold answer is empty", "zeppelin"):
+            assert any(said in reason for reason in reasons), said
+
+
+def test_a_pair_with_a_missing_picture_does_not_stop_a_trace(tmp_path: Any) -> None:
+    with workspace(tmp_path) as opened:
+        outcome = run_trace(opened, "llava-tiny", "broken", TraceOptions("groups", limit=5))
+        assert len(outcome.keys) == 3 or len(outcome.keys) == 2
+        assert any("no such file" in skip.reason for skip in outcome.skips)
+        assert len(outcome.keys) + len(outcome.skips) == 5
