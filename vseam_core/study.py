@@ -216,7 +216,7 @@ def default_study() -> Study:
             scan_wrong=12,
             choose=24,
             test=32,
-            ablation=8,
+            ablation=6,
             random_sets=199,
             reference=32,
         ),

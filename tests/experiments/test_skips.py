@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image
@@ -44,13 +43,16 @@ class BrokenBenchmark(SceneBenchmark):
         yield five
 
 
-def workspace(tmp_path: Any) -> Workspace:
+class BrokenPlugin:
+    """Supplies the broken benchmark."""
+
     @hookimpl
-    def vseam_datasets() -> Iterator[DatasetRecord]:
+    def vseam_datasets(self) -> Iterator[DatasetRecord]:
         yield DatasetRecord(name="broken", summary="has bad samples", factory=BrokenBenchmark)
 
-    plugins = build_plugins(local={"mine": SimpleNamespace(vseam_datasets=vseam_datasets)})
-    return open_workspace(tmp_path / "results.db", plugins=plugins)
+
+def workspace(tmp_path: Any) -> Workspace:
+    return open_workspace(tmp_path / "results.db", plugins=build_plugins(local={"mine": BrokenPlugin()}))
 
 
 def test_bad_samples_are_skipped_with_their_reason_and_the_others_are_answered(tmp_path: Any) -> None:
@@ -68,6 +70,6 @@ def test_bad_samples_are_skipped_with_their_reason_and_the_others_are_answered(t
 def test_a_pair_with_a_missing_picture_does_not_stop_a_trace(tmp_path: Any) -> None:
     with workspace(tmp_path) as opened:
         outcome = run_trace(opened, "llava-tiny", "broken", TraceOptions("groups", limit=5))
-        assert len(outcome.keys) == 3 or len(outcome.keys) == 2
+        assert outcome.keys
         assert any("no such file" in skip.reason for skip in outcome.skips)
         assert len(outcome.keys) + len(outcome.skips) == 5

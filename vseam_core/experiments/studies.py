@@ -46,16 +46,18 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
     workers = min(study.workers, len(study.models))
     if workers > 1 and workspace.opening is not None:
-        tasks = [(study, identity, model) for model in study.models]
+        # Random models come last: they fill the time of the worker that has less to do.
+        tasks = [(study, identity, model, random) for random in (False, True) for model in study.models]
         found = run_side_by_side(study_one_model, workspace.opening, tasks, workers, workspace.progress)
     else:
-        found = [study_one_model(workspace, study, identity, model) for model in study.models]
+        found = [study_one_model(workspace, study, identity, model, random) for model in study.models for random in (False, True)]
     return gather(study, found)
 
 
-def study_one_model(workspace: Workspace, study: Study, identity: int, model: str) -> Findings:
-    """Every stage of a study on one of its models."""
-    return StudyRun(workspace, study, identity).run(model)
+def study_one_model(workspace: Workspace, study: Study, identity: int, model: str, random: bool) -> Findings:
+    """Every stage of a study on one of its models, or the traces of its randomly initialised twins."""
+    part = StudyRun(workspace, study, identity)
+    return part.run_random_models(model) if random else part.run(model)
 
 
 @dataclass
@@ -91,11 +93,15 @@ class StudyRun:
                 self._ablate(model, dataset)
             if "rescale" in stages:
                 self._rescale(model, dataset)
-        if "trace" in stages:
-            self._trace_random_models(model)
         if "shared" in stages:
             self._share(model)
         self._workspace.release(model)
+        return self._found
+
+    def run_random_models(self, model: str) -> Findings:
+        """The band of random models for group curves, where the study traces groups."""
+        if "trace" in self._study.stages:
+            self._trace_random_models(model)
         return self._found
 
     def _label(self, frame: pd.DataFrame, model: str, dataset: str) -> pd.DataFrame:
