@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
-from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 
 from vseam_core.errors import SampleError
 from vseam_core.experiments.baseline import BaselineOptions, run_baseline
@@ -17,6 +16,7 @@ from vseam_core.plugins import build_plugins
 from vseam_core.records import DatasetRecord
 from vseam_core.types import Sample
 from vseam_core.workspace import Workspace, open_workspace
+from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 
 
 @dataclass(frozen=True)
