@@ -1,7 +1,7 @@
-"""Finds what the engine must touch in any Hugging Face VLM: decoder layers, attention, W_O, MLP, final norm, unembedding.
+"""What the engine touches in a model: the layers that carry image and text positions, their parts, final norm and unembedding.
 
-Structural, not by model name. Everything it assumes is checked here or by the self-check at load; what cannot be found is an
-`UnsupportedError` with the module that lacks it, never a guess.
+`find_decoder` finds them in any Hugging Face VLM. Where the language model is an encoder-decoder (T5), the layers are the encoder's:
+image and text positions live there, and the decoder only generates from what it hands over.
 """
 
 from __future__ import annotations
@@ -12,30 +12,40 @@ from typing import Any
 import torch
 from torch import nn
 
+from vseam_core.engine import finder
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import ModelShape
-
-_INNER_NAMES = ("language_model", "text_model", "model", "decoder", "transformer")
-_LAYER_LISTS = ("layers", "block", "h", "blocks")
-_ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
-_PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo")
-_MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe", "fc2")
-_NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f")
 
 
 @dataclass(frozen=True, eq=False)
 class DecoderLayer:
-    """One decoder layer's parts: the layer itself, its attention, the attention's output projection (W_O), its MLP."""
+    """One layer's parts: the layer itself, its attention, the attention's output projection (W_O), its MLP.
+
+    `query`, `key` and `value` are the linear projections whose outputs are `[batch, positions, heads × head_dim]` (key and value:
+    key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
+    projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
+    the picture. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT).
+    """
 
     module: nn.Module
     attention: nn.Module
     output_projection: Any
     mlp: nn.Module
+    query: nn.Module | None = None
+    key: nn.Module | None = None
+    value: nn.Module | None = None
+    is_cross_attention: bool = False
+    mlp_is_flat: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """The language decoder of a VLM as the engine addresses it."""
+    """The stack of a VLM that the engine addresses; `shape.stack` says whether it is a decoder or an encoder.
+
+    `key_value_heads` is smaller than `shape.heads` under grouped-query attention. `generator` is None in a decoder-only model.
+    Otherwise (T5) it is the decoder that must run again with new `encoder_hidden_states`, namely `final_norm` of this stack's last
+    residual. Logits are `softcap · tanh(logit_scale · unembedding(…) / softcap)`, the softcap where there is one.
+    """
 
     stack: nn.Module
     layers: tuple[DecoderLayer, ...]
@@ -43,89 +53,74 @@ class Decoder:
     unembedding: Any
     shape: ModelShape
     logit_softcap: float | None
+    logit_scale: float = 1.0
+    key_value_heads: int = 0
+    generator: nn.Module | None = None
 
     def logits(self, residual: torch.Tensor) -> torch.Tensor:
-        """Final norm and unembedding of a residual `[…, width]`; a softcap is applied where the family has one."""
-        logits = self.unembedding(self.final_norm(residual))
+        """The logits `[…, vocabulary]` of the last residual `[…, width]`.
+
+        In a decoder-only model the residual that leaves the last layer, before the final norm. With a `generator`, the
+        generator's last hidden state as it returns it, after its own final norm.
+        """
+        hidden = residual if self.generator is not None else self.final_norm(residual)
+        logits = self.unembedding(hidden)
+        if self.logit_scale != 1.0:
+            logits = logits * self.logit_scale
         if self.logit_softcap:
             logits = torch.tanh(logits / self.logit_softcap) * self.logit_softcap
         return logits
 
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether every position sees every other when no attention mask is given (an encoder), not only earlier ones."""
+        return self.shape.stack == "encoder"
+
 
 def find_decoder(module: Any) -> Decoder:
-    """The decoder of a Hugging Face model. Raises `UnsupportedError` naming what could not be found."""
-    if getattr(module.config, "is_encoder_decoder", False) or getattr(_text_config(module), "is_encoder_decoder", False):
-        raise UnsupportedError(f"{type(module).__name__}: encoder-decoder language models are not supported by this engine yet")
-    stack = _find_stack(module)
-    layers = tuple(_find_layer(layer) for layer in _layer_list(stack) or ())
-    final_norm = _child(stack, _NORM_NAMES)
+    """The addressed stack of a Hugging Face model. Raises `UnsupportedError` naming what could not be found.
+
+    Structural, not by model name: what cannot be found is refused, never guessed. Whether the logits come out as the model's own is
+    for the self-check at load to see.
+    """
+    name = type(module).__name__
+    stack, generator = finder.find_stacks(module)
+    layers = tuple(_layer(layer) for layer in finder.layers_of(stack) or ())
+    final_norm = finder.final_norm_of(stack)
     unembedding = module.get_output_embeddings()
     if final_norm is None or unembedding is None:
         missing = "final norm" if final_norm is None else "unembedding"
-        raise UnsupportedError(f"{type(module).__name__}: no {missing} found in {type(stack).__name__}")
-    shape = _shape(module, layers)
-    softcap = getattr(_text_config(module), "final_logit_softcapping", None)
-    return Decoder(stack, layers, final_norm, unembedding, shape, softcap)
+        raise UnsupportedError(f"{name}: no {missing} found in {type(stack).__name__}")
+    if getattr(stack, "project_out", None) is not None:
+        raise UnsupportedError(f"{name}: {type(stack).__name__} projects its last residual to another width before the unembedding")
+    heads, head_dim = finder.heads_of(module, [layer.attention for layer in layers], [layer.output_projection for layer in layers])
+    softcap, scale = finder.logit_transform(module, unembedding)
+    return Decoder(
+        stack=stack,
+        layers=layers,
+        final_norm=final_norm,
+        unembedding=unembedding,
+        shape=ModelShape(len(layers), heads, head_dim, "decoder" if generator is None else "encoder"),
+        logit_softcap=softcap,
+        logit_scale=scale,
+        key_value_heads=finder.key_value_heads_of(module, [(layer.attention, layer.value) for layer in layers], heads, head_dim),
+        generator=generator,
+    )
 
 
-def _text_config(module: Any) -> Any:
-    return module.config.get_text_config(decoder=True)
-
-
-def _layer_list(module: nn.Module) -> nn.ModuleList | None:
-    for name in _LAYER_LISTS:
-        candidate = getattr(module, name, None)
-        if isinstance(candidate, nn.ModuleList) and len(candidate):
-            return candidate
-    return None
-
-
-def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    for name in names:
-        candidate = getattr(module, name, None)
-        if isinstance(candidate, nn.Module):
-            return candidate
-    return None
-
-
-def _find_stack(module: Any) -> Any:
-    # get_decoder() is not transitive (BLIP-2 returns a whole causal LM), so descend until a layer list appears.
-    current: Any = module
-    seen: list[Any] = []
-    while current is not None and all(current is not other for other in seen):
-        seen.append(current)
-        if _layer_list(current) is not None:
-            return current
-        following = current.get_decoder() if hasattr(current, "get_decoder") else current
-        if following is current or following is None:
-            following = _child(current, _INNER_NAMES)
-        current = following
-    raise UnsupportedError(f"{type(module).__name__}: no list of decoder layers found")
-
-
-def _find_layer(layer: nn.Module) -> DecoderLayer:
-    attention = _child(layer, _ATTENTION_NAMES)
-    projection = _child(attention, _PROJECTION_NAMES) if attention is not None else None
-    mlp = _child(layer, _MLP_NAMES)
-    for part, name in ((attention, "attention"), (projection, "attention output projection"), (mlp, "MLP")):
-        if part is None:
-            raise UnsupportedError(f"{type(layer).__name__}: no {name} found among {[n for n, _ in layer.named_children()]}")
-    assert attention is not None
-    assert projection is not None
-    assert mlp is not None
-    return DecoderLayer(layer, attention, projection, mlp)
-
-
-def _shape(module: Any, layers: tuple[DecoderLayer, ...]) -> ModelShape:
-    # Llama-like attention modules carry no head count: a fallback constant would slice them wrongly without any error.
-    attention = layers[0].attention
-    own = (getattr(attention, name, None) for name in ("num_heads", "n_heads", "num_attention_heads"))
-    heads = next((count for count in own if isinstance(count, int)), None)
-    if heads is None:
-        heads = getattr(_text_config(module), "num_attention_heads", None)
-    if not heads:
-        raise UnsupportedError(f"{type(attention).__name__}: the number of heads is neither in the module nor in the config")
-    width = int(layers[0].output_projection.in_features)
-    if width % heads:
-        raise UnsupportedError(f"{type(attention).__name__}: W_O reads {width} features, not a multiple of {heads} heads")
-    return ModelShape(len(layers), int(heads), int(width) // int(heads))
+def _layer(layer: nn.Module) -> DecoderLayer:
+    parts = finder.parts_of(layer)
+    query, key, value = finder.projections_of(parts.attention)
+    if parts.is_cross_attention:
+        key = value = None
+    return DecoderLayer(
+        module=layer,
+        attention=parts.attention,
+        output_projection=parts.output_projection,
+        mlp=parts.mlp,
+        query=query,
+        key=key,
+        value=value,
+        is_cross_attention=parts.is_cross_attention,
+        mlp_is_flat=parts.mlp_is_flat,
+    )

@@ -1,0 +1,182 @@
+"""Where a Hugging Face model keeps the parts that the engine needs, found by structure and by the library's usual names.
+
+`decoder.find_decoder` puts them together. Everything here reads modules and configurations; nothing runs a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vseam_core.errors import UnsupportedError
+
+_INNER_NAMES = ("language_model", "text_model", "model", "decoder", "transformer")
+_LAYER_LISTS = ("layers", "block", "h", "blocks")
+_ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
+_CROSS_ATTENTION_NAMES = ("cross_attn",)
+_PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
+_MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe")
+_NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f")
+_QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"))
+_HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerParts:
+    """What a layer is made of; see `DecoderLayer`."""
+
+    attention: nn.Module
+    output_projection: nn.Module
+    mlp: nn.Module
+    is_cross_attention: bool
+    mlp_is_flat: bool
+
+
+def find_stacks(module: Any) -> tuple[nn.Module, nn.Module | None]:
+    """The stack that holds image and text positions, and the decoder that generates from it (None: the stack generates itself)."""
+    if not _is_encoder_decoder(module):
+        return _find_decoder_only(module), None
+    current = module
+    while current is not None:
+        encoder, generator = getattr(current, "encoder", None), getattr(current, "decoder", None)
+        if isinstance(encoder, nn.Module) and isinstance(generator, nn.Module) and layers_of(encoder) is not None:
+            return encoder, generator
+        current = _child(current, _INNER_NAMES)
+    raise UnsupportedError(f"{type(module).__name__}: no encoder with a list of layers found beside its text decoder")
+
+
+def layers_of(stack: nn.Module) -> nn.ModuleList | None:
+    """The stack's own list of layers, if it has one."""
+    for name in _LAYER_LISTS:
+        candidate = getattr(stack, name, None)
+        if isinstance(candidate, nn.ModuleList) and len(candidate):
+            return candidate
+    return None
+
+
+def final_norm_of(stack: nn.Module) -> nn.Module | None:
+    """The norm after the stack's last layer."""
+    return _child(stack, _NORM_NAMES)
+
+
+def parts_of(layer: nn.Module) -> LayerParts:
+    """The parts of one layer. Raises `UnsupportedError` naming the one that is missing."""
+    inner: Any = getattr(layer, "layer", None)
+    flat, cross = False, False
+    attention: nn.Module | None
+    if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
+        # T5: the layer is a list of sub-layers that add to the residual themselves.
+        attention, mlp = inner[0].SelfAttention, _child(inner[-1], ("DenseReluDense",))
+    else:
+        attention, mlp = _child(layer, _ATTENTION_NAMES), _child(layer, _MLP_NAMES)
+        if attention is None:
+            attention = _child(layer, _CROSS_ATTENTION_NAMES)
+            cross = attention is not None
+        if mlp is None and isinstance(getattr(layer, "fc1", None), nn.Module):
+            # OPT: no MLP module; the second linear map's output is what the residual gets.
+            mlp, flat = _child(layer, ("fc2",)), True
+    projection = _child(attention, _PROJECTION_NAMES) if attention is not None else None
+    if attention is None or projection is None or mlp is None:
+        name = "attention" if attention is None else "attention output projection" if projection is None else "MLP"
+        raise UnsupportedError(f"{type(layer).__name__}: no {name} found among {[child for child, _ in layer.named_children()]}")
+    return LayerParts(attention, projection, mlp, cross, flat)
+
+
+def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
+    """Query, key and value projection of an attention module, all None where they are fused or missing."""
+    for names in _QUERY_KEY_VALUE_NAMES:
+        query, key, value = (_child(attention, (name,)) for name in names)
+        if query is not None and key is not None and value is not None:
+            return query, key, value
+    return None, None, None
+
+
+def heads_of(module: Any, attentions: Sequence[nn.Module], projections: Sequence[Any]) -> tuple[int, int]:
+    """The number of heads of every layer and the width of each, as the input of W_O holds them.
+
+    Raises `UnsupportedError` where the count is unknown, does not divide W_O's input, or differs between layers.
+    """
+    found = {
+        (_head_count(module, attention), int(projection.in_features)) for attention, projection in zip(attentions, projections, strict=True)
+    }
+    if len(found) > 1:
+        raise UnsupportedError(f"{type(module).__name__}: its layers differ in heads and width: {sorted(found)}")
+    heads, width = found.pop()
+    if width % heads:
+        raise UnsupportedError(f"{type(attentions[0]).__name__}: W_O reads {width} features, not a multiple of {heads} heads")
+    return heads, width // heads
+
+
+def key_value_heads_of(module: Any, attentions: Sequence[tuple[nn.Module, Any]], heads: int, head_dim: int) -> int:
+    """How many key and value heads a layer has, read off the value projection where there is one, else off the module or config."""
+    for _, value in attentions:
+        if value is not None:
+            return int(value.out_features) // head_dim
+    attention = attentions[0][0]
+    own = getattr(attention, "num_key_value_heads", None)
+    if isinstance(own, int):
+        return own
+    groups = getattr(attention, "num_key_value_groups", None)
+    if isinstance(groups, int) and groups:
+        return heads // groups
+    return int(getattr(_text_config(module), "num_key_value_heads", None) or heads)
+
+
+def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, float]:
+    """The softcap (None: none) and the factor that the module owning the unembedding applies to its logits.
+
+    Only the owner's own habits count: a Cohere language model scales its logits, the same decoder inside Aya Vision does not.
+    """
+    owner = next((parent for parent in module.modules() if any(child is unembedding for child in parent.children())), module)
+    config = owner.config.get_text_config(decoder=True)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = getattr(owner, "logit_scale", None)
+    if isinstance(scale, (int, float)):
+        return softcap, float(scale)
+    if getattr(config, "is_encoder_decoder", False) and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
+        # T5 with tied embeddings scales what it unembeds; its unembedding has no bias, so the logits scale alike.
+        return softcap, float(config.d_model) ** -0.5
+    return softcap, 1.0
+
+
+def _text_config(module: Any) -> Any:
+    return module.config.get_text_config(decoder=True)
+
+
+def _is_encoder_decoder(module: Any) -> bool:
+    return bool(getattr(module.config, "is_encoder_decoder", False) or getattr(_text_config(module), "is_encoder_decoder", False))
+
+
+def _child(module: nn.Module, names: Sequence[str]) -> nn.Module | None:
+    for name in names:
+        candidate = getattr(module, name, None)
+        if isinstance(candidate, nn.Module):
+            return candidate
+    return None
+
+
+def _find_decoder_only(module: Any) -> nn.Module:
+    # get_decoder() is not transitive (BLIP-2 returns a whole causal LM), so descend until a layer list appears.
+    current: Any = module
+    seen: list[Any] = []
+    while current is not None and all(current is not other for other in seen):
+        seen.append(current)
+        if layers_of(current) is not None:
+            return current
+        following = current.get_decoder() if hasattr(current, "get_decoder") else current
+        if following is current or following is None:
+            following = _child(current, _INNER_NAMES)
+        current = following
+    raise UnsupportedError(f"{type(module).__name__}: no list of decoder layers found")
+
+
+def _head_count(module: Any, attention: nn.Module) -> int:
+    # Llama-like attention modules carry no head count: a fallback constant would slice them wrongly without any error.
+    own = (getattr(attention, name, None) for name in _HEAD_COUNT_NAMES)
+    heads = next((count for count in own if isinstance(count, int)), None) or getattr(_text_config(module), "num_attention_heads", None)
+    if not heads:
+        raise UnsupportedError(f"{type(attention).__name__}: the number of heads is neither in the module nor in the config")
+    return int(heads)
