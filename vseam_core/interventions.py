@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
     from vseam_core.prompts import EncodedPrompt
 
-SiteKind = Literal["residual_before", "residual_after", "attention_output", "mlp_output", "head_output"]
+SiteKind = Literal["residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value"]
 Stack = Literal["decoder", "encoder"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place in the model: `head_output` is the input of the attention output projection (one head's slice, or all heads)."""
+    """A place in the model: `head_output` is the input of the attention output projection (one head's slice, or all heads).
+
+    `query`, `key` and `value` are what the projections of those names put out, before any head norm and rotation, where a family has them
+    apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
+    """
 
     layer: int
     kind: SiteKind

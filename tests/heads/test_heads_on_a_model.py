@@ -53,7 +53,7 @@ class Scene:
         self.plain = PlainModel(module)
         self.base, self.other = image_prompt(1), image_prompt(2)
         self.donors = tuple(image_prompt(seed) for seed in range(10, 15))
-        self.engine = ReplayEngine(TinyLlava(module), max_rows=64)
+        self.engine = ReplayEngine(TinyLlava(module))
         self.sites = {given.key: self.plain.activations(given) for given in (self.base, self.other, *self.donors)}
         self.unchanged = measures(self.plain.logits(self.base), ANSWER)
         stacked = [[self.sites[donor.key][layer, "z"] for donor in self.donors] for layer in range(LAYERS)]

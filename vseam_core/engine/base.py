@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from vseam_core.engine.decoder import Decoder, find_decoder
-from vseam_core.engine.hooks import BlockOfRow, SiteKey
+from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.readouts import answer_values
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import ModelShape, VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, LensScore, Patch, Run, RunResult, SiteEdit
+from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, Patch, Replace, Run, RunResult, SiteEdit
 from vseam_core.prompts import EncodedPrompt
 
 Advance = Callable[[int], None]
@@ -90,11 +91,19 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape
         named, heads = intervention.positions or (), (intervention.site.head,)
         if isinstance(intervention.operation, Patch):
             _check_donor(run)
+        if isinstance(intervention.operation, Replace):
+            _check_values(intervention, intervention.operation.values, run)
     for head in heads:
         if head is not None and not 0 <= head < shape.heads:
             raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {shape.heads - 1}")
     if any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named)} lies outside a prompt of {len(run.base)} positions")
+
+
+def _check_values(edit: SiteEdit, values: np.ndarray, run: Run) -> None:
+    wanted = len(run.base) if edit.positions is None else len(edit.positions)
+    if len(values) != wanted:
+        raise UnsupportedError(f"an edit of {wanted} positions was given values for {len(values)}")
 
 
 def _check_donor(run: Run) -> None:
@@ -117,24 +126,9 @@ def edits_by_site(runs: Sequence[Run], donor_activation: DonorActivation) -> dic
     return dict(edits)
 
 
-def blocks_of(runs: Sequence[Run]) -> list[BlockOfRow]:
+def blocks_of(runs: Sequence[Run]) -> list[tuple[int, AttentionBlock]]:
     """The attention blocks of a batch of runs, each with its row."""
-    return [
-        BlockOfRow(row, intervention)
-        for row, run in enumerate(runs)
-        for intervention in run.interventions
-        if isinstance(intervention, AttentionBlock)
-    ]
-
-
-def lens_sites(runs: Sequence[Run], layers: int) -> set[SiteKey]:
-    """The sites that the lens readouts of a batch need, with the last residual, whose scale attributions are read through."""
-    sites: set[SiteKey] = set()
-    for run in runs:
-        for readout in run.readouts:
-            if isinstance(readout, LensScore):
-                sites |= {(readout.site.layer, readout.site.kind), (layers - 1, "residual_after")}
-    return sites
+    return [(row, change) for row, run in enumerate(runs) for change in run.interventions if isinstance(change, AttentionBlock)]
 
 
 def donor_sites(runs: Iterable[Run]) -> Mapping[str, set[SiteKey]]:

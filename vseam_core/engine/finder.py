@@ -67,9 +67,10 @@ def parts_of(layer: nn.Module) -> LayerParts:
     inner: Any = getattr(layer, "layer", None)
     flat, cross = False, False
     attention: nn.Module | None
-    if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
+    first: Any = inner[0] if isinstance(inner, nn.ModuleList) else None
+    if hasattr(first, "SelfAttention"):
         # T5: the layer is a list of sub-layers that add to the residual themselves.
-        attention, mlp = inner[0].SelfAttention, _child(inner[-1], ("DenseReluDense",))
+        attention, mlp = first.SelfAttention, _child(inner[-1], ("DenseReluDense",))
     else:
         attention, mlp = _child(layer, _ATTENTION_NAMES), _child(layer, _MLP_NAMES)
         if attention is None:

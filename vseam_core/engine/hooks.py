@@ -5,17 +5,19 @@ Other people's hooks on the same modules are left alone: only handles made here 
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from vseam_core.engine.decoder import Decoder, DecoderLayer
+from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
+from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AttentionBlock, SiteKind
 
 SiteKey = tuple[int, SiteKind]
@@ -25,7 +27,8 @@ Change = Callable[[torch.Tensor], torch.Tensor | None]
 class SiteHooks:
     """Calls `visit((layer, kind), activation)` at every wanted site; a returned tensor replaces the activation.
 
-    Activations are `[batch, positions, width]`; `head_output` is the input of W_O, `[batch, positions, heads × head_dim]`.
+    Activations are `[batch, positions, width]`; `head_output` is the input of W_O, `[batch, positions, heads × head_dim]`. A family whose
+    MLP works on `[batch × positions, width]` hands over that. Raises `UnsupportedError` for a site that the family does not have.
     """
 
     def __init__(self, decoder: Decoder, sites: Iterable[SiteKey], visit: Callable[[SiteKey, torch.Tensor], torch.Tensor | None]):
@@ -62,17 +65,28 @@ class SiteHooks:
                 return layer.mlp.register_forward_hook(_on_output(change))
             case "head_output":
                 return layer.output_projection.register_forward_pre_hook(_on_input(change), with_kwargs=True)
+            case "query" | "key" | "value":
+                projection: nn.Module | None = getattr(layer, site[1])
+                if projection is None:
+                    raise UnsupportedError(f"layer {site[0]} of this model has no {site[1]} projection of its own")
+                return projection.register_forward_hook(_on_output(change))
 
 
 def _on_input(change: Change) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        value = args[0] if args else kwargs["hidden_states"]
-        changed = change(value)
+        name = None if args else next(name for name in ("hidden_states", "input") if name in kwargs)
+        changed = change(args[0] if name is None else kwargs[name])
         if changed is None:
             return None
-        return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})
+        return ((changed, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: changed})
 
     return hook
+
+
+def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `module` by name: families differ in which ones they pass by position."""
+    names = list(inspect.signature(module.forward).parameters)
+    return dict(zip(names, args, strict=False)) | kwargs
 
 
 def _on_output(change: Change) -> Callable[..., Any]:
@@ -85,38 +99,63 @@ def _on_output(change: Change) -> Callable[..., Any]:
     return hook
 
 
-@dataclass(frozen=True, eq=False)
-class BlockOfRow:
-    """An attention block and the row of the batch that it belongs to."""
-
-    row: int
-    block: AttentionBlock
+def heads_at(decoder: Decoder, kind: SiteKind) -> int | None:
+    """How many heads a site is split into; None where it is not."""
+    if kind in ("head_output", "query"):
+        return decoder.shape.heads
+    return decoder.key_value_heads if kind in ("key", "value") else None
 
 
 class EditHooks:
-    """Carries the edits and attention blocks of a batch of runs out while the model, or some of its layers, are called.
+    """Carries the edits of a batch of runs out while the model, or some of its layers, are called.
 
-    `edits[(layer, kind)]` lists what to do in which row. A batch may be shorter than the rows known here: replay adds rows layer
-    by layer, so an edit whose row has not joined yet is an error of ours and raises `IndexError`.
+    `edits[(layer, kind)]` lists what to do for which run. Set `layout` to the layout of the activations before each call.
     """
 
-    def __init__(self, decoder: Decoder, edits: dict[SiteKey, list[EditOfRow]], blocks: Sequence[BlockOfRow] = ()):
+    def __init__(self, decoder: Decoder, edits: dict[SiteKey, list[EditOfRow]]):
         self._decoder = decoder
         self._edits = edits
-        self._blocks: dict[int, list[BlockOfRow]] = defaultdict(list)
-        self._emptied: dict[int, torch.Tensor] = {}
-        for entry in blocks:
-            for layer in entry.block.layers:
-                self._blocks[layer].append(entry)
-        self._stack = ExitStack()
+        self._hooks = SiteHooks(decoder, edits, self._visit)
+        self.layout: Layout | None = None
 
     def __enter__(self) -> EditHooks:
-        sites: set[SiteKey] = set(self._edits) | {(layer, "head_output") for layer in self._blocks}
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._hooks.__exit__(*exception)
+
+    def _visit(self, site: SiteKey, value: torch.Tensor) -> torch.Tensor:
+        assert self.layout is not None
+        edits = [edit for edit in self._edits[site] if self.layout.span(edit.row) is not None]
+        if not edits:
+            return value
+        flat = value.reshape(-1, value.shape[-1])
+        return apply_edits(flat, edits, self.layout, heads_at(self._decoder, site[1])).reshape(value.shape)
+
+
+class BlockHooks:
+    """Carries attention knockouts out in a plain batch `[batch, positions, …]`, by the attention mask that each layer is given.
+
+    `blocks` are (row of the batch, knockout). Set `layout` to the batch's layout before each call.
+    """
+
+    def __init__(self, decoder: Decoder, blocks: Sequence[tuple[int, AttentionBlock]]):
+        self._decoder = decoder
+        self._blocks: dict[int, list[tuple[int, AttentionBlock]]] = defaultdict(list)
+        self._emptied: dict[int, torch.Tensor] = {}
+        for row, block in blocks:
+            for layer in block.layers:
+                self._blocks[layer].append((row, block))
+        self._stack = ExitStack()
+        self.layout: Layout | None = None
+
+    def __enter__(self) -> BlockHooks:
         with ExitStack() as stack:
-            stack.enter_context(SiteHooks(self._decoder, sites, self._visit))
             for layer in self._blocks:
                 module = self._decoder.layers[layer].module
                 stack.callback(module.register_forward_pre_hook(self._block(layer), with_kwargs=True).remove)
+            stack.enter_context(SiteHooks(self._decoder, [(layer, "head_output") for layer in self._blocks], self._empty))
             self._stack = stack.pop_all()
         return self
 
@@ -124,41 +163,46 @@ class EditHooks:
         self._stack.close()
         self._emptied.clear()
 
-    def _visit(self, site: SiteKey, value: torch.Tensor) -> torch.Tensor | None:
-        heads = self._decoder.shape.heads if site[1] == "head_output" else None
-        if site[1] == "head_output" and site[0] in self._emptied:
-            # A query that may look nowhere outputs 0: the softmax alone would spread its attention evenly.
-            emptied = self._emptied.pop(site[0])
-            split = value.reshape(*value.shape[:2], self._decoder.shape.heads, -1)
-            value = split.masked_fill(emptied.transpose(1, 2).unsqueeze(-1), 0.0).reshape(value.shape)
-        edits = self._edits.get(site)
-        return apply_edits(value, edits, heads) if edits else value
+    def _empty(self, site: SiteKey, value: torch.Tensor) -> torch.Tensor:
+        # A query that may look nowhere outputs 0: the softmax alone would spread its attention evenly.
+        emptied = self._emptied.pop(site[0])
+        split = value.reshape(*value.shape[:2], self._decoder.shape.heads, -1)
+        return split.masked_fill(emptied.transpose(1, 2).unsqueeze(-1), 0.0).reshape(value.shape)
 
     def _block(self, layer: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            allowed = self._allowed(layer, hidden, kwargs.get("attention_mask"))
-            self._emptied[layer] = ~allowed.any(-1)
+            kwargs = named_arguments(module, args, kwargs)
+            hidden = kwargs["hidden_states"]
+            before = self._allowed(hidden, kwargs.get("attention_mask"))
+            allowed = self._without(layer, before)
+            self._emptied[layer] = before.any(-1) & ~allowed.any(-1)
             lowest = torch.finfo(hidden.dtype).min
             mask = torch.zeros(allowed.shape, dtype=hidden.dtype, device=hidden.device).masked_fill(~allowed, lowest)
-            return args, {**kwargs, "attention_mask": mask}
+            return (), {**kwargs, "attention_mask": mask}
 
         return hook
 
-    def _allowed(self, layer: int, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Which key each query may see, bool `[batch, heads, queries, keys]`, after the blocks of this layer."""
+    def _allowed(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Which key each query may see, bool `[batch, heads, queries, keys]`."""
         batch, length = hidden.shape[:2]
-        heads = self._decoder.shape.heads
         if mask is None:
-            # sdpa without padding drops the mask and means "causal".
-            allowed = torch.ones(length, length, dtype=torch.bool, device=hidden.device).tril()[None, None]
+            # sdpa without padding drops the mask and means "causal" in a decoder, "everything" in an encoder.
+            allowed = torch.ones(length, length, dtype=torch.bool, device=hidden.device)[None, None]
+            allowed = allowed if self._decoder.is_bidirectional else allowed.tril()
         else:
             allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-        allowed = allowed.expand(batch, heads, length, length).clone()
-        for entry in self._blocks[layer]:
-            chosen = range(heads) if entry.block.heads is None else entry.block.heads
-            targets = torch.tensor(entry.block.targets, device=hidden.device)
-            sources = torch.tensor(entry.block.sources, device=hidden.device)
-            for head in chosen:
-                allowed[entry.row, head, targets[:, None], sources[None, :]] = False
+        return allowed.expand(batch, self._decoder.shape.heads, length, length)
+
+    def _without(self, layer: int, before: torch.Tensor) -> torch.Tensor:
+        assert self.layout is not None
+        allowed = before.clone()
+        length = allowed.shape[-1]
+        for row, block in self._blocks[layer]:
+            span = self.layout.span(row)
+            assert span is not None
+            shift = span.offset - row * length
+            targets = torch.tensor(block.targets, device=allowed.device) + shift
+            sources = torch.tensor(block.sources, device=allowed.device) + shift
+            for head in range(allowed.shape[1]) if block.heads is None else block.heads:
+                allowed[row, head, targets[:, None], sources[None, :]] = False
         return allowed

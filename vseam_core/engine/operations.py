@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
+from vseam_core.engine.layout import Layout, Selection
 from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import Add, MeanOfOthers, Operation, Patch, Replace, Scale, Zero
 
 
 @dataclass(frozen=True, eq=False)
 class EditOfRow:
-    """One edit of one row of a batch.
+    """One edit of one run (row) of a batch.
 
     `donor` is what the same site held in the run's donor, `[positions, width]` over all positions (for `Patch` only).
     """
@@ -25,62 +26,63 @@ class EditOfRow:
     donor: torch.Tensor | None = None
 
 
-def apply_edits(value: torch.Tensor, edits: Sequence[EditOfRow], heads: int | None) -> torch.Tensor:
-    """The edited copy of an activation `[batch, positions, width]`; rows and positions not named stay bit for bit.
+def apply_edits(value: torch.Tensor, edits: Sequence[EditOfRow], layout: Layout, heads: int | None) -> torch.Tensor:
+    """The edited copy of a packed activation `[tokens, width]`; tokens not named stay bit for bit.
 
-    `heads` is the number of heads where the site is a head output (width = heads × head_dim), else None.
+    Edits of runs or positions that the layout does not hold are passed over: they have no token here. `heads` is the number of heads
+    where the site is split into heads (width = heads × head_dim), else None.
     """
     edited = value.clone()
-    # Means and scales use the live value: what the site holds before any edit of this run.
-    others = _means_of_others(value, edits, heads)
+    together: dict[int, set[int]] = {}
     for edit in edits:
+        if isinstance(edit.operation, MeanOfOthers):
+            if heads is None or edit.head is None:
+                raise UnsupportedError("mean_of_others replaces single heads: it needs a head_output site and a head")
+            together.setdefault(edit.row, set()).add(edit.head)
+    for edit in edits:
+        selection = layout.select(edit.row, edit.positions)
+        if selection is None:
+            continue
         width = slice(None) if edit.head is None else _head_slice(edit.head, value.shape[-1], heads)
-        positions = slice(None) if edit.positions is None else list(edit.positions)
-        live = value[edit.row, positions, width]
-        edited[edit.row, positions, width] = _operate(edit, live, positions, width, others)
+        # Means and scales use the live value: what the site holds before any edit of this run.
+        if isinstance(edit.operation, MeanOfOthers):
+            assert heads is not None
+            edited[selection.tokens, width] = _mean_of_others(value[selection.tokens], heads, together[edit.row])
+        else:
+            edited[selection.tokens, width] = _operate(edit, value[selection.tokens, width], selection, width)
     return edited
 
 
 def _head_slice(head: int, width: int, heads: int | None) -> slice:
     if heads is None:
-        raise UnsupportedError("a head index needs a head_output site")
+        raise UnsupportedError("a head index needs a head_output, query, key or value site")
     size = width // heads
     return slice(head * size, (head + 1) * size)
 
 
-def _operate(
-    edit: EditOfRow, live: torch.Tensor, positions: slice | list[int], width: slice, others: dict[int, torch.Tensor]
-) -> torch.Tensor:
+def _operate(edit: EditOfRow, live: torch.Tensor, selection: Selection, width: slice) -> torch.Tensor:
     operation = edit.operation
     match operation:
         case Patch():
             assert edit.donor is not None
-            return edit.donor[positions, width].to(live)
+            return edit.donor[selection.positions, width].to(live)
         case Zero():
             return torch.zeros_like(live)
         case Scale(factor=factor):
             return live * factor
         case Replace(values=values):
-            return torch.as_tensor(values, device=live.device, dtype=live.dtype).reshape(live.shape)
+            given = torch.as_tensor(values, device=live.device, dtype=live.dtype)
+            return given.reshape(-1, live.shape[-1])[selection.chosen]
         case Add(vector=vector):
             return live + torch.as_tensor(vector, device=live.device, dtype=live.dtype)
         case MeanOfOthers():
-            return others[edit.row][positions]
+            raise AssertionError("computed over all heads, not on one slice")
 
 
-def _means_of_others(value: torch.Tensor, edits: Sequence[EditOfRow], heads: int | None) -> dict[int, torch.Tensor]:
-    """For each row with a `MeanOfOthers` edit, the mean over the heads outside the edited set, `[positions, head_dim]`."""
-    rows: dict[int, set[int]] = {}
-    for edit in edits:
-        if isinstance(edit.operation, MeanOfOthers):
-            if heads is None or edit.head is None:
-                raise UnsupportedError("mean_of_others replaces single heads: it needs a head_output site and a head")
-            rows.setdefault(edit.row, set()).add(edit.head)
-    means = {}
-    for row, replaced in rows.items():
-        assert heads is not None
-        kept = [head for head in range(heads) if head not in replaced]
-        if not kept:
-            raise UnsupportedError(f"mean_of_others has no other head left: all {heads} heads of a layer are replaced")
-        means[row] = value[row].reshape(value.shape[1], heads, -1)[:, kept].mean(1)
-    return means
+def _mean_of_others(value: torch.Tensor, heads: int, replaced: set[int]) -> torch.Tensor:
+    """The mean over the heads outside `replaced`, `[tokens, head_dim]`."""
+    kept = [head for head in range(heads) if head not in replaced]
+    if not kept:
+        raise UnsupportedError(f"mean_of_others has no other head left: all {heads} heads of a layer are replaced")
+    split = value.reshape(value.shape[0], heads, -1)
+    return split[:, kept].mean(1)

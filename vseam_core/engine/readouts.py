@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from vseam_core.engine.hooks import SiteKey
 from vseam_core.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 
 _NOT_DEFINED = float("nan")
+Activation = Callable[[int, SiteKey, Sequence[int]], torch.Tensor]
 
 
 def answer_values(logits: torch.Tensor, answers: Sequence[AnswerIds]) -> list[AnswerValues]:
@@ -45,8 +47,19 @@ def _log_sum_exp(row: np.ndarray, tokens: Sequence[int]) -> float:
     return float(np.logaddexp.reduce([row[token] for token in tokens]))
 
 
-def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, captured: Mapping[SiteKey, torch.Tensor]) -> list[RunResult]:
-    """The readouts of a batch: `logits` `[rows, vocabulary]` of the last position, `captured` sites `[rows, positions, width]`."""
+def lens_sites(runs: Sequence[Run], layers: int) -> set[SiteKey]:
+    """The sites that the lens readouts of a batch need, with the last residual, whose scale attributions are read through."""
+    sites: set[SiteKey] = set()
+    for run in runs:
+        for readout in run.readouts:
+            if isinstance(readout, LensScore):
+                sites |= {(readout.site.layer, readout.site.kind), (layers - 1, "residual_after")}
+    return sites
+
+
+def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, activation: Activation) -> list[RunResult]:
+    """The readouts of a batch: `logits` `[runs, vocabulary]` of the last position; `activation(row, site, positions)` is what a
+    site of a run holds, `[positions, width]`."""
     wanted = [(row, readout.answer) for row, run in enumerate(runs) for readout in run.readouts if isinstance(readout, AnswerScore)]
     rows = torch.tensor([row for row, _ in wanted], dtype=torch.long, device=logits.device)
     scores = iter(answer_values(logits[rows], [answer for _, answer in wanted]))
@@ -57,23 +70,23 @@ def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, capt
             if isinstance(readout, AnswerScore):
                 readouts.append((next(scores),))
             else:
-                activation = {site: value[row] for site, value in captured.items()}
-                readouts.append(tuple(_lens_values(decoder, readout, run, activation, logits[row])))
+                held = partial(activation, row)
+                readouts.append(tuple(_lens_values(decoder, readout, run, held, logits[row])))
         results.append(RunResult(tuple(readouts)))
     return results
 
 
 def _lens_values(
-    decoder: Decoder, readout: LensScore, run: Run, activation: Mapping[SiteKey, torch.Tensor], logits: torch.Tensor
+    decoder: Decoder, readout: LensScore, run: Run, held: Callable[[SiteKey, Sequence[int]], torch.Tensor], logits: torch.Tensor
 ) -> list[AnswerValues]:
     site = readout.site
     positions = list(readout.positions or (run.base.last,))
-    value = activation[(site.layer, site.kind)][positions]
+    value = held((site.layer, site.kind), positions)
     if site.kind in ("residual_before", "residual_after"):
         return answer_values(decoder.logits(value), [readout.answer] * len(positions))
     if site.kind == "head_output":
         value = _through_projection(decoder, site.layer, site.head, value)
-    final = activation[(decoder.shape.layers - 1, "residual_after")][positions]
+    final = held((decoder.shape.layers - 1, "residual_after"), positions)
     contribution = scaled_by_final_norm(decoder.final_norm, value, final)
     return [_attributed(decoder, readout.answer, row, logits) for row in contribution]
 
@@ -114,8 +127,8 @@ def _attributed(decoder: Decoder, answer: AnswerIds, contribution: torch.Tensor,
     def share(tokens: Sequence[int]) -> float:
         index = torch.tensor(tokens, device=logits.device)
         weights = torch.softmax(logits[index].double(), -1)
-        return float((unembedding[index].double() @ contribution.double() * weights).sum())
+        return float((unembedding[index].double() @ contribution.double() * weights).sum()) * decoder.logit_scale
 
     difference = share(answer.gold) - share(answer.competitor) if answer.competitor else _NOT_DEFINED
-    mean_logit = float((unembedding[list(answer.published)].double() @ contribution.double()).mean())
+    mean_logit = float((unembedding[list(answer.published)].double() @ contribution.double()).mean()) * decoder.logit_scale
     return AnswerValues(difference, _NOT_DEFINED, _NOT_DEFINED, _NOT_DEFINED, mean_logit, -1)

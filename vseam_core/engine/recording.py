@@ -1,20 +1,19 @@
-"""One forward pass, and everything that a replay needs of it: activations at sites, each layer's own arguments, the last logits."""
+"""One forward pass, and everything that a replay needs of it: activations at sites, each layer's own arguments, masks, keys and values."""
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from vseam_core.engine.decoder import Decoder
-from vseam_core.engine.hooks import SiteHooks, SiteKey
+from vseam_core.engine.hooks import SiteHooks, SiteKey, named_arguments
+from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import SiteKind
 from vseam_core.prompts import EncodedPrompt
@@ -22,54 +21,130 @@ from vseam_core.prompts import EncodedPrompt
 
 @dataclass(eq=False)
 class Recording:
-    """What one prompt left behind in the decoder.
+    """What one prompt left behind in the stack.
 
     `sites[(layer, kind)]` is `[positions, width]`; `arguments[layer]` are the keyword arguments the layer was called with, its
     hidden states apart; `between[layer]` is what the model itself adds to the residual after the layer (deepstack features),
-    where it adds anything; `logits` `[vocabulary]` are the model's own at the last position.
+    where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `logits` `[vocabulary]`
+    are the model's own at the last position. `keys_values[layer]` are filled in by replay when it first needs them.
     """
 
     prompt: EncodedPrompt
     kinds: frozenset[SiteKind]
+    bidirectional: bool = False
     sites: dict[SiteKey, torch.Tensor] = field(default_factory=dict)
     arguments: dict[int, dict[str, Any]] = field(default_factory=dict)
     between: dict[int, torch.Tensor] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    keys_values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     logits: torch.Tensor | None = None
+    _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def bytes(self) -> int:
-        return sum(value.numel() * value.element_size() for value in self.sites.values())
+        """The memory it holds; tensors that share storage count once."""
+        held = [*self.sites.values(), *self.between.values(), *(part for pair in self.keys_values.values() for part in pair)]
+        storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}
+        return sum(storages.values())
+
+    def allowed(self, layer: int) -> torch.Tensor | None:
+        """Which key each query of the layer may see, bool `[positions, positions]`; None where it is plain causal attention (in
+        an encoder: where everything is seen). Raises `UnsupportedError` for a mask that says more than yes and no."""
+        mask = self.arguments[layer].get("attention_mask")
+        if mask is None:
+            return None
+        if id(mask) not in self._masks:
+            self._masks[id(mask)] = _yes_or_no(mask, len(self.prompt), self.bidirectional)
+        return self._masks[id(mask)]
+
+    def safe_start(self, position: int) -> int:
+        """The first position, at most `position`, past which no earlier position looks, in any layer.
+
+        Where words or image patches see later ones (prefix language models, bidirectional image blocks), a change reaches them too.
+        """
+        if self.bidirectional:
+            return 0
+        masks = [self.allowed(layer) for layer in self.arguments]
+        for allowed in {id(mask): mask for mask in masks if mask is not None}.values():
+            # The furthest key that the queries up to each position see.
+            furthest = (allowed * torch.arange(1, len(allowed) + 1, device=allowed.device)).amax(-1).cummax(0).values - 1
+            reach = furthest.tolist()
+            while position > 0 and reach[position - 1] >= position:
+                position = next(query for query in range(position) if reach[query] >= position)
+        return position
 
 
-_ALWAYS: frozenset[SiteKind] = frozenset({"residual_before", "residual_after"})
+def _yes_or_no(mask: torch.Tensor, length: int, bidirectional: bool) -> torch.Tensor | None:
+    if mask.ndim != 4 or mask.shape[-2:] != (length, length) or mask.shape[:2].numel() != 1:
+        raise UnsupportedError(f"attention masks of shape {list(mask.shape)} cannot be replayed")
+    mask = mask[0, 0]
+    if mask.dtype != torch.bool:
+        lowest = torch.finfo(mask.dtype).min
+        if not bool(((mask == 0) | (mask <= lowest / 2)).all()):
+            raise UnsupportedError("attention masks with weights other than yes and no cannot be replayed")
+        mask = mask == 0
+    everything = torch.ones_like(mask)
+    return None if torch.equal(mask, everything if bidirectional else everything.tril()) else mask
+
+
+# Residuals start every replay; head outputs spare it the attention of the first layer that an edit changes.
+ALWAYS: frozenset[SiteKind] = frozenset({"residual_before", "residual_after", "head_output"})
 
 
 @torch.no_grad()
 def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind]) -> Recording:
-    """One plain forward pass of `prompt`, kept. Residuals are always kept; `kinds` names what else is."""
-    wanted = frozenset(kinds) | _ALWAYS
-    recording = Recording(prompt, wanted)
-    sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted]
+    """One plain forward pass of `prompt`, kept. Residuals and head outputs are always kept; `kinds` names what else is."""
+    wanted = frozenset(kinds) | ALWAYS
+    recording = Recording(prompt, wanted, decoder.is_bidirectional)
+    sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted if _has(decoder, layer, kind)]
+
+    def keep(site: SiteKey, value: torch.Tensor) -> None:
+        recording.sites[site] = value.detach().reshape(-1, value.shape[-1])
+
     with ExitStack() as stack:
-        stack.enter_context(SiteHooks(decoder, sites, lambda site, value: recording.sites.__setitem__(site, value[0].detach())))
+        stack.enter_context(SiteHooks(decoder, sites, keep))
         for index, part in enumerate(decoder.layers):
             handle = part.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
             stack.callback(handle.remove)
+        if decoder.generator is not None:
+            handle = decoder.generator.register_forward_pre_hook(_keep_generation(recording.generation), with_kwargs=True)
+            stack.callback(handle.remove)
         output = model.module(**model.collate([prompt]), use_cache=False)
     recording.logits = output.logits[0, -1].detach()
+    _share(recording, decoder)
+    return recording
+
+
+def _has(decoder: Decoder, layer: int, kind: SiteKind) -> bool:
+    return kind not in ("query", "key", "value") or getattr(decoder.layers[layer], kind) is not None
+
+
+def _share(recording: Recording, decoder: Decoder) -> None:
+    """Keep one copy where a layer's output is the next one's input, and what the model adds between them where it adds something."""
     for layer in range(decoder.shape.layers - 1):
         after, before = recording.sites[(layer, "residual_after")], recording.sites[(layer + 1, "residual_before")]
-        if not torch.equal(after, before):
+        if torch.equal(after, before):
+            recording.sites[(layer, "residual_after")] = before
+        else:
             recording.between[layer] = before - after
-    return recording
+    first = recording.arguments[0]
+    if first.get("position_bias", False) is None and decoder.shape.layers > 1:
+        # T5 makes its relative position bias in the first layer and hands it on.
+        first["position_bias"] = recording.arguments[1]["position_bias"]
 
 
 def _keep_arguments(store: dict[int, dict[str, Any]], index: int) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        names = list(inspect.signature(module.forward).parameters)
-        named = dict(zip(names, args, strict=False)) | kwargs
+        named = named_arguments(module, args, kwargs)
         named.pop("hidden_states", None)
         store[index] = named
+
+    return hook
+
+
+def _keep_generation(store: dict[str, Any]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        store.update(named_arguments(module, args, kwargs))
 
     return hook
 
@@ -81,6 +156,11 @@ class RecordingCache:
         self._model, self._decoder, self._budget = model, decoder, budget_bytes
         self._kept: OrderedDict[str, Recording] = OrderedDict()
 
+    @property
+    def bytes(self) -> int:
+        """The memory that all kept recordings hold."""
+        return sum(entry.bytes for entry in self._kept.values())
+
     def get(self, prompt: EncodedPrompt, kinds: Iterable[SiteKind] = ()) -> Recording:
         """The prompt's recording with at least these kinds of sites, made now if it is not kept."""
         wanted = frozenset(kinds)
@@ -89,6 +169,6 @@ class RecordingCache:
             kept = record(self._model, self._decoder, prompt, wanted | (kept.kinds if kept else frozenset()))
             self._kept[prompt.key] = kept
         self._kept.move_to_end(prompt.key)
-        while len(self._kept) > 1 and sum(entry.bytes for entry in self._kept.values()) > self._budget:
+        while len(self._kept) > 1 and self.bytes > self._budget:
             self._kept.popitem(last=False)
         return kept

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from vseam_core.engine.base import Advance, Engine, blocks_of, chunks_of_equal_length, donor_sites, edits_by_site, lens_sites
-from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
-from vseam_core.engine.readouts import results_of
+from vseam_core.engine.base import Advance, Engine, blocks_of, chunks_of_equal_length, donor_sites, edits_by_site
+from vseam_core.engine.hooks import BlockHooks, EditHooks, SiteHooks, SiteKey
+from vseam_core.engine.layout import Layout
+from vseam_core.engine.readouts import lens_sites, results_of
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import Run, RunResult
 from vseam_core.prompts import EncodedPrompt
@@ -41,18 +42,28 @@ class ReferenceEngine(Engine):
         edits = edits_by_site(runs, lambda run, site: donors[run.donor.key][site])  # type: ignore[union-attr]
         captured: dict[SiteKey, torch.Tensor] = {}
         inputs = self.model.collate([run.base for run in runs])
+        lengths = [len(run.base) for run in runs]
+        layout = Layout.of_batch(lengths, max(lengths), next(self.model.module.parameters()).device)
         # The edits' hooks come first, so that what is captured is what the rest of the model sees.
         with (
-            EditHooks(self.decoder, edits, blocks_of(runs)),
+            EditHooks(self.decoder, edits) as hooks,
+            BlockHooks(self.decoder, blocks_of(runs)) as blocks,
             SiteHooks(self.decoder, lens_sites(runs, self.shape.layers), captured.__setitem__),
         ):
+            hooks.layout = blocks.layout = layout
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
-        return results_of(self.decoder, runs, logits, captured)
+
+        def activation(row: int, site: SiteKey, positions: Sequence[int]) -> torch.Tensor:
+            selection = layout.select(row, positions)
+            assert selection is not None
+            return captured[site].reshape(layout.tokens, -1)[selection.tokens]
+
+        return results_of(self.decoder, runs, logits, activation)
 
     @torch.no_grad()
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
         """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`."""
         captured: dict[SiteKey, torch.Tensor] = {}
-        with SiteHooks(self.decoder, sites, lambda site, value: captured.__setitem__(site, value[0].clone())):
+        with SiteHooks(self.decoder, sites, lambda site, value: captured.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
             self.model.module(**self.model.collate([prompt]), use_cache=False)
         return captured

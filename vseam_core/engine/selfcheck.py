@@ -17,6 +17,7 @@ from vseam_core.prompts import EncodedPrompt
 _IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output", "head_output")
 _TOLERANCE = {"torch.float32": 1e-3, "torch.float64": 1e-6}
 _COARSE_TOLERANCE = 0.25
+_ROUNDING = 1e-6
 
 
 def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
@@ -79,5 +80,7 @@ def _refuse_if_wrong(model: VisionLanguageModel, record: dict[str, Any]) -> None
         raise UnsupportedError(
             f"{model.info.name}: the engine's logits differ from the model's own by {record['logits_error']:.3g} (allowed: {tolerance})"
         )
-    if not record["ablation_effect"] > 10 * record["noise_floor"]:
+    # Rounding alone moves logits too, by more in some batches than in others.
+    rounding = max(record["noise_floor"], record["batch_error"], record["logits_error"], _ROUNDING)
+    if not record["ablation_effect"] > 10 * rounding:
         raise UnsupportedError(f"{model.info.name}: zeroing every head of a layer moves no logit: the heads were not found")

@@ -1,0 +1,333 @@
+"""Attention for packed runs: every run's own positions, and the recorded prefix that all runs of a prompt share, attended to once.
+
+While replay calls decoder layers, the attention implementation that Hugging Face layers look up is replaced by the one here. Queries
+see (a) keys before their run's first recomputed position, which are those of the recording and are the same for all runs, and
+(b) the run's own keys. The two parts meet in one softmax, so nothing is copied per run and nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from vseam_core.engine.layout import Layout, Span
+from vseam_core.errors import UnsupportedError
+from vseam_core.interventions import AttentionBlock
+
+IMPLEMENTATION = "vseam_replay"
+# Arguments of attention functions that change nothing for one prompt without dropout, or that are read here.
+_KNOWN_ARGUMENTS = frozenset({"dropout", "position_ids", "cache_position", "position_bias", "softcap"})
+_SHORT = 8
+_LENGTH_RATIO = 1.5
+# Stands for "may not be seen": finite, so that a query that sees nothing yields no NaN.
+_LOWEST = -1e30
+
+
+class KeysFound(Exception):
+    """Ends a layer's call once its keys and values are known: nothing after them is needed."""
+
+
+@dataclass(eq=False)
+class AttentionCall:
+    """What the next layer's attention works on.
+
+    `queries` are the tokens that the layer is called with, `keys` those that `own_keys` and `own_values` hold (the same tokens where
+    these are None). `starts[row]` is the first position that a run computes itself; before it the recording's `prefix` (keys, values
+    `[key_value_heads, positions, head_dim]`) holds. `allowed` is the recorded mask `[1 or heads, positions, positions]`, bool or
+    additive, None for plain causal attention. `recorded_output` `[positions, heads × head_dim]` stands for attention at the rows of
+    `given`: nothing before their W_O changed. `blocks` are knockouts by row. `answered`
+    says that a layer asked for its attention here.
+    """
+
+    queries: Layout
+    keys: Layout
+    starts: dict[int, int]
+    length: int
+    allowed: torch.Tensor | None = None
+    causal: bool = True
+    prefix: tuple[torch.Tensor, torch.Tensor] | None = None
+    given: frozenset[int] = frozenset()
+    recorded_output: torch.Tensor | None = None
+    own: tuple[torch.Tensor, torch.Tensor] | None = None
+    blocks: dict[int, list[AttentionBlock]] = field(default_factory=dict)
+    only_keys: bool = False
+    answered: bool = False
+
+
+class PackedAttention:
+    """Replaces the attention implementation of a stack's attention modules while it is entered.
+
+    Set `call` before each layer. Modules that are not in `modules` (cross-attention) get plain attention over the keys they bring.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._modules = {id(module) for module in modules}
+        self._configurations = list({id(config): config for module in modules if (config := getattr(module, "config", None))}.values())
+        if not self._configurations:
+            raise UnsupportedError(f"{type(modules[0]).__name__}: its attention implementation cannot be replaced (it has no config)")
+        self.call: AttentionCall | None = None
+
+    @contextmanager
+    def installed(self) -> Iterator[PackedAttention]:
+        """Replace the implementation; what was there comes back whatever happens in between."""
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        before = [config._attn_implementation for config in self._configurations]
+        ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
+        try:
+            for config in self._configurations:
+                config._attn_implementation = IMPLEMENTATION
+            yield self
+        finally:
+            for config, implementation in zip(self._configurations, before, strict=True):
+                config._attn_implementation = implementation
+            del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION]
+            self.call = None
+
+    def _attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        **arguments: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """An attention function as Hugging Face layers call it: `[1, heads, tokens, head_dim]` in, `[1, tokens, heads, head_dim]` out."""
+        # Switches and counts are for caches and outputs; numbers and tensors would take part in the arithmetic.
+        unknown = [name for name, given in arguments.items() if isinstance(given, (float, torch.Tensor)) and name not in _KNOWN_ARGUMENTS]
+        if unknown:
+            raise UnsupportedError(f"{type(module).__name__}: attention with {unknown[0]!r} cannot be replayed")
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        if id(module) not in self._modules:
+            return _over_given_keys(query, key, value, attention_mask, scaling), None
+        call = self.call
+        assert call is not None
+        call.answered = True
+        if call.only_keys:
+            call.own = (key[0].transpose(0, 1), value[0].transpose(0, 1))
+            raise KeysFound
+        if call.own is None:
+            call.own = (key[0].transpose(0, 1), value[0].transpose(0, 1))
+        bias = arguments.get("position_bias")
+        output = attend(call, query[0].transpose(0, 1), scaling, arguments.get("softcap"), bias[0] if bias is not None else None)
+        return output[None], None
+
+
+def _over_given_keys(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    grouped = key.shape[1] != query.shape[1]
+    output = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
+    return output.transpose(1, 2)
+
+
+def attend(
+    call: AttentionCall, query: torch.Tensor, scaling: float, softcap: float | None = None, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention of packed queries `[tokens, heads, head_dim]` over prefix and own keys: `[tokens, heads, head_dim]`.
+
+    `bias` `[heads, positions, positions]` is added to the scores by position (T5's relative positions).
+    """
+    assert call.own is not None
+    output = query.new_empty(query.shape[0], query.shape[1], call.own[1].shape[-1])
+    computed = []
+    for span in call.queries.spans:
+        if span.row in call.given:
+            assert call.recorded_output is not None
+            index = torch.as_tensor(span.positions, device=query.device)
+            output[span.offset : span.offset + len(index)] = call.recorded_output[index].view(len(index), *output.shape[1:])
+        else:
+            computed.append(span)
+    for spans in _buckets(computed, call.keys):
+        _Bucket(call, spans, query.device).attend(query, output, _Rule(scaling, softcap, bias))
+    return output
+
+
+def _buckets(spans: Sequence[Span], keys: Layout) -> Iterator[list[Span]]:
+    """Spans of about the same number of own keys together: padding them to the longest then wastes little."""
+
+    def size(span: Span) -> int:
+        return len(keys.span(span.row).positions)  # type: ignore[union-attr]
+
+    bucket: list[Span] = []
+    for span in sorted(spans, key=lambda span: (size(span), len(span.positions))):
+        if bucket and size(span) > max(_SHORT, _LENGTH_RATIO * size(bucket[0])):
+            yield bucket
+            bucket = []
+        bucket.append(span)
+    if bucket:
+        yield bucket
+
+
+@dataclass(frozen=True, eq=False)
+class _Padded:
+    """Spans as a rectangle: `tokens`, `positions` and `real` are `[runs, longest]`; where not real they repeat the first token."""
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    real: torch.Tensor
+    full: bool
+
+
+def _padded(spans: Sequence[Span], device: torch.device) -> _Padded:
+    longest = max(len(span.positions) for span in spans)
+    count = torch.tensor([len(span.positions) for span in spans])[:, None]
+    offset = torch.tensor([span.offset for span in spans])[:, None]
+    step = torch.arange(longest)
+    real = step < count
+    tokens = torch.where(real, offset + step, offset)
+    if all(isinstance(span.positions, range) for span in spans):
+        first = torch.tensor([span.positions[0] for span in spans])[:, None]
+        positions = torch.where(real, first + step, first)
+    else:
+        positions = torch.tensor([[*span.positions, *[span.positions[0]] * (longest - len(span.positions))] for span in spans])
+    return _Padded(tokens.to(device), positions.to(device), real.to(device), bool(real.all()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rule:
+    """How scores come about: `bias` `[heads, positions, positions]` is added by position (T5's relative positions)."""
+
+    scaling: float
+    softcap: float | None
+    bias: torch.Tensor | None
+
+    def scores(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Scaled (and capped) scores, in float32 at least, as softmax is computed everywhere."""
+        raw = (queries * self.scaling) @ keys.transpose(-1, -2)
+        scores = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        return scores.div_(self.softcap).tanh_().mul_(self.softcap) if self.softcap else scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Attention over some of the keys, not yet normalised: weighted values `[heads, tokens, head_dim]`, largest score and sum of
+    weights `[heads, tokens, 1]`."""
+
+    values: torch.Tensor
+    largest: torch.Tensor
+    total: torch.Tensor
+
+
+def _part(scores: torch.Tensor, values: torch.Tensor) -> _Part:
+    largest = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(largest).exp_()
+    return _Part((weights.to(values.dtype) @ values).to(weights.dtype), largest, weights.sum(-1, keepdim=True))
+
+
+def _joined(parts: Sequence[_Part]) -> torch.Tensor:
+    """The softmax over the keys of all parts; a query that may look nowhere outputs 0, as an ablation would."""
+    largest = torch.stack([part.largest for part in parts]).amax(0)
+    shares = [(part.largest - largest).exp() for part in parts]
+    values = torch.stack([part.values * share for part, share in zip(parts, shares, strict=True)]).sum(0)
+    total = torch.stack([part.total * share for part, share in zip(parts, shares, strict=True)]).sum(0)
+    return (values / total).masked_fill(largest <= _LOWEST / 2, 0.0)
+
+
+class _Bucket:
+    """Runs of similar length whose attention is computed together."""
+
+    def __init__(self, call: AttentionCall, spans: Sequence[Span], device: torch.device):
+        self.call = call
+        self.asked = _padded(spans, device)
+        self.held = _padded([call.keys.span(span.row) for span in spans], device)  # type: ignore[misc]
+        self.starts = torch.tensor([call.starts[span.row] for span in spans], device=device)
+        self.shared, self.least = int(self.starts.max()), int(self.starts.min())
+        self.blocks = [(row, block) for row, span in enumerate(spans) for block in call.blocks.get(span.row, ())]
+        self._real = self.asked.real.reshape(-1)
+
+    def attend(self, query: torch.Tensor, output: torch.Tensor, rule: _Rule) -> None:
+        """Write these runs' part of `output`; both are packed `[tokens, heads, head_dim]`."""
+        tokens = self.asked.tokens.reshape(-1)[self._real]
+        if self.shared == 0 and not self.blocks and rule.softcap is None and rule.bias is None:
+            output[tokens] = self._fused(query, rule)
+            return
+        parts = [self._own(query, rule)]
+        if self.shared:
+            parts.append(self._prefix(query[tokens], rule))
+        output[tokens] = _joined(parts).transpose(0, 1).to(output.dtype)
+
+    def _rectangles(self, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, own keys and own values as `[runs, heads, positions, head_dim]`."""
+        keys, values = self.call.own  # type: ignore[misc]
+        return tuple(value[index].transpose(1, 2) for value, index in  # type: ignore[return-value]
+                     ((query, self.asked.tokens), (keys, self.held.tokens), (values, self.held.tokens)))  # fmt: skip
+
+    def _fused(self, query: torch.Tensor, rule: _Rule) -> torch.Tensor:
+        """The library's own kernel, for runs that share nothing: `[tokens, heads, head_dim]`."""
+        q, k, v = self._rectangles(query)
+        complete = self.asked.full and self.held.full and q.shape[2] == k.shape[2] == self.call.length
+        plain = complete and self.call.allowed is None
+        mask = None
+        if not plain:
+            mask = self.call.allowed[None, None] if complete else self._may_see(self.held.positions)[:, None]  # type: ignore[index]
+            if not complete:
+                mask = mask & self.held.real[:, None, None]
+        found = scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=plain and self.call.causal, scale=rule.scaling, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        return found.transpose(1, 2).reshape(-1, *query.shape[1:2], v.shape[-1])[self._real]
+
+    def _own(self, query: torch.Tensor, rule: _Rule) -> _Part:
+        q, k, v = self._rectangles(query)
+        runs, heads, queries, size = q.shape
+        groups = heads // k.shape[1]
+        scores = rule.scores(q.reshape(runs, k.shape[1], groups * queries, size), k).view(runs, heads, queries, -1)
+        if rule.bias is not None:
+            scores += rule.bias[:, self.asked.positions[:, :, None], self.held.positions[:, None, :]].transpose(0, 1)
+        seen = (self._may_see(self.held.positions) & self.held.real[:, None])[:, None]
+        scores = scores.masked_fill_(~self._without_blocks(seen, self.held.positions, heads), _LOWEST)
+        part = _part(scores.view(runs, k.shape[1], groups * queries, -1), v)
+
+        def packed(value: torch.Tensor) -> torch.Tensor:
+            return value.view(runs, heads, queries, -1).transpose(0, 1).reshape(heads, runs * queries, -1)[:, self._real]
+
+        return _Part(packed(part.values), packed(part.largest), packed(part.total))
+
+    def _prefix(self, query: torch.Tensor, rule: _Rule) -> _Part:
+        keys, values = (value[:, : self.shared] for value in self.call.prefix)  # type: ignore[union-attr]
+        tokens, heads, size = query.shape
+        grouped = query.view(tokens, len(keys), -1, size).permute(1, 2, 0, 3).reshape(len(keys), -1, size)
+        scores = rule.scores(grouped, keys).view(heads, tokens, self.shared)
+        row = torch.arange(len(self.starts), device=query.device)[:, None].expand_as(self.asked.positions).reshape(-1)[self._real]
+        every = torch.arange(self.shared, device=query.device)
+        if rule.bias is not None:
+            scores += rule.bias[:, self.asked.positions.reshape(-1)[self._real], : self.shared]
+        if self.blocks or self.call.allowed is not None:
+            rows = every.expand(len(self.starts), -1)
+            seen = (self._may_see(rows) & (every < self.starts[:, None])[:, None])[:, None]
+            seen = self._without_blocks(seen, rows, heads).transpose(0, 1).flatten(1, 2)[:, self._real]
+            scores = scores.masked_fill_(~seen, _LOWEST)
+        elif self.least < self.shared:
+            late = every[self.least :] >= self.starts[row][:, None]
+            scores[..., self.least :].masked_fill_(late, _LOWEST)
+        part = _part(scores.view(len(keys), -1, self.shared), values)
+        return _Part(*(value.view(heads, tokens, -1) for value in (part.values, part.largest, part.total)))
+
+    def _may_see(self, positions: torch.Tensor) -> torch.Tensor:
+        """Which keys at `positions` `[runs, keys]` each query may see by the recorded mask, `[runs, queries, keys]`."""
+        asked, held = self.asked.positions[:, :, None], positions[:, None, :]
+        if self.call.allowed is not None:
+            return self.call.allowed[asked, held]
+        return held <= asked if self.call.causal else torch.ones_like(held <= asked)
+
+    def _without_blocks(self, seen: torch.Tensor, positions: torch.Tensor, heads: int) -> torch.Tensor:
+        """`seen` `[runs, 1, queries, keys]` after the knockouts of these runs."""
+        if not self.blocks:
+            return seen
+        seen = seen.expand(-1, heads, -1, -1).clone()
+        for row, block in self.blocks:
+            targets = torch.isin(self.asked.positions[row], torch.tensor(block.targets, device=seen.device))
+            sources = torch.isin(positions[row], torch.tensor(block.sources, device=seen.device))
+            cut = targets[:, None] & sources[None, :]
+            for head in range(heads) if block.heads is None else block.heads:
+                seen[row, head] &= ~cut
+        return seen

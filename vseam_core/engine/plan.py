@@ -1,0 +1,85 @@
+"""What of a run must be computed again: from which layer, from which position, and where its first layer can start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vseam_core.engine.recording import Recording
+from vseam_core.interventions import AttentionBlock, Intervention, LensScore, Run
+
+# Sites after the attention of their layer: nothing before them in that layer changes, and no other position of that layer.
+AFTER_ATTENTION = frozenset({"head_output", "attention_output", "mlp_output", "residual_after"})
+# A run that starts this early starts at 0 instead: the few positions cost less than a shared prefix saves.
+_NEARLY_ALL = 1 / 8
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One run's way through a replay.
+
+    It joins at `first_layer` (the number of layers when nothing is changed) and recomputes its prompt from `start` on. `entry` are the
+    positions that its first layer changes when all edits there come after attention: only these are computed in that layer.
+    None when the whole layer must run. `last_positions` are those whose last residual is read.
+    """
+
+    index: int
+    run: Run
+    first_layer: int
+    start: int
+    entry: tuple[int, ...] | range | None
+    last_positions: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.run.base)
+
+    @property
+    def suffix(self) -> range:
+        """The positions that are computed again."""
+        return range(self.start, self.length)
+
+    @property
+    def tokens(self) -> int:
+        """How many positions the widest layer computes for this run."""
+        return self.length - self.start
+
+
+def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedRun:
+    """The way of one run, given the recording of its base prompt."""
+    changes = {intervention: _layers_of(intervention) for intervention in run.interventions}
+    first = min((min(touched) for touched in changes.values() if touched), default=layers)
+    last = _last_positions(run, layers)
+    if first == layers:
+        return PlannedRun(index, run, layers, len(run.base), None, last)
+    earliest = min(min(_positions_of(intervention, run)) for intervention in run.interventions)
+    start = recording.safe_start(earliest)
+    if start <= _NEARLY_ALL * len(run.base):
+        start = 0
+    here = [intervention for intervention, touched in changes.items() if first in touched]
+    entry: tuple[int, ...] | range | None = None
+    if all(not isinstance(change, AttentionBlock) and change.site.kind in AFTER_ATTENTION for change in here):
+        changed = [_positions_of(change, run) for change in here]
+        whole = next((positions for positions in changed if isinstance(positions, range)), None)
+        entry = whole if whole is not None else tuple(sorted({position for positions in changed for position in positions}))
+    return PlannedRun(index, run, first, start, entry, last)
+
+
+def _layers_of(intervention: Intervention) -> tuple[int, ...]:
+    return intervention.layers if isinstance(intervention, AttentionBlock) else (intervention.site.layer,)
+
+
+def _positions_of(intervention: Intervention, run: Run) -> Sequence[int]:
+    """Where an intervention changes something: a knockout at its queries."""
+    if isinstance(intervention, AttentionBlock):
+        return intervention.targets or (len(run.base) - 1,)
+    return range(len(run.base)) if intervention.positions is None else intervention.positions or (len(run.base) - 1,)
+
+
+def _last_positions(run: Run, layers: int) -> tuple[int, ...]:
+    wanted = {run.base.last}
+    for readout in run.readouts:
+        # Attributions are read through the scale of the final norm at their own positions.
+        if isinstance(readout, LensScore) and (readout.site.layer == layers - 1 or not readout.site.kind.startswith("residual")):
+            wanted |= set(readout.positions)
+    return tuple(sorted(wanted))
