@@ -25,6 +25,7 @@ class Application:
     exclude: tuple[str, ...] = ()
     registry_path: Path | None = None
     debug: bool = False
+    memory_budget: int | None = None
     output: Output = field(default_factory=Output)
 
     @classmethod
@@ -58,6 +59,6 @@ class Application:
         from vseam_core.workspace import Opening
 
         registry = str(self.registry_path) if self.registry_path else None
-        opening = Opening(database, registry, self.select, self.exclude, device or "auto", seed or 0)
+        opening = Opening(database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget)
         with self.output.progress() as progress, opening.open(progress) as workspace:
             yield workspace

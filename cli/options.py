@@ -32,6 +32,25 @@ class DeviceType(click.ParamType):
         return str(value)
 
 
+class SizeType(click.ParamType):
+    """A number of bytes with a unit, such as 2GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The size in bytes."""
+        from vseam_core.sizes import parse_bytes
+
+        try:
+            return value if isinstance(value, int) else parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _use_memory_budget(context: click.Context, _: click.Parameter, value: int | None) -> None:
+    context.obj.memory_budget = value
+
+
 def _use_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     application: Application = context.obj
     application.output.json = application.output.json or value
@@ -68,6 +87,15 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         "--seed", type=click.IntRange(min=0), metavar="S", envvar="VSEAM_SEED", help="The seed that all randomness comes from."
     ),
     "device": click.option("--device", type=DeviceType(), envvar="VSEAM_DEVICE", help="auto, cpu, mps, cuda or cuda:N.", default=None),
+    "memory_budget": click.option(
+        "--memory-budget",
+        type=SizeType(),
+        metavar="SIZE",
+        envvar="VSEAM_MEMORY_BUDGET",
+        expose_value=False,
+        callback=_use_memory_budget,
+        help="The most memory that recordings and batches take beside the model, e.g. 2GB; by default part of what is free.",
+    ),
     "dtype": click.option(
         "--dtype",
         type=click.Choice(["float32", "bfloat16", "float16", "float64"]),

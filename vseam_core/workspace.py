@@ -46,9 +46,10 @@ class Workspace:
         device: str = "auto",
         seed: int = 0,
         opening: Opening | None = None,
+        memory_budget: int | None = None,
     ):
         self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
-        self.device, self.seed, self.opening = device, seed, opening
+        self.device, self.seed, self.opening, self.memory_budget = device, seed, opening, memory_budget
         self._models: dict[str, LoadedModel] = {}
         self._benchmarks: dict[str, Benchmark] = {}
         self.evaluation_sets: dict[tuple[object, ...], EvaluationSet] = {}
@@ -62,12 +63,13 @@ class Workspace:
     def model(self, name: str) -> LoadedModel:
         """The model of that name, loaded and checked once."""
         if name not in self._models:
-            from vseam_core.engine.replay import ReplayEngine
-            from vseam_core.engine.selfcheck import trust_record
+            from vseam_core.engine.selfcheck import checked_engine
 
             model = self.registry.load_model(name, device=self.device)
-            engine = ReplayEngine(model)
-            self._models[name] = LoadedModel(model, engine, trust_record(model, engine))
+            engine, trust = checked_engine(model, self.memory_budget)
+            if trust.get("fallback"):
+                self.progress.note(f"{name}: every run is a full forward pass, many times slower, because {trust['fallback']}")
+            self._models[name] = LoadedModel(model, engine, trust)
         return self._models[name]
 
     def release(self, name: str) -> None:
@@ -98,13 +100,15 @@ def open_workspace(
     device: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
+    memory_budget: int | None = None,
 ) -> Workspace:
     """Open (or create) a results database and everything needed to add to it.
 
     `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
-    use instead of all installed ones. Raises `VseamError` subclasses for a broken registry or database.
+    use instead of all installed ones. `memory_budget` is the most bytes that the engine may hold beside the model (default:
+    part of what is free). Raises `VseamError` subclasses for a broken registry or database.
     """
-    opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed)
+    opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed, memory_budget=memory_budget)
     return _opened(opening, plugins or build_plugins(), progress, opening if plugins is None else None)
 
 
@@ -118,6 +122,7 @@ class Opening:
     exclude: tuple[str, ...] = ()
     device: str = "auto"
     seed: int = 0
+    memory_budget: int | None = None
 
     def open(self, progress: Progress | None = None) -> Workspace:
         """Open the workspace."""
@@ -129,4 +134,4 @@ def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again
 
     registry = load_registry(plugins, Path(opening.registry) if opening.registry else None)
     store = open_store(opening.database)
-    return Workspace(plugins, registry, store, progress or SilentProgress(), opening.device, opening.seed, again)
+    return Workspace(plugins, registry, store, progress or SilentProgress(), opening.device, opening.seed, again, opening.memory_budget)

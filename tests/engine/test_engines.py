@@ -208,7 +208,7 @@ def test_replay_equals_the_reference_on_a_mixed_batch_in_any_order(
         runs.append(Run(donor, (AnswerScore(ANSWER),), (AttentionBlock((layer,), (donor.last,), tuple(range(5))),)))
         runs.append(Run(base, (LensScore(Site(layer, "attention_output"), ANSWER), AnswerScore(ANSWER))))
     runs = [runs[index] for index in np.random.default_rng(3).permutation(len(runs))]
-    slow, fast = ReferenceEngine(model, batch_size=3).run(runs), ReplayEngine(model, max_tokens=150).run(runs)
+    slow, fast = ReferenceEngine(model, batch_size=3).run(runs), ReplayEngine(model, most_tokens=150).run(runs)
     for expected, found in zip(slow, fast, strict=True):
         for one, other in zip(expected.readouts, found.readouts, strict=True):
             assert [value.logit_diff for value in other] == pytest.approx([value.logit_diff for value in one], abs=TOLERANCE)

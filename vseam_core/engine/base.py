@@ -43,6 +43,10 @@ class Engine(ABC):
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> Mapping[SiteKey, torch.Tensor]:
         """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`."""
 
+    def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
+        """The share of a prompt's positions that this engine computes again for an edit at `position`."""
+        return 1.0
+
     @torch.no_grad()
     def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
         """The answers of plain forward passes, batched by length: what a baseline needs, without keeping anything."""

@@ -87,14 +87,14 @@ def _yes_or_no(mask: torch.Tensor, length: int, bidirectional: bool) -> torch.Te
     return None if torch.equal(mask, everything if bidirectional else everything.tril()) else mask
 
 
-# Residuals start every replay; head outputs spare it the attention of the first layer that an edit changes.
+# What a replay needs: residuals, where every run starts; head outputs, which spare it the attention of a run's first layer.
 ALWAYS: frozenset[SiteKind] = frozenset({"residual_before", "residual_after", "head_output"})
 
 
 @torch.no_grad()
 def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind]) -> Recording:
-    """One plain forward pass of `prompt`, kept. Residuals and head outputs are always kept; `kinds` names what else is."""
-    wanted = frozenset(kinds) | ALWAYS
+    """One plain forward pass of `prompt`, of which `kinds` are kept. With all of `ALWAYS` among them it can be replayed."""
+    wanted = frozenset(kinds)
     recording = Recording(prompt, wanted, decoder.is_bidirectional)
     sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted if _has(decoder, layer, kind)]
 
@@ -103,7 +103,7 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
 
     with ExitStack() as stack:
         stack.enter_context(SiteHooks(decoder, sites, keep))
-        for index, part in enumerate(decoder.layers):
+        for index, part in enumerate(decoder.layers if wanted >= ALWAYS else ()):
             handle = part.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
             stack.callback(handle.remove)
         if decoder.generator is not None:
@@ -111,7 +111,8 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
             stack.callback(handle.remove)
         output = model.module(**model.collate([prompt]), use_cache=False)
     recording.logits = output.logits[0, -1].detach()
-    _share(recording, decoder)
+    if wanted >= ALWAYS:
+        _share(recording, decoder)
     return recording
 
 

@@ -9,32 +9,40 @@ reference engine within rounding: the tests hold every site, operation and famil
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 
 from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, Engine, donor_sites, edits_by_site
 from vseam_core.engine.hooks import EditHooks, SiteKey
+from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
 from vseam_core.engine.plan import PlannedRun, planned
-from vseam_core.engine.recording import Recording, RecordingCache
+from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import LensScore, Run, RunResult, SiteKind
 from vseam_core.prompts import EncodedPrompt
 
+# Recordings are kept within this part of the memory budget, batches within the rest.
+_SHARE_OF_RECORDINGS = 0.5
+
 
 class ReplayEngine(Engine):
     """Records each prompt once and computes, per run, only the layers and positions that it can reach.
 
-    `max_tokens` bounds the positions computed in one batch; `cache_bytes` the recordings kept.
+    `memory_budget` is the most bytes that recordings and batches may hold together, beside the model itself (default: part of
+    what is available now). `most_tokens` bounds the positions of one batch further.
     """
 
-    def __init__(self, model: VisionLanguageModel, max_tokens: int = 8192, cache_bytes: int = 512 * 2**20):
+    def __init__(self, model: VisionLanguageModel, memory_budget: int | None = None, most_tokens: int | None = None):
         super().__init__(model)
-        self._max_tokens = max_tokens
-        self._cache = RecordingCache(model, self.decoder, cache_bytes)
+        device = next(model.module.parameters()).device
+        budget = memory_budget or default_budget(device)
+        self._cache = RecordingCache(model, self.decoder, int(budget * _SHARE_OF_RECORDINGS))
+        self._sizer = BatchSizer(int(budget * (1 - _SHARE_OF_RECORDINGS)), device, most_tokens)
         self._attention = PackedAttention([layer.attention for layer in self.decoder.layers if not layer.is_cross_attention])
 
     @torch.no_grad()
@@ -45,16 +53,39 @@ class ReplayEngine(Engine):
         for index, run in enumerate(runs):
             by_base[run.base.key].append(index)
         for indices in by_base.values():
-            base = self._cache.get(runs[indices[0]].base, _kinds_read([runs[index] for index in indices]))
-            plans = sorted(
-                (planned(index, runs[index], base, self.shape.layers) for index in indices), key=lambda plan: (plan.first_layer, plan.start)
-            )
-            for chunk in _chunks(plans, self._max_tokens):
-                found = self._replay(base, chunk)
+            base = self._cache.get(runs[indices[0]].base, ALWAYS | _kinds_read([runs[index] for index in indices]))
+            plans = [planned(index, runs[index], base, self.shape.layers) for index in indices]
+            plans.sort(key=lambda plan: (plan.start == 0, plan.first_layer, plan.start))
+            for chunk, found in self._in_batches(base, plans):
                 results.update(zip((plan.index for plan in chunk), found, strict=True))
                 if advance:
                     advance(len(chunk))
         return [results[index] for index in range(len(runs))]
+
+    def _in_batches(self, base: Recording, plans: Sequence[PlannedRun]) -> Iterator[tuple[list[PlannedRun], list[RunResult]]]:
+        """The planned runs and their results, in batches as large as the memory budget allows."""
+        waiting = deque(plans)
+        while waiting:
+            # Runs that share a prefix cost other memory per position than runs that start at 0.
+            kind = (len(base.prompt), waiting[0].start > 0)
+            chunk = _next_chunk(waiting, self._sizer.tokens(kind))
+            tokens = sum(plan.tokens for plan in chunk)
+            if len(chunk) == 1:
+                self._sizer.check_single(kind, tokens)
+            try:
+                found = self._sizer.measured(kind, tokens, partial(self._replay, base, chunk))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(chunk) == 1:
+                    raise out_of_memory(tokens) from error
+                self._sizer.halve(kind, tokens)
+                waiting.extendleft(reversed(chunk))
+                continue
+            yield chunk, found
+
+    def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
+        return 1.0 - self._cache.get(prompt, ALWAYS).safe_start(position) / len(prompt)
 
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
         wanted = set(sites)
@@ -75,14 +106,11 @@ def _kinds_read(runs: Sequence[Run]) -> set[SiteKind]:
     return {readout.site.kind for run in runs for readout in run.readouts if isinstance(readout, LensScore)}
 
 
-def _chunks(plans: Sequence[PlannedRun], max_tokens: int) -> Iterable[list[PlannedRun]]:
-    chunk: list[PlannedRun] = []
-    tokens = 0
-    for plan in plans:
-        if chunk and tokens + plan.tokens > max_tokens:
-            yield chunk
-            chunk, tokens = [], 0
-        chunk.append(plan)
-        tokens += plan.tokens
-    if chunk:
-        yield chunk
+def _next_chunk(waiting: deque[PlannedRun], most_tokens: int) -> list[PlannedRun]:
+    """The first waiting runs that together hold at most so many positions, but at least one; all of one kind."""
+    chunk = [waiting.popleft()]
+    tokens = chunk[0].tokens
+    while waiting and tokens + waiting[0].tokens <= most_tokens and (waiting[0].start > 0) == (chunk[0].start > 0):
+        chunk.append(waiting.popleft())
+        tokens += chunk[-1].tokens
+    return chunk

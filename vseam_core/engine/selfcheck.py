@@ -2,84 +2,140 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
 
 from vseam_core.engine.base import Engine
-from vseam_core.errors import UnsupportedError
+from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.engine.replay import ReplayEngine
+from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerScore, Patch, Run, Site, SiteEdit, SiteKind, Zero
+from vseam_core.interventions import AnswerIds, AnswerScore, Patch, Run, Site, SiteEdit, SiteKind, Stack, Zero
 from vseam_core.prompts import EncodedPrompt
 
-_IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output", "head_output")
-_TOLERANCE = {"torch.float32": 1e-3, "torch.float64": 1e-6}
+_IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output")
+# The largest difference of a logit that is still rounding; coarser for half precision.
+_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
 _COARSE_TOLERANCE = 0.25
 _ROUNDING = 1e-6
 
 
-def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
-    """Check the engine on one seeded noise image, and say how far everything was off.
+def checked_engine(model: VisionLanguageModel, memory_budget: int | None = None) -> tuple[Engine, dict[str, Any]]:
+    """The engine for a model, with its trust record: replay where it is exact, else full forward passes.
 
-    `logits_error`: the engine's answer without intervention against the model's own logits. `noise_floor`: the largest change of a
-    log-probability when a site is replaced by its own value, in a batch of the shape that sweeps use: effects below three times
-    that are noise. `ablation_effect`: how far zeroing all heads of a layer moves it, at least. Raises `UnsupportedError`
-    where the engine and the model disagree, or where ablating heads moves nothing (the wrong module was found).
+    In the second case the record's `fallback` says why. Raises `UnsupportedError` where full forward passes do not work either.
     """
-    prompt = _probe(model)
-    inputs = model.collate([prompt])
-    with torch.no_grad():
-        logits = model.module(**inputs, use_cache=False).logits[0, -1].double()
-        twice = model.module(**model.collate([prompt, prompt]), use_cache=False).logits[:, -1].double()
+    try:
+        engine: Engine = ReplayEngine(model, memory_budget)
+        return engine, trust_record(model, engine)
+    except UnsupportedError as error:
+        engine = ReferenceEngine(model)
+        return engine, {**trust_record(model, engine), "fallback": str(error)}
+
+
+def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
+    """Check the engine on one seeded noise image, and say how far everything was off, in units of logits.
+
+    `logits_error`: final norm and unembedding of the last residual against the model's own logits, over the whole vocabulary.
+    `replay_error`: the same after every layer was computed again from the recorded embeddings. `batch_error`: two prompts in one
+    batch against one. `padded_error`: in one batch with a longer prompt, padded (None where the family cannot be padded). `noise_floor`:
+    the largest change of `logit_diff` when a site is replaced by its own value, in a batch of the shape that sweeps use:
+    effects below three times that are noise. `ablation_effect`: how far zeroing all heads of a layer moves it, at most. `recomputed`: the
+    share of the prompt that an edit of the last ten positions reaches (all of it where words see later ones). Raises
+    `UnsupportedError` where engine and model disagree, or where ablating heads moves nothing (the wrong module was found).
+    """
+    prompt = probe(model)
+    logits = plain_logits(model, [prompt])[0]
     top = [int(index) for index in logits.topk(2).indices]
     answer = AnswerIds((top[0],), (top[1],), (top[0],))
-    base = engine.run([Run(prompt, (AnswerScore(answer),))])[0].answer
     own = float(logits[top[0]] - logits[top[1]])
-    record = {
+
+    def score(*edits: SiteEdit) -> Run:
+        return Run(prompt, (AnswerScore(answer),), edits, prompt)
+
+    base = engine.run([score()])[0].answer.logit_diff
+    whole = engine.run([score(SiteEdit(_site(engine, 0, "residual_before"), Patch()))])[0].answer.logit_diff
+    record: dict[str, Any] = {
         "engine": type(engine).__name__,
         "attention": model.info.attention,
         "dtype": model.info.dtype,
-        "logits_error": abs(base.logit_diff - own),
-        "batch_error": float((twice - logits).abs().max()),
-        "noise_floor": _noise_floor(engine, prompt, answer, base.logit_diff),
-        "ablation_effect": _ablation_effect(engine, prompt, answer, base.logit_diff),
+        "logits_error": _logits_error(engine, prompt, logits, abs(base - own)),
+        "replay_error": abs(whole - own),
+        "batch_error": float((plain_logits(model, [prompt, prompt]) - logits).abs().max()),
+        "padded_error": _padded_error(model, prompt, logits),
+        "noise_floor": _noise_floor(engine, score, base),
+        "ablation_effect": _ablation_effect(engine, score, base),
+        "recomputed": engine.recomputed_share(prompt, max(0, len(prompt) - 10)),
     }
     _refuse_if_wrong(model, record)
     return record
 
 
-def _probe(model: VisionLanguageModel) -> EncodedPrompt:
+def probe(model: VisionLanguageModel, question: str = "Is the dog red?") -> EncodedPrompt:
+    """A prompt with a picture of noise, always the same."""
     generator = np.random.default_rng(0)
     picture = Image.fromarray(generator.integers(0, 256, (120, 120, 3), dtype=np.uint8))
-    return model.encode(picture, "Is the dog red?")
+    return model.encode(picture, question)
 
 
-def _noise_floor(engine: Engine, prompt: EncodedPrompt, answer: AnswerIds, base: float) -> float:
+@torch.no_grad()
+def plain_logits(model: VisionLanguageModel, prompts: list[EncodedPrompt]) -> torch.Tensor:
+    """The model's own logits at the last position, float64 `[batch, vocabulary]`."""
+    return cast(torch.Tensor, model.module(**model.collate(prompts), use_cache=False).logits[:, -1].double())
+
+
+def _site(engine: Engine, layer: int, kind: SiteKind, head: int | None = None) -> Site:
+    return Site(layer, kind, head, cast(Stack, engine.shape.stack))
+
+
+def _logits_error(engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor, of_answer: float) -> float:
+    if engine.decoder.generator is not None:
+        # The last residual of an encoder has no logits; the answer was read through the decoder.
+        return of_answer
+    site = (engine.shape.layers - 1, cast(SiteKind, "residual_after"))
+    last = engine.activations(prompt, [site])[site][-1]
+    with torch.no_grad():
+        return max(of_answer, float((engine.decoder.logits(last).double() - logits).abs().max()))
+
+
+def _padded_error(model: VisionLanguageModel, prompt: EncodedPrompt, logits: torch.Tensor) -> float | None:
+    try:
+        longer = probe(model, "Is the dog red? Is the dog red?")
+        together = plain_logits(model, [prompt, longer])
+    except (SampleError, UnsupportedError, ValueError):
+        return None
+    return float((together[0] - logits).abs().max())
+
+
+def _noise_floor(engine: Engine, score: Callable[..., Run], base: float) -> float:
+    sites = [_site(engine, layer, kind) for layer in range(engine.shape.layers) for kind in _IDENTITY_KINDS]
+    return max(abs(result.answer.logit_diff - base) for result in engine.run([score(SiteEdit(site, Patch())) for site in sites]))
+
+
+def _ablation_effect(engine: Engine, score: Callable[..., Run], base: float) -> float:
     runs = []
     for layer in range(engine.shape.layers):
-        for kind in _IDENTITY_KINDS:
-            edit = SiteEdit(Site(layer, kind), Patch())
-            runs.append(Run(prompt, (AnswerScore(answer),), (edit,), prompt))
+        runs.append(score(*(SiteEdit(_site(engine, layer, "head_output", head), Zero()) for head in range(engine.shape.heads))))
     return max(abs(result.answer.logit_diff - base) for result in engine.run(runs))
 
 
-def _ablation_effect(engine: Engine, prompt: EncodedPrompt, answer: AnswerIds, base: float) -> float:
-    runs = []
-    for layer in range(engine.shape.layers):
-        edits = tuple(SiteEdit(Site(layer, "head_output", head), Zero()) for head in range(engine.shape.heads))
-        runs.append(Run(prompt, (AnswerScore(answer),), edits))
-    return max(abs(result.answer.logit_diff - base) for result in engine.run(runs))
+def tolerance_of(dtype: str) -> float:
+    """The largest difference of a logit that counts as rounding in this number format."""
+    return _TOLERANCE.get(dtype.removeprefix("torch."), _COARSE_TOLERANCE)
 
 
 def _refuse_if_wrong(model: VisionLanguageModel, record: dict[str, Any]) -> None:
-    tolerance = _TOLERANCE.get(f"torch.{model.info.dtype.removeprefix('torch.')}", _COARSE_TOLERANCE)
-    # Written as "not (… <= …)" so that NaN is refused too.
-    if not record["logits_error"] <= tolerance:
-        raise UnsupportedError(
-            f"{model.info.name}: the engine's logits differ from the model's own by {record['logits_error']:.3g} (allowed: {tolerance})"
-        )
+    tolerance = tolerance_of(model.info.dtype)
+    for name in ("logits_error", "replay_error", "noise_floor"):
+        # Written as "not (… <= …)" so that NaN is refused too.
+        if not record[name] <= tolerance:
+            raise UnsupportedError(
+                f"{model.info.name}: the engine's logits differ from the model's own by {record[name]:.3g} ({name}, allowed: {tolerance})"
+            )
     # Rounding alone moves logits too, by more in some batches than in others.
     rounding = max(record["noise_floor"], record["batch_error"], record["logits_error"], _ROUNDING)
     if not record["ablation_effect"] > 10 * rounding:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
@@ -48,6 +49,8 @@ def run_side_by_side(work: Work, opening: Opening, tasks: Sequence[tuple[Any, ..
     `work` is a module-level function. Raises what a worker raised, after stopping the others, and `VseamError` where one
     died without a word.
     """
+    if opening.memory_budget is not None:
+        opening = replace(opening, memory_budget=opening.memory_budget // workers)
     context = multiprocessing.get_context("spawn")
     waiting = list(enumerate(tasks))[::-1]
     results: dict[int, Any] = {}
