@@ -1,7 +1,7 @@
 """Any Hugging Face image-text-to-text model with a decoder-only language model: prompts, positions, answer ids, generation.
 
-Families with a prompt of their own are subclasses (`llava`, `instructblip`). Batches never contain padding in the language
-model's sequence: prompts are batched with prompts of equal length.
+Families with a prompt of their own are subclasses (`llava`, `instructblip`). `collate` pads prompts of different length on the left
+where that changes no answer (`pads_left`); generation batches prompts of equal length only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vseam_plugins.models.answers import AnswerReader
 from vseam_plugins.models.fingerprints import inputs_key
 from vseam_plugins.models.geometry import patch_boxes
 from vseam_plugins.models.loading import Checkpoint, LoadRequest, open_checkpoint, parse_device, parse_dtype
+from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
 from vseam_plugins.models.prompting import (
     PromptTemplate,
     WrittenPrompt,
@@ -38,8 +39,6 @@ from vseam_plugins.models.prompting import (
 OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "prompt_template", "answer_separator",
 )  # fmt: skip
-# Inputs with one entry per position, and so longer by an answer prefix: the last entry is repeated.
-_PER_POSITION = ("attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 # Their attention looks both ways over the whole prompt: an appended answer would be seen by the words before it.
 _PREFIX_LANGUAGE_MODELS = ("paligemma",)
 
@@ -135,25 +134,32 @@ class HuggingFaceModel(VisionLanguageModel):
         return self._reader(prompt).tokens(answer)
 
     def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
-        """The forward arguments of prompts of equal length as one batch on the model's device, floats in its dtype.
+        """The forward arguments of prompts as one batch on the model's device, floats in its dtype; the shorter ones padded on the left.
 
-        The Q-Former's own text may differ in length: it is padded on the right, with a mask (its positions are absolute). Raises
-        `ValueError` for prompts that cannot stand in one batch.
+        Every prompt ends at the last position, so `logits[:, -1]` answers for all. The Q-Former's own text is padded on the right
+        (its positions are absolute). Raises `ValueError` for prompts that cannot stand in one batch: pictures of different shape, or
+        different lengths where `pads_left` is False.
         """
         if not prompts:
             raise ValueError("no prompts to collate")
-        if len({(len(prompt), tuple(prompt.inputs)) for prompt in prompts}) > 1:
-            raise ValueError(f"prompts of different length in one batch: {sorted({len(prompt) for prompt in prompts})}")
+        lengths = {len(prompt) for prompt in prompts}
+        if len(lengths) > 1 and (reason := self._reason_against_padding()):
+            raise ValueError(f"prompts of different length in one batch: {sorted(lengths)}; not padded, because {reason}")
+        if len({tuple(prompt.inputs) for prompt in prompts}) > 1:
+            raise ValueError("prompts with different inputs in one batch")
         batch = {}
         for name in prompts[0].inputs:
-            tensors = [prompt.inputs[name] for prompt in prompts]
-            if name.startswith("qformer_"):
-                tensors = _pad_right(tensors, self._qformer_pad_id() if name == "qformer_input_ids" else 0)
+            tensors = padded(name, [prompt.inputs[name] for prompt in prompts], self._pad_id(), self._qformer_pad_id())
             if len({tensor.shape[1:] for tensor in tensors}) > 1:
                 raise ValueError(f"prompts with {name} of different shapes in one batch")
             stacked = torch.cat(tensors).to(self.module.device)
             batch[name] = stacked.to(self.module.dtype) if stacked.is_floating_point() else stacked
         return batch
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether `collate` takes prompts of different length: pads in front change no answer of this model."""
+        return self._reason_against_padding() is None
 
     def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:
         """The greedy answers as text, in order; prompts that fit together run as one batch.
@@ -214,7 +220,8 @@ class HuggingFaceModel(VisionLanguageModel):
             raise UnsupportedError(f"{self.info.family} reads its whole prompt both ways: no place for a shared answer prefix")
         extended = dict(inputs)
         extended["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([prefix])], dim=1)
-        for name in _PER_POSITION:
+        # Longer by the answer prefix, these repeat their last entry.
+        for name in PER_POSITION:
             if name in inputs:
                 last = inputs[name][:, -1:]
                 extended[name] = torch.cat([inputs[name], *[last] * len(prefix)], dim=1)
@@ -237,8 +244,14 @@ class HuggingFaceModel(VisionLanguageModel):
         unknown = unknown_words(self.tokenizer, written)
         return {"unknown_words": ", ".join(unknown)} if unknown else {}
 
+    def _reason_against_padding(self) -> str | None:
+        return reason_against_padding(self.config, self.module.dtype, self.info.attention)
+
+    def _pad_id(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
     def _qformer_pad_id(self) -> int:
-        return self.processor.qformer_tokenizer.pad_token_id or 0
+        return getattr(getattr(self.processor, "qformer_tokenizer", None), "pad_token_id", None) or 0
 
     @contextlib.contextmanager
     def _greedy(self, max_new_tokens: int) -> Iterator[None]:
@@ -288,12 +301,6 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return {token: index for token, index in {**added, **named}.items() if index != tokenizer.unk_token_id}
-
-
-def _pad_right(tensors: Sequence[torch.Tensor], value: int) -> list[torch.Tensor]:
-    """Tensors `[1, length]` made equally long."""
-    width = max(tensor.shape[1] for tensor in tensors)
-    return [torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]), value=value) for tensor in tensors]
 
 
 def _batches(prompts: Sequence[EncodedPrompt]) -> dict[tuple[Any, ...], list[int]]:

@@ -74,14 +74,6 @@ def test_qformer_texts_of_different_length_share_a_batch(instructblip_subwords: 
     assert torch.allclose(batched, single, atol=1e-5 * float(single.abs().max()))
 
 
-def test_prompts_of_different_length_do_not_stand_in_one_batch(llava_words: HuggingFaceModel) -> None:
-    prompts = [llava_words.encode(picture(), question) for question in (QUESTIONS[0], "Is red?")]
-    with pytest.raises(ValueError, match="different length"):
-        llava_words.collate(prompts)
-    with pytest.raises(ValueError, match="no prompts"):
-        llava_words.collate([])
-
-
 @pytest.mark.parametrize("name", ["llava-words", "instructblip-subwords", "idefics"])
 def test_answers_keep_their_order_when_lengths_differ(loaded: dict[str, HuggingFaceModel], name: str) -> None:
     model = loaded[name]
