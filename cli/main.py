@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "trace": ("vseam_cli.trace:trace", "Trace which positions and layers carry the answer."),
     "heads": ("vseam_cli.heads:heads", "Score, ablate, rescale and compare attention heads."),
     "evaluate": ("vseam_cli.evaluate:evaluate", "Measure how often models answer right."),
+    "doctor": ("vseam_cli.doctor:doctor", "Check that a model can be trusted, and how far rounding moves it."),
     "query": ("vseam_cli.query:query", "Ask the results database with one SELECT."),
     "db": ("vseam_cli.db:database", "Look at a results database, or bring an older one up to date."),
     "study": ("vseam_cli.study:study", "Check a study file."),

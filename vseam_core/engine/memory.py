@@ -34,12 +34,13 @@ class MemoryBudgetError(VseamError):
 
 def default_budget(device: torch.device) -> int:
     """A quarter of the memory that is available now; on an accelerator, most of what is free there."""
+    return int(available_bytes(device) * (_SHARE_OF_ACCELERATOR if device.type == "cuda" else _SHARE_OF_AVAILABLE))
+
+
+def available_bytes(device: torch.device) -> int:
+    """The memory that could be taken on a device now."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * _SHARE_OF_ACCELERATOR)
-    return int(_available() * _SHARE_OF_AVAILABLE)
-
-
-def _available() -> int:
+        return torch.cuda.mem_get_info(device)[0]
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -1,0 +1,99 @@
+"""`vseam doctor`: what is checked about a model before its numbers are believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vseam_cli import options
+from vseam_cli.application import Application
+from vseam_cli.output import Table
+
+# What each entry of the trust record says, and what it is held against.
+_CHECKS: dict[str, str] = {
+    "logits_error": "final norm and unembedding against the model's own logits",
+    "replay_error": "all layers computed again against the model's own logits",
+    "noise_floor": "every site replaced by its own value",
+    "batch_error": "two prompts in a batch against one",
+    "padded_error": "in a batch with a longer prompt, padded, against alone",
+    "ablation_effect": "zeroing all heads of a layer moves the answer by",
+}
+_BOUNDED = ("logits_error", "replay_error", "noise_floor", "batch_error", "padded_error")
+
+
+@options.verb("doctor", example="vseam doctor --model llava-tiny\nvseam doctor --model ./my-checkpoint --device cuda --no-drift --json")
+@options.use("model", "device", "memory_budget")
+@click.option("--drift/--no-drift", default=True, show_default=True, help="Also measure attention implementations and number formats.")
+@click.pass_context
+def doctor(context: click.Context, models: tuple[str, ...], device: str | None, drift: bool) -> None:
+    """Check that a model can be trusted: exact replay, heads where they are thought to be, batching, padding, rounding.
+
+    The same checks, less the drift, run at the start of every study and are stored with it.
+    """
+    application: Application = context.obj
+    if not models:
+        raise click.UsageError("name a model: vseam doctor --model NAME (`vseam models` lists them)")
+    examined = [_examine(application, name, device, drift) for name in models]
+    tables = [table for one in examined for table in _tables(one)]
+    notes = "\n".join(note for one in examined for note in _notes(one))
+    application.output.result("doctor/1", {"models": examined}, tables, notes)
+
+
+def _examine(application: Application, name: str, device: str | None, with_drift: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from vseam_core.engine.selfcheck import checked_engine, tolerance_of
+
+    with application.output.progress() as progress, progress.task(f"checking {name}", 3 if with_drift else 2) as advance:
+        model = application.registry.load_model(name, device=device or "auto")
+        advance(1)
+        engine, trust = checked_engine(model, application.memory_budget)
+        advance(1)
+        found: dict[str, Any] = {"model": name, "family": model.info.family, "device": model.info.device, "trust": trust}
+        found |= {"stack": engine.shape.stack, "layers": engine.shape.layers, "heads": engine.shape.heads, "head_dim": engine.shape.head_dim}
+        found["tolerance"] = tolerance_of(model.info.dtype)
+        if with_drift:
+            from vseam_core.engine.drift import drift
+
+            found["drift"] = [asdict(entry) for entry in drift(model)]
+            advance(1)
+    return found
+
+
+def _tables(found: dict[str, Any]) -> list[Table]:
+    trust, tolerance = found["trust"], found["tolerance"]
+    rows: list[tuple[object, ...]] = []
+    for name, meaning in _CHECKS.items():
+        value = trust[name]
+        if value is None:
+            rows.append((meaning, "not possible", "", "this family cannot be padded"))
+        elif name in _BOUNDED:
+            rows.append((meaning, f"{value:.2g}", f"at most {tolerance:g}", "ok" if value <= tolerance else "off"))
+        else:
+            rows.append((meaning, f"{value:.2g}", f"over {10 * max(trust['noise_floor'], 1e-6):.2g}", "ok"))
+    title = f"{found['model']}: {trust['attention']}, {trust['dtype']}, {found['device']}, {found['layers']} layers × {found['heads']} heads"
+    tables = [Table(("check", "logits", "allowed", ""), rows, title)]
+    if "drift" in found:
+        drifted = [(entry["attention"], entry["dtype"], _drifted(entry), _same(entry)) for entry in found["drift"]]
+        tables.append(Table(("attention", "dtype", "off by (logits)", "same answer"), drifted, f"{found['model']}: drift from float64"))
+    return tables
+
+
+def _drifted(entry: dict[str, Any]) -> str:
+    return entry["reason"] if entry["error"] is None else f"{entry['error']:.2g}"
+
+
+def _same(entry: dict[str, Any]) -> str:
+    return "" if entry["same_answer"] is None else "yes" if entry["same_answer"] else "no"
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    trust, name = found["trust"], found["model"]
+    if trust.get("fallback"):
+        return [f"{name}: every run is a full forward pass, many times slower, because {trust['fallback']}"]
+    if found["stack"] == "encoder":
+        return [f"{name}: image and text stand in a bidirectional encoder: replay is exact, and saves only the layers before a change"]
+    if trust["recomputed"] > 0.9:
+        return [f"{name}: its words see later words: replay is exact, and saves only the layers before a change"]
+    return [f"{name}: an edit of the last ten positions computes {trust['recomputed']:.0%} of the prompt again"]
