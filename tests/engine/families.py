@@ -160,6 +160,9 @@ def build(family: str, attention: str = "eager", dtype: torch.dtype = torch.floa
                 parameter.add_(0.1 * noise)
             else:
                 parameter.copy_(0.3 * noise)
+            if name.endswith("Attention.q.weight"):
+                # T5 divides nothing by √d: its query weights are drawn smaller instead, or attention is all or nothing.
+                parameter.mul_(configs.T5_HEAD_DIM**-0.5)
     # Drawn in float32 whatever the dtype, so that the same seed means the same model.
     return module.to(dtype)
 
@@ -173,6 +176,12 @@ class TinyVLM(VisionLanguageModel):
         self.dtype, self.padding = dtype, padding
         size = configs.HEAD_DIMS.get(family, configs.WIDTH // HEADS)
         self.info = ModelInfo(f"tiny-{family}", family, "random", f"seed-{seed}", str(dtype), attention, "cpu", LAYERS, HEADS, size)
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether an engine may batch prompts of different length and read the last position."""
+        # In float64 with eager attention pads become NaN, as in any model of the library.
+        return self.padding == "left" and not (self.dtype == torch.float64 and self.info.attention == "eager")
 
     def prompt(self, image: int, text: Sequence[int]) -> EncodedPrompt:
         """The picture of noise drawn from seed `image`, and a question of the given token ids."""
