@@ -7,9 +7,11 @@ families does in the same way; every input with one entry per position is handle
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -240,6 +242,19 @@ class TinyVLM(VisionLanguageModel):
 
     def generate(self, *arguments: Any, **named: Any) -> list[str]:
         raise NotImplementedError("nothing is generated here")
+
+
+@contextmanager
+def softmax_in_float64(model: TinyVLM) -> Iterator[None]:
+    """Let a float64 model compute its attention in float64: the library's eager attention asks for a float32 softmax in any dtype,
+    and so agrees with nothing beyond 1e-6, itself in another order of summation included. Other models are left as they are."""
+    library = torch.nn.functional.softmax
+
+    def own(values: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return library(values, dim=dim, dtype=None if values.dtype == torch.float64 else dtype)
+
+    with patch.object(torch.nn.functional, "softmax", own if model.dtype == torch.float64 else library):
+        yield
 
 
 def padded(tensors: Sequence[torch.Tensor], value: int, side: Padding) -> list[torch.Tensor]:
