@@ -101,6 +101,7 @@ def test_an_engine_equals_full_forwards_with_plain_hooks(engine: str, family: st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("family", "attention", "dtype"), CASES)
 def test_an_engine_equals_full_forwards_on_the_full_grid(engine: str, family: str, attention: str, dtype: str) -> None:
