@@ -16,6 +16,8 @@ LAYERS, HEADS, WIDTH = 4, 4, 32
 # Head widths that are not width / heads.
 HEAD_DIMS = {"paligemma": 16, "paligemma2": 16, "gemma3": 16, "pixtral_llava": 16, "mistral3": 16}
 
+T5_HEAD_DIM = 8
+
 Config = dict[str, Any]
 
 
@@ -64,7 +66,7 @@ def llava() -> Any:
 
 def vipllava() -> Any:
     return transformers.VipLlavaConfig(
-        text_config=text(), vision_config=_clip(), image_token_index=IMAGE, image_seq_length=16, vision_feature_layers=[-2, -1]
+        text_config=text(), vision_config=_clip(), image_token_index=IMAGE, image_seq_length=16, vision_feature_layer=[-2, -1]
     )
 
 
@@ -130,7 +132,7 @@ def _with_qformer(text_config: Config) -> Config:
 def t5(tied: bool = False) -> Config:
     """A T5 whose encoder has four layers and whose decoder has three; tied embeddings scale what is unembedded."""
     return {
-        "model_type": "t5", "vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": LAYERS,
+        "model_type": "t5", "vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": T5_HEAD_DIM, "d_ff": 48, "num_layers": LAYERS,
         "num_decoder_layers": 3, "num_heads": HEADS, "pad_token_id": PAD, "eos_token_id": BOS, "decoder_start_token_id": PAD,
         "feed_forward_proj": "gated-gelu", "tie_word_embeddings": tied,
     }  # fmt: skip
@@ -157,7 +159,7 @@ def blip2_t5() -> Any:
     return transformers.Blip2Config(**_with_qformer(t5()))
 
 
-_QWEN_TOKENS = {
+_QWEN_TOKENS: Config = {
     "image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": VISION_START, "vision_end_token_id": VISION_END
 }  # fmt: skip
 

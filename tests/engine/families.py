@@ -7,9 +7,11 @@ families does in the same way; every input with one entry per position is handle
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -160,6 +162,9 @@ def build(family: str, attention: str = "eager", dtype: torch.dtype = torch.floa
                 parameter.add_(0.1 * noise)
             else:
                 parameter.copy_(0.3 * noise)
+            if name.endswith("Attention.q.weight"):
+                # T5 divides nothing by √d: its query weights are drawn smaller instead, or attention is all or nothing.
+                parameter.mul_(configs.T5_HEAD_DIM**-0.5)
     # Drawn in float32 whatever the dtype, so that the same seed means the same model.
     return module.to(dtype)
 
@@ -173,6 +178,12 @@ class TinyVLM(VisionLanguageModel):
         self.dtype, self.padding = dtype, padding
         size = configs.HEAD_DIMS.get(family, configs.WIDTH // HEADS)
         self.info = ModelInfo(f"tiny-{family}", family, "random", f"seed-{seed}", str(dtype), attention, "cpu", LAYERS, HEADS, size)
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether an engine may batch prompts of different length and read the last position."""
+        # In float64 with eager attention pads become NaN, as in any model of the library.
+        return self.padding == "left" and not (self.dtype == torch.float64 and self.info.attention == "eager")
 
     def prompt(self, image: int, text: Sequence[int]) -> EncodedPrompt:
         """The picture of noise drawn from seed `image`, and a question of the given token ids."""
@@ -231,6 +242,19 @@ class TinyVLM(VisionLanguageModel):
 
     def generate(self, *arguments: Any, **named: Any) -> list[str]:
         raise NotImplementedError("nothing is generated here")
+
+
+@contextmanager
+def softmax_in_float64(model: TinyVLM) -> Iterator[None]:
+    """Let a float64 model compute its attention in float64: the library's eager attention asks for a float32 softmax in any dtype,
+    and so agrees with nothing beyond 1e-6, itself in another order of summation included. Other models are left as they are."""
+    library = torch.nn.functional.softmax
+
+    def own(values: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return library(values, dim=dim, dtype=None if values.dtype == torch.float64 else dtype)
+
+    with patch.object(torch.nn.functional, "softmax", own if model.dtype == torch.float64 else library):
+        yield
 
 
 def padded(tensors: Sequence[torch.Tensor], value: int, side: Padding) -> list[torch.Tensor]:

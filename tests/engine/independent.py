@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,8 +84,7 @@ def plain_logits(model: TinyVLM, run: Run) -> torch.Tensor:
                 for handle in _cut(model, layer, block):
                     stack.callback(handle.remove)
         for place, of_site in edits.items():
-            handle = attach(model, place, lambda value, of_site=of_site, place=place: edited(value, of_site, donors.get(place)))
-            stack.callback(handle.remove)
+            stack.callback(attach(model, place, partial(edited, edits=of_site, donor=donors.get(place))).remove)
         return model.module(**model.collate([run.base]), use_cache=False).logits[0, -1].double()
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from tests.engine import configs
 from tests.engine.families import FAMILIES, HEADS, LAYERS, TinyVLM
+from tests.engine.independent import held
 from vseam_core.engine.decoder import Decoder, find_decoder
 from vseam_core.errors import UnsupportedError
 
@@ -89,6 +90,18 @@ def test_cross_attention_layers_are_marked_and_have_no_keys_at_prompt_positions(
     assert [layer.is_cross_attention for layer in layers] == [False, True, False, True]
     assert [layer.key is None for layer in layers] == [layer.value is None for layer in layers] == [False, True, False, True]
     assert not any(layer.is_cross_attention for layer in find_decoder(tiny("llava").module).layers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_are_said_to_write_directly_exactly_where_the_residual_is_the_sum_of_their_outputs(family: str) -> None:
+    model = tiny(family)
+    prompt = model.prompt(1, TEXT)
+    for index, layer in enumerate(find_decoder(model.module).layers):
+        sites = ("residual_before", "attention_output", "mlp_output", "residual_after")
+        kept = held(model, prompt, [(index, site) for site in sites])
+        before, attention, mlp, after = (kept[index, site] for site in sites)
+        assert bool(torch.isfinite(after).all())
+        assert layer.writes_directly == bool((after - (before + attention + mlp)).abs().max() < 1e-4)
 
 
 def test_only_the_layers_of_opt_have_a_flat_mlp() -> None:

@@ -21,6 +21,11 @@ _PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
 _MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe")
 _NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f")
 _QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"))
+# What stands between an output and the residual it is added to: norms, gates, factors.
+_BETWEEN_OUTPUT_AND_RESIDUAL = (
+    "post_feedforward_layernorm", "post_mlp_layernorm", "post_self_attn_layernorm", "cross_attn_attn_gate", "cross_attn_mlp_gate",
+    "residual_multiplier",
+)  # fmt: skip
 _HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads")
 
 
@@ -64,13 +69,11 @@ def final_norm_of(stack: nn.Module) -> nn.Module | None:
 
 def parts_of(layer: nn.Module) -> LayerParts:
     """The parts of one layer. Raises `UnsupportedError` naming the one that is missing."""
-    inner: Any = getattr(layer, "layer", None)
+    inner = getattr(layer, "layer", None)
     flat, cross = False, False
-    attention: nn.Module | None
-    first: Any = inner[0] if isinstance(inner, nn.ModuleList) else None
-    if hasattr(first, "SelfAttention"):
+    if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
         # T5: the layer is a list of sub-layers that add to the residual themselves.
-        attention, mlp = first.SelfAttention, _child(inner[-1], ("DenseReluDense",))
+        attention, mlp = _child(inner[0], ("SelfAttention",)), _child(inner[-1], ("DenseReluDense",))
     else:
         attention, mlp = _child(layer, _ATTENTION_NAMES), _child(layer, _MLP_NAMES)
         if attention is None:
@@ -84,6 +87,11 @@ def parts_of(layer: nn.Module) -> LayerParts:
         name = "attention" if attention is None else "attention output projection" if projection is None else "MLP"
         raise UnsupportedError(f"{type(layer).__name__}: no {name} found among {[child for child, _ in layer.named_children()]}")
     return LayerParts(attention, projection, mlp, cross, flat)
+
+
+def writes_directly(layer: nn.Module) -> bool:
+    """Whether the layer adds what its attention and its MLP put out to the residual unchanged."""
+    return not any(hasattr(layer, name) for name in _BETWEEN_OUTPUT_AND_RESIDUAL)
 
 
 def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:

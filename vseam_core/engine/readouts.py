@@ -12,6 +12,7 @@ from torch import nn
 
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteKey
+from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 
 _NOT_DEFINED = float("nan")
@@ -80,6 +81,7 @@ def _lens_values(
     decoder: Decoder, readout: LensScore, run: Run, held: Callable[[SiteKey, Sequence[int]], torch.Tensor], logits: torch.Tensor
 ) -> list[AnswerValues]:
     site = readout.site
+    _check_lens(decoder, readout)
     positions = list(readout.positions or (run.base.last,))
     value = held((site.layer, site.kind), positions)
     if site.kind in ("residual_before", "residual_after"):
@@ -89,6 +91,18 @@ def _lens_values(
     final = held((decoder.shape.layers - 1, "residual_after"), positions)
     contribution = scaled_by_final_norm(decoder.final_norm, value, final)
     return [_attributed(decoder, readout.answer, row, logits) for row in contribution]
+
+
+def _check_lens(decoder: Decoder, readout: LensScore) -> None:
+    site = readout.site
+    if decoder.generator is not None:
+        raise UnsupportedError("the logit lens reads the last norm and the unembedding of a decoder; these layers are an encoder's")
+    if site.kind in ("query", "key", "value"):
+        raise UnsupportedError(f"a {site.kind} is not added to the residual: it has no logit attribution")
+    if not site.kind.startswith("residual") and not decoder.layers[site.layer].writes_directly:
+        raise UnsupportedError(
+            f"layer {site.layer} puts a norm or a gate between its outputs and the residual: they have no direct attribution"
+        )
 
 
 def _through_projection(decoder: Decoder, layer: int, head: int | None, value: torch.Tensor) -> torch.Tensor:
