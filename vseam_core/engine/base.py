@@ -12,10 +12,10 @@ import torch
 from vseam_core.engine.decoder import Decoder, find_decoder
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.operations import EditOfRow
-from vseam_core.engine.readouts import answer_values
+from vseam_core.engine.readouts import answer_values, check_lens
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import ModelShape, VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, Patch, Replace, Run, RunResult, SiteEdit
+from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, LensScore, Patch, Replace, Run, RunResult, SiteEdit
 from vseam_core.prompts import EncodedPrompt
 
 Advance = Callable[[int], None]
@@ -68,7 +68,10 @@ class Engine(ABC):
         """Refuses runs that name sites, heads or positions outside the model and the prompt, or lack a donor."""
         for run in runs:
             for intervention in run.interventions:
-                _check_intervention(intervention, run, self.shape)
+                _check_intervention(intervention, run, self.shape, self.decoder.key_value_heads)
+            for readout in run.readouts:
+                if isinstance(readout, LensScore):
+                    check_lens(self.decoder, readout)
 
 
 def chunks_of_equal_length(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
@@ -81,7 +84,8 @@ def chunks_of_equal_length(prompts: Sequence[EncodedPrompt], size: int) -> Itera
             yield indices[start : start + size]
 
 
-def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape: ModelShape) -> None:
+def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape: ModelShape, key_value_heads: int) -> None:
+    count = shape.heads
     stack = intervention.site.stack if isinstance(intervention, SiteEdit) else intervention.stack
     if stack != shape.stack:
         raise UnsupportedError(f"this model has no {stack} stack that can be patched")
@@ -93,13 +97,14 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape
         heads: tuple[int | None, ...] = intervention.heads or ()
     else:
         named, heads = intervention.positions or (), (intervention.site.head,)
+        count = key_value_heads if intervention.site.kind in ("key", "value") else count
         if isinstance(intervention.operation, Patch):
             _check_donor(run)
         if isinstance(intervention.operation, Replace):
             _check_values(intervention, intervention.operation.values, run)
     for head in heads:
-        if head is not None and not 0 <= head < shape.heads:
-            raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {shape.heads - 1}")
+        if head is not None and not 0 <= head < count:
+            raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {count - 1}")
     if any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named)} lies outside a prompt of {len(run.base)} positions")
 

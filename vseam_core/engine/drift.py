@@ -48,7 +48,7 @@ def drift(model: VisionLanguageModel) -> list[Drift]:
         return [Drift(model.info.attention, "float64", reason=reason)]
     with _copied(model.module, torch.float64) as module:
         exact = _logits(module, inputs, torch.float64)
-    found = []
+    found: list[Drift] = []
     for dtype_name, dtype in _DTYPES.items():
         with _copied(model.module, dtype) as module:
             found.extend(_compared(module, inputs, dtype, attention, dtype_name, exact) for attention in _ATTENTIONS)
@@ -67,7 +67,8 @@ def _compared(module: Any, inputs: dict[str, torch.Tensor], dtype: torch.dtype, 
 @torch.no_grad()
 def _logits(module: Any, inputs: dict[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
-    return module(**given, use_cache=False).logits[0, -1].double()  # type: ignore[no-any-return]
+    logits: torch.Tensor = module(**given, use_cache=False).logits[0, -1]
+    return logits.double()
 
 
 @contextmanager

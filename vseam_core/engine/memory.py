@@ -1,7 +1,7 @@
 """How many positions fit into one batch: measured while batches run, within a budget of bytes.
 
 What a position costs depends on the model, the prompt and the sites in question, so it is not computed but measured: the first batch of
-a kind is small, its peak is taken, and the next ones grow to what the budget allows.
+a kind is a single run, its peak is taken, and the next ones grow to what the budget allows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ Result = TypeVar("Result")
 
 # More positions than this in one batch run no faster on a CPU: the activations leave its caches.
 _MOST_TOKENS_ON_CPU = 8192
-_PROBE_TOKENS = 1024
 # Batches of one kind differ a little in what a position costs.
 _MARGIN = 0.8
 _SHARE_OF_AVAILABLE = 0.25
@@ -112,20 +111,28 @@ class BatchSizer:
         self._ceiling: dict[Hashable, int] = {}
 
     def tokens(self, kind: Hashable) -> int:
-        """The most positions of the next batch of this kind."""
-        ceiling = self._ceiling.get(kind, self._most)
+        """The most positions of the next batch of this kind; 1 (a single run) before anything was measured."""
         if kind not in self._bytes_per_token:
-            return min(_PROBE_TOKENS, ceiling)
-        return max(1, min(ceiling, int(_MARGIN * self.budget / self._bytes_per_token[kind])))
+            return 1
+        return max(1, min(self._ceiling.get(kind, self._most), int(_MARGIN * self.budget / self._bytes_per_token[kind])))
 
     def measured(self, kind: Hashable, tokens: int, work: Callable[[], Result]) -> Result:
-        """Do the work of one batch; measure it when it is larger than any of its kind so far. Raises what `work` raises."""
+        """Do the work of one batch; measure it when it is larger than any of its kind so far.
+
+        What a batch needs whatever its size makes small ones look dear, so the largest one counts. Raises what `work` raises, and
+        `MemoryBudgetError` when even the first, a single run, took more than the budget.
+        """
         if tokens <= self._measured.get(kind, 0):
             return work()
         with PeakMemory(self._device) as peak:
             result = work()
+        if kind not in self._measured and peak.bytes > self.budget:
+            raise MemoryBudgetError(
+                f"one run of {tokens} positions needs {readable_bytes(peak.bytes)}, but the memory budget leaves "
+                f"{readable_bytes(self.budget)} for it: raise --memory-budget"
+            )
         self._measured[kind] = tokens
-        self._bytes_per_token[kind] = max(self._bytes_per_token.get(kind, 0.0), peak.bytes / tokens)
+        self._bytes_per_token[kind] = max(1.0, peak.bytes / tokens)
         return result
 
     def halve(self, kind: Hashable, tokens: int) -> None:
@@ -133,15 +140,6 @@ class BatchSizer:
         self._ceiling[kind] = max(1, tokens // 2)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def check_single(self, kind: Hashable, tokens: int) -> None:
-        """Raises `MemoryBudgetError` when a batch of one run is known not to fit."""
-        needed = self._bytes_per_token.get(kind, 0.0) * tokens
-        if needed > self.budget:
-            raise MemoryBudgetError(
-                f"one run of {tokens} positions needs about {readable_bytes(needed)}, but the memory budget leaves "
-                f"{readable_bytes(self.budget)} for it: raise --memory-budget"
-            )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -81,7 +81,6 @@ def _lens_values(
     decoder: Decoder, readout: LensScore, run: Run, held: Callable[[SiteKey, Sequence[int]], torch.Tensor], logits: torch.Tensor
 ) -> list[AnswerValues]:
     site = readout.site
-    _check_lens(decoder, readout)
     positions = list(readout.positions or (run.base.last,))
     value = held((site.layer, site.kind), positions)
     if site.kind in ("residual_before", "residual_after"):
@@ -93,7 +92,8 @@ def _lens_values(
     return [_attributed(decoder, readout.answer, row, logits) for row in contribution]
 
 
-def _check_lens(decoder: Decoder, readout: LensScore) -> None:
+def check_lens(decoder: Decoder, readout: LensScore) -> None:
+    """Refuses lens readouts that would not mean what they say in this family, with the reason."""
     site = readout.site
     if decoder.generator is not None:
         raise UnsupportedError("the logit lens reads the last norm and the unembedding of a decoder; these layers are an encoder's")

@@ -70,8 +70,6 @@ class ReplayEngine(Engine):
             kind = (len(base.prompt), waiting[0].start > 0)
             chunk = _next_chunk(waiting, self._sizer.tokens(kind))
             tokens = sum(plan.tokens for plan in chunk)
-            if len(chunk) == 1:
-                self._sizer.check_single(kind, tokens)
             try:
                 found = self._sizer.measured(kind, tokens, partial(self._replay, base, chunk))
             except (RuntimeError, MemoryError) as error:

@@ -1,0 +1,149 @@
+"""The memory budget: what is measured, that it is kept, and what happens when memory runs out all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.families import TinyVLM
+from vseam_core.engine.memory import BatchSizer, MemoryBudgetError, PeakMemory
+from vseam_core.engine.replay import ReplayEngine
+from vseam_core.interventions import AnswerIds, AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
+from vseam_core.sizes import parse_bytes, readable_bytes
+
+ANSWER = AnswerIds((20,), (21,), (20,))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyVLM:
+    torch.set_num_threads(1)
+    return TinyVLM("llava", "sdpa")
+
+
+@pytest.fixture(scope="module")
+def runs(model: TinyVLM) -> list[Run]:
+    base, donor = (model.prompt(image, range(11, 31)) for image in (0, 1))
+    edits = [SiteEdit(Site(layer, "head_output", head), MeanOfOthers()) for layer in range(4) for head in range(4)]
+    edits += [SiteEdit(Site(layer, "mlp_output"), Patch(), (len(base) - back,)) for layer in range(4) for back in (1, 5, 9)]
+    return [Run(base, (AnswerScore(ANSWER),), (edit,), donor) for edit in edits]
+
+
+def values(model: TinyVLM, runs: list[Run], **settings: Any) -> list[float]:
+    return [result.answer.logit_diff for result in ReplayEngine(model, **settings).run(runs)]
+
+
+def test_the_peak_is_the_most_that_was_held_at_one_time() -> None:
+    with PeakMemory(CPU) as peak:
+        first = torch.zeros(1000)
+        second = first + 1
+        del first
+        third = second * 2
+        del second, third
+        torch.zeros(10)
+    # The first two together, or the last two: 2 × 4,000 bytes, never all three.
+    assert peak.bytes == 8000
+
+
+def test_views_hold_no_memory_of_their_own() -> None:
+    with PeakMemory(CPU) as peak:
+        whole = torch.zeros(1000)
+        parts = [whole[index:] for index in range(10)]
+    assert peak.bytes == 4000, parts
+
+
+def test_a_small_budget_makes_more_batches_and_the_same_numbers(model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = values(model, runs)
+    sizes: list[int] = []
+    original = ReplayEngine._replay
+
+    def counted(self: ReplayEngine, base: Any, plans: Any) -> Any:
+        sizes.append(len(plans))
+        return original(self, base, plans)
+
+    monkeypatch.setattr(ReplayEngine, "_replay", counted)
+    assert values(model, runs, memory_budget=2**20) == pytest.approx(expected, abs=1e-5)
+    assert sizes[0] == 1, "the first batch is a probe"
+    assert len(sizes) > 4
+    assert sum(sizes) == len(runs)
+
+
+@pytest.mark.parametrize("budget", [2**20, 2**21, 2**23])
+def test_a_sweep_never_holds_more_than_its_budget(model: TinyVLM, runs: list[Run], budget: int) -> None:
+    engine = ReplayEngine(model, memory_budget=budget)
+    with PeakMemory(CPU) as peak:
+        engine.run(runs)
+    assert 0 < peak.bytes <= budget
+
+
+def test_a_budget_too_small_for_one_run_says_so(model: TinyVLM, runs: list[Run]) -> None:
+    with pytest.raises(MemoryBudgetError, match="raise --memory-budget"):
+        ReplayEngine(model, memory_budget=2**17).run(runs)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_running_out_of_memory_halves_the_batch_and_goes_on(
+    model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    expected = values(model, runs)
+    sizes: list[int] = []
+    original = ReplayEngine._replay
+
+    def limited(self: ReplayEngine, base: Any, plans: Any) -> Any:
+        sizes.append(len(plans))
+        if len(plans) > 3:
+            raise error
+        return original(self, base, plans)
+
+    monkeypatch.setattr(ReplayEngine, "_replay", limited)
+    assert values(model, runs) == pytest.approx(expected, abs=1e-5)
+    assert max(sizes) > 3
+    assert sizes[-1] <= 3
+
+
+def test_a_single_run_that_does_not_fit_is_one_clear_line(model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: ReplayEngine, base: Any, plans: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ReplayEngine, "_replay", never)
+    with pytest.raises(MemoryBudgetError, match="memory ran out on a single run"):
+        values(model, runs)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: ReplayEngine, base: Any, plans: Any) -> Any:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(ReplayEngine, "_replay", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        values(model, runs)
+
+
+def test_batches_grow_to_what_the_budget_allows() -> None:
+    sizer = BatchSizer(1_000_000, CPU, most_tokens=100_000)
+    assert sizer.tokens("kind") == 1, "a single run, whatever its length"
+    sizer.measured("kind", 10, lambda: torch.zeros(25_000))
+    assert sizer.tokens("kind") == 80, "100,000 bytes for 10 positions"
+    sizer.measured("kind", 80, lambda: torch.zeros(26_000))
+    assert sizer.tokens("kind") == int(0.8 * 1_000_000 / 1300), "most of that was needed whatever the size"
+    sizer.halve("kind", 100)
+    assert sizer.tokens("kind") == 50
+    assert sizer.tokens("another") == 1
+
+
+@pytest.mark.parametrize(("text", "size"), [("2GB", 2**31), ("512 MiB", 2**29), ("1.5g", 3 * 2**29), ("100", 100), ("7k", 7168)])
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-2GB", "two", "0", "1XB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no size"):
+        parse_bytes(text)
+
+
+def test_sizes_are_written_with_a_unit() -> None:
+    assert readable_bytes(3 * 2**29) == "1.5 GB"
+    assert readable_bytes(2**29) == "512 MB"
