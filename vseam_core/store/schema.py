@@ -237,6 +237,7 @@ head_effects = Table(
     text("stack"),
     *array(),
     number("base"),
+    optional_text("measured"),
     UniqueConstraint("unit_id", "sample_id", "operation", "positions", "measure", "stack"),
 )
 
@@ -329,6 +330,25 @@ head_scores = Table(
     text("sample_set_hash"),
     UniqueConstraint("run_id", "pool", "operation", "positions", "measure", "stack", "layer", "head"),
     CheckConstraint("sign IN ('positive', 'negative', 'none')"),
+)
+
+screenings = Table(
+    "screenings",
+    metadata,
+    row_id(),
+    reference("run_id", "runs"),
+    *[text(name) for name in ("model", "dataset", "category", "level")],
+    *[text(name) for name in ("pool", "operation", "positions", "measure", "stack")],
+    text("subset"),
+    *[count(name) for name in ("n", "heads", "top", "random", "integrated_steps")],
+    *[optional_number(name) for name in ("rank_correlation", "rank_top", "rank_random", "scale")],
+    count("strongest"),
+    *[optional_number(name) for name in ("threshold", "recall", "recall_low", "recall_high")],
+    text("vanished"),
+    text("reason", ""),
+    text("sample_set_hash"),
+    UniqueConstraint("run_id", "operation", "positions", "measure", "stack", "subset"),
+    CheckConstraint("subset IN ('correct', 'wrong')"),
 )
 
 trace_scores = Table(
