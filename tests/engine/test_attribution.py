@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,13 +56,21 @@ def prompts(model: VisionLanguageModel) -> Prompts:
     return base, donor
 
 
+@contextmanager
+def in_format(model: VisionLanguageModel, dtype: torch.dtype) -> Iterator[VisionLanguageModel]:
+    """The model with a copy of its weights in another number format; the model itself is shared between tests."""
+    module = model.module
+    model.module = copy.deepcopy(module).to(dtype)
+    try:
+        yield model
+    finally:
+        model.module = module
+
+
 @pytest.fixture
-def doubled(model: VisionLanguageModel) -> Any:
-    """The same model in float64, for comparisons far below float32's rounding."""
-    module: Any = model.module
-    module.double()
-    yield model
-    module.float()
+def doubled(model: VisionLanguageModel) -> Iterator[VisionLanguageModel]:
+    with in_format(model, torch.float64) as changed:
+        yield changed
 
 
 def doubles(prompt: EncodedPrompt) -> EncodedPrompt:
@@ -218,12 +229,8 @@ def test_bfloat16_gives_the_estimate_within_its_rounding(model: VisionLanguageMo
     base, donor = prompts
     runs = [Run(base, READ, (SiteEdit(Site(1, "head_output", head), Patch()),), donor) for head in range(HEADS)]
     expected = [one.change for one in estimate(ReferenceEngine(model), runs)]
-    module: Any = model.module
-    module.bfloat16()
-    try:
-        found = [one.change for one in estimate(ReferenceEngine(model), runs)]
-    finally:
-        module.float()
+    with in_format(model, torch.bfloat16) as changed:
+        found = [one.change for one in estimate(ReferenceEngine(changed), runs)]
     assert found == pytest.approx(expected, abs=0.15 * max(map(abs, expected)))
 
 

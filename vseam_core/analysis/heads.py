@@ -165,9 +165,9 @@ def score_heads(
     `clusters` `[n]` the images. Published formulas: positive = mean over correct of max(0, effect), negative = mean
     over wrong of max(0, -effect), signed = mean over all; they are the published scores when `measure` is
     `published_prob` and `correct` is `correct_published`. On measures outside `CLAIM_MEASURES` no p-values are given. A
-    head whose mean stays below 3 × `noise_floor` passes no claim. `family` is the number of heads that these were chosen from,
-    where there are more than are given: q-values hold over all of them, those not given counting with p = 1. Raises `ValueError` for NaN, infinity or arrays that
-    do not belong together.
+    head whose mean stays below 3 × `noise_floor` passes no claim. `family` is the number of heads that these were
+    chosen from, where it is larger: q-values hold over all of them, those not given counting with p = 1. Raises
+    `ValueError` for NaN, infinity or arrays that do not belong together.
     """
     array, right, gold = _checked(effects, base, correct, gold_yes)
     codes, _ = cluster_codes(clusters, len(array))

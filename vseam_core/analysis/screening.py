@@ -182,7 +182,7 @@ def score_verified_heads(effects: ArrayLike, *arguments: ArrayLike | None, **set
     """
     array = np.asarray(effects, dtype=np.float64)
     known = ~np.isnan(array)
-    verified = known.any(axis=0)
+    verified: NDArray[np.bool_] = np.asarray(known.any(axis=0))
     if (known != verified).any():
         raise ValueError("a head must be measured on every sample or on none")
     if verified.all():
