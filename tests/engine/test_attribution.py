@@ -225,13 +225,16 @@ def test_runs_on_several_prompts_and_answers_come_back_in_order(engine: Engine, 
     assert together[-1].base == pytest.approx(engine.run([runs[-1]])[0].answer.logit_diff, abs=1e-5)
 
 
-def test_bfloat16_gives_the_estimate_within_its_rounding(model: VisionLanguageModel, prompts: Prompts) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.15), (torch.float16, 0.02)], ids=["bfloat16", "float16"])
+def test_half_formats_give_the_estimate_within_their_rounding(
+    model: VisionLanguageModel, prompts: Prompts, dtype: torch.dtype, tolerance: float
+) -> None:
     base, donor = prompts
     runs = [Run(base, READ, (SiteEdit(Site(1, "head_output", head), Patch()),), donor) for head in range(HEADS)]
     expected = [one.change for one in estimate(ReferenceEngine(model), runs)]
-    with in_format(model, torch.bfloat16) as changed:
+    with in_format(model, dtype) as changed:
         found = [one.change for one in estimate(ReferenceEngine(changed), runs)]
-    assert found == pytest.approx(expected, abs=0.15 * max(map(abs, expected)))
+    assert found == pytest.approx(expected, abs=tolerance * max(map(abs, expected)))
 
 
 def test_parameters_collect_no_gradients_and_no_hook_stays_behind(engine: Engine, prompts: Prompts) -> None:

@@ -28,6 +28,8 @@ from vseam_core.prompts import EncodedPrompt
 ROWS_PER_PASS = 4
 """Points of the integrated line in one backward pass: each keeps the whole decoder's activations in memory."""
 CHUNK_BYTES = 256 * 2**20
+HALF_SCALE = 2.0**10
+"""Float16 has no gradients below 6e-8: they are computed this many times too large, which is exact, and divided in float32."""
 
 
 class Estimate(NamedTuple):
@@ -190,17 +192,19 @@ def _backward(
         stack.enter_context(_without_parameter_gradients(module))
         stack.enter_context(SiteHooks(engine.decoder, [start], move))
         stack.enter_context(SiteHooks(engine.decoder, sites, tap))
-        logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1].double()
-        gold, competitor = (logits[:, list(tokens)].logsumexp(-1) for tokens in (answer.gold, answer.competitor))
+        logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1]
+        scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
+        gold, competitor = (logits.double()[:, list(tokens)].logsumexp(-1) for tokens in (answer.gold, answer.competitor))
         difference = gold - competitor
-        objective = (difference * torch.tensor(weights).to(difference)).sum()
+        objective = scale * (difference * torch.tensor(weights).to(difference)).sum()
         leaves = [taps[site] for site in sites]
         found = torch.autograd.grad(objective, leaves, allow_unused=True) if leaves else ()
     # A site that the answer cannot see (no path to the last position) has no gradient and no effect.
-    summed = [
-        _wide(leaf).new_zeros(leaf.shape[1:]) if grad is None else _wide(grad).sum(0) for leaf, grad in zip(leaves, found, strict=True)
-    ]
-    return difference.detach(), live, dict(zip(sites, (value.detach() for value in summed), strict=True))
+    gradients = {
+        site: torch.zeros_like(live[site]) if gradient is None else _wide(gradient.detach()).sum(0) / scale
+        for site, gradient in zip(sites, found, strict=True)
+    }
+    return difference.detach(), live, {site: _wide(gradient) for site, gradient in gradients.items()}
 
 
 def _wide(value: torch.Tensor) -> torch.Tensor:
