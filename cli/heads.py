@@ -27,7 +27,7 @@ _screen_top = click.option(
     "--screen-top",
     type=click.IntRange(min=1),
     metavar="K",
-    help="With screen: how many of the best heads are replaced, beside a random tenth as many (default: 1 in 32, at least 8).",
+    help="With screen: how many of the best heads are replaced, beside a random tenth as many (default: 1 in 40, at least 8).",
 )
 _integrated_steps = click.option(
     "--integrated-steps",

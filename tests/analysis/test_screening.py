@@ -67,8 +67,8 @@ def test_every_head_is_drawn_equally_often() -> None:
     assert stats.chisquare(counts[:12]).pvalue > 1e-3
 
 
-def test_by_default_one_head_in_32_is_screened_and_at_least_eight() -> None:
-    assert [default_top(heads) for heads in (5, 48, 128, 1024, 1600)] == [5, 8, 8, 32, 50]
+def test_by_default_one_head_in_40_is_screened_and_at_least_eight() -> None:
+    assert [default_top(heads) for heads in (5, 48, 128, 1024, 1600)] == [5, 8, 8, 25, 40]
 
 
 def test_perfect_estimates_agree_perfectly() -> None:

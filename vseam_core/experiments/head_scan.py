@@ -36,7 +36,7 @@ class ScanOptions:
     that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run.
 
     `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
-    32, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
+    40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
     """
 
     operation: str = "resample"
