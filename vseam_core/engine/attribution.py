@@ -273,8 +273,9 @@ def _changes_at(live: torch.Tensor, gradient: torch.Tensor, rows: Sequence[_Row]
         chunk = rows[start : start + size]
         edits = [EditOfRow(edit.row - start, edit.operation, edit.positions, edit.head, edit.donor) for row in chunk for edit in row.edits]
         edited = apply_edits(live.expand(len(chunk), *live.shape), edits, heads)
-        product = (_wide(edited) - _wide(live)) * gradient
-        contributions = product.reshape(*product.shape[:2], heads or 1, -1).sum(-1, dtype=torch.float64).cpu().numpy()
+        # `edited` is a copy of our own, so it may become the product in place.
+        product = _wide(edited).sub_(_wide(live)).mul_(gradient)
+        contributions = product.reshape(*product.shape[:2], heads or 1, -1).sum(-1).double().cpu().numpy()
         for row, contribution in zip(chunk, contributions, strict=True):
             for index, region in row.regions:
                 yield index, float(contribution[region].sum())
