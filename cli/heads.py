@@ -18,6 +18,26 @@ _positions = click.option(
 )
 
 
+_method = click.option(
+    "--method",
+    type=click.Choice(["exact", "screen"]),
+    help="exact replaces every head (default); screen estimates all heads from gradients and replaces the best and some random ones.",
+)
+_screen_top = click.option(
+    "--screen-top",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="With screen: how many of the best heads are replaced, beside a random tenth as many (default: 1 in 40, at least 8).",
+)
+_integrated_steps = click.option(
+    "--integrated-steps",
+    type=click.IntRange(min=0),
+    metavar="M",
+    help="With screen: average the gradients over M points between each sample and its donor (default: 0, the sample's own gradient).",
+)
+_SCAN_OPTIONS = ("operation", "positions", "method", "screen_top", "integrated_steps")
+
+
 @options.verb_group("heads", example="vseam heads scan --model llava-tiny --dataset scenes/color")
 def heads() -> None:
     """Score, ablate, rescale and compare attention heads."""
@@ -34,8 +54,8 @@ def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -
     application: Application = context.obj
     database, device, reports = given.pop("database"), given.pop("device"), given.pop("reports")
     models, datasets = list(given.pop("models")), list(given.pop("datasets"))
-    operation, positions = given.pop("operation"), given.pop("positions")
-    scan = {"operation": operation or "resample", "positions": positions or "all"}
+    how = options.given(**{name: given.pop(name, None) for name in _SCAN_OPTIONS})
+    scan = {"operation": "resample", "positions": "all", **how}
     study = study_of(
         application,
         None,
@@ -44,16 +64,28 @@ def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -
         models=models,
         datasets=datasets,
         stages=stages,
-        heads=[scan] if operation or positions else None,
+        heads=[scan] if how else None,
         **given,
     )
     context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports))
 
 
-@options.verb("scan", group=heads, example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40")
+@options.verb(
+    "scan",
+    group=heads,
+    example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40\n"
+    "vseam heads scan --model llava-tiny --dataset scenes/color --method screen --screen-top 8 --integrated-steps 4",
+)
+@_method
+@_screen_top
+@_integrated_steps
 @_common
 def scan(context: click.Context, **given: Any) -> None:
-    """Replace every head in turn and score it: positive heads support right answers, negative ones wrong answers."""
+    """Replace every head in turn and score it: positive heads support right answers, negative ones wrong answers.
+
+    With --method screen most heads are only estimated, and how far the estimates can be relied on is shown: heads that were not
+    replaced are never named. Large models take a small part of the time.
+    """
     _run(context, ["scan"], "heads-scan/1", **given)
 
 

@@ -50,11 +50,19 @@ Compute = Callable[[Sequence[Unit]], Sequence[UnitResult]]
 
 
 def run_units(
-    store: Store, run: int, units: Sequence[Unit], compute: Compute, progress: Progress, description: str, chunk: int = 1
+    store: Store,
+    run: int,
+    units: Sequence[Unit],
+    compute: Compute,
+    progress: Progress,
+    description: str,
+    chunk: int = 1,
+    finish: bool = True,
 ) -> Outcome:
     """Compute and save all units that are not finished yet, `chunk` at a time.
 
     A unit whose computation raises `SampleError` or `UnsupportedError` is stored as a skip with the reason, and the rest goes on.
+    `finish` notes the run as finished; it is False where more units of the same run follow.
     """
     outcome = Outcome(run)
     statuses = store.unit_statuses(run)
@@ -79,7 +87,8 @@ def run_units(
     statuses = store.unit_statuses(run)
     outcome.keys = [unit.key for unit in units if statuses.get(unit.key) == "done"]
     outcome.skips = _skips(store, run, {unit.key for unit in units})
-    store.finish_run(run)
+    if finish:
+        store.finish_run(run)
     return outcome
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vseam_core.errors import VseamError
 from vseam_core.records import EditorRecord, HeadInterventionRecord, TracerRecord
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Stage = Literal["evaluate", "trace", "scan", "ablate", "rescale", "shared", "report"]
 Positions = Literal["all", "question", "image", "last"]
 Protocol = Literal["claims", "published"]
+ScanMethod = Literal["exact", "screen"]
 STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "ablate", "rescale", "shared", "report")
 RANDOM_MODEL_STAGES: tuple[Stage, ...] = ("trace",)
 CATEGORIES = ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")
@@ -56,12 +57,25 @@ class Method(_Section):
 
 
 class HeadScan(_Section):
-    """One scan of all heads: by what they are replaced, at which positions, and which protocol scores them."""
+    """One scan of all heads: by what they are replaced, at which positions, and which protocol scores them.
+
+    `method: screen` estimates all heads from gradients and replaces only the `screen_top` best ones and a random tenth as many;
+    `integrated_steps` averages the gradients over so many points between a sample and its donor.
+    """
 
     operation: Name = "resample"
     positions: Positions = "all"
     protocol: Protocol = "claims"
     options: dict[str, Any] = {}
+    method: ScanMethod = "exact"
+    screen_top: Positive | None = None
+    integrated_steps: Count = 0
+
+    @model_validator(mode="after")
+    def _screening_has_its_own_fields(self) -> HeadScan:
+        if self.method == "exact" and (self.screen_top is not None or self.integrated_steps):
+            raise ValueError("screen_top and integrated_steps belong to method: screen, an exact scan replaces every head")
+        return self
 
 
 class Sizes(_Section):

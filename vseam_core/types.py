@@ -148,7 +148,11 @@ class TraceEffect:
 
 @dataclass(frozen=True)
 class HeadEffect:
-    """Effects of replacing each head on one sample: base minus replaced, float32 `[layers, heads]`, for one measure."""
+    """Effects of replacing each head on one sample: base minus replaced, float32 `[layers, heads]`, for one measure.
+
+    `measured` bool `[layers, heads]` says which heads were replaced at all (None: every one); the others' values mean nothing and
+    are not stored.
+    """
 
     operation: str
     positions: str
@@ -156,6 +160,7 @@ class HeadEffect:
     stack: str
     values: np.ndarray
     base: float
+    measured: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

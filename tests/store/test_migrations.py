@@ -29,8 +29,8 @@ def fail_half_way(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE no_such_table ADD COLUMN note VARCHAR")
 
 
-NOTE = Migration("0002_note", add_note)
-FAILING = Migration("0003_failing", fail_half_way)
+NOTE = Migration("9998_note", add_note)
+FAILING = Migration("9999_failing", fail_half_way)
 
 
 def names(path: Path, kind: str = "table") -> set[str]:
@@ -66,7 +66,7 @@ def test_an_older_database_is_told_the_exact_command(store: Store, path: Path) -
     with database.reading() as connection, pytest.raises(StoreError) as caught:
         check_version(connection, database.label, (*MIGRATIONS, NOTE))
     database.close()
-    message = f"{path} was made by an older vseam (it lacks 0002_note): run `vseam db migrate --db {path}`"
+    message = f"{path} was made by an older vseam (it lacks 9998_note): run `vseam db migrate --db {path}`"
     assert str(caught.value) == message
 
 
@@ -75,10 +75,10 @@ def test_migrating_keeps_the_data_records_the_step_and_makes_the_views_anew(stor
     store.save(run, [head_unit(0)])
     store.close()
     database = Database(path)
-    assert migrate_database(database, (*MIGRATIONS, NOTE)) == ["0002_note"]
+    assert migrate_database(database, (*MIGRATIONS, NOTE)) == ["9998_note"]
     assert migrate_database(database, (*MIGRATIONS, NOTE)) == []
     database.close()
-    assert applied(path) == ["0001_first_schema", "0002_note"]
+    assert applied(path) == [*(step.name for step in MIGRATIONS), "9998_note"]
     assert names(path, "view") == {"top_heads", "shared_heads"}
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT note FROM runs").fetchall() == [("",)]
@@ -91,10 +91,10 @@ def test_a_migration_that_fails_leaves_what_the_one_before_it_left(store: Store,
     database = Database(path)
     with pytest.raises(StoreError, match="no_such_table"):
         migrate_database(database, (*MIGRATIONS, NOTE, FAILING))
-    assert applied(path) == ["0001_first_schema", "0002_note"]
+    assert applied(path) == [*(step.name for step in MIGRATIONS), "9998_note"]
     assert "half" not in names(path)
     repaired = Migration(FAILING.name, lambda connection: None)
-    assert migrate_database(database, (*MIGRATIONS, NOTE, repaired)) == ["0003_failing"]
+    assert migrate_database(database, (*MIGRATIONS, NOTE, repaired)) == ["9999_failing"]
     database.close()
     assert names(path, "view") == {"top_heads", "shared_heads"}
 

@@ -11,6 +11,7 @@ import pytest
 
 from vseam_core.errors import StoreError
 from vseam_core.store import Store, migrate, open_store
+from vseam_core.store.migrations import MIGRATIONS
 
 from .builders import head_unit, run_spec
 
@@ -28,7 +29,7 @@ def refusal(location: str | Path, create: bool = True) -> str:
 def test_a_new_database_keeps_a_write_ahead_log_and_says_what_it_holds(path: Path) -> None:
     with open_store(path) as store:
         info = store.info()
-        assert (info["journal_mode"], info["warnings"], info["schema"]) == ("wal", [], "0001_first_schema")
+        assert (info["journal_mode"], info["warnings"], info["schema"]) == ("wal", [], MIGRATIONS[-1].name)
         assert info["counts"]["runs"] == 0
         assert info["bytes"] > 0
         assert info["location"] == str(path)

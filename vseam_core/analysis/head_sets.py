@@ -97,7 +97,7 @@ def ranked_heads(scores: HeadScores, sign: Sign, k: int, seed: int, *, by: Liter
         return HeadSelection((), k, True, _side_state(scores, sign)[1])
     column = _claim_column(sign) if by == "claims" else sign
     direction = -1 if by == "claims" and sign == "negative" else 1
-    frame = scores.frame[(direction * scores.frame[column] > 0).to_numpy(dtype=bool)]
+    frame = scores.frame[(direction * scores.frame[column] > 0).fillna(False).to_numpy(dtype=bool)]
     chosen = _strongest(scores, frame, column, "negative" if direction < 0 else "positive", k, seed)
     reason = "" if len(chosen) == k else f"{len(chosen)} of {k} heads have a {sign} score"
     return HeadSelection(chosen, k, True, reason)

@@ -109,9 +109,9 @@ class HeadScores:
     reason_wrong: str
 
     def map(self, column: str) -> Array | None:
-        """A column as `[layers, heads]`, or None where it has nulls."""
+        """A column as `[layers, heads]`, NaN for heads that were not measured, or None where it is null throughout."""
         values = self.frame[column]
-        return None if values.isna().any() else values.to_numpy(dtype=np.float64).reshape(self.shape)
+        return None if values.isna().all() else values.to_numpy(dtype=np.float64, na_value=np.nan).reshape(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,7 @@ class _Settings:
     draws: int
     splits: int
     noise_floor: float
+    family: int | None
 
 
 def score_heads(
@@ -155,6 +156,7 @@ def score_heads(
     draws: int = 2000,
     splits: int = 100,
     noise_floor: float = 0.0,
+    family: int | None = None,
 ) -> HeadScores:
     """Scores every head from `effects` `[n, layers, heads]`, the measure without minus with the head replaced.
 
@@ -163,12 +165,13 @@ def score_heads(
     `clusters` `[n]` the images. Published formulas: positive = mean over correct of max(0, effect), negative = mean
     over wrong of max(0, -effect), signed = mean over all; they are the published scores when `measure` is
     `published_prob` and `correct` is `correct_published`. On measures outside `CLAIM_MEASURES` no p-values are given. A
-    head whose mean stays below 3 × `noise_floor` passes no claim. Raises `ValueError` for NaN, infinity or arrays that
-    do not belong together.
+    head whose mean stays below 3 × `noise_floor` passes no claim. `family` is the number of heads that these were
+    chosen from, where it is larger: q-values hold over all of them, those not given counting with p = 1. Raises
+    `ValueError` for NaN, infinity or arrays that do not belong together.
     """
     array, right, gold = _checked(effects, base, correct, gold_yes)
     codes, _ = cluster_codes(clusters, len(array))
-    settings = _Settings(measure, seed, draws, splits, noise_floor)
+    settings = _Settings(measure, seed, draws, splits, noise_floor, family)
     good = _side(array, right, gold, codes, "correct", settings)
     bad = _side(array, ~right, gold, codes, "wrong", settings)
     values = np.asarray(base, dtype=np.float64)
@@ -267,7 +270,7 @@ def _side(effects: Array, mask: Flags, gold: Flags | None, codes: NDArray[np.int
     p_value, reason = _claim_p_values(effects, classes or {"": mask}, codes, direction, name, settings.measure)
     if n < MINIMUM_ANSWERS:
         p_value, reason = None, f"too few {name} answers ({n} < {MINIMUM_ANSWERS})"
-    q_value = None if p_value is None else benjamini_hochberg(p_value)
+    q_value = None if p_value is None else _q_values(p_value, settings.family)
     claim = none if q_value is None else (q_value < SIGNIFICANCE) & (np.abs(moments.mean) >= FLOOR_FACTOR * settings.noise_floor)
     resolved = reliability is not None and reliability >= MINIMUM_RELIABILITY
     if not resolved and n >= MINIMUM_ANSWERS:
@@ -306,6 +309,11 @@ def _claim_p_values(
         assert p is not None
         p_values.append(np.where(direction * moments.mean > 0, p, 1.0))
     return np.max(p_values, axis=0), ""
+
+
+def _q_values(p_value: Array, family: int | None) -> Array:
+    others = max(0, (family or 0) - p_value.size)
+    return benjamini_hochberg(np.concatenate([p_value.ravel(), np.ones(others)]))[: p_value.size].reshape(p_value.shape)
 
 
 def _unresolved(reliability: float | None, n: int, name: str) -> str:

@@ -132,10 +132,13 @@ def overlap_null(first: Sequence[HeadId], second: Sequence[HeadId], shape: tuple
 
 
 def rank_correlation(first: HeadScores, second: HeadScores, sign: Sign) -> float | None:
-    """Spearman's correlation over all heads of the signed means on correct (positive) or wrong (negative) answers."""
+    """Spearman's correlation over all heads of the signed means on correct (positive) or wrong (negative) answers.
+
+    None where a map is missing or flat, or where heads of it were not measured.
+    """
     column = "mean_correct" if sign == "positive" else "mean_wrong"
     one, two = first.map(column), second.map(column)
-    if one is None or two is None or np.ptp(one) == 0 or np.ptp(two) == 0:
+    if one is None or two is None or not np.isfinite([one, two]).all() or np.ptp(one) == 0 or np.ptp(two) == 0:
         return None
     return float(stats.spearmanr(one.ravel(), two.ravel()).statistic)
 

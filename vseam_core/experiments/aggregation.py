@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vseam_core.analysis.heads import HeadScores, score_heads
+from vseam_core.analysis.heads import HeadScores
+from vseam_core.analysis.screening import score_verified_heads
 from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces
 from vseam_core.runner import Outcome
 from vseam_core.workspace import Workspace
@@ -69,10 +70,10 @@ def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: floa
 
 
 def score_effects(effects: HeadEffectSet, measure: str, correctness: str, seed: int, noise_floor: float) -> HeadScores:
-    """`score_heads` on stored effects; open questions have no gold classes yes and no."""
+    """`score_verified_heads` on stored effects; open questions have no gold classes yes and no."""
     samples = effects.samples
     yes_no = bool((samples["form"] == "yes_no").all())
-    return score_heads(
+    return score_verified_heads(
         effects.values,
         effects.base,
         samples[correctness].to_numpy(dtype=bool),

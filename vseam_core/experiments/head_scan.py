@@ -34,6 +34,9 @@ class ScanOptions:
     `correct` and `wrong` are the numbers of rightly and wrongly answered samples to scan (as many for each gold class where there
     are enough); right answers come from the easiest split, wrong ones from all. `baseline_limit` bounds the baseline pass
     that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run.
+
+    `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
+    40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
     """
 
     operation: str = "resample"
@@ -44,6 +47,24 @@ class ScanOptions:
     direction: Literal["noising", "denoising"] = "noising"
     editor: str = "scenes"
     operation_options: Mapping[str, Any] = field(default_factory=dict)
+    method: Literal["exact", "screen"] = "exact"
+    screen_top: int | None = None
+    integrated_steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan that is set up and has not run yet. `method` is what identifies its units, `units` hold one sample each."""
+
+    workspace: Workspace
+    loaded: LoadedModel
+    benchmark: Benchmark
+    scanner: HeadScanner
+    options: ScanOptions
+    method: Mapping[str, Any]
+    units: Sequence[Unit]
+    run: int
+    title: str
 
 
 def run_scan(
@@ -54,11 +75,28 @@ def run_scan(
     baselines: pd.DataFrame,
     study: int | None = None,
 ) -> Outcome:
-    """Scan all heads on samples chosen by `baselines` (the score pool's answers) and store the effects, sample by sample."""
+    """Scan all heads on samples chosen by `baselines` (the score pool's answers) and store the effects, sample by sample.
+
+    With `method="screen"` all heads are estimated, some are run exactly, and the outcome's keys are the units of both.
+    """
+    scan = _set_up(workspace, model_name, dataset, options, baselines, study)
+    if options.method == "screen":
+        from vseam_core.experiments.screening import run_screening
+
+        return run_screening(scan)
+    heads = all_heads(scan.loaded.engine.shape)
+
+    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+        return [scan_sample(scan, unit, heads) for unit in part]
+
+    return run_units(workspace.store, scan.run, scan.units, compute, workspace.progress, scan.title)
+
+
+def _set_up(workspace: Workspace, model_name: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None) -> Scan:
     loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
     intervention = workspace.plugins.head_intervention(options.operation, **options.operation_options)
     editor = workspace.plugins.editor(options.editor) if intervention.needs().pair else None
-    configuration = _configuration(intervention, options)
+    configuration = _configuration(intervention, options, loaded.engine.shape)
     info = loaded.model.info
     spec = RunSpec("head_scan", VERSION, info, dataset, benchmark.level, benchmark.category, "score", "all", configuration, workspace.seed)
     run = workspace.store.ensure_run(spec, study=study, device=info.device, versions=workspace.versions(), trust=loaded.trust)
@@ -69,23 +107,29 @@ def run_scan(
     chosen = choose_samples(baselines, benchmark.splits()[0], options.correct, options.wrong)
     samples = find_samples(benchmark, chosen, baselines, workspace.seed)
     units = [_scan_unit(loaded, sample, editor, method, options, workspace.seed) for sample in samples]
-
-    def compute(part: Sequence[Unit]) -> list[UnitResult]:
-        return [_scan_sample(scanner, benchmark, unit, options.positions) for unit in part]
-
-    what = f"{model_name} heads by {options.operation} on {dataset}"
-    return run_units(workspace.store, run, units, compute, workspace.progress, what)
+    title = f"{model_name} heads by {options.operation} on {dataset}"
+    return Scan(workspace, loaded, benchmark, scanner, options, method, units, run, title)
 
 
-def _configuration(intervention: HeadIntervention, options: ScanOptions) -> dict[str, Any]:
+def _configuration(intervention: HeadIntervention, options: ScanOptions, shape: ModelShape) -> dict[str, Any]:
+    screening = {"top": screened_heads(options, shape), "integrated_steps": options.integrated_steps}
     return {
         "operation": intervention.name,
         "operation_version": intervention.version,
         "positions": options.positions,
         "reference_size": options.reference_size,
         "direction": options.direction if intervention.needs().pair else None,
+        # An exact scan keeps the identity that it had before there was any other.
+        **({"screening": screening} if options.method == "screen" else {}),
         **intervention.options(),
     }
+
+
+def screened_heads(options: ScanOptions, shape: ModelShape) -> int:
+    """How many heads a screening verifies beside the random ones."""
+    from vseam_core.analysis.screening import default_top
+
+    return options.screen_top or default_top(shape.layers * shape.heads)
 
 
 def score_reference_set(workspace: Workspace, loaded: LoadedModel, benchmark: Benchmark, options: ScanOptions) -> ReferenceSet:
@@ -212,24 +256,30 @@ def in_turn(groups: Sequence[Sequence[Run]], results: Sequence[Any]) -> Iterator
         yield [next(remaining) for _ in group]
 
 
-def _scan_sample(scanner: HeadScanner, benchmark: Benchmark, unit: Unit, positions: str) -> UnitResult:
+def scan_sample(scan: Scan, unit: Unit, heads: Sequence[HeadId]) -> UnitResult:
+    """The exact effects of replacing each of `heads` on one sample; all other heads are not measured."""
     target: _Target = unit.payload
-    prepared, engine = target.prepared, scanner.loaded.engine
-    groups = scanner.runs(prepared, [[head] for head in all_heads(engine.shape)], target.other)
+    scanner, prepared, engine = scan.scanner, target.prepared, scan.loaded.engine
+    groups = scanner.runs(prepared, [[head] for head in heads], target.other)
     base_run = Run(prepared.prompt, (AnswerScore(prepared.answer),))
     results = engine.run([base_run, *(run for group in groups for run in group)])
     base, shape = results[0].answer, (engine.shape.layers, engine.shape.heads)
+    measured = np.zeros(shape, dtype=bool)
+    places = tuple(np.array([(head.layer, head.head) for head in heads]).T)
+    measured[places] = True
     effects = []
     for measure in SCAN_MEASURES:
         base_value = getattr(base, measure)
         replaced = [np.mean([getattr(result.answer, measure) for result in group]) for group in in_turn(groups, results[1:])]
-        values = (base_value - np.array(replaced)).astype(np.float32).reshape(shape)
-        effects.append(HeadEffect(scanner.intervention.name, positions, measure, engine.shape.stack, values, base_value))
+        values = np.full(shape, np.nan, dtype=np.float32)
+        values[places] = base_value - np.array(replaced)
+        named = (scanner.intervention.name, scan.options.positions, measure, engine.shape.stack)
+        effects.append(HeadEffect(*named, values, base_value, None if measured.all() else measured))
     return UnitResult(
         unit.key,
         unit.identifier,
         samples=(prepared.sample,),
         prompts=((prepared.sample, prepared.prompt),),
-        baselines=tuple(answer(scanner.loaded, benchmark, [prepared])),
+        baselines=tuple(answer(scan.loaded, scan.benchmark, [prepared])),
         head_effects=tuple((prepared.sample, effect) for effect in effects),
     )

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.modulation import rescaling_scores
@@ -22,6 +24,7 @@ from vseam_core.experiments.baseline import BaselineOptions, run_baseline
 from vseam_core.experiments.head_scan import ScanOptions, run_scan
 from vseam_core.experiments.rescaling import RescalingOptions, run_rescaling
 from vseam_core.experiments.scales import RescalingScores
+from vseam_core.experiments.screening import aggregate_screening
 from vseam_core.experiments.sharing import ScannedTask, share_heads
 from vseam_core.experiments.tracing import TraceOptions, run_trace
 from vseam_core.experiments.workers import run_side_by_side
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_FRAMES = ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations")
+_FRAMES = ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings")
 
 
 def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
@@ -183,10 +186,16 @@ class StudyRun:
                 reference_size=sizes.reference,
                 editor=self._study.editor,
                 operation_options=self._operation_options(scan),
+                method=scan.method,
+                screen_top=scan.screen_top,
+                integrated_steps=scan.integrated_steps,
             )
             outcome = run_scan(self._workspace, model, dataset, options, baselines, self._id)
             self._found.outcomes.append(outcome)
             scores = aggregate_head_run(self._workspace, outcome, self._noise_floor(model))
+            if scan.method == "screen":
+                agreement = aggregate_screening(self._workspace, model, outcome, options, self._noise_floor(model))
+                self._found.frames["screenings"].append(self._label(agreement, model, dataset))
             if "logit_diff" not in scores:
                 continue
             benchmark = self._workspace.benchmark(dataset)
@@ -261,12 +270,15 @@ class StudyRun:
             rescaling_scores(scores, positive, negative),
             positive,
             negative,
-            published.map("signed") if published else None,
+            published.map("signed") if published and not published.frame["signed"].isna().any() else None,
             exploratory=first or second,
         )
 
     def _share(self, model: str) -> None:
         tasks = {dataset: self._scanned[model, dataset] for dataset in self._study.datasets if (model, dataset) in self._scanned}
+        if any(np.isnan(task.effects.values).any() for task in tasks.values()):
+            self._found.notes.append(f"{model}: shared heads are not compared, since its heads were screened: scan them with method exact")
+            return
         if len(tasks) < 2:
             return
         levels = {dataset: self._workspace.benchmark(dataset).level for dataset in tasks}
@@ -306,6 +318,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         level_tests=[test for part in found for test in part.level_tests],
         skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
         notes=[note for part in found for note in part.notes],
+        screenings=joined("screenings"),
     )
 
 

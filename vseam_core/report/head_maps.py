@@ -47,7 +47,8 @@ def head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Fig
     }
     operation = maps[0].operation
     title = f"{model}: what replacing one attention head does to the logit difference"
-    figure, panels = _page(title, _claims_caption(operation), tasks, maps[0].claims.shape)
+    caption = _claims_caption(operation) + _blank_heads([found for found in values.values() if found is not None])
+    figure, panels = _page(title, caption, tasks, maps[0].claims.shape)
     for row, sign in enumerate(SIGNS):
         end = figures.largest([found for (key, _), found in values.items() if key == sign and found is not None], LEAST_NATS)
         image = None
@@ -72,7 +73,8 @@ def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: s
     of_task = {scan.dataset: scan.published for scan in maps if scan.published is not None}
     operation, shape = maps[0].operation, maps[0].claims.shape
     title = f"{model}: head scores by the published formulas (replaced by {OPERATION_WORDS.get(operation, operation)})"
-    figure, panels = _page(title, PUBLISHED_CAPTION, tasks, shape, legend_lines=0)
+    drawn = [values for scores in of_task.values() for sign in SIGNS if (values := scores.map(sign)) is not None]
+    figure, panels = _page(title, PUBLISHED_CAPTION + _blank_heads(drawn), tasks, shape, legend_lines=0)
     for row, sign in enumerate(SIGNS):
         found = {dataset: scores.map(sign) for dataset, scores in of_task.items() if map_state(scores, sign).shown}
         end = figures.largest([values for values in found.values() if values is not None], LEAST_PROBABILITY)
@@ -148,6 +150,13 @@ def _label_columns(panels: np.ndarray, tasks: Sequence[Task]) -> None:
     figures.head_columns(panels, tasks)
     for panel in panels[-1]:
         panel.annotate("layer", (0.5, 0), (0, -33), xycoords="axes fraction", textcoords="offset points", ha="center", va="top")
+
+
+def _blank_heads(drawn: Sequence[Array]) -> str:
+    """What a blank cell means, where a scan was a screening."""
+    if not any(np.isnan(values).any() for values in drawn):
+        return ""
+    return " Blank heads were not replaced: only those with the largest gradient estimates were, and some at random."
 
 
 def _claims_caption(operation: str) -> str:

@@ -32,7 +32,8 @@ class StudyMaterial:
     `accuracy` has the columns of `evaluation.accuracy.summarise`; `traces` those of `analysis.traces.TRACE_COLUMNS`,
     `bands` those of `random_model_band`, `strongest` those of `strongest_cells`, `shared` those of
     `analysis.shared.SHARED_COLUMNS`, each with `model`, `dataset`, `category` and `level` in front where it is about one dataset.
-    `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test).
+    `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of
+    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None.
     """
 
     name: str
@@ -49,3 +50,4 @@ class StudyMaterial:
     level_tests: list[tuple[str, str, LevelTest]]
     skips: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    screenings: pd.DataFrame | None = None

@@ -8,6 +8,7 @@ from vseam_core.report.head_tables import ablation_tables, head_table, published
 from vseam_core.report.material import StudyMaterial
 from vseam_core.report.report_table import ReportTable
 from vseam_core.report.result_tables import accuracy_table, rescaling_table, skips_table, strongest_table
+from vseam_core.report.screening_table import screening_table
 from vseam_core.report.sharing_tables import level_table, shared_table
 
 __all__ = ["ReportTable", "closing_tables"]
@@ -21,6 +22,7 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
     makers: list[Callable[[StudyMaterial], ReportTable | None]] = [
         accuracy_table,
         strongest_table,
+        screening_table,
         lambda found: head_table(found, "positive"),
         lambda found: head_table(found, "negative"),
         *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),

@@ -16,6 +16,7 @@ import numpy as np
 from vseam_core.errors import StoreError
 from vseam_core.rows import UnitResult
 from vseam_core.store.columns import ARRAY_DTYPE
+from vseam_core.types import HeadEffect
 
 
 def _plain(value: object) -> object:
@@ -51,6 +52,34 @@ def decode_array(row: Mapping[str, Any], what: str) -> np.ndarray:
         size = len(data) if isinstance(data, bytes) else "no"
         raise StoreError(f"{what}: expected {height} x {width} float32 values, found {size} bytes: the record is damaged")
     return np.frombuffer(data, dtype=ARRAY_DTYPE).reshape(height, width).astype(np.float32)
+
+
+def encode_head_effect(effect: HeadEffect, what: str) -> dict[str, Any]:
+    """The columns of a head effect: the whole matrix, or the measured cells alone as one row, with their places in `measured`.
+
+    A head that was not measured leaves nothing behind that could pass for a number.
+    """
+    if effect.measured is None:
+        return {**encode_array(effect.values, what), "measured": None}
+    mask = np.asarray(effect.measured, dtype=bool)
+    if mask.shape != np.shape(effect.values):
+        raise StoreError(f"{what}: expected measured flags of shape {list(np.shape(effect.values))}, got {list(mask.shape)}")
+    places = {"shape": list(mask.shape), "heads": np.argwhere(mask).tolist()}
+    return {**encode_array(np.asarray(effect.values)[mask][None], what), "measured": encode_json(places, what)}
+
+
+def decode_head_effect(row: Mapping[str, Any], what: str) -> np.ndarray:
+    """The float32 matrix `[layers, heads]` of a head effect, NaN where a head was not measured."""
+    values = decode_array(row, what)
+    if row["measured"] is None:
+        return values
+    places = json.loads(row["measured"])
+    matrix = np.full(places["shape"], np.nan, dtype=np.float32)
+    heads = np.array(places["heads"], dtype=int).reshape(-1, 2)
+    if values.shape != (1, len(heads)):
+        raise StoreError(f"{what}: expected {len(heads)} measured heads, found {values.size}: the record is damaged")
+    matrix[heads[:, 0], heads[:, 1]] = values[0]
+    return matrix
 
 
 def encode_json(value: object, what: str) -> str:
@@ -103,7 +132,8 @@ def _in_trace_effects(unit: UnitResult) -> str | None:
 def _in_head_effects(unit: UnitResult) -> str | None:
     for sample, effect in unit.head_effects:
         where = f"{effect.operation} at {effect.positions} positions ({effect.measure}) of sample {sample.identifier}"
-        cell = _first_bad_cell(effect.values)
+        measured = effect.values if effect.measured is None else np.where(effect.measured, effect.values, 0.0)
+        cell = _first_bad_cell(measured)
         if cell is not None:
             layer, head, value = cell
             return f"the effect is {value} at layer {layer}, head {head} in {where}"

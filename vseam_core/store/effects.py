@@ -11,7 +11,7 @@ from sqlalchemy import CompoundSelect, Connection, Select, select, union
 
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
-from vseam_core.store.codec import decode_array
+from vseam_core.store.codec import decode_array, decode_head_effect
 from vseam_core.store.records import HeadEffectSet, TraceRecord
 from vseam_core.store.shared_rows import chunks
 from vseam_core.types import TraceEffect
@@ -115,14 +115,13 @@ def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] |
     found = list(_rows(connection, _narrowed(query, table, run_id, equals), keys))
     kind = ("operation", "positions", "measure", "stack")
     found.sort(key=lambda row: (row["identifier"], *[row[name] for name in kind], row["key"]))
-    shapes = sorted({(row["stack"], row["height"], row["width"]) for row in found})
+    matrices = [decode_head_effect(row, f"{row['operation']} of {row['identifier']}") for row in found]
+    shapes = sorted({(row["stack"], *matrix.shape) for row, matrix in zip(found, matrices, strict=True)})
     if len({shape[1:] for shape in shapes}) > 1:
         listed = ", ".join(f"{stack} {height} x {width}" for stack, height, width in shapes)
         raise StoreError(f"the head effects of run {run_id} have several shapes ({listed}): ask for one stack at a time")
     height, width = shapes[0][1:] if shapes else (0, 0)
-    values = np.zeros((len(found), height, width), dtype=np.float32)
-    for index, row in enumerate(found):
-        values[index] = decode_array(row, f"{row['operation']} of {row['identifier']}")
+    values = np.array(matrices, dtype=np.float32).reshape(len(found), height, width)
     base = np.array([row["base"] for row in found], dtype=np.float64)
     return HeadEffectSet(values, base, _head_frame(found, kind, answers))
 

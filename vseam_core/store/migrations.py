@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect
 
 from vseam_core.errors import StoreError
 from vseam_core.store.connection import Database
-from vseam_core.store.schema import metadata, schema_migrations
+from vseam_core.store.schema import metadata, schema_migrations, screenings
 from vseam_core.store.views import create_views, drop_views
 
 
@@ -30,7 +30,13 @@ def _first_schema(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration("0001_first_schema", _first_schema),)
+def _screening(connection: Connection) -> None:
+    """Head scans that measure some heads only, and how well their screening agreed with exact runs."""
+    connection.exec_driver_sql("ALTER TABLE head_effects ADD COLUMN measured VARCHAR")
+    screenings.create(connection)
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration("0001_first_schema", _first_schema), Migration("0002_screening", _screening))
 
 
 def now() -> str:

@@ -52,6 +52,8 @@ class TraceRecord:
 class HeadEffectSet:
     """The head effects of many samples: `values` float32 `[n, layers, heads]`, `base` float64 `[n]`.
 
+    A head that was not measured on a sample (a screening verifies some heads only) is NaN, so that no statistic takes it for zero.
+
     `samples` has one row per matrix, in the same order (by sample, then operation, positions, measure and stack,
     whatever the order of saving): the sample's columns, these four, the unit's `key`, and `correct_strict` and
     `correct_published` from a stored baseline of the same model (missing where there is none).

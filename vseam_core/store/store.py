@@ -220,7 +220,7 @@ class Store:
             return effects.read_head_effects(connection, run_id, keys, equals)
 
     def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, sample_set_hash: str) -> None:
-        """Store aggregates (`head_scores`, `trace_scores`, `shared_head_tests`) in the place of older ones.
+        """Store aggregates (`head_scores`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
 
         Rows that agree with the frame in what was computed (run, pool, operation, positions, measure, stack; for traces
         tracer, site kind, direction, measure, subset; for shared heads model, sign, k and null) go; an empty frame

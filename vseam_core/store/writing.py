@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from vseam_core.errors import StoreError
 from vseam_core.rows import Baseline, UnitResult
 from vseam_core.store import schema
-from vseam_core.store.codec import encode_array, encode_json, non_finite
+from vseam_core.store.codec import encode_array, encode_head_effect, encode_json, non_finite
 from vseam_core.store.migrations import now
 from vseam_core.store.shared_rows import (
     Axes,
@@ -174,7 +174,7 @@ def _head_effects(units: Sequence[UnitResult], ids: _References) -> Iterator[dic
                 "measure": effect.measure,
                 "stack": effect.stack,
                 "base": float(effect.base),
-                **encode_array(effect.values, f"{effect.operation} of sample {sample.identifier}"),
+                **encode_head_effect(effect, f"{effect.operation} of sample {sample.identifier}"),
             }
 
 

@@ -1,0 +1,281 @@
+"""Attribution patching: what interventions would do to `logit_diff`, estimated from gradients instead of run one by one.
+
+To first order, changing an activation a into a′ changes an answer's logit difference by (a′ − a) · ∂logit_diff/∂a. One forward and
+one backward pass give the gradient at every site of every layer, so any number of heads, tokens and layers costs about two
+forward passes (Nanda 2023, "Attribution patching"; Syed, Rager & Conmy 2023, arXiv 2310.10348). It is an estimate: where a softmax
+or a norm is saturated the gradient is near zero although the effect is not, so what is selected by it has to be run exactly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from vseam_core.engine.base import Advance, Engine
+from vseam_core.engine.hooks import SiteHooks, SiteKey
+from vseam_core.engine.operations import EditOfRow, apply_edits
+from vseam_core.errors import UnsupportedError
+from vseam_core.interventions import AnswerIds, AnswerScore, AttentionBlock, MeanOfOthers, Patch, Run, SiteEdit
+from vseam_core.prompts import EncodedPrompt
+
+ROWS_PER_PASS = 4
+"""Points of the integrated line in one backward pass: each keeps the whole decoder's activations in memory."""
+CHUNK_BYTES = 256 * 2**20
+HALF_SCALE = 2.0**10
+"""Float16 has no gradients below 6e-8: they are computed this many times too large, which is exact, and divided in float32."""
+
+
+class Estimate(NamedTuple):
+    """The logit difference without intervention, and by how much a run's interventions are estimated to change it, in nats."""
+
+    base: float
+    change: float
+
+
+def estimate(engine: Engine, runs: Sequence[Run], integrated_steps: int = 0, advance: Advance | None = None) -> list[Estimate]:
+    """The first-order change of each run's `logit_diff` (first answer readout), in order.
+
+    For each run, Σ over its edits, positions and features of (edited − live) · gradient; edits of several sites add up, as they do to
+    first order. All operations of `SiteEdit` work at all kinds of site. Runs on one base prompt and answer share one forward and one
+    backward pass; donors cost a plain forward pass each.
+
+    With `integrated_steps` m the gradient is the mean over m midpoints of the straight line from the base's decoder input (the
+    residual before the first layer) to the donor's: integrated gradients on the inputs (Hanna, Pezzelle & Belinkov 2024, "Have
+    faith in faithfulness", arXiv 2403.17806, EAP-IG), m + 1 rows of forward and backward for each base and donor. What a family adds
+    to later layers directly (deepstack features) stays the base's along that line.
+
+    `advance(n)` is called as runs are done. Raises `UnsupportedError` for attention blocks, for an answer without a competitor, and,
+    with integrated steps, for a run without a donor: there is no second input to draw the line to.
+    """
+    engine.check(runs)
+    groups: dict[tuple[str, AnswerIds, str], list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        answer = _checked(run, integrated_steps)
+        line_to = run.donor.key if integrated_steps and run.donor is not None else ""
+        groups[run.base.key, answer, line_to].append(index)
+    found: dict[int, Estimate] = {}
+    for (_, answer, _), indices in groups.items():
+        found.update(zip(indices, _of_one_base(engine, [runs[index] for index in indices], answer, integrated_steps), strict=True))
+        if advance:
+            advance(len(indices))
+    return [found[index] for index in range(len(runs))]
+
+
+def _checked(run: Run, integrated_steps: int) -> AnswerIds:
+    """The answer whose logit difference a run is about, where it can be estimated at all."""
+    if any(isinstance(intervention, AttentionBlock) for intervention in run.interventions):
+        raise UnsupportedError(
+            "attribution cannot estimate attention knockout: a masked edge is no change of an activation; run it exactly"
+        )
+    score = next((readout for readout in run.readouts if isinstance(readout, AnswerScore)), None)
+    if score is None or not score.answer.competitor:
+        raise UnsupportedError("attribution needs an answer with a competitor: it estimates the change of their logit difference")
+    if integrated_steps and run.donor is None:
+        names = " and ".join(sorted({type(edit.operation).__name__ for edit in run.interventions if isinstance(edit, SiteEdit)}))
+        raise UnsupportedError(f"integrated steps lead from the base to a donor prompt, and {names or 'this run'} has none: use 0 steps")
+    return score.answer
+
+
+def _of_one_base(engine: Engine, runs: Sequence[Run], answer: AnswerIds, steps: int) -> list[Estimate]:
+    by_site: dict[SiteKey, dict[int, list[SiteEdit]]] = defaultdict(lambda: defaultdict(list))
+    for index, run in enumerate(runs):
+        for edit in _edits(run):
+            by_site[_key(edit)][index].append(edit)
+    donors = _donor_activations(engine, runs)
+    local = _gradients(engine, runs[0].base, answer, sorted(by_site), _line(engine, runs[0], steps) if steps else None)
+    changes = [0.0] * len(runs)
+    for site, edits_of_runs in by_site.items():
+        heads = engine.shape.heads if site[1] == "head_output" else None
+        rows: list[_Row] = []
+        for index, edits in edits_of_runs.items():
+            donor = runs[index].donor
+            _pack(rows, index, edits, donors[donor.key].get(site) if donor else None, (len(runs[0].base), heads))
+        for index, change in _changes_at(local.live[site], local.gradients[site], rows, heads):
+            changes[index] += change
+    return [Estimate(local.base, change) for change in changes]
+
+
+def _edits(run: Run) -> list[SiteEdit]:
+    return [edit for edit in run.interventions if isinstance(edit, SiteEdit)]
+
+
+def _key(edit: SiteEdit) -> SiteKey:
+    return (edit.site.layer, edit.site.kind)
+
+
+def _donor_activations(engine: Engine, runs: Sequence[Run]) -> dict[str, Mapping[SiteKey, torch.Tensor]]:
+    """What the sites that are patched hold in each donor, by the donor's key."""
+    prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
+    wanted: dict[str, set[SiteKey]] = {key: set() for key in prompts}
+    for run in runs:
+        if run.donor is not None:
+            wanted[run.donor.key] |= {_key(edit) for edit in _edits(run) if isinstance(edit.operation, Patch)}
+    return {key: engine.activations(prompts[key], sites) if sites else {} for key, sites in wanted.items()}
+
+
+def _line(engine: Engine, run: Run, steps: int) -> tuple[torch.Tensor, list[float]]:
+    """The donor's decoder input minus the base's, `[positions, width]`, and the midpoints of `steps` equal parts of the way."""
+    assert run.donor is not None
+    if len(run.donor) != len(run.base):
+        raise UnsupportedError(f"donor and base differ in length ({len(run.donor)} and {len(run.base)} positions)")
+    start: SiteKey = (0, "residual_before")
+    base, donor = (engine.activations(prompt, [start])[start] for prompt in (run.base, run.donor))
+    return donor - base, [(step + 0.5) / steps for step in range(steps)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Local:
+    """The base run and the slope around it: `live` and `gradients` are `[positions, width]` by site."""
+
+    base: float
+    live: dict[SiteKey, torch.Tensor]
+    gradients: dict[SiteKey, torch.Tensor]
+
+
+def _gradients(
+    engine: Engine, base: EncodedPrompt, answer: AnswerIds, sites: Sequence[SiteKey], line: tuple[torch.Tensor, list[float]] | None
+) -> _Local:
+    """Live values and gradients of the logit difference at the base; along `line`, the mean gradient of its points."""
+    if line is None:
+        difference, live, gradients = _backward(engine, base, answer, sites, None, [0.0], [1.0])
+        return _Local(float(difference[0]), live, gradients)
+    direction, points = line
+    # The base itself is the first row: it gives the live values and has no weight in the mean.
+    rows = [(0.0, 0.0), *((point, 1 / len(points)) for point in points)]
+    local: _Local | None = None
+    for start in range(0, len(rows), ROWS_PER_PASS):
+        along, weights = zip(*rows[start : start + ROWS_PER_PASS], strict=True)
+        difference, live, gradients = _backward(engine, base, answer, sites, direction, along, weights)
+        if local is None:
+            local = _Local(float(difference[0]), live, gradients)
+        else:
+            for site, gradient in gradients.items():
+                local.gradients[site] += gradient
+    assert local is not None
+    return local
+
+
+def _backward(
+    engine: Engine,
+    base: EncodedPrompt,
+    answer: AnswerIds,
+    sites: Sequence[SiteKey],
+    direction: torch.Tensor | None,
+    along: Sequence[float],
+    weights: Sequence[float],
+) -> tuple[torch.Tensor, dict[SiteKey, torch.Tensor], dict[SiteKey, torch.Tensor]]:
+    """One forward and backward pass with a row per point of the line: differences `[rows]`, live values of the first row, and
+    the weighted sum over rows of the gradients."""
+    live: dict[SiteKey, torch.Tensor] = {}
+    taps: dict[SiteKey, torch.Tensor] = {}
+    start: SiteKey = (0, "residual_before")
+
+    def move(_: SiteKey, value: torch.Tensor) -> torch.Tensor | None:
+        return None if direction is None else value + torch.tensor(along).to(value)[:, None, None] * direction.to(value)
+
+    def tap(site: SiteKey, value: torch.Tensor) -> torch.Tensor:
+        # A zero that is added is a leaf whose gradient is the site's, even where the model goes on to change the sum in place.
+        live[site], taps[site] = value[0].detach().clone(), torch.zeros_like(value, requires_grad=True)
+        return value + taps[site]
+
+    module = engine.model.module
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_without_parameter_gradients(module))
+        stack.enter_context(SiteHooks(engine.decoder, [start], move))
+        stack.enter_context(SiteHooks(engine.decoder, sites, tap))
+        logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1]
+        scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
+        gold, competitor = (logits.double()[:, list(tokens)].logsumexp(-1) for tokens in (answer.gold, answer.competitor))
+        difference = gold - competitor
+        objective = scale * (difference * torch.tensor(weights).to(difference)).sum()
+        leaves = [taps[site] for site in sites]
+        found = torch.autograd.grad(objective, leaves, allow_unused=True) if leaves else ()
+    # A site that the answer cannot see (no path to the last position) has no gradient and no effect.
+    gradients = {
+        site: torch.zeros_like(live[site]) if gradient is None else _wide(gradient.detach()).sum(0) / scale
+        for site, gradient in zip(sites, found, strict=True)
+    }
+    return difference.detach(), live, {site: _wide(gradient) for site, gradient in gradients.items()}
+
+
+def _wide(value: torch.Tensor) -> torch.Tensor:
+    """At least float32: products of activations and gradients are summed over many features."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+@contextmanager
+def _without_parameter_gradients(module: nn.Module) -> Iterator[None]:
+    """Parameters ask for no gradients inside, and again what they asked for outside."""
+    asking = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+
+
+@dataclass(eq=False)
+class _Row:
+    """Edits of several runs that touch different positions or heads of one site, so that one edited copy serves them all.
+
+    `taken` bool `[positions, heads]` is where they touch it; `regions` say where each run does.
+    """
+
+    taken: np.ndarray
+    edits: list[EditOfRow]
+    regions: list[tuple[int, np.ndarray]]
+    shared: bool
+
+
+def _pack(rows: list[_Row], index: int, edits: Sequence[SiteEdit], donor: torch.Tensor | None, shape: tuple[int, int | None]) -> None:
+    """Put a run's edits of a site of `shape` (positions, heads) into the first copy where they meet no other run's.
+
+    A mean of other heads depends on the run's whole set, so such a run has a copy of its own.
+    """
+    region = _region(edits, *shape)
+    alone = any(isinstance(edit.operation, MeanOfOthers) for edit in edits)
+    at = next((at for at, row in enumerate(rows) if row.shared and not alone and not (row.taken & region).any()), len(rows))
+    if at == len(rows):
+        rows.append(_Row(np.zeros_like(region), [], [], not alone))
+    row = rows[at]
+    row.taken |= region
+    row.edits += [EditOfRow(at, edit.operation, edit.positions, edit.site.head, donor) for edit in edits]
+    row.regions.append((index, region))
+
+
+def _region(edits: Sequence[SiteEdit], positions: int, heads: int | None) -> np.ndarray:
+    """Where edits touch a site: bool `[positions, heads]` (one column where the site has no heads)."""
+    region = np.zeros((positions, heads or 1), dtype=bool)
+    for edit in edits:
+        if edit.site.head is not None and heads is None:
+            raise UnsupportedError("a head index needs a head_output site")
+        where = slice(None) if edit.positions is None else list(edit.positions)
+        region[where, slice(None) if edit.site.head is None else edit.site.head] = True
+    return region
+
+
+@torch.no_grad()
+def _changes_at(live: torch.Tensor, gradient: torch.Tensor, rows: Sequence[_Row], heads: int | None) -> Iterator[tuple[int, float]]:
+    """For each run with edits at a site (`[positions, width]`), its index and the estimated change through that site."""
+    size = max(1, CHUNK_BYTES // (gradient.numel() * gradient.element_size()))
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        edits = [EditOfRow(edit.row - start, edit.operation, edit.positions, edit.head, edit.donor) for row in chunk for edit in row.edits]
+        edited = apply_edits(live.expand(len(chunk), *live.shape), edits, heads)
+        # `edited` is a copy of our own, so it may become the product in place.
+        product = _wide(edited).sub_(_wide(live)).mul_(gradient)
+        contributions = product.reshape(*product.shape[:2], heads or 1, -1).sum(-1).double().cpu().numpy()
+        for row, contribution in zip(chunk, contributions, strict=True):
+            for index, region in row.regions:
+                yield index, float(contribution[region].sum())
