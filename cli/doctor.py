@@ -51,7 +51,12 @@ def _examine(application: Application, name: str, device: str | None, with_drift
         engine, trust = checked_engine(model, application.memory_budget)
         advance(1)
         found: dict[str, Any] = {"model": name, "family": model.info.family, "device": model.info.device, "trust": trust}
-        found |= {"stack": engine.shape.stack, "layers": engine.shape.layers, "heads": engine.shape.heads, "head_dim": engine.shape.head_dim}
+        found |= {
+            "stack": engine.shape.stack,
+            "layers": engine.shape.layers,
+            "heads": engine.shape.heads,
+            "head_dim": engine.shape.head_dim,
+        }
         found["tolerance"] = tolerance_of(model.info.dtype)
         if with_drift:
             from vseam_core.engine.drift import drift
@@ -72,7 +77,9 @@ def _tables(found: dict[str, Any]) -> list[Table]:
             rows.append((meaning, f"{value:.2g}", f"at most {tolerance:g}", "ok" if value <= tolerance else "off"))
         else:
             rows.append((meaning, f"{value:.2g}", f"over {10 * max(trust['noise_floor'], 1e-6):.2g}", "ok"))
-    title = f"{found['model']}: {trust['attention']}, {trust['dtype']}, {found['device']}, {found['layers']} layers × {found['heads']} heads"
+    title = (
+        f"{found['model']}: {trust['attention']}, {trust['dtype']}, {found['device']}, {found['layers']} layers × {found['heads']} heads"
+    )
     tables = [Table(("check", "logits", "allowed", ""), rows, title)]
     if "drift" in found:
         drifted = [(entry["attention"], entry["dtype"], _drifted(entry), _same(entry)) for entry in found["drift"]]

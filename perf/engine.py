@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ def measure(bench: Bench, work: str, against: str, slow: Cell, runs: dict[tuple[
     cells = list(runs)
     slow(*cells[0])
     chosen = spread(cells, bench.sampled)
-    times = [seconds(lambda cell=cell: slow(*cell)) for cell in chosen]  # type: ignore[misc]
+    times = [seconds(partial(slow, *cell)) for cell in chosen]
     # A small run first: what a process does once (kernels chosen, caches filled) is no part of either.
     ReplayEngine(bench.model).run([runs[cells[-1]]])
     ours, results = seconds(lambda: ReplayEngine(bench.model).run(list(runs.values())))
@@ -184,7 +185,7 @@ def token_wise(bench: Bench, reach: float) -> list[Row]:
         if cell is None:
             continue
         cell(0, bench.text[0])
-        times = [seconds(lambda at=at: cell(*at))[0] for at in spread(list(runs), bench.sampled)]  # type: ignore[misc]
+        times = [seconds(partial(cell, *at))[0] for at in spread(list(runs), bench.sampled)]
         rows.append(Row("the same sweep", name, len(runs), sum(times) / len(times), rows[0].ours, 20, None, None))
     return rows
 

@@ -33,12 +33,11 @@ def screening(bench: Bench, reach: float) -> list[Row]:
     whole = float(np.corrcoef(_ranks(estimates), _ranks(exact))[0, 1])
     best = set(np.argsort(-np.abs(exact), axis=None)[: int(choice.verified.sum())].tolist())
     recall = len(best & set(np.flatnonzero(choice.verified).tolist())) / len(best)
-    remark = f"{int(choice.verified.sum())} of {estimates.size} heads run exactly; over all heads: rank correlation {whole:.2f}, recall {recall:.0%}"
+    verified = int(choice.verified.sum())
+    remark = f"{verified} of {estimates.size} heads run exactly; over all heads: rank correlation {whole:.2f}, recall {recall:.0%}"
     shown = ", ".join(f"{name} {value:.2f}" for name, value in found.items() if isinstance(value, float) and "correlation" in name)
-    row = Row(
-        "screening with verification", "exact scan, all positions", 1, exact_time, screened_time, reach, None, None, f"{remark}; {shown}"
-    )
-    return [row]
+    times = (exact_time, screened_time)
+    return [Row("screening with verification", "exact scan, all positions", 1, *times, reach, None, None, f"{remark}; {shown}")]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

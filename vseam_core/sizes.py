@@ -18,8 +18,5 @@ def parse_bytes(text: str) -> int:
 
 def readable_bytes(size: float) -> str:
     """A number of bytes as text, such as `40 KB`, `512 MB` or `1.5 GB`."""
-    for unit, digits in (("KB", 0), ("MB", 0), ("GB", 1)):
-        size /= 2**10
-        if size < 2**10 or unit == "GB":
-            break
-    return f"{size:.{digits}f} {unit}"
+    unit = "KB" if size < 2**20 else "MB" if size < 2**30 else "GB"
+    return f"{size / _UNITS[unit[0]]:.{1 if unit == 'GB' else 0}f} {unit}"

@@ -244,7 +244,7 @@ def test_parameters_collect_no_gradients_and_no_hook_stays_behind(engine: Engine
     asked = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     hooks = hooks_on(engine.model)
     patch = SiteEdit(Site(1, "head_output", 0), Patch())
-    bad = SiteEdit(Site(1, "head_output", 0), Replace(np.ones((7, SIZE), np.float32)), (1, 2))
+    bad = SiteEdit(Site(1, "head_output", 0), Replace(np.ones((2, SIZE + 1), np.float32)), (1, 2))
     estimate(engine, [Run(base, READ, (patch,), donor)], 2)
     with pytest.raises(RuntimeError):
         estimate(engine, [Run(base, READ, (bad,))])
@@ -279,7 +279,7 @@ def test_an_exception_in_the_forward_pass_leaves_the_model_as_it_was(engine: Eng
         ((SiteEdit(Site(0, "mlp_output"), Patch()),), READ, 0, "needs a donor"),
         ((SiteEdit(Site(9, "mlp_output"), Zero()),), READ, 0, "layer 9 does not exist"),
         ((SiteEdit(Site(0, "mlp_output"), MeanOfOthers()),), READ, 0, "mean_of_others"),
-        ((SiteEdit(Site(0, "mlp_output", 1), Zero()),), READ, 0, "a head index needs a head_output site"),
+        ((SiteEdit(Site(0, "mlp_output", 1), Zero()),), READ, 0, "a head index needs a head_output"),
         ((), (AnswerScore(AnswerIds((20,), (), (20,))),), 0, "an answer with a competitor"),
         ((), (LensScore(Site(0, "mlp_output"), ANSWER),), 0, "an answer with a competitor"),
     ],

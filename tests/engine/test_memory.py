@@ -83,7 +83,9 @@ def test_a_budget_too_small_for_one_run_says_so(model: TinyVLM, runs: list[Run])
         ReplayEngine(model, memory_budget=2**17).run(runs)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
 def test_running_out_of_memory_halves_the_batch_and_goes_on(
     model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:

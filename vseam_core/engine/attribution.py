@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from vseam_core.engine.base import Advance, Engine
-from vseam_core.engine.hooks import SiteHooks, SiteKey
+from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
+from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AnswerIds, AnswerScore, AttentionBlock, MeanOfOthers, Patch, Run, SiteEdit
@@ -92,7 +93,7 @@ def _of_one_base(engine: Engine, runs: Sequence[Run], answer: AnswerIds, steps: 
     local = _gradients(engine, runs[0].base, answer, sorted(by_site), _line(engine, runs[0], steps) if steps else None)
     changes = [0.0] * len(runs)
     for site, edits_of_runs in by_site.items():
-        heads = engine.shape.heads if site[1] == "head_output" else None
+        heads = heads_at(engine.decoder, site[1])
         rows: list[_Row] = []
         for index, edits in edits_of_runs.items():
             donor = runs[index].donor
@@ -182,8 +183,10 @@ def _backward(
 
     def tap(site: SiteKey, value: torch.Tensor) -> torch.Tensor:
         # A zero that is added is a leaf whose gradient is the site's, even where the model goes on to change the sum in place.
-        live[site], taps[site] = value[0].detach().clone(), torch.zeros_like(value, requires_grad=True)
-        return value + taps[site]
+        # Some families hand over `[rows × positions, width]`.
+        rows = value.detach().reshape(len(along), -1, value.shape[-1])
+        live[site], taps[site] = rows[0].clone(), torch.zeros_like(rows, requires_grad=True)
+        return value + taps[site].view(value.shape)
 
     module = engine.model.module
     with ExitStack() as stack:
@@ -259,7 +262,7 @@ def _region(edits: Sequence[SiteEdit], positions: int, heads: int | None) -> np.
     region = np.zeros((positions, heads or 1), dtype=bool)
     for edit in edits:
         if edit.site.head is not None and heads is None:
-            raise UnsupportedError("a head index needs a head_output site")
+            raise UnsupportedError("a head index needs a head_output, query, key or value site")
         where = slice(None) if edit.positions is None else list(edit.positions)
         region[where, slice(None) if edit.site.head is None else edit.site.head] = True
     return region
@@ -272,8 +275,10 @@ def _changes_at(live: torch.Tensor, gradient: torch.Tensor, rows: Sequence[_Row]
     for start in range(0, len(rows), size):
         chunk = rows[start : start + size]
         edits = [EditOfRow(edit.row - start, edit.operation, edit.positions, edit.head, edit.donor) for row in chunk for edit in row.edits]
-        edited = apply_edits(live.expand(len(chunk), *live.shape), edits, heads)
+        copies = live.repeat(len(chunk), 1)
+        layout = Layout.of_batch([len(live)] * len(chunk), len(live), live.device)
         # `edited` is a copy of our own, so it may become the product in place.
+        edited = apply_edits(copies, edits, layout, heads).view(len(chunk), *live.shape)
         product = _wide(edited).sub_(_wide(live)).mul_(gradient)
         contributions = product.reshape(*product.shape[:2], heads or 1, -1).sum(-1).double().cpu().numpy()
         for row, contribution in zip(chunk, contributions, strict=True):
