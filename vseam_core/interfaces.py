@@ -28,6 +28,11 @@ class VisionLanguageModel(ABC):
     info: ModelInfo
     module: torch.nn.Module
 
+    @property
+    def pads_left(self) -> bool:
+        """Whether `collate` takes prompts of different length, because pads in front change no answer of this model."""
+        return False
+
     @abstractmethod
     def encode(self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified.
@@ -53,7 +58,11 @@ class VisionLanguageModel(ABC):
 
     @abstractmethod
     def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
-        """The forward arguments of several prompts of equal length as one batch `[batch, …]`."""
+        """The forward arguments of several prompts as one batch `[batch, …]`.
+
+        Prompts of different length are padded on the left where `pads_left` says so, so that all end at the last position. Raises
+        `ValueError` for prompts that cannot stand in one batch.
+        """
 
     @abstractmethod
     def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:

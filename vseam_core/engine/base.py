@@ -49,9 +49,9 @@ class Engine(ABC):
 
     @torch.no_grad()
     def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
-        """The answers of plain forward passes, batched by length: what a baseline needs, without keeping anything."""
+        """The answers of plain forward passes, batched: what a baseline needs, without keeping anything."""
         values: dict[int, AnswerValues] = {}
-        for chunk in chunks_of_equal_length(prompts, batch_size):
+        for chunk in batches_of(self.model, prompts, batch_size):
             inputs = self.model.collate([prompts[index] for index in chunk])
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
             values.update(zip(chunk, answer_values(logits, [answers[index] for index in chunk]), strict=True))
@@ -69,17 +69,26 @@ class Engine(ABC):
         for run in runs:
             for intervention in run.interventions:
                 _check_intervention(intervention, run, self.shape, self.decoder.key_value_heads)
+                if isinstance(intervention, AttentionBlock):
+                    _check_block(intervention, self.decoder)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
                     check_lens(self.decoder, readout)
 
 
-def chunks_of_equal_length(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
-    """The indices of `prompts` in chunks of one length each: equal lengths need no padding, so a batch equals single runs."""
-    by_length: dict[int, list[int]] = defaultdict(list)
+def batches_of(model: VisionLanguageModel, prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
+    """The indices of `prompts` in batches that the model can collate, at most `size` in each.
+
+    Only inputs of equal shape stand in one batch; where the model pads on the left (`pads_left`), lengths may differ, and
+    neighbours in length share a batch.
+    """
+    pads = model.pads_left
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(index)
-    for indices in by_length.values():
+        shapes = tuple((name, tuple(value.shape[1:])) for name, value in prompt.inputs.items() if value.is_floating_point())
+        alike[tuple(prompt.inputs), shapes, None if pads else len(prompt)].append(index)
+    for indices in alike.values():
+        indices.sort(key=lambda index: len(prompts[index]))
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
 
@@ -107,6 +116,12 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape
             raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {count - 1}")
     if any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named)} lies outside a prompt of {len(run.base)} positions")
+
+
+def _check_block(block: AttentionBlock, decoder: Decoder) -> None:
+    for layer in block.layers:
+        if decoder.layers[layer].is_cross_attention:
+            raise UnsupportedError(f"layer {layer} is a cross-attention layer: its attention has no prompt positions to cut")
 
 
 def _check_values(edit: SiteEdit, values: np.ndarray, run: Run) -> None:

@@ -117,16 +117,19 @@ def _through_projection(decoder: Decoder, layer: int, head: int | None, value: t
 def scaled_by_final_norm(norm: nn.Module, component: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     """A component's share of the normed residual `[positions, width]`: the norm as a linear map, its scale frozen at `residual`.
 
-    Summed over all components of `residual` this gives `norm(residual)` less the norm's bias. The weight is read off by
-    norming a vector of ones, so that families which store it as 1 + w come out right.
+    Summed over all components of `residual` this gives `norm(residual)` less the norm's bias. Weight and centring are read off by
+    norming test vectors, so that families which store the weight as 1 + w, or have a norm class of their own, come out right.
     """
     epsilon = next(float(getattr(norm, name)) for name in ("variance_epsilon", "eps", "epsilon") if hasattr(norm, name))
-    if isinstance(norm, nn.LayerNorm):
-        centred = component - component.mean(-1, keepdim=True)
-        scale = torch.rsqrt(residual.var(-1, keepdim=True, unbiased=False) + epsilon)
-        return centred * scale * (norm.weight if norm.weight is not None else 1.0)
-    ones = torch.ones_like(residual[:1])
-    weight = norm(ones) * (1.0 + epsilon) ** 0.5
+    # A vector of alternating ±1 has mean 0 and mean square 1, so it reads the weight of both kinds of norm; ones vanish where a
+    # norm centres. What is left of zeros is the bias.
+    signs = torch.ones_like(residual[:1])
+    signs[:, 1::2] = -1
+    bias = norm(torch.zeros_like(signs))
+    weight = (norm(signs) - bias) * signs * (1.0 + epsilon) ** 0.5
+    if bool(torch.isclose(norm(torch.ones_like(signs)), bias, atol=1e-4).all()):
+        component = component - component.mean(-1, keepdim=True)
+        residual = residual - residual.mean(-1, keepdim=True)
     return component * torch.rsqrt(residual.pow(2).mean(-1, keepdim=True) + epsilon) * weight
 
 
