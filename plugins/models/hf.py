@@ -1,7 +1,8 @@
-"""Any Hugging Face image-text-to-text model with a decoder-only language model: prompts, positions, answer ids, generation.
+"""Any Hugging Face image-text-to-text model: prompts, positions, answer ids, generation.
 
 Families with a prompt of their own are subclasses (`llava`, `instructblip`). `collate` pads prompts of different length on the left
-where that changes no answer (`pads_left`); generation batches prompts of equal length only.
+where that changes no answer (`pads_left`); generation batches prompts of equal length only. Where the language model is an
+encoder-decoder (T5), positions are the encoder's, and the answer begins at the decoder's start token.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class HuggingFaceModel(VisionLanguageModel):
         self.image_id = _image_token_id(self.config)
         self.template = PromptTemplate.parse(template or self._default_template())
         self.special_tokens = _special_tokens(self.tokenizer)
-        self.separator = default_separator(self.template.after, self.special_tokens) if separator is None else separator
+        self.decoder_start_id = _decoder_start_id(self.config)
+        if separator is None:
+            separator = "" if self.decoder_start_id is not None else default_separator(self.template.after, self.special_tokens)
+        self.separator = separator
 
     @classmethod
     def load(
@@ -104,6 +108,9 @@ class HuggingFaceModel(VisionLanguageModel):
         inputs = self._process(image, written.text)
         ids = tuple(inputs["input_ids"][0].tolist())
         origins = align(ids, written)
+        if self.decoder_start_id is not None:
+            # What is generated already stands in the decoder; the positions that methods address are the encoder's.
+            inputs["decoder_input_ids"], answer_prefix = torch.tensor([[self.decoder_start_id, *answer_prefix]]), ()
         if answer_prefix:
             inputs = self._append(inputs, tuple(answer_prefix))
             ids, origins = (*ids, *answer_prefix), [*origins, *[None] * len(answer_prefix)]
@@ -181,7 +188,9 @@ class HuggingFaceModel(VisionLanguageModel):
         return answers
 
     def _reader(self, prompt: EncodedPrompt) -> AnswerReader:
-        return AnswerReader(self.tokenizer, prompt.text, self.separator, frozenset(self.special_tokens.values()))
+        # A decoder of its own begins with the answer; otherwise the answer continues the prompt.
+        text = prompt.text if self.decoder_start_id is None else ""
+        return AnswerReader(self.tokenizer, text, self.separator, frozenset(self.special_tokens.values()))
 
     def _default_template(self) -> str:
         if self.family_template is not None:
@@ -264,7 +273,7 @@ class HuggingFaceModel(VisionLanguageModel):
         ends, pad = self._end_ids(), self.tokenizer.pad_token_id
         plain = GenerationConfig(
             max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends or None,
-            pad_token_id=pad if pad is not None else next(iter(ends), 0),
+            pad_token_id=pad if pad is not None else next(iter(ends), 0), decoder_start_token_id=self.decoder_start_id,
         )  # fmt: skip
         owners: list[Any] = [module for module in self.module.modules() if getattr(module, "generation_config", None) is not None]
         originals = [module.generation_config for module in owners]
@@ -291,6 +300,15 @@ def _image_token_id(config: Any) -> int | None:
         return None
     found = getattr(config, "image_token_id", None)
     return found if found is not None else getattr(config, "image_token_index", None)
+
+
+def _decoder_start_id(config: Any) -> int | None:
+    """The token that an encoder-decoder language model starts its answer with; None where the answer continues the prompt."""
+    text = config.get_text_config(decoder=True)
+    if not (getattr(config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False)):
+        return None
+    start = getattr(text, "decoder_start_token_id", None)
+    return text.pad_token_id if start is None else int(start)
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, int]:

@@ -203,7 +203,7 @@ def _read_config(request: LoadRequest, arguments: dict[str, Any]) -> Any:
 
 
 def _require_kind(request: LoadRequest, config: Any, model_types: Collection[str]) -> None:
-    """Refuse what is not a decoder-only vision-language model, or not of the wanted family, with the reason."""
+    """Refuse what is not a vision-language model, or not of the wanted family, with the reason."""
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
     kind = config.model_type
@@ -214,11 +214,6 @@ def _require_kind(request: LoadRequest, config: Any, model_types: Collection[str
         raise UnsupportedError(
             f"model {request.name!r}: {request.source} holds a {kind!r} model; expected {' or '.join(sorted(model_types))}. "
             "The plugin hf loads any image-text-to-text model"
-        )
-    if config.is_encoder_decoder or getattr(config.get_text_config(), "is_encoder_decoder", False):
-        raise UnsupportedError(
-            f"model {request.name!r}: its language model is an encoder-decoder (T5): its image positions lie in the encoder, "
-            "which no method here reaches yet"
         )
 
 

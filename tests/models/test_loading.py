@@ -229,15 +229,6 @@ def test_a_model_of_another_family_is_refused_with_the_loader_to_use(checkpoints
     assert "hf" in text
 
 
-def test_an_encoder_decoder_language_model_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(checkpoints["instructblip-words"], tmp_path / "t5"))
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"] = {"model_type": "t5", "vocab_size": 40, "d_model": 32}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedError, match="encoder-decoder"):
-        instructblip.load("mine", str(folder), device="cpu")
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
