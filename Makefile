@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run study test test-all lint clean
+.PHONY: run study test test-all perf lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -17,6 +17,9 @@ test: $(READY)  ## the tests
 
 test-all: $(READY)  ## the tests and the full grids
 	$(BIN)/pytest
+
+perf: $(READY)  ## how much faster than full forward passes the engine is (some minutes)
+	$(BIN)/python -m perf
 
 lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/ruff check .

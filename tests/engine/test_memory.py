@@ -59,9 +59,9 @@ def test_a_small_budget_makes_more_batches_and_the_same_numbers(model: TinyVLM, 
     sizes: list[int] = []
     original = ReplayEngine._replay
 
-    def counted(self: ReplayEngine, base: Any, plans: Any) -> Any:
+    def counted(self: ReplayEngine, plans: Any) -> Any:
         sizes.append(len(plans))
-        return original(self, base, plans)
+        return original(self, plans)
 
     monkeypatch.setattr(ReplayEngine, "_replay", counted)
     assert values(model, runs, memory_budget=2**20) == pytest.approx(expected, abs=1e-5)
@@ -93,11 +93,11 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(
     sizes: list[int] = []
     original = ReplayEngine._replay
 
-    def limited(self: ReplayEngine, base: Any, plans: Any) -> Any:
+    def limited(self: ReplayEngine, plans: Any) -> Any:
         sizes.append(len(plans))
         if len(plans) > 3:
             raise error
-        return original(self, base, plans)
+        return original(self, plans)
 
     monkeypatch.setattr(ReplayEngine, "_replay", limited)
     assert values(model, runs) == pytest.approx(expected, abs=1e-5)
@@ -106,7 +106,7 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(
 
 
 def test_a_single_run_that_does_not_fit_is_one_clear_line(model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: ReplayEngine, base: Any, plans: Any) -> Any:
+    def never(self: ReplayEngine, plans: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ReplayEngine, "_replay", never)
@@ -115,7 +115,7 @@ def test_a_single_run_that_does_not_fit_is_one_clear_line(model: TinyVLM, runs: 
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: ReplayEngine, base: Any, plans: Any) -> Any:
+    def broken(self: ReplayEngine, plans: Any) -> Any:
         raise RuntimeError("something else")
 
     monkeypatch.setattr(ReplayEngine, "_replay", broken)

@@ -7,7 +7,8 @@ see (a) keys before their run's first recomputed position, which are those of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,29 +34,39 @@ class KeysFound(Exception):
     """Ends a layer's call once its keys and values are known: nothing after them is needed."""
 
 
+@dataclass(frozen=True, eq=False)
+class RecordedLayer:
+    """What one prompt's recording says about the attention of one layer.
+
+    `allowed` is its mask, bool `[positions, positions]`; None where attention is plain causal (in an encoder: sees everything).
+    `prefix` holds keys and values `[key_value_heads, positions, head_dim]`, where some run starts after position 0. `output`
+    `[positions, heads × head_dim]` is what W_O was given.
+    """
+
+    length: int
+    allowed: torch.Tensor | None
+    prefix: tuple[torch.Tensor, torch.Tensor] | None
+    output: torch.Tensor
+
+
 @dataclass(eq=False)
 class AttentionCall:
     """What the next layer's attention works on.
 
-    `queries` are the tokens that the layer is called with, `keys` those that `own_keys` and `own_values` hold (the same tokens where
-    these are None). `starts[row]` is the first position that a run computes itself; before it the recording's `prefix` (keys, values
-    `[key_value_heads, positions, head_dim]`) holds. `allowed` is the recorded mask `[1 or heads, positions, positions]`, bool or
-    additive, None for plain causal attention. `recorded_output` `[positions, heads × head_dim]` stands for attention at the rows of
-    `given`: nothing before their W_O changed. `blocks` are knockouts by row. `answered`
-    says that a layer asked for its attention here.
+    `queries` are the tokens that the layer is called with, `keys` those that `own` keys and values `[tokens, key_value_heads, head_dim]`
+    hold (the same tokens where `own` is None). `starts[row]` is the first position that a run computes itself; before it its
+    prompt's recording, `recorded[row]`, holds. The attention of the rows in `given` is taken from there: nothing before their W_O
+    changed. `blocks` are knockouts by row. `only_keys` ends the layer once `own` is known; `answered` says that a layer came here.
     """
 
     queries: Layout
     keys: Layout
-    starts: dict[int, int]
-    length: int
-    allowed: torch.Tensor | None = None
+    starts: Mapping[int, int]
+    recorded: Mapping[int, RecordedLayer] = field(default_factory=dict)
     causal: bool = True
-    prefix: tuple[torch.Tensor, torch.Tensor] | None = None
     given: frozenset[int] = frozenset()
-    recorded_output: torch.Tensor | None = None
     own: tuple[torch.Tensor, torch.Tensor] | None = None
-    blocks: dict[int, list[AttentionBlock]] = field(default_factory=dict)
+    blocks: Mapping[int, Sequence[AttentionBlock]] = field(default_factory=dict)
     only_keys: bool = False
     answered: bool = False
 
@@ -138,32 +149,37 @@ def attend(
     """
     assert call.own is not None
     output = query.new_empty(query.shape[0], query.shape[1], call.own[1].shape[-1])
-    computed = []
     for span in call.queries.spans:
         if span.row in call.given:
-            assert call.recorded_output is not None
-            index = torch.as_tensor(span.positions, device=query.device)
-            output[span.offset : span.offset + len(index)] = call.recorded_output[index].view(len(index), *output.shape[1:])
-        else:
-            computed.append(span)
-    for spans in _buckets(computed, call.keys):
+            recorded = call.recorded[span.row].output[torch.as_tensor(span.positions, device=query.device)]
+            output[span.offset : span.offset + len(recorded)] = recorded.view(len(recorded), *output.shape[1:])
+    for spans in _buckets(call):
         _Bucket(call, spans, query.device).attend(query, output, _Rule(scaling, softcap, bias))
     return output
 
 
-def _buckets(spans: Sequence[Span], keys: Layout) -> Iterator[list[Span]]:
-    """Spans of about the same number of own keys together: padding them to the longest then wastes little."""
+def _buckets(call: AttentionCall) -> Iterator[list[Span]]:
+    """Spans whose attention can be computed together, each with about the same number of own keys: padding then wastes little.
+
+    Runs that share a prefix or a mask must be of one prompt; runs that compute all positions need only be of one length.
+    """
+    kinds: dict[tuple[bool, int], list[Span]] = defaultdict(list)
+    for span in call.queries.spans:
+        if span.row not in call.given:
+            recorded = call.recorded[span.row]
+            alone = call.starts[span.row] > 0 or recorded.allowed is not None
+            kinds[alone, id(recorded) if alone else recorded.length].append(span)
 
     def size(span: Span) -> int:
-        return len(keys.span(span.row).positions)  # type: ignore[union-attr]
+        return len(call.keys.span(span.row).positions)  # type: ignore[union-attr]
 
-    bucket: list[Span] = []
-    for span in sorted(spans, key=lambda span: (size(span), len(span.positions))):
-        if bucket and size(span) > max(_SHORT, _LENGTH_RATIO * size(bucket[0])):
-            yield bucket
-            bucket = []
-        bucket.append(span)
-    if bucket:
+    for spans in kinds.values():
+        bucket: list[Span] = []
+        for span in sorted(spans, key=lambda span: (size(span), len(span.positions))):
+            if bucket and size(span) > max(_SHORT, _LENGTH_RATIO * size(bucket[0])):
+                yield bucket
+                bucket = []
+            bucket.append(span)
         yield bucket
 
 
@@ -237,6 +253,7 @@ class _Bucket:
 
     def __init__(self, call: AttentionCall, spans: Sequence[Span], device: torch.device):
         self.call = call
+        self.recorded = call.recorded[spans[0].row]
         self.asked = _padded(spans, device)
         self.held = _padded([call.keys.span(span.row) for span in spans], device)  # type: ignore[misc]
         self.starts = torch.tensor([call.starts[span.row] for span in spans], device=device)
@@ -264,11 +281,11 @@ class _Bucket:
     def _fused(self, query: torch.Tensor, rule: _Rule) -> torch.Tensor:
         """The library's own kernel, for runs that share nothing: `[tokens, heads, head_dim]`."""
         q, k, v = self._rectangles(query)
-        complete = self.asked.full and self.held.full and q.shape[2] == k.shape[2] == self.call.length
-        plain = complete and self.call.allowed is None
+        complete = self.asked.full and self.held.full and q.shape[2] == k.shape[2] == self.recorded.length
+        plain = complete and self.recorded.allowed is None
         mask = None
         if not plain:
-            mask = self.call.allowed[None, None] if complete else self._may_see(self.held.positions)[:, None]  # type: ignore[index]
+            mask = self.recorded.allowed[None, None] if complete else self._may_see(self.held.positions)[:, None]  # type: ignore[index]
             if not complete:
                 mask = mask & self.held.real[:, None, None]
         found = scaled_dot_product_attention(
@@ -293,7 +310,7 @@ class _Bucket:
         return _Part(packed(part.values), packed(part.largest), packed(part.total))
 
     def _prefix(self, query: torch.Tensor, rule: _Rule) -> _Part:
-        keys, values = (value[:, : self.shared] for value in self.call.prefix)  # type: ignore[union-attr]
+        keys, values = (value[:, : self.shared] for value in self.recorded.prefix)  # type: ignore[union-attr]
         tokens, heads, size = query.shape
         grouped = query.view(tokens, len(keys), -1, size).permute(1, 2, 0, 3).reshape(len(keys), -1, size)
         scores = rule.scores(grouped, keys).view(heads, tokens, self.shared)
@@ -301,7 +318,7 @@ class _Bucket:
         every = torch.arange(self.shared, device=query.device)
         if rule.bias is not None:
             scores += rule.bias[:, self.asked.positions.reshape(-1)[self._real], : self.shared]
-        if self.blocks or self.call.allowed is not None:
+        if self.blocks or self.recorded.allowed is not None:
             rows = every.expand(len(self.starts), -1)
             seen = (self._may_see(rows) & (every < self.starts[:, None])[:, None])[:, None]
             seen = self._without_blocks(seen, rows, heads).transpose(0, 1).flatten(1, 2)[:, self._real]
@@ -315,8 +332,8 @@ class _Bucket:
     def _may_see(self, positions: torch.Tensor) -> torch.Tensor:
         """Which keys at `positions` `[runs, keys]` each query may see by the recorded mask, `[runs, queries, keys]`."""
         asked, held = self.asked.positions[:, :, None], positions[:, None, :]
-        if self.call.allowed is not None:
-            return self.call.allowed[asked, held]
+        if self.recorded.allowed is not None:
+            return self.recorded.allowed[asked, held]
         return held <= asked if self.call.causal else torch.ones_like(held <= asked)
 
     def _without_blocks(self, seen: torch.Tensor, positions: torch.Tensor, heads: int) -> torch.Tensor:

@@ -51,7 +51,7 @@ class Engine(ABC):
     def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
         """The answers of plain forward passes, batched: what a baseline needs, without keeping anything."""
         values: dict[int, AnswerValues] = {}
-        for chunk in batches_of(self.model, prompts, batch_size):
+        for chunk in batches_of(prompts, batch_size, self.model.pads_left):
             inputs = self.model.collate([prompts[index] for index in chunk])
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
             values.update(zip(chunk, answer_values(logits, [answers[index] for index in chunk]), strict=True))
@@ -76,13 +76,11 @@ class Engine(ABC):
                     check_lens(self.decoder, readout)
 
 
-def batches_of(model: VisionLanguageModel, prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
-    """The indices of `prompts` in batches that the model can collate, at most `size` in each.
+def batches_of(prompts: Sequence[EncodedPrompt], size: int, pads: bool = False) -> Iterator[list[int]]:
+    """The indices of `prompts` in batches that a model can collate, at most `size` in each.
 
-    Only inputs of equal shape stand in one batch; where the model pads on the left (`pads_left`), lengths may differ, and
-    neighbours in length share a batch.
+    Only inputs of equal shape stand in one batch; if the model `pads`, lengths may differ, and neighbours in length share a batch.
     """
-    pads = model.pads_left
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         shapes = tuple((name, tuple(value.shape[1:])) for name, value in prompt.inputs.items() if value.is_floating_point())

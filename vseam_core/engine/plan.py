@@ -25,6 +25,7 @@ class PlannedRun:
 
     index: int
     run: Run
+    base: Recording
     first_layer: int
     start: int
     entry: tuple[int, ...] | range | None
@@ -51,7 +52,7 @@ def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedR
     first = min((min(touched) for touched in changes.values() if touched), default=layers)
     last = _last_positions(run, layers)
     if first == layers:
-        return PlannedRun(index, run, layers, len(run.base), None, last)
+        return PlannedRun(index, run, recording, layers, len(run.base), None, last)
     earliest = min(min(_positions_of(intervention, run)) for intervention in run.interventions)
     start = recording.safe_start(earliest)
     if start <= _NEARLY_ALL * len(run.base):
@@ -62,7 +63,7 @@ def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedR
         changed = [_positions_of(change, run) for change in here]
         whole = next((positions for positions in changed if isinstance(positions, range)), None)
         entry = whole if whole is not None else tuple(sorted({position for positions in changed for position in positions}))
-    return PlannedRun(index, run, first, start, entry, last)
+    return PlannedRun(index, run, recording, first, start, entry, last)
 
 
 def _layers_of(intervention: Intervention) -> tuple[int, ...]:

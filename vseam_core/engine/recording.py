@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,6 +58,14 @@ class Recording:
             self._masks[id(mask)] = _yes_or_no(mask, len(self.prompt), self.bidirectional)
         return self._masks[id(mask)]
 
+    @cached_property
+    def packs_with_others(self) -> bool:
+        """Whether runs of this prompt can stand in one batch with runs of others: no layer is given tensors that do not go by position."""
+        if self.bidirectional:
+            return False
+        values = (value for named in self.arguments.values() for name, value in named.items() if name != "attention_mask")
+        return all(position_axis(part, len(self.prompt)) is not None for value in values for part in _tensors_in(value))
+
     def safe_start(self, position: int) -> int:
         """The first position, at most `position`, past which no earlier position looks, in any layer.
 
@@ -72,6 +81,21 @@ class Recording:
             while position > 0 and reach[position - 1] >= position:
                 position = next(query for query in range(position) if reach[query] >= position)
         return position
+
+
+def position_axis(value: torch.Tensor, length: int) -> int | None:
+    """The axis of a layer's argument that goes by query position, or None where none does."""
+    if value.ndim > 1 and value.shape[-2] == length:
+        return -2
+    return -1 if value.ndim and value.shape[-1] == length else None
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors_in(part)
 
 
 def _yes_or_no(mask: torch.Tensor, length: int, bidirectional: bool) -> torch.Tensor | None:
@@ -154,13 +178,16 @@ class RecordingCache:
     """Recordings by prompt key, least recently used dropped first, within a budget of bytes."""
 
     def __init__(self, model: VisionLanguageModel, decoder: Decoder, budget_bytes: int):
-        self._model, self._decoder, self._budget = model, decoder, budget_bytes
+        self._model, self._decoder, self.budget = model, decoder, budget_bytes
         self._kept: OrderedDict[str, Recording] = OrderedDict()
 
     @property
     def bytes(self) -> int:
         """The memory that all kept recordings hold."""
         return sum(entry.bytes for entry in self._kept.values())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept
 
     def get(self, prompt: EncodedPrompt, kinds: Iterable[SiteKind] = ()) -> Recording:
         """The prompt's recording with at least these kinds of sites, made now if it is not kept."""
@@ -170,6 +197,6 @@ class RecordingCache:
             kept = record(self._model, self._decoder, prompt, wanted | (kept.kinds if kept else frozenset()))
             self._kept[prompt.key] = kept
         self._kept.move_to_end(prompt.key)
-        while len(self._kept) > 1 and self.bytes > self._budget:
+        while len(self._kept) > 1 and self.bytes > self.budget:
             self._kept.popitem(last=False)
         return kept

@@ -1,6 +1,6 @@
 """The slow, obvious engine: every run is one full forward pass of the whole model with plain hooks.
 
-This is what faster engines are compared with. Runs share batches, padded on the left; nothing else is clever here.
+This is what faster engines are compared with. Runs on prompts of equal length share a batch; nothing else is clever here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReferenceEngine(Engine):
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
         results: dict[int, RunResult] = {}
-        for chunk in batches_of(self.model, [run.base for run in runs], self._batch_size):
+        for chunk in batches_of([run.base for run in runs], self._batch_size):
             results.update(zip(chunk, self._run_batch([runs[index] for index in chunk]), strict=True))
             if advance:
                 advance(len(chunk))

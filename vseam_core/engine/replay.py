@@ -21,6 +21,7 @@ from vseam_core.engine.hooks import EditHooks, SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
 from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache
+from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import LensScore, Run, RunResult, SiteKind
@@ -28,6 +29,8 @@ from vseam_core.prompts import EncodedPrompt
 
 # Recordings are kept within this part of the memory budget, batches within the rest.
 _SHARE_OF_RECORDINGS = 0.5
+_LENGTH_STEP = 64
+_FEW_RUNS = 2
 
 
 class ReplayEngine(Engine):
@@ -43,6 +46,7 @@ class ReplayEngine(Engine):
         budget = memory_budget or default_budget(device)
         self._cache = RecordingCache(model, self.decoder, int(budget * _SHARE_OF_RECORDINGS))
         self._sizer = BatchSizer(int(budget * (1 - _SHARE_OF_RECORDINGS)), device, most_tokens)
+        self._reference = ReferenceEngine(model)
         self._attention = PackedAttention([layer.attention for layer in self.decoder.layers if not layer.is_cross_attention])
 
     @torch.no_grad()
@@ -52,26 +56,56 @@ class ReplayEngine(Engine):
         by_base: dict[str, list[int]] = defaultdict(list)
         for index, run in enumerate(runs):
             by_base[run.base.key].append(index)
+        self._in_full(
+            [index for indices in by_base.values() if self._is_cheaper_in_full(runs, indices) for index in indices], runs, results, advance
+        )
+        pending: list[PlannedRun] = []
         for indices in by_base.values():
+            if indices[0] in results:
+                continue
             base = self._cache.get(runs[indices[0]].base, ALWAYS | _kinds_read([runs[index] for index in indices]))
-            plans = [planned(index, runs[index], base, self.shape.layers) for index in indices]
-            plans.sort(key=lambda plan: (plan.start == 0, plan.first_layer, plan.start))
-            for chunk, found in self._in_batches(base, plans):
-                results.update(zip((plan.index for plan in chunk), found, strict=True))
-                if advance:
-                    advance(len(chunk))
+            if pending and not (base.packs_with_others and self._has_room(pending, base)):
+                self._finish(pending, results, advance)
+                pending = []
+            pending += [planned(index, runs[index], base, self.shape.layers) for index in indices]
+        self._finish(pending, results, advance)
         return [results[index] for index in range(len(runs))]
 
-    def _in_batches(self, base: Recording, plans: Sequence[PlannedRun]) -> Iterator[tuple[list[PlannedRun], list[RunResult]]]:
+    def _is_cheaper_in_full(self, runs: Sequence[Run], indices: Sequence[int]) -> bool:
+        """Whether recording a prompt costs more than its few runs would save: they then share full forward passes with others."""
+        return len(indices) <= _FEW_RUNS and runs[indices[0]].base.key not in self._cache
+
+    def _in_full(self, indices: Sequence[int], runs: Sequence[Run], results: dict[int, RunResult], advance: Advance | None) -> None:
+        if len(indices) > _FEW_RUNS:
+            results.update(zip(indices, self._reference.run([runs[index] for index in indices], advance), strict=True))
+
+    def _has_room(self, pending: Sequence[PlannedRun], base: Recording) -> bool:
+        """Whether another prompt's runs may join those that wait: a batch is not full yet, and their recordings fit into memory."""
+        recordings = {id(plan.base): plan.base for plan in pending}
+        kind = _kind(pending[-1])
+        return (
+            pending[0].base.packs_with_others
+            and sum(plan.tokens for plan in pending) < self._sizer.tokens(kind)
+            and sum(recording.bytes for recording in recordings.values()) + base.bytes <= self._cache.budget
+        )
+
+    def _finish(self, pending: Sequence[PlannedRun], results: dict[int, RunResult], advance: Advance | None) -> None:
+        order = {id(plan.base): place for place, plan in reversed(list(enumerate(pending)))}
+        plans = sorted(pending, key=lambda plan: (plan.start == 0, plan.first_layer, order[id(plan.base)], plan.start))
+        for chunk, found in self._in_batches(plans):
+            results.update(zip((plan.index for plan in chunk), found, strict=True))
+            if advance:
+                advance(len(chunk))
+
+    def _in_batches(self, plans: Sequence[PlannedRun]) -> Iterator[tuple[list[PlannedRun], list[RunResult]]]:
         """The planned runs and their results, in batches as large as the memory budget allows."""
         waiting = deque(plans)
         while waiting:
-            # Runs that share a prefix cost other memory per position than runs that start at 0.
-            kind = (len(base.prompt), waiting[0].start > 0)
+            kind = _kind(waiting[0])
             chunk = _next_chunk(waiting, self._sizer.tokens(kind))
             tokens = sum(plan.tokens for plan in chunk)
             try:
-                found = self._sizer.measured(kind, tokens, partial(self._replay, base, chunk))
+                found = self._sizer.measured(kind, tokens, partial(self._replay, chunk))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -90,25 +124,30 @@ class ReplayEngine(Engine):
         kept = self._cache.get(prompt, {kind for _, kind in wanted}).sites
         return {site: kept[site] for site in wanted}
 
-    def _replay(self, base: Recording, plans: list[PlannedRun]) -> list[RunResult]:
+    def _replay(self, plans: list[PlannedRun]) -> list[RunResult]:
         runs = [plan.run for plan in plans]
         wanted = donor_sites(runs)
         prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
         donors = {key: self._cache.get(prompts[key], {kind for _, kind in sites}) for key, sites in wanted.items()}
         edits = edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
         with self._attention.installed() as attention, EditHooks(self.decoder, edits) as hooks:
-            return ReplayBatch(self.decoder, attention, base, plans, hooks).results()
+            return ReplayBatch(self.decoder, attention, plans, hooks).results()
 
 
 def _kinds_read(runs: Sequence[Run]) -> set[SiteKind]:
     return {readout.site.kind for run in runs for readout in run.readouts if isinstance(readout, LensScore)}
 
 
+def _kind(plan: PlannedRun) -> tuple[int, bool]:
+    """Runs whose positions cost about the same memory: those that share a prefix need other space than those that start at 0."""
+    return (-(-plan.length // _LENGTH_STEP), plan.start > 0)
+
+
 def _next_chunk(waiting: deque[PlannedRun], most_tokens: int) -> list[PlannedRun]:
     """The first waiting runs that together hold at most so many positions, but at least one; all of one kind."""
     chunk = [waiting.popleft()]
     tokens = chunk[0].tokens
-    while waiting and tokens + waiting[0].tokens <= most_tokens and (waiting[0].start > 0) == (chunk[0].start > 0):
+    while waiting and tokens + waiting[0].tokens <= most_tokens and _kind(waiting[0]) == _kind(chunk[0]):
         chunk.append(waiting.popleft())
         tokens += chunk[-1].tokens
     return chunk

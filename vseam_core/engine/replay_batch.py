@@ -1,21 +1,22 @@
-"""One batch of runs on one recorded prompt, replayed layer by layer."""
+"""One batch of runs on recorded prompts, replayed layer by layer."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from vseam_core.engine.attention import AttentionCall, KeysFound, PackedAttention
+from vseam_core.engine.attention import AttentionCall, KeysFound, PackedAttention, RecordedLayer
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
-from vseam_core.engine.layout import Layout
+from vseam_core.engine.layout import Layout, Span
 from vseam_core.engine.plan import PlannedRun
 from vseam_core.engine.readouts import lens_sites, results_of
-from vseam_core.engine.recording import Recording
+from vseam_core.engine.recording import Recording, position_axis
 from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AttentionBlock, RunResult
 
@@ -24,15 +25,16 @@ _NOT_BY_POSITION = frozenset({"position_bias", "cross_attention_states", "encode
 
 
 class ReplayBatch:
-    """Carries the runs of one prompt through the layers: they join where their first change lies, and share what comes before.
+    """Carries runs through the layers: they join where their first change lies, and share what comes before with those of their prompt.
 
-    `edits` must have been entered, and the attention installed.
+    `edits` must have been entered, and the attention installed. Runs of several prompts may stand in one batch where their recordings
+    say so (`packs_with_others`); runs of one prompt should be neighbours.
     """
 
-    def __init__(self, decoder: Decoder, attention: PackedAttention, base: Recording, plans: Sequence[PlannedRun], edits: EditHooks):
-        self._decoder, self._attention, self._base, self._plans, self._edits = decoder, attention, base, plans, edits
+    def __init__(self, decoder: Decoder, attention: PackedAttention, plans: Sequence[PlannedRun], edits: EditHooks):
+        self._decoder, self._attention, self._plans, self._edits = decoder, attention, plans, edits
         self._layers = decoder.shape.layers
-        embeddings = base.sites[(0, "residual_before")]
+        embeddings = plans[0].base.sites[(0, "residual_before")]
         self._device = embeddings.device
         self._starts = {row: plan.start for row, plan in enumerate(plans)}
         self._active: list[int] = []
@@ -56,20 +58,20 @@ class ReplayBatch:
     def _pass(self, layer: int, joining: Sequence[int]) -> None:
         """Runs that change something before this layer's attention join before it, the others after it."""
         entering = [row for row in joining if self._plans[row].entry is not None]
-        self._join([row for row in joining if self._plans[row].entry is None], self._base.sites[(layer, "residual_before")])
+        self._join([row for row in joining if self._plans[row].entry is None], (layer, "residual_before"))
         if layer == self._layers - 1 and self._decoder.generator is None:
             self._last_layer(layer, entering)
             return
         held = self._suffixes(self._active)
         layout = Layout([*held, *((row, self._entry(row)) for row in entering)], self._device)
-        hidden = torch.cat([self._hidden, self._recorded_at((layer, "residual_before"), layout, len(held))])
+        hidden = torch.cat([self._hidden, self._recorded_at((layer, "residual_before"), layout.spans[len(held) :])])
         output = self._call(layer, layout, hidden, entering)
-        if layer in self._base.between:
-            output = output + self._base.between[layer][layout.positions()]
+        if any(layer in plan.base.between for plan in self._plans):
+            output = output + self._gathered(layout.spans, lambda base: self._between(base, layer))
         continuing = len(self._hidden)
         self._hidden = output[:continuing]
         following: SiteKey = (layer + 1, "residual_before") if layer + 1 < self._layers else (layer, "residual_after")
-        self._join(entering, self._base.sites[following])
+        self._join(entering, following)
         joined = Layout(self._suffixes(self._active), self._device)
         for span in layout.spans[len(held) :]:
             selection = joined.select(span.row, span.positions)
@@ -87,7 +89,8 @@ class ReplayBatch:
         layout = Layout([*read, *((row, self._read(row, self._entry(row))) for row in entering)], self._device)
         chosen = [held.select(row, positions) for row, positions in read]
         parts = [self._hidden[selection.tokens] for selection in chosen if selection is not None]
-        hidden = torch.cat([*parts, self._recorded_at((layer, "residual_before"), layout, len(read))])
+        entered = [span for span in layout.spans if span.row in entering]
+        hidden = torch.cat([*parts, self._recorded_at((layer, "residual_before"), entered)])
         if layout.tokens:
             self._final = (layout, self._call(layer, layout, hidden, entering, None if own is None else (held, own)))
 
@@ -103,17 +106,32 @@ class ReplayBatch:
     def _suffixes(self, rows: Sequence[int]) -> list[tuple[int, range]]:
         return [(row, self._plans[row].suffix) for row in rows]
 
-    def _join(self, rows: Sequence[int], recorded: torch.Tensor) -> None:
-        if not rows:
-            return
-        positions = Layout(self._suffixes(rows), self._device).positions()
-        self._hidden = torch.cat([self._hidden, recorded[positions]])
-        self._active.extend(rows)
+    def _between(self, base: Recording, layer: int) -> torch.Tensor:
+        """What the model itself adds to the residual after a layer, `[positions, width]`."""
+        found = base.between.get(layer)
+        return torch.zeros_like(base.sites[(layer, "residual_after")]) if found is None else found
 
-    def _recorded_at(self, site: SiteKey, layout: Layout, first: int) -> torch.Tensor:
-        """What a site holds in the recording at the tokens of the layout's spans from number `first` on."""
-        spans = [(span.row, span.positions) for span in layout.spans[first:]]
-        return self._base.sites[site][Layout(spans, self._device).positions()]
+    def _join(self, rows: Sequence[int], site: SiteKey) -> None:
+        if rows:
+            spans = Layout(self._suffixes(rows), self._device).spans
+            self._hidden = torch.cat([self._hidden, self._recorded_at(site, spans)])
+            self._active.extend(rows)
+
+    def _recorded_at(self, site: SiteKey, spans: Sequence[Span]) -> torch.Tensor:
+        """What a site holds in the recordings at the tokens of the spans, `[tokens, width]`."""
+        return self._gathered(spans, lambda base: base.sites[site])
+
+    def _gathered(self, spans: Sequence[Span], value: Callable[[Recording], torch.Tensor]) -> torch.Tensor:
+        """A value by position of each prompt, at the tokens of the spans."""
+        parts = [value(base).index_select(0, positions) for base, positions in self._by_base(spans)]
+        return torch.cat(parts) if parts else self._hidden[:0]
+
+    def _by_base(self, spans: Sequence[Span]) -> Iterator[tuple[Recording, torch.Tensor]]:
+        """Neighbouring spans of one prompt together: its recording and the positions of their tokens."""
+        for _, group in itertools.groupby(spans, key=lambda span: id(self._plans[span.row].base)):
+            together = list(group)
+            layout = Layout([(span.row, span.positions) for span in together], self._device)
+            yield self._plans[together[0].row].base, layout.positions()
 
     def _call(
         self,
@@ -126,49 +144,67 @@ class ReplayBatch:
         """The layer's output `[tokens, width]` for packed `hidden`; the runs in `entering` take its attention from the recording."""
         if not layout.tokens:
             return hidden
-        computed = [span.row for span in layout.spans if span.row not in entering]
-        shares = any(self._starts[row] for row in computed) and not self._decoder.layers[layer].is_cross_attention
         call = AttentionCall(
             queries=layout,
             keys=own[0] if own else layout,
             starts=self._starts,
-            length=len(self._base.prompt),
-            allowed=self._base.allowed(layer),
-            causal=not self._base.bidirectional,
-            prefix=self._prefix(layer) if shares else None,
+            recorded=self._recorded(layer, layout, entering),
+            causal=not self._decoder.is_bidirectional,
             given=frozenset(entering),
-            recorded_output=self._base.sites[(layer, "head_output")],
             own=own[1] if own else None,
             blocks=self._blocks(layer),
         )
         self._attention.call = call
         self._edits.layout = self._layout = layout
-        output = self._decoder.layers[layer].module(hidden[None], **_arguments(self._base, layer, layout.positions()))
+        output = self._decoder.layers[layer].module(hidden[None], **self._arguments(layer, layout))
         if not call.answered and not self._decoder.layers[layer].is_cross_attention:
             name = type(self._decoder.layers[layer].attention).__name__
             raise UnsupportedError(f"{name}: its attention implementation cannot be replaced, so it cannot be replayed")
         return (output[0] if isinstance(output, tuple) else output)[0]
 
-    def _keys_values(self, layer: int, layout: Layout, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A layer's keys and values of packed `hidden`, each `[tokens, key_value_heads, head_dim]`, edits applied."""
-        call = AttentionCall(layout, layout, self._starts, len(self._base.prompt), only_keys=True)
+    def _recorded(self, layer: int, layout: Layout, entering: Sequence[int]) -> dict[int, RecordedLayer]:
+        """For each row the attention that its prompt's recording holds in this layer; one object per prompt."""
+        bases = {id(plan.base): plan.base for plan in self._plans}
+        sharing = {id(self._plans[span.row].base) for span in layout.spans if self._starts[span.row] and span.row not in entering}
+        if self._decoder.layers[layer].is_cross_attention:
+            sharing = set()
+        found = {
+            key: RecordedLayer(
+                length=len(base.prompt),
+                allowed=base.allowed(layer),
+                prefix=self._prefix(base, layer) if key in sharing else None,
+                output=base.sites[(layer, "head_output")],
+            )
+            for key, base in bases.items()
+        }
+        return {span.row: found[id(self._plans[span.row].base)] for span in layout.spans}
+
+    def _keys_values(
+        self, layer: int, layout: Layout, hidden: torch.Tensor, base: Recording | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's keys and values of packed `hidden`, each `[tokens, key_value_heads, head_dim]`, edits applied.
+
+        With `base` given, `hidden` is that recording's own and nothing is edited.
+        """
+        call = AttentionCall(layout, layout, self._starts, only_keys=True)
         self._attention.call = call
         self._edits.layout = self._layout = layout
+        arguments = self._arguments(layer, layout) if base is None else _arguments(base, layer, layout.positions())
         with contextlib.suppress(KeysFound):
-            self._decoder.layers[layer].module(hidden[None], **_arguments(self._base, layer, layout.positions()))
+            self._decoder.layers[layer].module(hidden[None], **arguments)
         if call.own is None:
             name = type(self._decoder.layers[layer].attention).__name__
             raise UnsupportedError(f"{name}: its attention implementation cannot be replaced, so it cannot be replayed")
         return call.own
 
-    def _prefix(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A layer's keys and values of the recorded prompt, each `[key_value_heads, positions, head_dim]`; kept for later batches."""
-        if layer not in self._base.keys_values:
+    def _prefix(self, base: Recording, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's keys and values of a recorded prompt, each `[key_value_heads, positions, head_dim]`; kept for later batches."""
+        if layer not in base.keys_values:
             # A row that no edit knows: nothing is changed while the recording is read.
-            layout = Layout([(-1, range(len(self._base.prompt)))], self._device)
-            keys, values = self._keys_values(layer, layout, self._base.sites[(layer, "residual_before")])
-            self._base.keys_values[layer] = (keys.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous())
-        return self._base.keys_values[layer]
+            layout = Layout([(-1, range(len(base.prompt)))], self._device)
+            keys, values = self._keys_values(layer, layout, base.sites[(layer, "residual_before")], base)
+            base.keys_values[layer] = (keys.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous())
+        return base.keys_values[layer]
 
     def _blocks(self, layer: int) -> dict[int, list[AttentionBlock]]:
         blocks: dict[int, list[AttentionBlock]] = {}
@@ -176,8 +212,6 @@ class ReplayBatch:
             found = [change for change in plan.run.interventions if isinstance(change, AttentionBlock) and layer in change.layers]
             if found:
                 blocks[row] = found
-        if blocks and self._decoder.layers[layer].is_cross_attention:
-            raise UnsupportedError(f"layer {layer} is a cross-attention layer: its attention has no prompt positions to cut")
         return blocks
 
     def _capture(self, site: SiteKey, value: torch.Tensor) -> None:
@@ -185,7 +219,7 @@ class ReplayBatch:
 
     def _activation(self, row: int, site: SiteKey, positions: Sequence[int]) -> torch.Tensor:
         """What a site holds in a run, `[positions, width]`: the recording, and over it what this run computed."""
-        value = self._base.sites[site][list(positions)].clone()
+        value = self._plans[row].base.sites[site][list(positions)].clone()
         for layout, captured in self._captured[site]:
             selection = layout.select(row, positions)
             if selection is not None:
@@ -194,8 +228,7 @@ class ReplayBatch:
 
     def _last_residuals(self) -> torch.Tensor:
         """The last residual at the last position of every run, `[runs, width]`."""
-        recorded = self._base.sites[(self._layers - 1, "residual_after")][-1]
-        last = recorded.repeat(len(self._plans), 1)
+        last = torch.stack([plan.base.sites[(self._layers - 1, "residual_after")][-1] for plan in self._plans])
         layout, computed = self._final
         for span in layout.spans:
             if span.positions and span.positions[-1] == self._plans[span.row].length - 1:
@@ -205,16 +238,26 @@ class ReplayBatch:
     def _generated(self) -> torch.Tensor:
         """The logits of a decoder that reads what this stack hands over, `[runs, vocabulary]` (T5)."""
         assert self._decoder.generator is not None
-        recorded = self._base.sites[(self._layers - 1, "residual_after")]
-        handed = recorded.repeat(len(self._plans), 1, 1)
+        # All runs are of one prompt: an encoder's recordings do not pack with others.
+        base = self._plans[0].base
+        handed = base.sites[(self._layers - 1, "residual_after")].repeat(len(self._plans), 1, 1)
         for span in Layout(self._suffixes(self._active), self._device).spans:
             handed[span.row] = self._hidden[span.offset : span.offset + len(span.positions)]
         arguments = {
             name: value.expand(len(handed), *value.shape[1:]) if isinstance(value, torch.Tensor) and value.ndim else value
-            for name, value in self._base.generation.items()
+            for name, value in base.generation.items()
         }
         arguments |= {"encoder_hidden_states": self._decoder.final_norm(handed), "use_cache": False, "past_key_values": None}
         return self._decoder.logits(self._decoder.generator(**arguments).last_hidden_state[:, -1])
+
+    def _arguments(self, layer: int, layout: Layout) -> dict[str, Any]:
+        """The layer's recorded arguments at the tokens of the layout, of all prompts one after another."""
+        parts = [_arguments(base, layer, positions) for base, positions in self._by_base(layout.spans)]
+        if len(parts) == 1:
+            return parts[0]
+        lengths = [len(base.prompt) for base, _ in self._by_base(layout.spans)]
+        first = self._plans[layout.spans[0].row].base.arguments[layer]
+        return {name: _joined([part[name] for part in parts], first.get(name), lengths[0]) for name in parts[0]}
 
 
 def _arguments(base: Recording, layer: int, positions: torch.Tensor) -> dict[str, Any]:
@@ -234,8 +277,13 @@ def _arguments(base: Recording, layer: int, positions: torch.Tensor) -> dict[str
 def _at_positions(value: Any, length: int, positions: torch.Tensor) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_at_positions(part, length, positions) for part in value)
-    if not isinstance(value, torch.Tensor) or value.ndim == 0:
-        return value
-    if value.ndim > 1 and value.shape[-2] == length:
-        return value.index_select(-2, positions)
-    return value.index_select(-1, positions) if value.shape[-1] == length else value
+    axis = position_axis(value, length) if isinstance(value, torch.Tensor) else None
+    return value if axis is None else value.index_select(axis, positions)
+
+
+def _joined(parts: Sequence[Any], original: Any, length: int) -> Any:
+    """One argument of several prompts, one after another where it goes by position."""
+    if isinstance(original, (tuple, list)):
+        return type(original)(_joined([part[index] for part in parts], inner, length) for index, inner in enumerate(original))
+    axis = position_axis(original, length) if isinstance(parts[0], torch.Tensor) else None
+    return parts[0] if axis is None else torch.cat(list(parts), axis)

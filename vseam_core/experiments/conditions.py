@@ -83,6 +83,9 @@ def _prepare_set(
     return EvaluationSet(f"{benchmark.name}/{pool}/{split}", tuple(clean), tuple(corrupt), tuple(left_out))
 
 
+_SAMPLES_AT_ONCE = 32
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """The answers of one condition on an evaluation set, sample by sample.
@@ -115,17 +118,21 @@ class RunsOfCondition:
 
 
 def evaluate_conditions(engine: Engine, conditions: Sequence[RunsOfCondition], samples: EvaluationSet) -> list[Answers]:
-    """The answers under every condition. All runs on one prompt go to the engine together, so each prompt is recorded once."""
-    sides: tuple[tuple[Prepared | None, ...], ...] = (samples.clean, samples.corrupt)
-    shape = (len(sides), len(conditions), len(samples.clean))
+    """The answers under every condition. All runs on some samples go to the engine together, so that it can share among them."""
+    members = [
+        (side, index, prepared)
+        for side, prompts in enumerate((samples.clean, samples.corrupt))
+        for index, prepared in enumerate(prompts)
+        if prepared is not None
+    ]
+    shape = (2, len(conditions), len(samples.clean))
     correct, probability, difference = (np.full(shape, np.nan) for _ in range(3))
-    for side, members in enumerate(sides):
-        for index, prepared in enumerate(members):
-            if prepared is None:
-                continue
-            groups = [condition.runs(prepared) for condition in conditions]
-            results = iter(engine.run([run for group in groups for run in group]))
-            for row, group in enumerate(groups):
+    for start in range(0, len(members), _SAMPLES_AT_ONCE):
+        part = members[start : start + _SAMPLES_AT_ONCE]
+        groups = [[condition.runs(prepared) for condition in conditions] for _, _, prepared in part]
+        results = iter(engine.run([run for of_sample in groups for group in of_sample for run in group]))
+        for (side, index, prepared), of_sample in zip(part, groups, strict=True):
+            for row, group in enumerate(of_sample):
                 values = [next(results).answer for _ in group]
                 correct[side, row, index] = np.mean([_is_correct(value, prepared) for value in values])
                 probability[side, row, index] = np.mean([math.exp(value.logprob) for value in values])
