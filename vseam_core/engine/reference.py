@@ -23,13 +23,13 @@ class ReferenceEngine(Engine):
 
     def __init__(self, model: VisionLanguageModel, batch_size: int = 16):
         super().__init__(model)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
         results: dict[int, RunResult] = {}
-        for chunk in batches_of([run.base for run in runs], self._batch_size):
+        for chunk in batches_of([run.base for run in runs], self.batch_size):
             results.update(zip(chunk, self._run_batch([runs[index] for index in chunk]), strict=True))
             if advance:
                 advance(len(chunk))

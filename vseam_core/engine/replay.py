@@ -10,7 +10,7 @@ reference engine within rounding: the tests hold every site, operation and famil
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -56,9 +56,10 @@ class ReplayEngine(Engine):
         by_base: dict[str, list[int]] = defaultdict(list)
         for index, run in enumerate(runs):
             by_base[run.base.key].append(index)
-        self._in_full(
-            [index for indices in by_base.values() if self._is_cheaper_in_full(runs, indices) for index in indices], runs, results, advance
-        )
+        in_full = [index for indices in by_base.values() if self._is_cheaper_in_full(runs, indices) for index in indices]
+        # Two or three full passes are no batch: replay is as good for them.
+        if len(in_full) > _FEW_RUNS + 1:
+            self._in_full(runs, in_full, results, advance)
         pending: list[PlannedRun] = []
         for indices in by_base.values():
             if indices[0] in results:
@@ -75,9 +76,33 @@ class ReplayEngine(Engine):
         """Whether recording a prompt costs more than its few runs would save: they then share full forward passes with others."""
         return len(indices) <= _FEW_RUNS and runs[indices[0]].base.key not in self._cache
 
-    def _in_full(self, indices: Sequence[int], runs: Sequence[Run], results: dict[int, RunResult], advance: Advance | None) -> None:
-        if len(indices) > _FEW_RUNS:
-            results.update(zip(indices, self._reference.run([runs[index] for index in indices], advance), strict=True))
+    def _in_full(self, runs: Sequence[Run], indices: Sequence[int], results: dict[int, RunResult], advance: Advance | None) -> None:
+        waiting = deque(sorted(indices, key=lambda index: len(runs[index].base)))
+        while waiting:
+            length = len(runs[waiting[0]].base)
+            kind = ("full", -(-length // _LENGTH_STEP))
+            count = min(len(waiting), max(1, self._sizer.tokens(kind) // length), self._reference.batch_size)
+            chunk = [waiting.popleft() for _ in range(count)]
+            tokens = sum(len(runs[index].base) for index in chunk)
+            found = self._attempt(kind, tokens, count == 1, partial(self._reference.run, [runs[index] for index in chunk]))
+            if found is None:
+                waiting.extendleft(reversed(chunk))
+                continue
+            results.update(zip(chunk, found, strict=True))
+            if advance:
+                advance(count)
+
+    def _attempt(self, kind: Hashable, tokens: int, single: bool, work: Callable[[], list[RunResult]]) -> list[RunResult] | None:
+        """The results of one batch; None when memory ran out, after which batches of this kind are half as large."""
+        try:
+            return self._sizer.measured(kind, tokens, work)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if single:
+                raise out_of_memory(tokens) from error
+            self._sizer.halve(kind, tokens)
+            return None
 
     def _has_room(self, pending: Sequence[PlannedRun], base: Recording) -> bool:
         """Whether another prompt's runs may join those that wait: a batch is not full yet, and their recordings fit into memory."""
@@ -104,14 +129,8 @@ class ReplayEngine(Engine):
             kind = _kind(waiting[0])
             chunk = _next_chunk(waiting, self._sizer.tokens(kind))
             tokens = sum(plan.tokens for plan in chunk)
-            try:
-                found = self._sizer.measured(kind, tokens, partial(self._replay, chunk))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(chunk) == 1:
-                    raise out_of_memory(tokens) from error
-                self._sizer.halve(kind, tokens)
+            found = self._attempt(kind, tokens, len(chunk) == 1, partial(self._replay, chunk))
+            if found is None:
                 waiting.extendleft(reversed(chunk))
                 continue
             yield chunk, found
