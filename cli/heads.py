@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
+
+if TYPE_CHECKING:
+    from vseam_cli.stages import Finish
+    from vseam_core.report.material import StudyMaterial
+    from vseam_core.study import Study
+    from vseam_core.workspace import Workspace
 
 _operation = click.option(
     "--operation", metavar="NAME", help="What heads are replaced by: resample, mean_of_others, zero, dataset_mean, patch."
@@ -28,7 +35,7 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     return shared(_operation(_positions(click.pass_context(function))))
 
 
-def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -> None:
+def _run(context: click.Context, stages: list[str], schema: str, save_model: Path | None = None, **given: Any) -> None:
     from vseam_cli.stages import run_stages, study_of
 
     application: Application = context.obj
@@ -47,7 +54,25 @@ def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -
         heads=[scan] if operation or positions else None,
         **given,
     )
-    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports))
+    finish = _saving(study, save_model) if save_model else None
+    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish))
+
+
+def _saving(study: Study, folder: Path) -> Finish:
+    """What writes the fitted rescaling to a checkpoint folder. Raises click.UsageError and VseamError before any work is done."""
+    from vseam_core.experiments.saving import fitted_scales, require_free_folder, save_rescaled_model
+
+    if len(study.models) != 1 or len(study.datasets) != 1:
+        raise click.UsageError("--save-model saves one model fitted on one dataset: give exactly one --model and one --dataset")
+    (model,), (dataset,) = study.models, study.datasets
+    require_free_folder(folder)
+
+    def save(workspace: Workspace, material: StudyMaterial) -> str:
+        scales = fitted_scales(material.modulations, model, dataset)
+        save_rescaled_model(workspace, model, scales, folder, fitted_on=dataset)
+        return f"{model} with {len(scales)} heads rescaled is in {folder}; use it as `--model {folder}`"
+
+    return save
 
 
 @options.verb("scan", group=heads, example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40")
@@ -64,11 +89,24 @@ def ablate(context: click.Context, **given: Any) -> None:
     _run(context, ["scan", "ablate"], "heads-ablate/1", **given)
 
 
-@options.verb("rescale", group=heads, example="vseam heads rescale --model llava-tiny --dataset scenes/color")
+@options.verb(
+    "rescale",
+    group=heads,
+    example="""
+    vseam heads rescale --model llava-tiny --dataset scenes/color
+    vseam heads rescale --model llava-tiny --dataset scenes/color --save-model checkpoints/llava-tiny-rescaled
+    """,
+)
 @_common
-def rescale(context: click.Context, **given: Any) -> None:
+@click.option(
+    "--save-model",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the model with the fitted scales in its weights to this new folder, to be used as any --model.",
+)
+def rescale(context: click.Context, save_model: Path | None, **given: Any) -> None:
     """Fit head scales on the choose pool and report them on the test pool with their controls."""
-    _run(context, ["scan", "rescale"], "heads-rescale/1", **given)
+    _run(context, ["scan", "rescale"], "heads-rescale/1", save_model, **given)
 
 
 @options.verb("shared", group=heads, example="vseam heads shared --model llava-tiny --dataset scenes/color --dataset scenes/action")

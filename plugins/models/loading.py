@@ -62,7 +62,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
     hub cannot be reached.
     """
     arguments = _locate(request)
-    with _quiet(request.is_folder):
+    with quietly(request.is_folder):
         config = _read_config(request, arguments)
         _require_kind(request, config, model_types)
         processor = _read_processor(request, arguments)
@@ -307,8 +307,8 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(without_progress: bool) -> Iterator[None]:
-    """Keep the library's remarks off the screen while loading; a download keeps its progress bar. Settings are restored."""
+def quietly(without_progress: bool) -> Iterator[None]:
+    """Keep the library's remarks off the screen while loading or saving; a download keeps its progress bar. Settings are restored."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
