@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from vseam_core.study import Study
     from vseam_core.workspace import Workspace
 
-_operation = click.option(
-    "--operation", metavar="NAME", help="What heads are replaced by: resample, mean_of_others, zero, dataset_mean, patch."
-)
+_operation = click.option("--operation", metavar="NAME", help="What heads are replaced by (`vseam operations`; default: resample).")
 _positions = click.option(
     "--positions", type=click.Choice(["all", "question", "image", "last"]), help="Where heads are replaced (default: all)."
+)
+_direction = click.option(
+    "--direction",
+    type=click.Choice(["noising", "denoising"]),
+    help="For patch (default: noising): the edited image's heads into the clean run, or the clean image's into the edited one.",
 )
 
 
@@ -32,7 +35,7 @@ def heads() -> None:
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "db", "reports")
-    return shared(_operation(_positions(click.pass_context(function))))
+    return shared(_operation(_positions(_direction(click.pass_context(function)))))
 
 
 def _run(context: click.Context, stages: list[str], schema: str, save_model: Path | None = None, **given: Any) -> None:
@@ -41,8 +44,12 @@ def _run(context: click.Context, stages: list[str], schema: str, save_model: Pat
     application: Application = context.obj
     database, device, reports = given.pop("database"), given.pop("device"), given.pop("reports")
     models, datasets = list(given.pop("models")), list(given.pop("datasets"))
-    operation, positions = given.pop("operation"), given.pop("positions")
-    scan = {"operation": operation or "resample", "positions": positions or "all"}
+    operation, positions, direction = given.pop("operation"), given.pop("positions"), given.pop("direction")
+    scan = {
+        "operation": operation or ("patch" if direction else "resample"),
+        "positions": positions or "all",
+        "direction": direction or "noising",
+    }
     study = study_of(
         application,
         None,
@@ -51,7 +58,7 @@ def _run(context: click.Context, stages: list[str], schema: str, save_model: Pat
         models=models,
         datasets=datasets,
         stages=stages,
-        heads=[scan] if operation or positions else None,
+        heads=[scan] if operation or positions or direction else None,
         **given,
     )
     finish = _saving(study, save_model) if save_model else None
@@ -75,7 +82,14 @@ def _saving(study: Study, folder: Path) -> Finish:
     return save
 
 
-@options.verb("scan", group=heads, example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40")
+@options.verb(
+    "scan",
+    group=heads,
+    example="""
+    vseam heads scan --model llava-tiny --dataset scenes/color --limit 40
+    vseam heads scan --model llava-tiny --dataset scenes/color --operation patch --direction denoising
+    """,
+)
 @_common
 def scan(context: click.Context, **given: Any) -> None:
     """Replace every head in turn and score it: positive heads support right answers, negative ones wrong answers."""
