@@ -120,7 +120,8 @@ def render_card(
         f"A tiny vision-language model ({PARTS[name]}) trained on the procedural *scenes* world. It is an instrument for",
         "trying causal-tracing methods on a model that really answers; it knows nothing outside that world.", "",
         f"Stored in fp16, meant to be loaded as fp32. Made by `{command}`",
-        f"in {record.seconds / 60:.0f} minutes on one thread of a busy CPU.", "",
+        f"in {record.seconds / 60:.0f} minutes on one thread of a busy CPU; on one machine and with one thread it gives the same weights"
+        " again.", "",
         "## Data", "",
         f"Scenes of the world `{record.world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with",
         "noise of standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the",
