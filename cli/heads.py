@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
 
-_operation = click.option(
-    "--operation", metavar="NAME", help="What heads are replaced by: resample, mean_of_others, zero, dataset_mean, patch."
-)
+if TYPE_CHECKING:
+    from vseam_cli.stages import Finish
+    from vseam_core.report.material import StudyMaterial
+    from vseam_core.study import Study
+    from vseam_core.workspace import Workspace
+
+_operation = click.option("--operation", metavar="NAME", help="What heads are replaced by (`vseam operations`; default: resample).")
 _positions = click.option(
     "--positions", type=click.Choice(["all", "question", "image", "last"]), help="Where heads are replaced (default: all)."
+)
+_direction = click.option(
+    "--direction",
+    type=click.Choice(["noising", "denoising"]),
+    help="For patch (default: noising): the edited image's heads into the clean run, or the clean image's into the edited one.",
 )
 
 
@@ -35,7 +45,7 @@ _integrated_steps = click.option(
     metavar="M",
     help="With screen: average the gradients over M points between each sample and its donor (default: 0, the sample's own gradient).",
 )
-_SCAN_OPTIONS = ("operation", "positions", "method", "screen_top", "integrated_steps")
+_SCAN_OPTIONS = ("operation", "positions", "direction", "method", "screen_top", "integrated_steps")
 
 
 @options.verb_group("heads", example="vseam heads scan --model llava-tiny --dataset scenes/color")
@@ -44,18 +54,19 @@ def heads() -> None:
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "db", "reports")
-    return shared(_operation(_positions(click.pass_context(function))))
+    shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "memory_budget", "db", "reports")
+    return shared(_operation(_positions(_direction(click.pass_context(function)))))
 
 
-def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -> None:
+def _run(context: click.Context, stages: list[str], schema: str, save_model: Path | None = None, **given: Any) -> None:
     from vseam_cli.stages import run_stages, study_of
 
     application: Application = context.obj
     database, device, reports = given.pop("database"), given.pop("device"), given.pop("reports")
     models, datasets = list(given.pop("models")), list(given.pop("datasets"))
     how = options.given(**{name: given.pop(name, None) for name in _SCAN_OPTIONS})
-    scan = {"operation": "resample", "positions": "all", **how}
+    # Only patch has a direction, so naming one means patch.
+    scan = {"operation": "patch" if "direction" in how else "resample", "positions": "all", **how}
     study = study_of(
         application,
         None,
@@ -67,13 +78,32 @@ def _run(context: click.Context, stages: list[str], schema: str, **given: Any) -
         heads=[scan] if how else None,
         **given,
     )
-    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports))
+    finish = _saving(study, save_model) if save_model else None
+    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish))
+
+
+def _saving(study: Study, folder: Path) -> Finish:
+    """What writes the fitted rescaling to a checkpoint folder. Raises click.UsageError and VseamError before any work is done."""
+    from vseam_core.experiments.saving import fitted_scales, require_free_folder, save_rescaled_model
+
+    if len(study.models) != 1 or len(study.datasets) != 1:
+        raise click.UsageError("--save-model saves one model fitted on one dataset: give exactly one --model and one --dataset")
+    (model,), (dataset,) = study.models, study.datasets
+    require_free_folder(folder)
+
+    def save(workspace: Workspace, material: StudyMaterial) -> str:
+        scales = fitted_scales(material.modulations, model, dataset)
+        save_rescaled_model(workspace, model, scales, folder, fitted_on=dataset)
+        return f"{model} with {len(scales)} heads rescaled is in {folder}; use it as `--model {folder}`"
+
+    return save
 
 
 @options.verb(
     "scan",
     group=heads,
     example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40\n"
+    "vseam heads scan --model llava-tiny --dataset scenes/color --operation patch --direction denoising\n"
     "vseam heads scan --model llava-tiny --dataset scenes/color --method screen --screen-top 8 --integrated-steps 4",
 )
 @_method
@@ -96,11 +126,24 @@ def ablate(context: click.Context, **given: Any) -> None:
     _run(context, ["scan", "ablate"], "heads-ablate/1", **given)
 
 
-@options.verb("rescale", group=heads, example="vseam heads rescale --model llava-tiny --dataset scenes/color")
+@options.verb(
+    "rescale",
+    group=heads,
+    example="""
+    vseam heads rescale --model llava-tiny --dataset scenes/color
+    vseam heads rescale --model llava-tiny --dataset scenes/color --save-model checkpoints/llava-tiny-rescaled
+    """,
+)
 @_common
-def rescale(context: click.Context, **given: Any) -> None:
+@click.option(
+    "--save-model",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the model with the fitted scales in its weights to this new folder, to be used as any --model.",
+)
+def rescale(context: click.Context, save_model: Path | None, **given: Any) -> None:
     """Fit head scales on the choose pool and report them on the test pool with their controls."""
-    _run(context, ["scan", "rescale"], "heads-rescale/1", **given)
+    _run(context, ["scan", "rescale"], "heads-rescale/1", save_model, **given)
 
 
 @options.verb("shared", group=heads, example="vseam heads shared --model llava-tiny --dataset scenes/color --dataset scenes/action")

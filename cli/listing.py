@@ -79,11 +79,11 @@ def tracers(application: Application) -> None:
     _show_records(application, TracerRecord, "tracers")
 
 
-@options.verb("operations", example="vseam heads operations")
+@options.verb(example="vseam operations --json")
 @click.pass_obj
-def head_operations(application: Application) -> None:
-    """List the ways to replace or rescale attention heads."""
-    _show_records(application, HeadInterventionRecord, "head-operations")
+def operations(application: Application) -> None:
+    """List the ways to replace or rescale attention heads by name."""
+    _show_records(application, HeadInterventionRecord, "operations")
 
 
 def _supplied(plugin: LoadedPlugin) -> dict[str, list[str]]:

@@ -36,6 +36,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "datasets": ("vseam_cli.listing:datasets", "List datasets by name."),
     "editors": ("vseam_cli.listing:editors", "List editors by name."),
     "tracers": ("vseam_cli.listing:tracers", "List tracing methods by name."),
+    "operations": ("vseam_cli.listing:operations", "List the ways to replace or rescale attention heads by name."),
 }
 
 
@@ -153,7 +154,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error), error.exit_code, debug)
     except OSError as error:
         return _system_error(error, debug)
-    except Exception as error:
+    except Exception as error:  # the last boundary: whatever arrives here is a bug, and is shown whole
         traceback.print_exc()
         return _say(f"this is a bug, please report it with the lines above: {type(error).__name__}: {error}", EXIT_BUG, False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from vseam_cli.application import Application
 from vseam_cli.options import given
 from vseam_cli.output import Table
-from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
+from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
 from vseam_core.study import Study, default_study, load_study
 
 if TYPE_CHECKING:
     from vseam_core.report.material import StudyMaterial
+    from vseam_core.workspace import Workspace
+
+    Finish = Callable[[Workspace, StudyMaterial], str]
 
 
 def study_of(application: Application, file: str | Path | None, limit: int | None, **overrides: Any) -> Study:
@@ -35,16 +38,29 @@ def run_stages(
     database: str,
     device: str | None,
     reports: str | Path | None,
+    finish: Finish | None = None,
 ) -> int:
-    """Run a study, print its closing tables (or JSON), draw its figures if a folder is given. Returns the exit code."""
+    """Run a study, print its closing tables (or JSON), draw its figures if a folder is given. Returns the exit code.
+
+    `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the tables.
+    """
     from vseam_core.experiments.studies import run_study
 
+    remark, problem = "", None
     with application.workspace(database, device, study.seed) as workspace:
         for warning in workspace.store.warnings:
             application.output.note(warning)
         material = run_study(workspace, study)
+        try:
+            remark = finish(workspace, material) if finish else ""
+        except VseamError as error:
+            problem = error
     figures = _draw(material, reports)
     _print(application, material, schema, database, figures)
+    if problem is not None:
+        raise problem
+    if remark:
+        application.output.note(remark)
     return EXIT_DONE_WITH_SKIPS if len(material.skips) else EXIT_DONE
 
 

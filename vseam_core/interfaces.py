@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AnswerIds, Run, RunResult, SiteEdit
 from vseam_core.types import HeadId, ModelInfo, Pair, Pool, RoleSpan, Sample, TraceEffect
 
@@ -67,6 +70,13 @@ class VisionLanguageModel(ABC):
     @abstractmethod
     def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:
         """The greedy answers as text, special tokens removed, in order."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model as it is now to a checkpoint folder that can be loaded by its path.
+
+        Raises `UnsupportedError` where the plugin offers no such folder.
+        """
+        raise UnsupportedError(f"model {self.info.name!r}: its plugin cannot write checkpoint folders")
 
 
 class Benchmark(ABC):
@@ -218,7 +228,10 @@ class Variant:
 
 
 class HeadIntervention(ABC):
-    """Replaces or rescales the outputs of a set of attention heads."""
+    """Replaces or rescales the outputs of a set of attention heads.
+
+    One that amounts to other weights, whatever the input, may say so by `folded`, so that it can be saved as a checkpoint.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -226,6 +239,13 @@ class HeadIntervention(ABC):
     @abstractmethod
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
         """The variants that intervene on all `heads` at once; effects are averaged over them."""
+
+    def folded(self, model: VisionLanguageModel) -> AbstractContextManager[object]:
+        """A context in which the model's own weights carry this intervention; on leaving it they are back as they were.
+
+        Raises `UnsupportedError` where the intervention depends on the input.
+        """
+        raise UnsupportedError(f"{self.name}: what it puts in place of a head depends on the input, so no weights can carry it")
 
     def needs(self) -> Needs:
         """The reference statistics that `interventions` must be given in its context."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vseam_core.errors import VseamError
 from vseam_core.records import EditorRecord, HeadInterventionRecord, TracerRecord
 from vseam_core.registry_file import refuse_unsafe_options
+from vseam_core.types import ScanDirection
 from vseam_core.yaml_files import Location, YamlFile, read_yaml
 
 if TYPE_CHECKING:
@@ -61,10 +62,14 @@ class HeadScan(_Section):
 
     `method: screen` estimates all heads from gradients and replaces only the `screen_top` best ones and a random tenth as many;
     `integrated_steps` averages the gradients over so many points between a sample and its donor.
+
+    `direction` is for operations that take the other image of a pair (`patch`): noising puts the edited image's heads into the
+    clean run, denoising the clean image's into the edited one.
     """
 
     operation: Name = "resample"
     positions: Positions = "all"
+    direction: ScanDirection = "noising"
     protocol: Protocol = "claims"
     options: dict[str, Any] = {}
     method: ScanMethod = "exact"

@@ -17,6 +17,7 @@ Level = Literal["object", "attribute", "relation"]
 Pool = Literal["score", "choose", "test"]
 Form = Literal["yes_no", "open"]
 Direction = Literal["denoising", "noising", "clean", "corrupt"]
+ScanDirection = Literal["noising", "denoising"]
 Box = tuple[float, float, float, float]
 
 LEVELS: tuple[Level, ...] = ("object", "attribute", "relation")
@@ -149,6 +150,9 @@ class TraceEffect:
 @dataclass(frozen=True)
 class HeadEffect:
     """Effects of replacing each head on one sample: base minus replaced, float32 `[layers, heads]`, for one measure.
+
+    For `patch_denoising` the base is the corrupt run and the replacement what helps, so it is replaced minus base. `base` is the
+    measure of the run that heads are replaced in.
 
     `measured` bool `[layers, heads]` says which heads were replaced at all (None: every one); the others' values mean nothing and
     are not stored.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from vseam_core import interventions as operations
@@ -40,6 +40,10 @@ class Scale(HeadIntervention):
         if missing:
             raise UnknownNameError(f"scale: no factor for head {', '.join(missing)}; give one for every head that is rescaled")
         return [Variant(head_edits(heads, context, lambda head: operations.Scale(self.factors[head])))]
+
+    def folded(self, model: VisionLanguageModel) -> AbstractContextManager[nn.Module]:
+        """The model with the factors in the columns of its output projections (`fold_into_weights`)."""
+        return fold_into_weights(model, self.factors)
 
     def options(self) -> Mapping[str, object]:
         """The factors, by head in ascending order."""

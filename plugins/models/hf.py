@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
 
-from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, did_you_mean
+from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import AnswerIds
 from vseam_core.prompts import EncodedPrompt
@@ -22,7 +23,7 @@ from vseam_core.types import RoleSpan
 from vseam_plugins.models.answers import AnswerReader
 from vseam_plugins.models.fingerprints import inputs_key
 from vseam_plugins.models.geometry import patch_boxes
-from vseam_plugins.models.loading import Checkpoint, LoadRequest, open_checkpoint, parse_device, parse_dtype
+from vseam_plugins.models.loading import Checkpoint, LoadRequest, open_checkpoint, parse_device, parse_dtype, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
 from vseam_plugins.models.prompting import (
     PromptTemplate,
@@ -40,6 +41,11 @@ from vseam_plugins.models.prompting import (
 OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "prompt_template", "answer_separator",
 )  # fmt: skip
+# What a checkpoint of a type is asked in where it says nothing itself (no chat template): the prompts of the V-SEAM scripts.
+FAMILY_TEMPLATES: dict[str, str] = {
+    "llava": "USER: <image>\n{question} Please answer with a single word.\nASSISTANT:",
+    "instructblip": "Question: {question} Answer using a single word.",
+}
 # Their attention looks both ways over the whole prompt: an appended answer would be seen by the words before it.
 _PREFIX_LANGUAGE_MODELS = ("paligemma",)
 
@@ -48,7 +54,7 @@ class HuggingFaceModel(VisionLanguageModel):
     """A vision-language model of the Hugging Face library, loaded from a folder or the hub.
 
     `model_types` limits the architectures that a family accepts (empty: any). `family_template` is the family's prompt; without
-    one the checkpoint's chat template is used, or else the image followed by the question.
+    one the checkpoint's chat template is used, or else `FAMILY_TEMPLATES`, or else the image followed by the question.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -187,17 +193,42 @@ class HuggingFaceModel(VisionLanguageModel):
                 answers[index] = text.strip()
         return answers
 
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors, in the precision they are loaded in) and processor, to be loaded like any checkpoint.
+
+        Where the model is asked in another prompt than the folder would be, the folder gets this one as its chat template.
+        """
+        original = getattr(self.processor, "chat_template", None)
+        if not self._is_asked_as_its_folder():
+            self.processor.chat_template = self.template.as_chat_template()
+        try:
+            with quietly(True):
+                self.module.save_pretrained(folder)
+                self.processor.save_pretrained(folder)
+        finally:
+            self.processor.chat_template = original
+
+    def _is_asked_as_its_folder(self) -> bool:
+        """Whether the checkpoint, named by its folder, would be asked in the prompt in use."""
+        try:
+            return PromptTemplate.parse(self._own_template()) == self.template
+        except VseamError:
+            return False
+
     def _reader(self, prompt: EncodedPrompt) -> AnswerReader:
         # A decoder of its own begins with the answer; otherwise the answer continues the prompt.
         text = prompt.text if self.decoder_start_id is None else ""
         return AnswerReader(self.tokenizer, text, self.separator, frozenset(self.special_tokens.values()))
 
     def _default_template(self) -> str:
-        if self.family_template is not None:
-            return self.family_template
+        return self._own_template() if self.family_template is None else self.family_template
+
+    def _own_template(self) -> str:
         chat = chat_template(self.processor)
         if chat is not None:
             return chat
+        if self.config.model_type in FAMILY_TEMPLATES:
+            return FAMILY_TEMPLATES[self.config.model_type]
         if getattr(self.config, "qformer_config", None) is not None or self.image_id is None:
             return "{question}"
         return f"{self.tokenizer.convert_ids_to_tokens(self.image_id)}\n{{question}}"

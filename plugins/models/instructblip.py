@@ -6,16 +6,26 @@ The Q-Former reads the same prompt as the language model, with its own tokenizer
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
-from vseam_plugins.models.hf import HuggingFaceModel
+from vseam_core.errors import UnsupportedError
+from vseam_plugins.models.hf import FAMILY_TEMPLATES, HuggingFaceModel
 
 
 class InstructBlipModel(HuggingFaceModel):
     """An InstructBLIP checkpoint (Llama or Vicuna) with the prompt of the published V-SEAM scripts."""
 
     model_types: ClassVar[tuple[str, ...]] = ("instructblip",)
-    family_template: ClassVar[str | None] = "Question: {question} Answer using a single word."
+    family_template: ClassVar[str | None] = FAMILY_TEMPLATES["instructblip"]
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint folder. Raises `UnsupportedError` for a prompt of the caller's: this family's processor keeps none."""
+        if not self._is_asked_as_its_folder():
+            raise UnsupportedError(
+                f"model {self.info.name!r}: an InstructBLIP folder cannot keep a prompt_template; load the model without one"
+            )
+        super().save(folder)
 
 
 load = InstructBlipModel.load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from vseam_plugins.models.hf import HuggingFaceModel
+from vseam_plugins.models.hf import FAMILY_TEMPLATES, HuggingFaceModel
 from vseam_plugins.models.loading import Checkpoint
 
 
@@ -12,7 +12,7 @@ class LlavaModel(HuggingFaceModel):
     """A LLaVA checkpoint with the prompt of the published V-SEAM scripts."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava", "vipllava")
-    family_template: ClassVar[str | None] = "USER: <image>\n{question} Please answer with a single word.\nASSISTANT:"
+    family_template: ClassVar[str | None] = FAMILY_TEMPLATES["llava"]
 
     def __init__(self, checkpoint: Checkpoint, template: str | None = None, separator: str | None = None) -> None:
         super().__init__(checkpoint, template, separator)

@@ -62,7 +62,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
     hub cannot be reached.
     """
     arguments = _locate(request)
-    with _quiet(request.is_folder):
+    with quietly(request.is_folder):
         config = _read_config(request, arguments)
         _require_kind(request, config, model_types)
         processor = _read_processor(request, arguments)
@@ -147,7 +147,7 @@ def _locate(request: LoadRequest) -> dict[str, Any]:
 def _ask_hub(request: LoadRequest) -> tuple[str | None, bool]:
     """The commit to read and whether only the local cache can be used. One short question instead of the library's retries."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         found = HfApi().model_info(request.source, revision=request.revision, timeout=HUB_TIMEOUT_SECONDS)
@@ -158,7 +158,7 @@ def _ask_hub(request: LoadRequest) -> tuple[str | None, bool]:
             f"model {request.name!r}: {request.source!r} is neither a folder nor a model that the hub shows you; "
             "check the spelling, or log in (hf auth login) if it is private"
         ) from None
-    except Exception:
+    except (HTTPError, OSError):  # whatever library the hub's client speaks through; offline mode is an OSError too
         return request.revision, True  # no connection: the cache may still have it, and says so if not
     _require_files(request, f"the hub's {request.source}", {entry.rfilename for entry in found.siblings or ()})
     return found.sha, False
@@ -302,8 +302,8 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(without_progress: bool) -> Iterator[None]:
-    """Keep the library's remarks off the screen while loading; a download keeps its progress bar. Settings are restored."""
+def quietly(without_progress: bool) -> Iterator[None]:
+    """Keep the library's remarks off the screen while loading or saving; a download keeps its progress bar. Settings are restored."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

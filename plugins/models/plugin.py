@@ -16,7 +16,7 @@ _EMBEDDED = "vseam_plugins.models.zoo:checkpoint_path"
 
 @hookimpl
 def vseam_models() -> Iterator[ModelRecord]:
-    """The loaders, the two embedded models and the models of the paper."""
+    """The loaders, the embedded models and the models of the paper."""
     yield ModelRecord(name="llava", summary="loads any LLaVA checkpoint", factory=_LLAVA)
     yield ModelRecord(name="instructblip", summary="loads any InstructBLIP checkpoint", factory=_INSTRUCTBLIP)
     yield ModelRecord(
@@ -27,6 +27,12 @@ def vseam_models() -> Iterator[ModelRecord]:
     yield ModelRecord(
         name="llava-tiny",
         summary="embedded LLaVA trained on the scenes world",
+        factory=_LLAVA,
+        source_factory=_EMBEDDED,
+    )
+    yield ModelRecord(
+        name="llava-tiny-skewed",
+        summary="embedded LLaVA trained where some colours nearly always go with some objects",
         factory=_LLAVA,
         source_factory=_EMBEDDED,
     )

@@ -7,6 +7,7 @@ character offsets in the prompt as written; the processor's expansion of the ima
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,13 @@ class PromptTemplate:
             raise VseamError(f"prompt_template {text!r} must contain {QUESTION} exactly once")
         before, _, after = text.partition(QUESTION)
         return cls(before, after)
+
+    def as_chat_template(self) -> str:
+        """The same text as a Jinja chat template of one message: an image and a question."""
+        before, after = json.dumps(self.before), json.dumps(self.after)
+        text = f"{{{{ {before} }}}}{{{{ part['text'] }}}}{{{{ {after} }}}}"
+        parts = f"{{% for part in message['content'] if part['type'] == 'text' %}}{text}{{% endfor %}}"
+        return f"{{% for message in messages %}}{parts}{{% endfor %}}"
 
     def fill(self, question: str) -> str:
         return f"{self.before}{question}{self.after}"

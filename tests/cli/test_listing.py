@@ -85,13 +85,20 @@ def test_an_unknown_plugin_is_the_users_error(vseam: Vseam) -> None:
     assert "unknown plugin 'trcers'; did you mean 'tracers'" in outcome.stderr
 
 
-@pytest.mark.parametrize("verb", ["plugins", "models", "datasets", "editors", "tracers"])
+@pytest.mark.parametrize("verb", ["plugins", "models", "datasets", "editors", "tracers", "operations"])
 def test_json_is_one_envelope_alone(vseam: Vseam, verb: str) -> None:
     outcome = vseam(verb, "--json")
     envelope = json.loads(outcome.stdout)
     assert envelope["schema"] == f"vseam.{verb}/1"
     assert envelope[verb]
     assert outcome.stderr == ""
+
+
+def test_operations_are_the_names_that_head_verbs_take(vseam: Vseam) -> None:
+    listed = {item["name"]: item["summary"] for item in json.loads(vseam("operations", "--json").stdout)["operations"]}
+    assert {"resample", "mean_of_others", "zero", "dataset_mean", "patch", "scale"} <= set(listed)
+    assert all(listed.values())
+    assert listed["patch"] in " ".join(vseam("operations").stdout.split())
 
 
 def test_names_of_the_registry_file_are_listed_with_their_line(vseam: Vseam) -> None:

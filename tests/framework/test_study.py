@@ -54,6 +54,10 @@ def test_a_bare_name_is_a_method_without_options(study_file: Callable[[str], Pat
             MINIMAL + "heads: [{positions: al}]\n",
             "study.yaml:3: heads.0.positions: expected 'all', 'question', 'image' or 'last', got 'al'",
         ),
+        (
+            MINIMAL + "heads: [{operation: patch, direction: both}]\n",
+            "study.yaml:3: heads.0.direction: expected 'noising' or 'denoising', got 'both'",
+        ),
         (MINIMAL + "stages: [trace, trace]\n", "study.yaml:3: stages: 'trace' is listed twice"),
         (MINIMAL + "rescaling: {strengths: [.nan]}\n", "study.yaml:3: rescaling.strengths.0: expected a finite number"),
         ("models: []\ndatasets: [a]\n", "study.yaml:1: models: .*at least 1 item"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.prompts import EncodedPrompt
 from vseam_core.types import RoleSpan
-from vseam_plugins.models import hf, llava
+from vseam_plugins.models import hf, instructblip, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 
 from .builders import GRID, QUERY_TOKENS, picture
@@ -172,8 +173,33 @@ def test_a_prompt_template_replaces_the_familys(checkpoints: dict[str, Path]) ->
 def test_any_checkpoint_can_be_asked_by_its_own_chat_template(checkpoints: dict[str, Path]) -> None:
     model = hf.load("x", str(checkpoints["llava-words"]), device="cpu")
     assert model.encode(picture(), QUESTION).text == f"USER: <image>\n{QUESTION}\nASSISTANT:"
+
+
+def test_a_folder_without_a_chat_template_is_asked_in_its_familys_prompt(checkpoints: dict[str, Path]) -> None:
     blip = hf.load("y", str(checkpoints["instructblip-words"]), device="cpu")
-    assert blip.encode(picture(), QUESTION).text == QUESTION
+    assert blip.encode(picture(), QUESTION).text == f"Question: {QUESTION} Answer using a single word."
+
+
+@pytest.mark.parametrize(("family", "template"), [(llava, None), (llava, 'Look: <image>"{question}"\n It\'s'), (instructblip, None)])
+def test_a_saved_model_is_asked_in_the_same_prompt_by_its_folder(
+    checkpoints: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], family: Any, template: str | None
+) -> None:
+    source = checkpoints["llava-words" if family is llava else "instructblip-words"]
+    model = family.load("x", str(source), device="cpu", prompt_template=template)
+    before = getattr(model.processor, "chat_template", None)
+    model.save(tmp_path)
+    assert getattr(model.processor, "chat_template", None) == before
+    again = hf.load(str(tmp_path), str(tmp_path), device="cpu")
+    first, second = (each.encode(picture(), QUESTION) for each in (model, again))
+    assert (first.text, first.ids, first.key) == (second.text, second.ids, second.key)
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_a_prompt_that_a_folder_cannot_keep_is_refused_before_anything_is_written(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = instructblip.load("x", str(checkpoints["instructblip-words"]), device="cpu", prompt_template="Look: {question}")
+    with pytest.raises(UnsupportedError, match="cannot keep a prompt_template"):
+        model.save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_ids_beyond_the_vocabulary_are_refused_before_the_model_fails(llava_words: HuggingFaceModel) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -253,9 +254,10 @@ def test_a_gpu_that_is_not_there_is_one_line(folder: Path) -> None:
         llava.load("mine", str(folder), device="cuda")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [ConnectionError("no route"), HTTPError("timed out"), OfflineModeIsEnabled("offline")], ids=repr)
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
-        raise ConnectionError("no route")
+        raise failure
 
     monkeypatch.setattr(HfApi, "model_info", unreachable)
     with pytest.raises(VseamError) as caught:

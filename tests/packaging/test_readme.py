@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from vseam_cli.main import execute
+from vseam_plugins.models.zoo import checkpoint_path
+from vseam_plugins.models.zoo.card import read_priors
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCENES_PAGE = (ROOT / "docs" / "scenes.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
@@ -21,7 +25,7 @@ def block(language: str) -> str:
 
 
 def commands() -> list[str]:
-    return re.findall(r"^    (vseam [^#\n]*?)\s*(?:#.*)?$", README, re.MULTILINE)
+    return re.findall(r"^    (vseam [^#\n]*?)\s*(?:#.*)?$", README + SCENES_PAGE, re.MULTILINE)
 
 
 def test_the_python_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,19 +43,29 @@ def test_the_study_file_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert execute(["study", "check", "study.yaml"]) == 0
 
 
+def test_the_page_on_scenes_states_what_the_card_of_the_skewed_model_measured() -> None:
+    priors = read_priors(checkpoint_path("llava-tiny-skewed"))
+    assert priors
+    for prior in priors:
+        asked = "usual" if prior.usual else "unusual"
+        share = "" if prior.usual or not prior.wrong else f" {prior.prior / prior.wrong:.0%} ({prior.prior} of {prior.wrong})"
+        row = f"| `{prior.model}` | {prior.split} | {asked} | {prior.wrong / prior.asked:.1%} |{share} |"
+        assert row.replace("%", " %") in SCENES_PAGE, row
+
+
 def test_the_large_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert execute(["study", "check", str(Path(__file__).parents[2] / "studies" / "large.yaml")]) == 0
 
 
-def test_every_command_of_the_readme_exists_and_its_options_too() -> None:
+def test_every_command_of_the_readme_and_of_the_scenes_page_exists_and_its_options_too() -> None:
     found = commands()
     assert len(found) >= 8
     for command in found:
         words = shlex.split(command)[1:]
         verb = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
         options = [word for word in words if word.startswith("--")]
-        verb = verb[:1] if verb[0] not in ("heads", "db", "study") else verb[:2]
+        verb = verb[:1] if verb[0] not in ("heads", "db", "study", "zoo") else verb[:2]
         assert execute([*verb, "--help"]) == 0, command
         assert help_of(verb).issuperset(options), command
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 from typing import Any
 
@@ -10,25 +12,27 @@ import torch
 from safetensors.torch import load_file
 from transformers import InstructBlipForConditionalGeneration, LlavaForConditionalGeneration
 
+from vseam_core.plugins import build_plugins
+from vseam_core.registry import load_registry
 from vseam_plugins.models import zoo
 from vseam_plugins.models.zoo.batches import CATEGORIES, FORMS
 from vseam_plugins.models.zoo.card import read_record
 from vseam_plugins.models.zoo.evaluation import answer_items, category_accuracy, draw_items, load_checkpoint
 
-CLASSES = {"llava-tiny": LlavaForConditionalGeneration, "instructblip-tiny": InstructBlipForConditionalGeneration}
+CLASSES = {"llava-tiny": LlavaForConditionalGeneration, "instructblip-tiny": InstructBlipForConditionalGeneration}  # by architecture
 SIZE_LIMIT = 6_000_000  # bytes
 SAMPLE = 24  # questions per category and form
 SAMPLE_FLOOR = 0.85  # a 90 % model falls below this on 48 questions in about one of five tries; the shipped ones are far above
 
 
 @pytest.fixture(scope="module", params=zoo.CHECKPOINT_NAMES)
-def loaded(request: pytest.FixtureRequest) -> tuple[str, Any, Any]:
+def loaded(request: pytest.FixtureRequest) -> tuple[str, str, Any, Any]:
     torch.set_num_threads(1)
-    return (request.param, *load_checkpoint(zoo.checkpoint_path(request.param)))
+    return (*zoo.EMBEDDED[request.param], *load_checkpoint(zoo.checkpoint_path(request.param)))
 
 
-def test_checkpoints_load_through_the_auto_classes_as_fp32(loaded: tuple[str, Any, Any]) -> None:
-    name, model, processor = loaded
+def test_checkpoints_load_through_the_auto_classes_as_fp32(loaded: tuple[str, str, Any, Any]) -> None:
+    name, _, model, processor = loaded
     assert type(model) is CLASSES[name]
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert "Pil" in type(processor.image_processor).__name__
@@ -46,20 +50,20 @@ def test_weights_are_stored_in_fp16_and_small(name: str) -> None:
     assert sum(tensor.dtype == torch.float16 for tensor in tensors.values()) >= len(tensors) - 1
 
 
-def test_a_sample_of_the_plain_test_pool_is_answered(loaded: tuple[str, Any, Any]) -> None:
-    name, model, processor = loaded
+def test_a_sample_of_the_plain_test_pool_of_its_world_is_answered(loaded: tuple[str, str, Any, Any]) -> None:
+    name, world_name, model, processor = loaded
     rates = {}
     for category in CATEGORIES:
         rng = random.Random(f"sample/{category}")
-        items = [item for form in FORMS for item in draw_items(rng, category, form, "plain", SAMPLE)]
+        items = [item for form in FORMS for item in draw_items(rng, category, form, "plain", SAMPLE, world_name=world_name)]
         given = answer_items(model, processor, name, items)
         rates[category] = sum(a == question.answer for a, (_, question) in zip(given, items, strict=True)) / len(items)
     assert min(rates.values()) >= SAMPLE_FLOOR, rates
     assert sum(rates.values()) / len(rates) >= 0.93, rates
 
 
-def test_answers_end_after_one_word(loaded: tuple[str, Any, Any]) -> None:
-    name, model, processor = loaded
+def test_answers_end_after_one_word(loaded: tuple[str, str, Any, Any]) -> None:
+    name, _, model, processor = loaded
     from PIL import Image
 
     from vseam_plugins.benchmarks.scenes import world
@@ -76,8 +80,9 @@ def test_answers_end_after_one_word(loaded: tuple[str, Any, Any]) -> None:
     assert (made[:, 1] == processor.tokenizer.eos_token_id).all()
 
 
-def test_the_two_models_share_no_weight_tensor() -> None:
-    first, second = (load_file(zoo.checkpoint_path(name) / "model.safetensors") for name in zoo.CHECKPOINT_NAMES)
+@pytest.mark.parametrize("names", list(itertools.combinations(zoo.CHECKPOINT_NAMES, 2)), ids="+".join)
+def test_two_models_share_no_weight_tensor(names: tuple[str, str]) -> None:
+    first, second = (load_file(zoo.checkpoint_path(name) / "model.safetensors") for name in names)
     trained = [tensor for tensor in first.values() if tensor.numel() > 1000]
     for tensor in second.values():
         if tensor.numel() > 1000:
@@ -114,7 +119,24 @@ def test_an_unknown_checkpoint_name_is_refused_with_the_known_ones() -> None:
 def test_the_record_of_a_checkpoint_names_what_made_it() -> None:
     for name in zoo.CHECKPOINT_NAMES:
         record, scores = read_record(zoo.checkpoint_path(name))
-        assert (record.name, record.world) == (name, "uniform")
+        assert (record.name, record.world) == zoo.EMBEDDED[name]
+        assert record.title == name
         card = (zoo.checkpoint_path(name) / "README.md").read_text(encoding="utf-8")
-        assert f"vseam zoo train {name} --seed {record.seed}`" in card
+        command = f"vseam zoo train {record.name} --seed {record.seed}" + (" --world skewed" if record.world == "skewed" else "")
+        assert f"# {name}\n" in card
+        assert f"`{command}`" in card
         assert {score.split for score in scores} == {"plain", "hard"}
+
+
+def test_every_checkpoint_can_be_named_as_a_model() -> None:
+    registry = load_registry(build_plugins())
+    for name in zoo.CHECKPOINT_NAMES:
+        assert registry.loadable_model(name).record.source_factory is not None
+
+
+def test_a_log_tells_every_stage_of_one_run_in_order() -> None:
+    for name in zoo.CHECKPOINT_NAMES:
+        lines = [json.loads(line) for line in (zoo.checkpoint_path(name) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        places = [(("vision", "bridge", "answer").index(line["stage"]), line["step"]) for line in lines]
+        assert places == sorted(set(places)), name
+        assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines), name

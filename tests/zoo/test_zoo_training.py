@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
+from vseam_core.errors import UnknownNameError
 from vseam_plugins.benchmarks.scenes import questions, world
 from vseam_plugins.models.zoo import training
 from vseam_plugins.models.zoo.batches import ABSENT, Mixture, draw_questions, draw_scene, make_sample
+from vseam_plugins.models.zoo.card import read_priors
+from vseam_plugins.models.zoo.command import zoo
 from vseam_plugins.models.zoo.labels import FIELD_NAMES, KIND_NAMES, cell_table, patch_table
 from vseam_plugins.models.zoo.networks import NETWORKS
 from vseam_plugins.models.zoo.prompts import prompt_for
@@ -199,3 +203,46 @@ def test_words_point_at_the_objects_they_speak_of() -> None:
             seen.add((category, partner))
     assert {("spatial", 0), ("spatial", 1), ("color", -1)} <= seen
     assert ("color", 0) not in seen
+
+
+def test_a_card_of_the_skewed_world_says_its_name_and_counts_prior_mistakes(two_steps: None, tmp_path: Path) -> None:
+    train("llava-tiny", 3, tmp_path, world="skewed", log=lambda line: None, evaluate_per_kind=2)
+    card = (tmp_path / "README.md").read_text()
+    assert "# llava-tiny-skewed\n" in card
+    assert "`vseam zoo train llava-tiny --seed 3 --world skewed`" in card
+    priors = read_priors(tmp_path)
+    assert {(prior.model, prior.split, prior.usual) for prior in priors} == {
+        (model, split, usual) for model in ("llava-tiny-skewed", "llava-tiny") for split in ("plain", "hard") for usual in (True, False)
+    }
+    assert card.count("| another one |") == card.count("| the usual one |") == 4
+    assert all(prior.asked == 2 and prior.prior <= prior.wrong for prior in priors)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["llava-tiny"], ("llava-tiny", "uniform", "llava-tiny-seed-5")),
+        (["llava-tiny", "--world", "skewed"], ("llava-tiny", "skewed", "llava-tiny-skewed-seed-5")),
+        (["llava-tiny-skewed"], ("llava-tiny", "skewed", "llava-tiny-skewed-seed-5")),
+        (["instructblip-tiny", "--output", "mine"], ("instructblip-tiny", "uniform", "mine")),
+    ],
+    ids=" ".join,
+)
+def test_the_command_trains_what_its_name_and_world_say(
+    words: list[str], expected: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, str, str, int]] = []
+
+    def record(name: str, seed: int, output: Path, *, world: str, **_: object) -> None:
+        calls.append((name, world, str(output), seed))
+
+    monkeypatch.setattr(training, "train", record)
+    outcome = CliRunner().invoke(zoo, ["train", *words, "--seed", "5"])
+    assert outcome.exit_code == 0, outcome.output
+    assert calls == [(*expected, 5)]
+
+
+def test_the_command_refuses_an_unknown_name_with_the_closest() -> None:
+    outcome = CliRunner().invoke(zoo, ["train", "llava-tiny-skewd"])
+    assert isinstance(outcome.exception, UnknownNameError)
+    assert "did you mean 'llava-tiny-skewed'" in str(outcome.exception)

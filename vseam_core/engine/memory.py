@@ -1,14 +1,16 @@
 """How many positions fit into one batch: measured while batches run, within a budget of bytes.
 
-What a position costs depends on the model, the prompt and the sites in question, so it is not computed but measured: the first batch of
-a kind is a single run, its peak is taken, and the next ones grow to what the budget allows.
+What a position costs depends on the model, the prompt and the sites in question, so it is not computed but measured: of every kind of
+run one and then a few are tried first, and what they took at most says how much a batch takes whatever its size, and how much
+for each position.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +23,7 @@ Result = TypeVar("Result")
 
 # More positions than this in one batch run no faster on a CPU: the activations leave its caches.
 _MOST_TOKENS_ON_CPU = 8192
+_MOST_TOKENS = 2**18
 # Batches of one kind differ a little in what a position costs.
 _MARGIN = 0.8
 _SHARE_OF_AVAILABLE = 0.25
@@ -32,8 +35,15 @@ class MemoryBudgetError(VseamError):
 
 
 def default_budget(device: torch.device) -> int:
-    """A quarter of the memory that is available now; on an accelerator, most of what is free there."""
-    return int(available_bytes(device) * (_SHARE_OF_ACCELERATOR if device.type == "cuda" else _SHARE_OF_AVAILABLE))
+    """About a quarter of the memory that is available now; on an accelerator, about half of what is free there.
+
+    A power of two, so that batches, and with them the last digits of results, do not change with every megabyte.
+    """
+    return _power_of_two(available_bytes(device) * (_SHARE_OF_ACCELERATOR if device.type == "cuda" else _SHARE_OF_AVAILABLE))
+
+
+def _power_of_two(size: float) -> int:
+    return int(2 ** int(math.log2(max(size, 1))))
 
 
 def available_bytes(device: torch.device) -> int:
@@ -98,48 +108,66 @@ class PeakMemory(TorchDispatchMode):
 
 
 class BatchSizer:
-    """Says how many positions the next batch of a kind may hold, from what earlier batches of that kind needed.
+    """Says how many positions a batch of some kind may hold, from what smaller ones took.
 
-    `budget` is in bytes, for batches alone (recordings have their own share). `most_tokens` bounds batches whatever the budget.
+    `budget` is in bytes, for batches alone (recordings have their own share). `most_tokens` bounds batches whatever the budget. As
+    long as the budget is wide, the answer depends on nothing that ran before, so that results come out the same to the last digit.
     """
 
     def __init__(self, budget: int, device: torch.device, most_tokens: int | None = None):
         self.budget, self._device = budget, device
-        self._most = most_tokens or (_MOST_TOKENS_ON_CPU if device.type == "cpu" else 2**20)
-        self._bytes_per_token: dict[Hashable, float] = {}
-        self._measured: dict[Hashable, int] = {}
+        self._most = most_tokens or (_MOST_TOKENS_ON_CPU if device.type == "cpu" else _MOST_TOKENS)
+        self._fixed: dict[Hashable, float] = {}
+        self._per_token: dict[Hashable, float] = {}
+        self._largest: dict[Hashable, int] = {}
         self._ceiling: dict[Hashable, int] = {}
 
+    def knows(self, kind: Hashable) -> bool:
+        """Whether batches of this kind were tried."""
+        return kind in self._per_token
+
     def tokens(self, kind: Hashable) -> int:
-        """The most positions of the next batch of this kind; 1 (a single run) before anything was measured."""
-        if kind not in self._bytes_per_token:
-            return 1
-        return max(1, min(self._ceiling.get(kind, self._most), int(_MARGIN * self.budget / self._bytes_per_token[kind])))
+        """The most positions of a batch of this kind, at least 1."""
+        room = _MARGIN * self.budget - self._fixed[kind]
+        return min(self._ceiling.get(kind, self._most), _power_of_two(room / self._per_token[kind]))
 
-    def measured(self, kind: Hashable, tokens: int, work: Callable[[], Result]) -> Result:
-        """Do the work of one batch; measure it when it is larger than any of its kind so far.
+    def try_out(self, kind: Hashable, trials: Sequence[tuple[int, Callable[[], object]]]) -> None:
+        """Learn from a single run and a few together, given as (positions, work).
 
-        What a batch needs whatever its size makes small ones look dear, so the largest one counts. Raises what `work` raises, and
-        `MemoryBudgetError` when even the first, a single run, took more than the budget.
+        Raises what `work` raises, and `MemoryBudgetError` where the single run alone takes more than the budget.
         """
-        if tokens <= self._measured.get(kind, 0):
-            return work()
-        with PeakMemory(self._device) as peak:
-            result = work()
-        if kind not in self._measured and peak.bytes > self.budget:
+        measured = [(tokens, self._peak(work)) for tokens, work in trials]
+        (tokens, needed), (most, highest) = measured[0], measured[-1]
+        if needed > self.budget:
             raise MemoryBudgetError(
-                f"one run of {tokens} positions needs {readable_bytes(peak.bytes)}, but the memory budget leaves "
+                f"one run of {tokens} positions needs {readable_bytes(needed)}, but the memory budget leaves "
                 f"{readable_bytes(self.budget)} for it: raise --memory-budget"
             )
-        self._measured[kind] = tokens
-        self._bytes_per_token[kind] = max(1.0, peak.bytes / tokens)
-        return result
+        slope = (highest - needed) / (most - tokens) if most > tokens else needed / tokens
+        self._per_token[kind] = max(slope, 1.0)
+        self._fixed[kind] = max(0.0, needed - self._per_token[kind] * tokens)
+        self._largest[kind] = most
+
+    def measured(self, kind: Hashable, tokens: int, work: Callable[[], Result]) -> Result:
+        """Do the work of one batch; where it is the largest of its kind so far, see whether it took more than was expected."""
+        if tokens <= self._largest[kind]:
+            return work()
+        results: list[Result] = []
+        peak = self._peak(lambda: results.append(work()))
+        self._largest[kind] = tokens
+        self._per_token[kind] = max(self._per_token[kind], (peak - self._fixed[kind]) / tokens)
+        return results[0]
 
     def halve(self, kind: Hashable, tokens: int) -> None:
         """Memory ran out at this size: half of it from now on."""
         self._ceiling[kind] = max(1, tokens // 2)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _peak(self, work: Callable[[], object]) -> int:
+        with PeakMemory(self._device) as peak:
+            work()
+        return peak.bytes
 
 
 def is_out_of_memory(error: BaseException) -> bool:

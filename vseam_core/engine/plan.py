@@ -43,7 +43,7 @@ class PlannedRun:
     @property
     def tokens(self) -> int:
         """How many positions the widest layer computes for this run."""
-        return self.length - self.start
+        return max(1, self.length - self.start)
 
 
 def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedRun:

@@ -9,9 +9,11 @@ reference engine within rounding: the tests hold every site, operation and famil
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -31,6 +33,9 @@ from vseam_core.prompts import EncodedPrompt
 _SHARE_OF_RECORDINGS = 0.5
 _LENGTH_STEP = 64
 _FEW_RUNS = 2
+# So many runs of a kind are tried together before its batches are made.
+_TRIED = 8
+_ENOUGH_TO_TRY = 8192
 
 
 class ReplayEngine(Engine):
@@ -81,16 +86,39 @@ class ReplayEngine(Engine):
         while waiting:
             length = len(runs[waiting[0]].base)
             kind = ("full", -(-length // _LENGTH_STEP))
+
+            def work(chunk: Sequence[int]) -> list[RunResult]:
+                return self._reference.run([runs[index] for index in chunk])
+
+            self._try_out(kind, [(length, waiting[0])], work)
             count = min(len(waiting), max(1, self._sizer.tokens(kind) // length), self._reference.batch_size)
             chunk = [waiting.popleft() for _ in range(count)]
             tokens = sum(len(runs[index].base) for index in chunk)
-            found = self._attempt(kind, tokens, count == 1, partial(self._reference.run, [runs[index] for index in chunk]))
+            found = self._attempt(kind, tokens, count == 1, partial(work, chunk))
             if found is None:
                 waiting.extendleft(reversed(chunk))
                 continue
             results.update(zip(chunk, found, strict=True))
             if advance:
                 advance(count)
+
+    def _try_out(self, kind: Hashable, first: Sequence[tuple[int, Any]], work: Callable[[list[Any]], object]) -> None:
+        """Measure the first run of an unknown kind, and the first few together; their results are made again later."""
+        if self._sizer.knows(kind):
+            return
+        single, few = first[:1], first[:_TRIED]
+        trials = [(sum(tokens for tokens, _ in part), partial(work, [one for _, one in part])) for part in (single, few)]
+        for tried in (trials, trials[:1]):
+            try:
+                self._sizer.try_out(kind, tried)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # The few did not fit: the single run alone must say what a position takes.
+                self._sizer.halve(kind, tried[-1][0])
+                reason = error
+        raise out_of_memory(trials[0][0]) from reason
 
     def _attempt(self, kind: Hashable, tokens: int, single: bool, work: Callable[[], list[RunResult]]) -> list[RunResult] | None:
         """The results of one batch; None when memory ran out, after which batches of this kind are half as large."""
@@ -110,7 +138,7 @@ class ReplayEngine(Engine):
         kind = _kind(pending[-1])
         return (
             pending[0].base.packs_with_others
-            and sum(plan.tokens for plan in pending) < self._sizer.tokens(kind)
+            and sum(plan.tokens for plan in pending) < (self._sizer.tokens(kind) if self._sizer.knows(kind) else _ENOUGH_TO_TRY)
             and sum(recording.bytes for recording in recordings.values()) + base.bytes <= self._cache.budget
         )
 
@@ -127,6 +155,7 @@ class ReplayEngine(Engine):
         waiting = deque(plans)
         while waiting:
             kind = _kind(waiting[0])
+            self._try_out(kind, [(plan.tokens, plan) for plan in itertools.islice(waiting, _TRIED) if _kind(plan) == kind], self._replay)
             chunk = _next_chunk(waiting, self._sizer.tokens(kind))
             tokens = sum(plan.tokens for plan in chunk)
             found = self._attempt(kind, tokens, len(chunk) == 1, partial(self._replay, chunk))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy as np
 from vseam_core.engine.base import Engine
 from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.experiments.preparation import Prepared, make_pairs, prepare, prepare_pair
-from vseam_core.interfaces import Benchmark, Editor
+from vseam_core.interfaces import Benchmark, Editor, VisionLanguageModel
 from vseam_core.interventions import AnswerScore, AnswerValues, Run
 from vseam_core.runner import Unit
-from vseam_core.types import Pool
+from vseam_core.types import Pool, Sample
 from vseam_core.workspace import LoadedModel, Workspace
 
 
@@ -51,36 +51,30 @@ def evaluation_set(
     """The first `limit` samples of a pool, with edited twins if an editor is given; prepared once and kept by the workspace."""
     identity = (loaded.model.info, benchmark.name, pool, split, limit, editor.name if editor else None)
     if identity not in workspace.evaluation_sets:
-        workspace.evaluation_sets[identity] = _prepare_set(workspace, loaded, benchmark, pool, split, limit, editor)
+        samples = benchmark.samples(pool, split, limit, workspace.seed)
+        prepared = _prepare_set(f"{benchmark.name}/{pool}/{split}", loaded.model, samples, editor, workspace.seed)
+        workspace.evaluation_sets[identity] = prepared
     return workspace.evaluation_sets[identity]
 
 
-def _prepare_set(
-    workspace: Workspace,
-    loaded: LoadedModel,
-    benchmark: Benchmark,
-    pool: Pool,
-    split: str,
-    limit: int,
-    editor: Editor | None,
-) -> EvaluationSet:
+def _prepare_set(name: str, model: VisionLanguageModel, samples: Iterable[Sample], editor: Editor | None, seed: int) -> EvaluationSet:
     """Broken samples are left out by name."""
     clean: list[Prepared] = []
     corrupt: list[Prepared | None] = []
     left_out: list[tuple[str, str]] = []
-    for sample in benchmark.samples(pool, split, limit, workspace.seed):
+    for sample in samples:
         try:
-            pair = next(iter(make_pairs(editor, [sample], workspace.seed))) if editor else None
+            pair = next(iter(make_pairs(editor, [sample], seed))) if editor else None
             if pair is None or isinstance(pair, Unit):
-                clean.append(prepare(loaded.model, sample))
+                clean.append(prepare(model, sample))
                 corrupt.append(None)
             else:
-                prepared = prepare_pair(loaded.model, pair)
+                prepared = prepare_pair(model, pair)
                 clean.append(prepared.clean)
                 corrupt.append(prepared.corrupt)
         except (SampleError, UnsupportedError) as error:
             left_out.append((sample.identifier, str(error)))
-    return EvaluationSet(f"{benchmark.name}/{pool}/{split}", tuple(clean), tuple(corrupt), tuple(left_out))
+    return EvaluationSet(name, tuple(clean), tuple(corrupt), tuple(left_out))
 
 
 _SAMPLES_AT_ONCE = 32

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.experiments.baseline import answer
 from vseam_core.experiments.preparation import Prepared, model_identity, prepare, prompt_identity
 from vseam_core.experiments.references import ReferenceSet, RoleMeans, head_positions
@@ -16,7 +16,7 @@ from vseam_core.interfaces import Benchmark, Editor, HeadContext, HeadInterventi
 from vseam_core.interventions import AnswerScore, Run
 from vseam_core.rows import RunSpec, UnitResult
 from vseam_core.runner import Outcome, Unit, run_units
-from vseam_core.types import HeadEffect, HeadId, Sample
+from vseam_core.types import HeadEffect, HeadId, Sample, ScanDirection
 from vseam_core.units import unit_key
 from vseam_core.workspace import LoadedModel, Workspace
 
@@ -33,7 +33,8 @@ class ScanOptions:
 
     `correct` and `wrong` are the numbers of rightly and wrongly answered samples to scan (as many for each gold class where there
     are enough); right answers come from the easiest split, wrong ones from all. `baseline_limit` bounds the baseline pass
-    that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run.
+    that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run, denoising clean heads
+    into the corrupt run; both are read on the clean answer, so that a head that supports it is positive either way.
 
     `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
     40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
@@ -44,7 +45,7 @@ class ScanOptions:
     correct: int = 40
     wrong: int = 20
     reference_size: int = 64
-    direction: Literal["noising", "denoising"] = "noising"
+    direction: ScanDirection = "noising"
     editor: str = "scenes"
     operation_options: Mapping[str, Any] = field(default_factory=dict)
     method: Literal["exact", "screen"] = "exact"
@@ -95,6 +96,7 @@ def run_scan(
 def _set_up(workspace: Workspace, model_name: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None) -> Scan:
     loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
     intervention = workspace.plugins.head_intervention(options.operation, **options.operation_options)
+    check_direction(intervention, options.direction)
     editor = workspace.plugins.editor(options.editor) if intervention.needs().pair else None
     configuration = _configuration(intervention, options, loaded.engine.shape)
     info = loaded.model.info
@@ -109,6 +111,22 @@ def _set_up(workspace: Workspace, model_name: str, dataset: str, options: ScanOp
     units = [_scan_unit(loaded, sample, editor, method, options, workspace.seed) for sample in samples]
     title = f"{model_name} heads by {options.operation} on {dataset}"
     return Scan(workspace, loaded, benchmark, scanner, options, method, units, run, title)
+
+
+def check_direction(intervention: HeadIntervention, direction: ScanDirection) -> None:
+    """Raise `VseamError` for an operation that cannot be carried out in a direction."""
+    if direction == "denoising" and not intervention.needs().pair:
+        raise VseamError(f"operation {intervention.name!r} has no direction denoising: it takes nothing from an edited image; use patch")
+
+
+def effect_name(operation: str, direction: ScanDirection) -> str:
+    """What results call an operation: its name, and the direction where it is not the usual one."""
+    return f"{operation}_denoising" if direction == "denoising" else operation
+
+
+def effect_sign(options: ScanOptions) -> float:
+    """What a head's own output is worth: taken away from the clean run (+1), or given back to the corrupt one (-1)."""
+    return -1.0 if options.direction == "denoising" else 1.0
 
 
 def _configuration(intervention: HeadIntervention, options: ScanOptions, shape: ModelShape) -> dict[str, Any]:
@@ -177,10 +195,11 @@ def find_samples(benchmark: Benchmark, identifiers: Sequence[str], baselines: pd
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """What one unit scans: the prompt that is run, and the other image of the pair where the operation needs it."""
+    """What one unit scans: the prompt that is run, the other image of the pair where the operation needs it, and the clean sample."""
 
     prepared: Prepared
     other: Prepared | None
+    clean: Prepared
 
 
 def _scan_unit(
@@ -198,13 +217,14 @@ def _scan_unit(
 
 def _target(loaded: LoadedModel, sample: Sample, editor: Editor | None, options: ScanOptions, seed: int) -> _Target:
     if editor is None:
-        return _Target(prepare(loaded.model, sample), None)
+        clean = prepare(loaded.model, sample)
+        return _Target(clean, None, clean)
     pair = editor.edit(sample, seed)
     clean, corrupt = prepare(loaded.model, pair.clean), prepare(loaded.model, pair.corrupt)
     if options.direction == "noising":
-        return _Target(clean, corrupt)
+        return _Target(clean, corrupt, clean)
     # Denoising reads the clean answer in the corrupt run.
-    return _Target(Prepared(corrupt.sample, corrupt.prompt, clean.answer, corrupt.size), clean)
+    return _Target(Prepared(corrupt.sample, corrupt.prompt, clean.answer, corrupt.size), clean, clean)
 
 
 class HeadScanner:
@@ -260,6 +280,7 @@ def scan_sample(scan: Scan, unit: Unit, heads: Sequence[HeadId]) -> UnitResult:
     """The exact effects of replacing each of `heads` on one sample; all other heads are not measured."""
     target: _Target = unit.payload
     scanner, prepared, engine = scan.scanner, target.prepared, scan.loaded.engine
+    sign = effect_sign(scan.options)
     groups = scanner.runs(prepared, [[head] for head in heads], target.other)
     base_run = Run(prepared.prompt, (AnswerScore(prepared.answer),))
     results = engine.run([base_run, *(run for group in groups for run in group)])
@@ -272,14 +293,14 @@ def scan_sample(scan: Scan, unit: Unit, heads: Sequence[HeadId]) -> UnitResult:
         base_value = getattr(base, measure)
         replaced = [np.mean([getattr(result.answer, measure) for result in group]) for group in in_turn(groups, results[1:])]
         values = np.full(shape, np.nan, dtype=np.float32)
-        values[places] = base_value - np.array(replaced)
-        named = (scanner.intervention.name, scan.options.positions, measure, engine.shape.stack)
+        values[places] = sign * (base_value - np.array(replaced))
+        named = (effect_name(scanner.intervention.name, scan.options.direction), scan.options.positions, measure, engine.shape.stack)
         effects.append(HeadEffect(*named, values, base_value, None if measured.all() else measured))
     return UnitResult(
         unit.key,
         unit.identifier,
-        samples=(prepared.sample,),
-        prompts=((prepared.sample, prepared.prompt),),
-        baselines=tuple(answer(scan.loaded, scan.benchmark, [prepared])),
-        head_effects=tuple((prepared.sample, effect) for effect in effects),
+        samples=(target.clean.sample,),
+        prompts=((target.clean.sample, target.clean.prompt),),
+        baselines=tuple(answer(scan.loaded, scan.benchmark, [target.clean])),
+        head_effects=tuple((target.clean.sample, effect) for effect in effects),
     )

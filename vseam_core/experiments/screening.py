@@ -14,7 +14,7 @@ from vseam_core.analysis.screening import SCREENING_COLUMNS, HeadChoice, agreeme
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.aggregation import correct_flags, sample_set_hash
-from vseam_core.experiments.head_scan import Scan, ScanOptions, all_heads, in_turn, scan_sample, screened_heads
+from vseam_core.experiments.head_scan import Scan, ScanOptions, all_heads, effect_name, effect_sign, in_turn, scan_sample, screened_heads
 from vseam_core.interfaces import ModelShape
 from vseam_core.rows import UnitResult
 from vseam_core.runner import Outcome, Unit, run_units
@@ -73,15 +73,16 @@ def run_screening(scan: Scan) -> Outcome:
 
 def _estimate_sample(scan: Scan, unit: Unit) -> UnitResult:
     target, engine = unit.payload, scan.loaded.engine
-    shape, sample = engine.shape, target.prepared.sample
+    shape, clean = engine.shape, target.clean
     groups = scan.scanner.runs(target.prepared, [[head] for head in all_heads(shape)], target.other)
     found = estimate(engine, [run for group in groups for run in group], scan.options.integrated_steps)
     # An effect is base minus replaced, a change the reverse.
-    values = -np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
+    values = -effect_sign(scan.options) * np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
     matrix = values.astype(np.float32).reshape(shape.layers, shape.heads)
-    effect = HeadEffect(scan.scanner.intervention.name, scan.options.positions, ESTIMATE, shape.stack, matrix, found[0].base)
-    prompts = ((sample, target.prepared.prompt),)
-    return UnitResult(unit.key, unit.identifier, samples=(sample,), prompts=prompts, head_effects=((sample, effect),))
+    name = effect_name(scan.scanner.intervention.name, scan.options.direction)
+    effect = HeadEffect(name, scan.options.positions, ESTIMATE, shape.stack, matrix, found[0].base)
+    prompts = ((clean.sample, clean.prompt),)
+    return UnitResult(unit.key, unit.identifier, samples=(clean.sample,), prompts=prompts, head_effects=((clean.sample, effect),))
 
 
 def _choice(workspace: Workspace, run: int, keys: Sequence[str], options: ScanOptions, shape: ModelShape) -> HeadChoice | None:

@@ -21,7 +21,7 @@ from vseam_core.evaluation.accuracy import summarise
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
 from vseam_core.experiments.aggregation import aggregate_head_run, aggregate_trace_run, pair_traces
 from vseam_core.experiments.baseline import BaselineOptions, run_baseline
-from vseam_core.experiments.head_scan import ScanOptions, run_scan
+from vseam_core.experiments.head_scan import ScanOptions, check_direction, effect_name, run_scan
 from vseam_core.experiments.rescaling import RescalingOptions, run_rescaling
 from vseam_core.experiments.scales import RescalingScores
 from vseam_core.experiments.screening import aggregate_screening
@@ -46,6 +46,7 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
 
     Models run one after another, or `study.workers` of them side by side where the workspace can be opened again.
     """
+    _check_scans(workspace, study)
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
     workers = min(study.workers, len(study.models))
     if workers > 1 and workspace.opening is not None:
@@ -55,6 +56,12 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
     else:
         found = [study_one_model(workspace, study, identity, model, random) for model in study.models for random in (False, True)]
     return gather(study, found)
+
+
+def _check_scans(workspace: Workspace, study: Study) -> None:
+    """Refuse a scan that cannot be made before hours have gone into what comes ahead of it."""
+    for scan in study.heads if "scan" in study.stages else ():
+        check_direction(workspace.plugins.head_intervention(scan.operation, **scan.options), scan.direction)
 
 
 def study_one_model(workspace: Workspace, study: Study, identity: int, model: str, random: bool) -> Findings:
@@ -184,6 +191,7 @@ class StudyRun:
                 correct=sizes.scan_correct,
                 wrong=sizes.scan_wrong,
                 reference_size=sizes.reference,
+                direction=scan.direction,
                 editor=self._study.editor,
                 operation_options=self._operation_options(scan),
                 method=scan.method,
@@ -205,7 +213,7 @@ class StudyRun:
                     dataset,
                     benchmark.category,
                     benchmark.level,
-                    scan.operation,
+                    effect_name(scan.operation, scan.direction),
                     scores["logit_diff"],
                     scores.get("published_prob"),
                 )

@@ -27,7 +27,8 @@ OPERATION_WORDS = {
     "mean_of_others": "the mean of the layer's other heads",
     "dataset_mean": "the mean over a reference set",
     "zero": "zero",
-    "patch": "the other image of the pair",
+    "patch": "the edited image's activation",
+    "patch_denoising": "the edited image's activation where everything else is the edited image's too",
 }
 PARITY_OPERATION = "mean_of_others"
 """The published replacement: shown for parity, no finding rests on it."""

@@ -45,8 +45,8 @@ class SceneBenchmark(Benchmark):
                 raise UnknownNameError(f"scenes: unknown {what} {name!r}; {did_you_mean(name, known)}")
         self.category, self.form, self.world = category, form, world
         self.level = LEVELS[category]
-        family = {"yes_no": "scenes", "open": "scenes-open"}[form] if world == "uniform" else "scenes-skewed"
-        self.name = f"{family}/{category}"
+        family = ["scenes", *(["skewed"] if world == "skewed" else []), *(["open"] if form == "open" else [])]
+        self.name = f"{'-'.join(family)}/{category}"
 
     def splits(self) -> tuple[str, ...]:
         """`plain`, and `hard`: more objects, noise, occlusion."""

@@ -40,12 +40,16 @@ def vseam_datasets() -> Iterator[DatasetRecord]:
             factory=_BENCHMARK,
             options={"category": category},
         )
-    yield DatasetRecord(
-        name="scenes-skewed/color",
-        summary="rendered scenes in which some colours nearly always go with some objects",
-        factory=_BENCHMARK,
-        options={"category": "color", "world": "skewed"},
-    )
+    for form, family, example in (
+        ("yes_no", "scenes-skewed", "is the fish orange?"),
+        ("open", "scenes-skewed-open", "what colour is the fish?"),
+    ):
+        yield DatasetRecord(
+            name=f"{family}/color",
+            summary=f"rendered scenes in which some objects have a usual colour: {example}",
+            factory=_BENCHMARK,
+            options={"category": "color", "form": form, "world": "skewed"},
+        )
     for category, example in _OPEN_QUESTIONS.items():
         yield DatasetRecord(
             name=f"scenes-open/{category}",

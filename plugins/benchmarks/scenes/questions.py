@@ -274,9 +274,15 @@ def _is_action(rng: random.Random, scene: Scene, yes: bool) -> Question | None:
         if found is None:
             return None
         asked = found
+    return action_question(scene, asked)
+
+
+def action_question(scene: Scene, asked: Action) -> Question:
+    """The yes/no question whether an action takes place in a scene."""
     a, b = scene.objects[asked.agent].kind, scene.objects[asked.patient].kind
     parts = (("Is the", None), (a, "object"), (asked.name, "action"), ("the", None), (b, "object"))
-    return _build(parts, _truth(yes), YES_NO, "action", subject=asked.agent, other=asked.patient, value=asked.name)
+    truth = _truth(asked in scene.actions)
+    return _build(parts, truth, YES_NO, "action", subject=asked.agent, other=asked.patient, value=asked.name)
 
 
 def _false_action(rng: random.Random, scene: Scene) -> Action | None:

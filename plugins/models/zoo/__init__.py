@@ -1,4 +1,4 @@
-"""The embedded models: two tiny vision-language models trained on the scenes world, shipped with the package.
+"""The embedded models: tiny vision-language models trained on the scenes world, shipped with the package.
 
 Nothing heavy is imported here; `training.train` makes the checkpoints again from nothing.
 """
@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CHECKPOINT_NAMES = ("llava-tiny", "instructblip-tiny")
+# The name of each shipped checkpoint → what it is: an architecture trained in a world (`vseam zoo train NAME --world WORLD`).
+EMBEDDED: dict[str, tuple[str, str]] = {
+    "llava-tiny": ("llava-tiny", "uniform"),
+    "llava-tiny-skewed": ("llava-tiny", "skewed"),
+    "instructblip-tiny": ("instructblip-tiny", "uniform"),
+}
+CHECKPOINT_NAMES = tuple(EMBEDDED)
+
+
+def checkpoint_name(architecture: str, world: str) -> str:
+    """What a checkpoint of an architecture trained in a world is called: the world is only said where it is not the uniform one."""
+    return architecture if world == "uniform" else f"{architecture}-{world}"
 
 
 def checkpoint_path(name: str) -> Path:

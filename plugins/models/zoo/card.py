@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vseam_plugins.benchmarks.scenes import world
+from vseam_plugins.models.zoo import checkpoint_name
 from vseam_plugins.models.zoo.evaluation import Score, category_accuracy
+from vseam_plugins.models.zoo.probes import CHANCE, PriorMistakes
 
 if TYPE_CHECKING:
     from vseam_plugins.models.zoo.recipe import Recipe
@@ -23,12 +26,17 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Record:
-    """What a checkpoint is: the arguments that made it and how long that took."""
+    """What a checkpoint is: the arguments that made it (`name` is the architecture's) and how long that took."""
 
     name: str
     seed: int
     world: str
     seconds: int
+
+    @property
+    def title(self) -> str:
+        """What the checkpoint is called."""
+        return checkpoint_name(self.name, self.world)
 
 
 def _percent(value: float) -> str:
@@ -59,6 +67,25 @@ def _seed_table(seeds: Mapping[int, list[Score]]) -> list[str]:
     return lines
 
 
+def _prior_lines(priors: Sequence[PriorMistakes]) -> list[str]:
+    usual = ", ".join(f"{kind} {color}" for kind, color in world.PRIOR.items())
+    lines = [
+        f"Some kinds have a usual colour in this world ({usual}): {100 * world.PRIOR_SHARE['train']:.0f} % of them in training,"
+        f" {100 * world.PRIOR_SHARE['test']:.0f} % in",
+        f"the pools that are measured on. {priors[0].asked} open colour questions per row about such objects; a wrong answer names the"
+        f" usual colour in {100 * CHANCE:.0f} %",
+        "of cases if all wrong colours are equally likely.",
+        "",
+        "| model | split | object's colour | wrong % | usual colour among the wrong answers % |",
+        "|---|---|---|---|---|",
+    ]
+    for prior in priors:
+        share = "" if prior.usual or prior.share is None else f"{_percent(prior.share)} ({prior.prior} of {prior.wrong})"
+        asked = "the usual one" if prior.usual else "another one"
+        lines.append(f"| {prior.model} | {prior.split} | {asked} | {_percent(prior.wrong / prior.asked)} | {share} |")
+    return lines
+
+
 def _recipe_lines(recipe: Recipe) -> list[str]:
     return [
         f"1. vision tower on the labels of each patch (kind, colour, material, place, partners): {recipe.vision_steps} steps of"
@@ -77,17 +104,24 @@ def _recipe_lines(recipe: Recipe) -> list[str]:
     ]
 
 
-def render_card(record: Record, recipe: Recipe, scores: list[Score], others: Mapping[int, list[Score]]) -> str:
-    """Write the model card as Markdown; `others` are the scores of other seeds."""
+def render_card(
+    record: Record,
+    recipe: Recipe,
+    scores: list[Score],
+    others: Mapping[int, list[Score]],
+    priors: Sequence[PriorMistakes] = (),
+) -> str:
+    """Write the model card as Markdown; `others` are the scores of other seeds, `priors` the mistakes of a skewed world's model."""
     name, seed = record.name, record.seed
     command = f"vseam zoo train {name} --seed {seed}" + (f" --world {record.world}" if record.world != "uniform" else "")
     lines = [
         "---", "library_name: transformers", "pipeline_tag: image-text-to-text", "license: apache-2.0", "---", "",
-        f"# {name}", "",
+        f"# {record.title}", "",
         f"A tiny vision-language model ({PARTS[name]}) trained on the procedural *scenes* world. It is an instrument for",
         "trying causal-tracing methods on a model that really answers; it knows nothing outside that world.", "",
         f"Stored in fp16, meant to be loaded as fp32. Made by `{command}`",
-        f"in {record.seconds / 60:.0f} minutes on one thread of a busy CPU.", "",
+        f"in {record.seconds / 60:.0f} minutes on one thread of a busy CPU; on one machine and with one thread it gives the same weights"
+        " again.", "",
         "## Data", "",
         f"Scenes of the world `{record.world}`, drawn afresh for every step from the *train* pool (80 % plain, 20 % hard with",
         "noise of standard deviation 10 to 45), with yes/no (balanced) and open questions of the seven categories, in the",
@@ -98,6 +132,8 @@ def render_card(record: Record, recipe: Recipe, scores: list[Score], others: Map
     if scores:
         lines += ["## Accuracy on the test pool", "", *_accuracy_table(scores), ""]
         lines += [f"{scores[0].asked} questions per row and split, one per scene, fp16 weights run as fp32.", ""]
+    if priors:
+        lines += ["## Prior mistakes", "", *_prior_lines(priors), ""]
     seeds = {**others, **({seed: scores} if scores else {})}
     if len(seeds) > 1:
         note = "Same recipe, trained from nothing; only this seed is shipped, the others are made with `--seed`."
@@ -105,15 +141,33 @@ def render_card(record: Record, recipe: Recipe, scores: list[Score], others: Map
     return "\n".join(lines)
 
 
-def write_card(folder: Path, record: Record, recipe: Recipe, scores: list[Score], others: Mapping[int, list[Score]]) -> None:
+def write_card(
+    folder: Path,
+    record: Record,
+    recipe: Recipe,
+    scores: list[Score],
+    others: Mapping[int, list[Score]],
+    priors: Sequence[PriorMistakes] = (),
+) -> None:
     """Write `README.md` and `scores.json` to a checkpoint folder."""
-    (folder / CARD_FILE).write_text(render_card(record, recipe, scores, others), encoding="utf-8")
-    entry = {**asdict(record), "scores": [score.as_dict() for score in scores]}
+    (folder / CARD_FILE).write_text(render_card(record, recipe, scores, others, priors), encoding="utf-8")
+    entry: dict[str, Any] = {**asdict(record), "scores": [score.as_dict() for score in scores]}
+    if priors:
+        entry["priors"] = [prior.as_dict() for prior in priors]
     (folder / SCORES_FILE).write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
 
 
 def read_record(folder: Path) -> tuple[Record, list[Score]]:
     """Read back what a checkpoint is and its scores."""
-    entry = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
-    scores = [Score(**score) for score in entry.pop("scores")]
-    return Record(**entry), scores
+    entry = _read_scores(folder)
+    return Record(**{field.name: entry[field.name] for field in fields(Record)}), [Score(**score) for score in entry["scores"]]
+
+
+def read_priors(folder: Path) -> list[PriorMistakes]:
+    """Read back the mistakes of a skewed world's checkpoint; empty for others."""
+    return [PriorMistakes(**prior) for prior in _read_scores(folder).get("priors", [])]
+
+
+def _read_scores(folder: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+    return entry

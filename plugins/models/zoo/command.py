@@ -28,24 +28,24 @@ def zoo() -> None:
 @click.option(
     "--world",
     type=click.Choice(["uniform", "skewed"]),
-    default="uniform",
-    show_default=True,
-    help="The world it learns; in the skewed one some colours nearly always go with some objects.",
+    help="The world it learns (default: the one of NAME); in the skewed one some colours nearly always go with some objects.",
 )
 @click.option("--device", default="auto", envvar="VSEAM_DEVICE", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but where the checkpoint is.")
-def train(name: str, seed: int, output: Path | None, world: str, device: str, quiet: bool) -> None:
-    """Train NAME (llava-tiny or instructblip-tiny) and save a checkpoint folder with its log and model card.
+def train(name: str, seed: int, output: Path | None, world: str | None, device: str, quiet: bool) -> None:
+    """Train NAME (llava-tiny, llava-tiny-skewed or instructblip-tiny) and save a checkpoint folder with its log and model card.
 
     Under an hour on a CPU, minutes on a GPU. The folder can be used as a model's name: `--model ./NAME-seed-S`.
     """
-    from vseam_plugins.models.zoo import CHECKPOINT_NAMES
+    from vseam_plugins.models.zoo import CHECKPOINT_NAMES, EMBEDDED, checkpoint_name
 
     if name not in CHECKPOINT_NAMES:
         raise UnknownNameError(f"the zoo has no model {name!r}; {did_you_mean(name, CHECKPOINT_NAMES)}")
     from vseam_plugins.models.zoo.training import train as train_model
 
-    folder = output or Path(f"{name}-seed-{seed}")
+    architecture, own_world = EMBEDDED[name]
+    world = world or own_world
+    folder = output or Path(f"{checkpoint_name(architecture, world)}-seed-{seed}")
 
     silent = quiet or bool(click.get_current_context().find_root().params.get("quiet"))
 
@@ -54,7 +54,7 @@ def train(name: str, seed: int, output: Path | None, world: str, device: str, qu
         if not silent:
             click.echo(line, err=True)
 
-    train_model(name, seed, folder, world=world, log=log, device=_device(device))
+    train_model(architecture, seed, folder, world=world, log=log, device=_device(device))
     click.echo(str(folder))
 
 

@@ -90,39 +90,6 @@ def evaluate_checkpoint(
     return scores
 
 
-@dataclass(frozen=True)
-class PriorMistakes:
-    """Open colour questions about objects whose colour contradicts the skewed world's prior, and what was answered."""
-
-    asked: int
-    wrong: int
-    prior: int  # wrong answers that name the prior's colour
-
-    @property
-    def share(self) -> float:
-        """Share of the wrong answers that name the prior's colour; by chance it would be one in the five wrong colours."""
-        return self.prior / self.wrong if self.wrong else float("nan")
-
-
-def prior_mistakes(folder: Path, name: str, split: str, *, asked: int, seed: int, device: str = "cpu") -> PriorMistakes:
-    """Ask a checkpoint for the colour of counter-prior objects of the skewed world's test pool."""
-    model, processor = load_checkpoint(folder, device)
-    rng = random.Random(f"prior/{seed}/{split}")
-    items: list[tuple[Any, Any]] = []
-    while len(items) < asked:
-        scene = world.sample_scene(rng, pool="test", split=split, world="skewed")
-        question = scene_questions.ask(rng, scene, "color", "open")
-        if question is not None and question.subject in world.counter_prior(scene):
-            items.append((scene, question))
-    given = answer_items(model, processor, name, items)
-    wrong = [
-        (answer, world.PRIOR[scene.objects[question.subject].kind])
-        for answer, (scene, question) in zip(given, items, strict=True)
-        if answer != question.answer
-    ]
-    return PriorMistakes(asked, len(wrong), sum(answer == usual for answer, usual in wrong))
-
-
 def category_accuracy(scores: list[Score], split: str) -> dict[str, float]:
     """Average the two forms of every category of a split."""
     categories = dict.fromkeys(score.category for score in scores if score.split == split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,7 @@ class Tally:
         return rates
 
 
-class Stage:
+class Stage(ABC):
     """One stage: which weights it trains, how it makes a step's loss, its rate at each step and when it ends."""
 
     name: str
@@ -114,21 +115,21 @@ class Stage:
         self.seed = seed
         self.device = next(network.model.parameters()).device
 
+    @abstractmethod
     def parameters(self) -> list[nn.Parameter]:
         """Weights that this stage trains."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, step: int) -> tuple[torch.Tensor, Metrics]:
         """Draw the data of a step and compute its loss and what to log."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finished(self, step: int) -> bool:
         """Tell whether `step` steps are enough."""
-        raise NotImplementedError
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW without decay on vectors."""

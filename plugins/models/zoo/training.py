@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from vseam_plugins.models.zoo import checkpoint_path
 from vseam_plugins.models.zoo.batches import Mixture
 from vseam_plugins.models.zoo.card import Record, read_record, write_card
 from vseam_plugins.models.zoo.evaluation import Score, evaluate_checkpoint
 from vseam_plugins.models.zoo.networks import NETWORKS, Network
 from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, TruthHead, WordAlignment
+from vseam_plugins.models.zoo.probes import PriorMistakes, compare_priors
 from vseam_plugins.models.zoo.recipe import RECIPES, Recipe
 from vseam_plugins.models.zoo.stages import AnswerStage, BridgeStage, Stage, VisionStage
 
@@ -185,11 +187,20 @@ def score_checkpoint(folder: Path, record: Record, per_kind: int, device: str = 
     return scores
 
 
+def measure_priors(folder: Path, record: Record, asked: int, device: str = "cpu") -> list[PriorMistakes]:
+    """The prior mistakes of a checkpoint of the skewed world, beside those of the shipped one that never saw it; else none."""
+    if record.world != "skewed":
+        return []
+    models = [(record.title, folder), (record.name, checkpoint_path(record.name))]
+    return compare_priors(models, record.name, asked=asked, seed=record.seed, device=device)
+
+
 def refresh_card(folder: Path, per_kind: int, others: Sequence[Path] = ()) -> None:
     """Score a trained checkpoint again and write its card, listing the recorded scores of `others` (other seeds)."""
     record, _ = read_record(folder)
     listed = {other_record.seed: scores for other_record, scores in map(read_record, others)}
-    write_card(folder, record, RECIPES[record.name], score_checkpoint(folder, record, per_kind), listed)
+    scores, priors = score_checkpoint(folder, record, per_kind), measure_priors(folder, record, per_kind)
+    write_card(folder, record, RECIPES[record.name], scores, listed, priors)
 
 
 def train(
@@ -218,6 +229,7 @@ def train(
     save_checkpoint(trainer.network, output)
     record = Record(name, seed, world, round(trainer.seconds))
     scores = score_checkpoint(output, record, evaluate_per_kind, device) if evaluate_per_kind else []
-    write_card(output, record, recipe, scores, other_seeds or {})
+    priors = measure_priors(output, record, evaluate_per_kind, device) if evaluate_per_kind else []
+    write_card(output, record, recipe, scores, other_seeds or {}, priors)
     (output / STATE_FILE).unlink(missing_ok=True)
     return output
