@@ -227,7 +227,7 @@ def default_study() -> Study:
         random_models=5,
         workers=2,
         sizes=Sizes(
-            pairs=20,
+            pairs=30,
             random_model_pairs=2,
             score=40,
             hard=160,
@@ -235,8 +235,8 @@ def default_study() -> Study:
             scan_wrong=10,
             choose=20,
             test=24,
-            ablation=5,
-            random_sets=199,
+            ablation=6,
+            random_sets=99,
             reference=32,
         ),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.engine.families import TinyVLM
 from vseam_core.engine import replay
@@ -15,6 +17,8 @@ from vseam_core.engine.plan import planned
 from vseam_core.engine.recording import ALWAYS, record
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
+from vseam_core.engine.selfcheck import checked_engine
+from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import (
     AnswerIds,
     AnswerScore,
@@ -151,3 +155,45 @@ def test_a_packed_layout_finds_tokens_by_run_and_position() -> None:
     assert isinstance(other.tokens, torch.Tensor)
     assert other.tokens.tolist() == [5]
     assert layout.select(1, (3,)) is None
+
+
+def test_a_model_whose_layers_lie_on_several_devices_runs_by_full_passes_and_says_so() -> None:
+    model = TinyVLM("llava", "sdpa")
+    layer = model.module.model.language_model.layers[2]
+    weight = layer.mlp.up_proj.weight
+    try:
+        layer.mlp.up_proj.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
+        with pytest.raises(UnsupportedError, match=r"several devices \(cpu, meta\)"):
+            ReplayEngine(model)
+    finally:
+        layer.mlp.up_proj.weight = weight
+
+
+class Probed(TinyVLM):
+    """A tiny model that can be asked about any picture, as the self-check does."""
+
+    def encode(self, *arguments: Any, **named: Any) -> EncodedPrompt:
+        return self.prompt(4, range(11, 11 + len(str(arguments[1]).split())))
+
+
+def test_what_cannot_be_replayed_runs_by_full_passes_and_the_record_says_why() -> None:
+    model = Probed("llava", "sdpa")
+    engine, trust = checked_engine(model)
+    assert isinstance(engine, ReplayEngine)
+    assert "fallback" not in trust
+    for layer in model.module.model.language_model.layers:
+        # An attention that does not look its implementation up where the library keeps them.
+        layer.self_attn.forward = MethodType(_stubborn, layer.self_attn)
+    engine, trust = checked_engine(model)
+    assert isinstance(engine, ReferenceEngine)
+    assert "cannot be replaced" in trust["fallback"]
+
+
+def _stubborn(self: Any, hidden_states: torch.Tensor, position_embeddings: Any, attention_mask: Any = None, **_: Any) -> Any:
+    shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+    query, key, value = (part(hidden_states).view(shape).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj))
+    query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None, enable_gqa=True
+    )
+    return self.o_proj(mixed.transpose(1, 2).reshape(*hidden_states.shape[:-1], -1)), None

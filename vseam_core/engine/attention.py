@@ -185,12 +185,22 @@ def _buckets(call: AttentionCall) -> Iterator[list[Span]]:
 
 @dataclass(frozen=True, eq=False)
 class _Padded:
-    """Spans as a rectangle: `tokens`, `positions` and `real` are `[runs, longest]`; where not real they repeat the first token."""
+    """Spans as a rectangle: `tokens`, `positions` and `real` are `[runs, longest]`; where not real they repeat the first token.
+
+    `together` is where the tokens lie when they are neighbours, in order, and none is padding.
+    """
 
     tokens: torch.Tensor
     positions: torch.Tensor
     real: torch.Tensor
     full: bool
+    together: slice | None
+
+    def of(self, value: torch.Tensor) -> torch.Tensor:
+        """These spans of a packed `[tokens, …]` as `[runs, longest, …]`; a view where they lie together and need no padding."""
+        if self.together is None:
+            return value[self.tokens]
+        return value[self.together].view(*self.tokens.shape, *value.shape[1:])
 
 
 def _padded(spans: Sequence[Span], device: torch.device) -> _Padded:
@@ -205,7 +215,11 @@ def _padded(spans: Sequence[Span], device: torch.device) -> _Padded:
         positions = torch.where(real, first + step, first)
     else:
         positions = torch.tensor([[*span.positions, *[span.positions[0]] * (longest - len(span.positions))] for span in spans])
-    return _Padded(tokens.to(device), positions.to(device), real.to(device), bool(real.all()))
+    full = bool(real.all())
+    first_token = spans[0].offset
+    neighbours = full and bool((offset[:, 0] == first_token + longest * torch.arange(len(spans))).all())
+    together = slice(first_token, first_token + longest * len(spans)) if neighbours else None
+    return _Padded(tokens.to(device), positions.to(device), real.to(device), full, together)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,10 +277,14 @@ class _Bucket:
 
     def attend(self, query: torch.Tensor, output: torch.Tensor, rule: _Rule) -> None:
         """Write these runs' part of `output`; both are packed `[tokens, heads, head_dim]`."""
-        tokens = self.asked.tokens.reshape(-1)[self._real]
         if self.shared == 0 and not self.blocks and rule.softcap is None and rule.bias is None:
-            output[tokens] = self._fused(query, rule)
+            found = self._fused(query, rule).transpose(1, 2)
+            if self.asked.together is None:
+                output[self.asked.tokens[self.asked.real]] = found[self.asked.real]
+            else:
+                self.asked.of(output).copy_(found)
             return
+        tokens = self.asked.tokens.reshape(-1)[self._real]
         parts = [self._own(query, rule)]
         if self.shared:
             parts.append(self._prefix(query[tokens], rule))
@@ -275,11 +293,11 @@ class _Bucket:
     def _rectangles(self, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, own keys and own values as `[runs, heads, positions, head_dim]`."""
         keys, values = self.call.own  # type: ignore[misc]
-        return tuple(value[index].transpose(1, 2) for value, index in  # type: ignore[return-value]
-                     ((query, self.asked.tokens), (keys, self.held.tokens), (values, self.held.tokens)))  # fmt: skip
+        parts = (self.asked.of(query), self.held.of(keys), self.held.of(values))
+        return tuple(part.transpose(1, 2) for part in parts)  # type: ignore[return-value]
 
     def _fused(self, query: torch.Tensor, rule: _Rule) -> torch.Tensor:
-        """The library's own kernel, for runs that share nothing: `[tokens, heads, head_dim]`."""
+        """The library's own kernel, for runs that share nothing: `[runs, heads, queries, head_dim]`."""
         q, k, v = self._rectangles(query)
         complete = self.asked.full and self.held.full and q.shape[2] == k.shape[2] == self.recorded.length
         plain = complete and self.recorded.allowed is None
@@ -288,10 +306,9 @@ class _Bucket:
             mask = self.recorded.allowed[None, None] if complete else self._may_see(self.held.positions)[:, None]  # type: ignore[index]
             if not complete:
                 mask = mask & self.held.real[:, None, None]
-        found = scaled_dot_product_attention(
+        return scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=plain and self.call.causal, scale=rule.scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
-        return found.transpose(1, 2).reshape(-1, *query.shape[1:2], v.shape[-1])[self._real]
 
     def _own(self, query: torch.Tensor, rule: _Rule) -> _Part:
         q, k, v = self._rectangles(query)

@@ -22,7 +22,7 @@ from vseam_core.sizes import readable_bytes
 Result = TypeVar("Result")
 
 # More positions than this in one batch run no faster on a CPU: the activations leave its caches.
-_MOST_TOKENS_ON_CPU = 8192
+_MOST_TOKENS_ON_CPU = 4096
 _MOST_TOKENS = 2**18
 # Batches of one kind differ a little in what a position costs.
 _MARGIN = 0.8

@@ -19,12 +19,14 @@ import torch
 
 from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, Engine, donor_sites, edits_by_site
+from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import EditHooks, SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
 from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay_batch import ReplayBatch
+from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import LensScore, Run, RunResult, SiteKind
 from vseam_core.prompts import EncodedPrompt
@@ -35,7 +37,7 @@ _LENGTH_STEP = 64
 _FEW_RUNS = 2
 # So many runs of a kind are tried together before its batches are made.
 _TRIED = 8
-_ENOUGH_TO_TRY = 8192
+_ENOUGH_TO_TRY = 4096
 
 
 class ReplayEngine(Engine):
@@ -47,7 +49,7 @@ class ReplayEngine(Engine):
 
     def __init__(self, model: VisionLanguageModel, memory_budget: int | None = None, most_tokens: int | None = None):
         super().__init__(model)
-        device = next(model.module.parameters()).device
+        device = _only_device(self.decoder)
         budget = memory_budget or default_budget(device)
         self._cache = RecordingCache(model, self.decoder, int(budget * _SHARE_OF_RECORDINGS))
         self._sizer = BatchSizer(int(budget * (1 - _SHARE_OF_RECORDINGS)), device, most_tokens)
@@ -184,6 +186,15 @@ class ReplayEngine(Engine):
 
 def _kinds_read(runs: Sequence[Run]) -> set[SiteKind]:
     return {readout.site.kind for run in runs for readout in run.readouts if isinstance(readout, LensScore)}
+
+
+def _only_device(decoder: Decoder) -> torch.device:
+    """The device of all layers. Raises `UnsupportedError` where they lie on several, or on none (offloaded)."""
+    devices = {parameter.device for layer in decoder.layers for parameter in layer.module.parameters()}
+    if len(devices) != 1 or "meta" in {device.type for device in devices}:
+        names = ", ".join(sorted(map(str, devices)))
+        raise UnsupportedError(f"its layers lie on several devices ({names}), which replay does not follow")
+    return devices.pop()
 
 
 def _kind(plan: PlannedRun) -> tuple[int, bool]:

@@ -68,6 +68,11 @@ class ReplayBatch:
         output = self._call(layer, layout, hidden, entering)
         if any(layer in plan.base.between for plan in self._plans):
             output = output + self._gathered(layout.spans, lambda base: self._between(base, layer))
+        if all(len(self._entry(row)) == len(self._plans[row].suffix) for row in entering):
+            # Every position of the runs that enter was computed: nothing of the recording is left in them.
+            self._hidden = output
+            self._active.extend(entering)
+            return
         continuing = len(self._hidden)
         self._hidden = output[:continuing]
         following: SiteKey = (layer + 1, "residual_before") if layer + 1 < self._layers else (layer, "residual_after")
