@@ -287,7 +287,7 @@ class _Bucket:
         tokens = self.asked.tokens.reshape(-1)[self._real]
         parts = [self._own(query, rule)]
         if self.shared:
-            parts.append(self._prefix(query[tokens], rule))
+            parts += self._prefix(query[tokens], rule)
         output[tokens] = _joined(parts).transpose(0, 1).to(output.dtype)
 
     def _rectangles(self, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -326,25 +326,51 @@ class _Bucket:
 
         return _Part(packed(part.values), packed(part.largest), packed(part.total))
 
-    def _prefix(self, query: torch.Tensor, rule: _Rule) -> _Part:
-        keys, values = (value[:, : self.shared] for value in self.recorded.prefix)  # type: ignore[union-attr]
-        tokens, heads, size = query.shape
-        grouped = query.view(tokens, len(keys), -1, size).permute(1, 2, 0, 3).reshape(len(keys), -1, size)
-        scores = rule.scores(grouped, keys).view(heads, tokens, self.shared)
-        row = torch.arange(len(self.starts), device=query.device)[:, None].expand_as(self.asked.positions).reshape(-1)[self._real]
-        every = torch.arange(self.shared, device=query.device)
+    def _prefix(self, query: torch.Tensor, rule: _Rule) -> list[_Part]:
+        """Attention over the keys that these runs share, for packed queries `[tokens, heads, head_dim]`."""
+        plain = not self.blocks and self.recorded.allowed is None and rule.softcap is None and rule.bias is None
+        # Every query sees the keys before the earliest start: no mask is needed, and the library's kernel can be used.
+        if not (plain and self.least and query.device.type == "cpu"):
+            return [self._scored_prefix(query, rule, 0)]
+        parts = [self._fused_prefix(query, rule)]
+        return parts if self.least == self.shared else [*parts, self._scored_prefix(query, rule, self.least)]
+
+    def _fused_prefix(self, query: torch.Tensor, rule: _Rule) -> _Part:
+        keys, values = (value[None, :, : self.least] for value in self.recorded.prefix)  # type: ignore[union-attr]
+        # The kernel behind the library's attention on a CPU, called by its own name because only so it gives the log of the sum.
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        found, log_total = kernel(self._grouped(query, keys.shape[1])[None], keys, values, 0.0, False, scale=rule.scaling)
+        total = torch.ones_like(log_total)
+        return self._ungrouped(_Part(found[0].to(log_total.dtype), log_total[0].unsqueeze(-1), total[0].unsqueeze(-1)), query)
+
+    def _scored_prefix(self, query: torch.Tensor, rule: _Rule, first: int) -> _Part:
+        """Over the shared keys from `first` on, masked."""
+        keys, values = (value[:, first : self.shared] for value in self.recorded.prefix)  # type: ignore[union-attr]
+        tokens, heads = query.shape[:2]
+        scores = rule.scores(self._grouped(query, len(keys)), keys).view(heads, tokens, -1)
+        every = torch.arange(first, self.shared, device=query.device)
         if rule.bias is not None:
-            scores += rule.bias[:, self.asked.positions.reshape(-1)[self._real], : self.shared]
+            scores += rule.bias[:, self.asked.positions.reshape(-1)[self._real], first : self.shared]
         if self.blocks or self.recorded.allowed is not None:
             rows = every.expand(len(self.starts), -1)
             seen = (self._may_see(rows) & (every < self.starts[:, None])[:, None])[:, None]
             seen = self._without_blocks(seen, rows, heads).transpose(0, 1).flatten(1, 2)[:, self._real]
             scores = scores.masked_fill_(~seen, _LOWEST)
         elif self.least < self.shared:
-            late = every[self.least :] >= self.starts[row][:, None]
-            scores[..., self.least :].masked_fill_(late, _LOWEST)
-        part = _part(scores.view(len(keys), -1, self.shared), values)
-        return _Part(*(value.view(heads, tokens, -1) for value in (part.values, part.largest, part.total)))
+            row = torch.arange(len(self.starts), device=query.device)[:, None].expand_as(self.asked.positions).reshape(-1)[self._real]
+            masked = max(self.least, first)
+            late = every[masked - first :] >= self.starts[row][:, None]
+            scores[..., masked - first :].masked_fill_(late, _LOWEST)
+        return self._ungrouped(_part(scores.view(len(keys), -1, scores.shape[-1]), values), query)
+
+    def _grouped(self, query: torch.Tensor, key_value_heads: int) -> torch.Tensor:
+        """Queries by the key-value head that they look at, `[key_value_heads, queries of all its heads, head_dim]`."""
+        tokens, _, size = query.shape
+        return query.reshape(tokens, key_value_heads, -1, size).permute(1, 2, 0, 3).reshape(key_value_heads, -1, size)
+
+    def _ungrouped(self, part: _Part, query: torch.Tensor) -> _Part:
+        tokens, heads = query.shape[:2]
+        return _Part(*(value.reshape(heads, tokens, -1) for value in (part.values, part.largest, part.total)))
 
     def _may_see(self, positions: torch.Tensor) -> torch.Tensor:
         """Which keys at `positions` `[runs, keys]` each query may see by the recorded mask, `[runs, queries, keys]`."""

@@ -9,7 +9,6 @@ reference engine within rounding: the tests hold every site, operation and famil
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
@@ -157,7 +156,7 @@ class ReplayEngine(Engine):
         waiting = deque(plans)
         while waiting:
             kind = _kind(waiting[0])
-            self._try_out(kind, [(plan.tokens, plan) for plan in itertools.islice(waiting, _TRIED) if _kind(plan) == kind], self._replay)
+            self._try_out(kind, [(plan.tokens, plan) for plan in _to_try(plans, kind, self.shape.layers)], self._replay)
             chunk = _next_chunk(waiting, self._sizer.tokens(kind))
             tokens = sum(plan.tokens for plan in chunk)
             found = self._attempt(kind, tokens, len(chunk) == 1, partial(self._replay, chunk))
@@ -200,6 +199,13 @@ def _only_device(decoder: Decoder) -> torch.device:
 def _kind(plan: PlannedRun) -> tuple[int, bool]:
     """Runs whose positions cost about the same memory: those that share a prefix need other space than those that start at 0."""
     return (-(-plan.length // _LENGTH_STEP), plan.start > 0)
+
+
+def _to_try(plans: Sequence[PlannedRun], kind: Hashable, layers: int) -> list[PlannedRun]:
+    """Some runs of a kind that are soon done, but still pass a whole layer."""
+    alike = [plan for plan in plans if _kind(plan) == kind]
+    whole = [plan for plan in alike if plan.first_layer < layers - 2]
+    return whole[-_TRIED:] if whole else alike[:_TRIED]
 
 
 def _next_chunk(waiting: deque[PlannedRun], most_tokens: int) -> list[PlannedRun]:
