@@ -76,6 +76,7 @@ def _run(context: click.Context, stages: list[str], schema: str, save_model: Pat
         datasets=datasets,
         stages=stages,
         heads=[scan] if how else None,
+        ablation={"operations": [scan["operation"]]} if "ablate" in stages and "operation" in how else None,
         **given,
     )
     finish = _saving(study, save_model) if save_model else None

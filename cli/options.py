@@ -96,12 +96,6 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         callback=_use_memory_budget,
         help="The most memory that recordings and batches take beside the model, e.g. 2GB; by default part of what is free.",
     ),
-    "dtype": click.option(
-        "--dtype",
-        type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
-        envvar="VSEAM_DTYPE",
-        help="The number format of the model.",
-    ),
     "db": click.option(
         "--db",
         "database",

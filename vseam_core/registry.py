@@ -124,7 +124,11 @@ class Registry:
         spec = self.model(name) if overrides.get("source") else self.loadable_model(name)
         options = {**spec.options, **overrides}
         source = options.pop("source", None) or self._source(spec)
-        return spec.claim.create(VisionLanguageModel, spec.name, str(source), device=device, dtype=dtype, **options)
+        if dtype is not None:
+            options["dtype"] = dtype
+        if device != "auto":
+            options["device"] = device
+        return spec.claim.create(VisionLanguageModel, spec.name, str(source), **options)
 
     def load_dataset(self, name: str, **overrides: Any) -> Benchmark:
         """Make a benchmark by name; `overrides` win over the options of the registry and the record."""

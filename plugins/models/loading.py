@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from vseam_core.engine.formats import cast_weights
 from vseam_core.errors import InvalidFileError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.types import ModelInfo
 from vseam_plugins.models.fingerprints import processor_hash, weights_hash
@@ -71,8 +72,9 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
         else:
             with _explained(request, "architecture", "build"):
                 module = initialise(config, request.random_seed, request.attention, request.trust_remote_code)
+                cast_weights(module, request.dtype)
     with _explained(request, "weights", f"move to {request.device}"):
-        module.to(device=request.device, dtype=request.dtype)
+        module.to(device=request.device)
     module.eval().requires_grad_(False)
     return Checkpoint(module, processor, _describe(request, module, processor))
 
@@ -295,7 +297,7 @@ def _reason(error: Exception) -> str:
     if "couldn't connect" in text or "outgoing traffic has been disabled" in text:
         return "the hub cannot be reached and the local cache lacks it; check the connection, or give a checkpoint folder"
     if isinstance(error, torch.OutOfMemoryError):
-        return "not enough GPU memory; use --dtype float16 or a smaller model"
+        return "not enough GPU memory; give the model `options: {dtype: bfloat16}` in registry.yaml, or use a smaller one"
     if isinstance(error, ImportError):
         return f"{text.split('. ')[0].rstrip('.')}; install it"
     return f"{type(error).__name__}: {text[:240]}"

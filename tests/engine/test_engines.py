@@ -282,6 +282,8 @@ def test_no_hook_stays_behind_after_an_exception_and_strangers_hooks_stay(
         (SiteEdit(Site(0, "mlp_output", stack="encoder"), Zero()), "no encoder stack"),
         (SiteEdit(Site(0, "mlp_output"), MeanOfOthers()), "mean_of_others"),
         (AttentionBlock((0,), (1,), (0,), heads=(99,)), "head 99 does not exist"),
+        (SiteEdit(Site(0, "head_output", 0), Add(np.ones(1, np.float32))), "given values of width 1"),
+        (SiteEdit(Site(0, "head_output", 0), Replace(np.ones((2, 4 * SIZE), np.float32)), (1, 2)), "a head has"),
     ],
 )
 def test_a_run_that_names_what_is_not_there_is_refused_with_the_reason(
@@ -289,6 +291,24 @@ def test_a_run_that_names_what_is_not_there_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(UnsupportedError, match=said):
         engine.run([Run(prompts[0], (AnswerScore(ANSWER),), (edit,))])
+
+
+@pytest.mark.parametrize(
+    ("lens", "said"),
+    [
+        (LensScore(Site(99, "residual_after"), ANSWER), "layer 99 does not exist"),
+        (LensScore(Site(0, "head_output", 99), ANSWER), "head 99 does not exist"),
+        (LensScore(Site(0, "residual_after"), ANSWER, (-1,)), "lies outside"),
+        (LensScore(Site(0, "residual_after"), ANSWER, (9999,)), "position 9999 lies outside"),
+        (LensScore(Site(0, "residual_after", stack="encoder"), ANSWER), "no encoder stack"),
+        (LensScore(Site(0, "query"), ANSWER), "not added to the residual"),
+    ],
+)
+def test_a_lens_at_a_place_that_is_not_there_is_refused_with_the_reason(
+    engine: Engine, prompts: tuple[EncodedPrompt, EncodedPrompt], lens: LensScore, said: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        engine.run([Run(prompts[0], (AnswerScore(ANSWER), lens))])
 
 
 def test_a_donor_of_another_length_is_refused(engine: Engine, prompts: tuple[EncodedPrompt, EncodedPrompt]) -> None:

@@ -77,6 +77,31 @@ def test_a_sweep_never_holds_more_than_its_budget(model: TinyVLM, runs: list[Run
     assert 0 < peak.bytes <= budget
 
 
+def test_a_sweep_with_many_donors_keeps_to_its_budget_where_a_batch_can_be_smaller(model: TinyVLM) -> None:
+    bases, donors = ([model.prompt(image, range(11, 31)) for image in images] for images in (range(6), range(10, 16)))
+    runs = [
+        Run(base, (AnswerScore(ANSWER),), (SiteEdit(Site(layer, "head_output", 1), Patch()),), donor)
+        for base in bases
+        for donor in donors
+        for layer in range(3)
+    ]
+    budget = 6 * 2**20
+    engine = ReplayEngine(model, memory_budget=budget)
+    with PeakMemory(CPU) as peak:
+        engine.run(runs)
+    assert peak.bytes <= budget
+
+
+def test_answers_keep_to_the_budget_too(model: TinyVLM) -> None:
+    prompts = [model.prompt(image, range(11, 31)) for image in range(32)]
+    wide, narrow = ReplayEngine(model), ReplayEngine(model, memory_budget=2**21)
+    expected = [value.logit_diff for value in wide.answers(prompts, [ANSWER] * 32)]
+    with PeakMemory(CPU) as peak:
+        found = [value.logit_diff for value in narrow.answers(prompts, [ANSWER] * 32)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert peak.bytes <= 2**21
+
+
 def test_a_budget_too_small_for_one_run_says_so(model: TinyVLM, runs: list[Run]) -> None:
     with pytest.raises(MemoryBudgetError, match="raise --memory-budget"):
         ReplayEngine(model, memory_budget=2**17).run(runs)

@@ -197,3 +197,34 @@ def _stubborn(self: Any, hidden_states: torch.Tensor, position_embeddings: Any, 
         query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None, enable_gqa=True
     )
     return self.o_proj(mixed.transpose(1, 2).reshape(*hidden_states.shape[:-1], -1)), None
+
+
+class Gated(torch.nn.ModuleList):
+    """Layers before the third of which the model adds something of the residual itself, as gated cross-attention between layers does."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        layers = list(self)[index]
+
+        def gated(hidden: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+            return layers[2](hidden + torch.tanh(hidden), *arguments, **named)
+
+        return [*layers[:2], gated, *layers[3:]]
+
+
+def test_what_a_model_computes_between_its_layers_from_the_residual_is_noticed() -> None:
+    model = Probed("llava", "sdpa")
+    stack = model.module.model.language_model
+    stack.layers = Gated(stack.layers)
+    engine, trust = checked_engine(model)
+    assert isinstance(engine, ReferenceEngine)
+    assert "edit_error" in trust["fallback"]
+
+
+def test_an_attention_that_brings_its_own_masks_is_refused() -> None:
+    model = TinyVLM("llava", "sdpa")
+    for layer in model.module.model.language_model.layers:
+        layer.self_attn.config._attn_implementation = "flex_attention"
+    with pytest.raises(UnsupportedError, match="flex_attention; replay knows eager and sdpa"):
+        ReplayEngine(model)

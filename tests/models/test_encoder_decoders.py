@@ -68,3 +68,16 @@ def test_the_checked_engine_is_replay_and_its_heads_and_patches_are_those_of_ful
     assert np.isfinite(slow).all()
     assert np.abs(slow[1:] - slow[0]).max() > 0.01
     assert not np.abs(fast - slow).max() > 1e-4
+
+
+def test_answers_with_shared_first_tokens_of_different_length_are_read_in_one_call(model: instructblip.InstructBlipModel) -> None:
+    prompts = [
+        model.encode(builders.picture(seed), "Is the dog red?", (), prefix) for seed, prefix in ((1, ()), (2, (7,)), (3, ()), (4, (7, 9)))
+    ]
+    ids = model.answer_ids(prompts[0], "Yes", "No")
+    for engine in (ReferenceEngine(model), ReplayEngine(model)):
+        together = [value.logit_diff for value in engine.answers(prompts, [ids] * 4)]
+        alone = [engine.answers([prompt], [ids])[0].logit_diff for prompt in prompts]
+        assert together == pytest.approx(alone, abs=1e-4)
+        runs = [Run(prompt, (AnswerScore(ids),)) for prompt in prompts]
+        assert [result.answer.logit_diff for result in engine.run(runs)] == pytest.approx(alone, abs=1e-4)

@@ -290,3 +290,11 @@ def test_an_old_llava_processor_learns_its_grid_from_the_model(folder: Path) -> 
         settings.pop(name)
     path.write_text(json.dumps(settings))
     assert load(folder).encode(picture(), QUESTION).classes.count("image") == 16
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_half_precision_leaves_rotary_frequencies_as_the_library_has_them(checkpoints: dict[str, Path], seed: int | None) -> None:
+    model = llava.load("half", str(checkpoints["llava-words"]), device="cpu", dtype="bfloat16", random_seed=seed)
+    text = model.module.model.language_model
+    assert text.rotary_emb.inv_freq.dtype == torch.float32
+    assert {parameter.dtype for parameter in model.module.parameters()} == {torch.bfloat16}

@@ -22,6 +22,7 @@ from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AttentionBlock
 
 IMPLEMENTATION = "vseam_replay"
+_REPLACED = frozenset({"eager", "sdpa"})
 # Arguments of attention functions that change nothing for one prompt without dropout, or that are read here.
 _KNOWN_ARGUMENTS = frozenset({"dropout", "position_ids", "cache_position", "position_bias", "softcap"})
 _SHORT = 8
@@ -82,6 +83,11 @@ class PackedAttention:
         self._configurations = list({id(config): config for module in modules if (config := getattr(module, "config", None))}.values())
         if not self._configurations:
             raise UnsupportedError(f"{type(modules[0]).__name__}: its attention implementation cannot be replaced (it has no config)")
+        # Others (flash, flex) take windows and masks in forms of their own, which a recording does not show.
+        used = {config._attn_implementation for config in self._configurations}
+        if not used <= _REPLACED:
+            others = ", ".join(sorted(map(str, used - _REPLACED)))
+            raise UnsupportedError(f"its attention implementation is {others}; replay knows eager and sdpa")
         self.call: AttentionCall | None = None
 
     @contextmanager
@@ -122,6 +128,9 @@ class PackedAttention:
         call = self.call
         assert call is not None
         call.answered = True
+        window = arguments.get("sliding_window")
+        if window is not None and any(one.allowed is None and one.length > window for one in call.recorded.values()):
+            raise UnsupportedError(f"{type(module).__name__}: a window of {window} positions without a mask cannot be replayed")
         if call.only_keys:
             call.own = (key[0].transpose(0, 1), value[0].transpose(0, 1))
             raise KeysFound

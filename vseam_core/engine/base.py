@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 
 from vseam_core.engine.decoder import Decoder, find_decoder
@@ -15,7 +14,20 @@ from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.readouts import answer_values, check_lens
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import ModelShape, VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, LensScore, Patch, Replace, Run, RunResult, SiteEdit
+from vseam_core.interventions import (
+    Add,
+    AnswerIds,
+    AnswerValues,
+    AttentionBlock,
+    LensScore,
+    Patch,
+    Replace,
+    Run,
+    RunResult,
+    Site,
+    SiteEdit,
+    Zero,
+)
 from vseam_core.prompts import EncodedPrompt
 
 Advance = Callable[[int], None]
@@ -73,6 +85,7 @@ class Engine(ABC):
                     _check_block(intervention, self.decoder)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
+                    _check_places(readout.site, readout.positions, run, self.decoder)
                     check_lens(self.decoder, readout)
 
 
@@ -83,7 +96,8 @@ def batches_of(prompts: Sequence[EncodedPrompt], size: int, pads: bool = False) 
     """
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
-        shapes = tuple((name, tuple(value.shape[1:])) for name, value in prompt.inputs.items() if value.is_floating_point())
+        fixed = (item for item in prompt.inputs.items() if item[1].is_floating_point() or item[0] == "decoder_input_ids")
+        shapes = tuple((name, tuple(value.shape[1:])) for name, value in fixed)
         alike[tuple(prompt.inputs), shapes, None if pads else len(prompt)].append(index)
     for indices in alike.values():
         indices.sort(key=lambda index: len(prompts[index]))
@@ -107,13 +121,13 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape
         count = key_value_heads if intervention.site.kind in ("key", "value") else count
         if isinstance(intervention.operation, Patch):
             _check_donor(run)
-        if isinstance(intervention.operation, Replace):
-            _check_values(intervention, intervention.operation.values, run)
+        if isinstance(intervention.operation, (Replace, Add)):
+            _check_values(intervention, run, shape)
     for head in heads:
         if head is not None and not 0 <= head < count:
             raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {count - 1}")
     if any(not 0 <= position < len(run.base) for position in named):
-        raise UnsupportedError(f"position {max(named)} lies outside a prompt of {len(run.base)} positions")
+        raise UnsupportedError(f"position {max(named, key=abs)} lies outside a prompt of {len(run.base)} positions")
 
 
 def _check_block(block: AttentionBlock, decoder: Decoder) -> None:
@@ -122,10 +136,20 @@ def _check_block(block: AttentionBlock, decoder: Decoder) -> None:
             raise UnsupportedError(f"layer {layer} is a cross-attention layer: its attention has no prompt positions to cut")
 
 
-def _check_values(edit: SiteEdit, values: np.ndarray, run: Run) -> None:
+def _check_places(site: Site, positions: Sequence[int], run: Run, decoder: Decoder) -> None:
+    """A lens readout stands where an edit could stand."""
+    edit = SiteEdit(site, Zero(), tuple(positions))
+    _check_intervention(edit, run, decoder.shape, decoder.key_value_heads)
+
+
+def _check_values(edit: SiteEdit, run: Run, shape: ModelShape) -> None:
+    """Given values have a row per position (a vector has none), and are as wide as a head where a head is named."""
+    values = edit.operation.values if isinstance(edit.operation, Replace) else edit.operation.vector  # type: ignore[union-attr]
     wanted = len(run.base) if edit.positions is None else len(edit.positions)
-    if len(values) != wanted:
+    if isinstance(edit.operation, Replace) and len(values) != wanted:
         raise UnsupportedError(f"an edit of {wanted} positions was given values for {len(values)}")
+    if edit.site.head is not None and values.shape[-1] != shape.head_dim:
+        raise UnsupportedError(f"an edit of one head was given values of width {values.shape[-1]}; a head has {shape.head_dim}")
 
 
 def _check_donor(run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vseam_core.engine.formats import cast_weights
 from vseam_core.engine.memory import available_bytes
 from vseam_core.engine.selfcheck import probe
 from vseam_core.interfaces import VisionLanguageModel
@@ -73,7 +74,8 @@ def _logits(module: Any, inputs: dict[str, torch.Tensor], dtype: torch.dtype) ->
 
 @contextmanager
 def _copied(module: Any, dtype: torch.dtype) -> Iterator[Any]:
-    copied = copy.deepcopy(module).to(dtype)
+    copied = copy.deepcopy(module)
+    cast_weights(copied, dtype)
     try:
         yield copied
     finally:

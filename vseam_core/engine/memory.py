@@ -143,7 +143,8 @@ class BatchSizer:
                 f"one run of {tokens} positions needs {readable_bytes(needed)}, but the memory budget leaves "
                 f"{readable_bytes(self.budget)} for it: raise --memory-budget"
             )
-        slope = (highest - needed) / (most - tokens) if most > tokens else needed / tokens
+        # What the few took beyond the one is what their positions cost; nothing can be read off where they took no more.
+        slope = (highest - needed) / (most - tokens) if most > tokens and highest > needed else highest / most
         self._per_token[kind] = max(slope, 1.0)
         self._fixed[kind] = max(0.0, needed - self._per_token[kind] * tokens)
         self._largest[kind] = most
@@ -179,4 +180,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def out_of_memory(tokens: int) -> MemoryBudgetError:
     """What is raised when even one run does not fit."""
-    return MemoryBudgetError(f"memory ran out on a single run of {tokens} positions: use a smaller --dtype, or a device with more memory")
+    return MemoryBudgetError(
+        f"memory ran out on a single run of {tokens} positions: use a smaller number format, or a device with more memory"
+    )

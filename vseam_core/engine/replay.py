@@ -27,7 +27,7 @@ from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import LensScore, Run, RunResult, SiteKind
+from vseam_core.interventions import AnswerIds, AnswerValues, LensScore, Run, RunResult, SiteKind
 from vseam_core.prompts import EncodedPrompt
 
 # Recordings are kept within this part of the memory budget, batches within the rest.
@@ -111,6 +111,8 @@ class ReplayEngine(Engine):
         trials = [(sum(tokens for tokens, _ in part), partial(work, [one for _, one in part])) for part in (single, few)]
         for tried in (trials, trials[:1]):
             try:
+                # What is kept from now on (recordings, keys and values) is made first, and is no part of what a batch takes.
+                tried[0][1]()
                 self._sizer.try_out(kind, tried)
                 return
             except (RuntimeError, MemoryError) as error:
@@ -136,11 +138,13 @@ class ReplayEngine(Engine):
     def _has_room(self, pending: Sequence[PlannedRun], base: Recording) -> bool:
         """Whether another prompt's runs may join those that wait: a batch is not full yet, and their recordings fit into memory."""
         recordings = {id(plan.base): plan.base for plan in pending}
+        donors = {plan.run.donor.key for plan in pending if plan.run.donor is not None}
         kind = _kind(pending[-1])
         return (
             pending[0].base.packs_with_others
             and sum(plan.tokens for plan in pending) < (self._sizer.tokens(kind) if self._sizer.knows(kind) else _ENOUGH_TO_TRY)
-            and sum(recording.bytes for recording in recordings.values()) + base.bytes <= self._cache.budget
+            # Donors hold about as much as bases, at most.
+            and sum(recording.bytes for recording in recordings.values()) + (1 + len(donors)) * base.bytes <= self._cache.budget
         )
 
     def _finish(self, pending: Sequence[PlannedRun], results: dict[int, RunResult], advance: Advance | None) -> None:
@@ -164,6 +168,19 @@ class ReplayEngine(Engine):
                 waiting.extendleft(reversed(chunk))
                 continue
             yield chunk, found
+
+    @torch.no_grad()
+    def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
+        if not prompts:
+            return []
+        longest = max(len(prompt) for prompt in prompts)
+        kind = ("answers", -(-longest // _LENGTH_STEP))
+
+        def work(some: Sequence[tuple[EncodedPrompt, AnswerIds]]) -> list[AnswerValues]:
+            return super(ReplayEngine, self).answers([prompt for prompt, _ in some], [answer for _, answer in some], len(some))
+
+        self._try_out(kind, [(len(prompt), (prompt, answer)) for prompt, answer in zip(prompts[:2], answers[:2], strict=True)], work)
+        return super().answers(prompts, answers, max(1, min(batch_size, self._sizer.tokens(kind) // longest)))
 
     def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
         return 1.0 - self._cache.get(prompt, ALWAYS).safe_start(position) / len(prompt)

@@ -241,6 +241,8 @@ class StudyRun:
                 options = AblationOptions(
                     sign=sign,
                     operation=operation,
+                    # Where the heads were scanned that are ablated now.
+                    positions=self._study.heads[0].positions,
                     split=split,
                     samples=self._study.sizes.ablation,
                     random_sets=self._study.sizes.random_sets,
