@@ -10,9 +10,11 @@ from PIL import Image
 
 from vseam_core.errors import SampleError
 from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+from vseam_core.experiments.conditions import evaluation_set
 from vseam_core.experiments.tracing import TraceOptions, run_trace
 from vseam_core.hookspecs import hookimpl
 from vseam_core.plugins import build_plugins
+from vseam_core.progress import SilentProgress
 from vseam_core.records import DatasetRecord
 from vseam_core.types import Sample
 from vseam_core.workspace import Workspace, open_workspace
@@ -73,3 +75,26 @@ def test_a_pair_with_a_missing_picture_does_not_stop_a_trace(tmp_path: Any) -> N
         assert outcome.keys
         assert any("no such file" in skip.reason for skip in outcome.skips)
         assert len(outcome.keys) + len(outcome.skips) == 5
+
+
+class Listening(SilentProgress):
+    """Keeps what would be said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_what_an_evaluation_leaves_out_is_said_by_name(tmp_path: Any) -> None:
+    with workspace(tmp_path) as opened:
+        opened.progress = listening = Listening()
+        loaded, benchmark = opened.model("llava-tiny"), opened.benchmark("broken")
+        samples = evaluation_set(opened, loaded, benchmark, "test", "plain", 5, None)
+        again = evaluation_set(opened, loaded, benchmark, "test", "plain", 5, None)
+    assert again is samples
+    assert len(samples.clean) == 2
+    (said,) = listening.said
+    assert all(name in said for name, _ in samples.left_out)
+    assert "pictures/3.png: no such file" in said

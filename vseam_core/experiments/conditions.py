@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vseam_core.engine.base import Engine
-from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.experiments.preparation import Prepared, make_pairs, prepare, prepare_pair
 from vseam_core.interfaces import Benchmark, Editor, VisionLanguageModel
 from vseam_core.interventions import AnswerScore, AnswerValues, Run
@@ -53,8 +53,20 @@ def evaluation_set(
     if identity not in workspace.evaluation_sets:
         samples = benchmark.samples(pool, split, limit, workspace.seed)
         prepared = _prepare_set(f"{benchmark.name}/{pool}/{split}", loaded.model, samples, editor, workspace.seed)
+        _say_what_is_left_out(workspace, prepared)
         workspace.evaluation_sets[identity] = prepared
     return workspace.evaluation_sets[identity]
+
+
+def _say_what_is_left_out(workspace: Workspace, prepared: EvaluationSet) -> None:
+    """Raises `VseamError` where no sample is left."""
+    if not prepared.left_out:
+        return
+    identifier, reason = prepared.left_out[0]
+    if not prepared.clean:
+        raise VseamError(f"{prepared.name}: none of its {len(prepared.left_out)} samples can be used, such as {identifier}: {reason}")
+    names = ", ".join(name for name, _ in prepared.left_out)
+    workspace.progress.note(f"{prepared.name}: left out of ablation and rescaling: {names} ({reason})")
 
 
 def _prepare_set(name: str, model: VisionLanguageModel, samples: Iterable[Sample], editor: Editor | None, seed: int) -> EvaluationSet:
