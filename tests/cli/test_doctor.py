@@ -81,3 +81,14 @@ def test_a_trace_within_a_small_memory_budget_gives_the_numbers_of_a_wide_one(vs
         assert list(other.values() if isinstance(other, dict) else other) == pytest.approx(
             list(one.values() if isinstance(one, dict) else one), abs=1e-4
         )
+
+
+def test_a_registry_entry_chooses_the_number_format(vseam: Vseam, folder: Path) -> None:
+    Path("registry.yaml").write_text(
+        f"models:\n  half:\n    plugin: llava\n    options: {{source: {folder}, dtype: bfloat16}}\n", encoding="utf-8"
+    )
+    outcome = vseam("doctor", "--model", "half", "--device", "cpu", "--no-drift", "--json")
+    assert outcome.code == 0, outcome.stderr
+    trust = json.loads(outcome.stdout)["models"][0]["trust"]
+    assert trust["dtype"] == "bfloat16"
+    assert trust["noise_floor"] <= 0.25
