@@ -244,7 +244,8 @@ def test_parameters_collect_no_gradients_and_no_hook_stays_behind(engine: Engine
     asked = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     hooks = hooks_on(engine.model)
     patch = SiteEdit(Site(1, "head_output", 0), Patch())
-    bad = SiteEdit(Site(1, "head_output", 0), Replace(np.ones((2, SIZE + 1), np.float32)), (1, 2))
+    # No head is named, so only the model itself shows that the width is wrong.
+    bad = SiteEdit(Site(1, "head_output"), Replace(np.ones((2, SIZE + 1), np.float32)), (1, 2))
     estimate(engine, [Run(base, READ, (patch,), donor)], 2)
     with pytest.raises(RuntimeError):
         estimate(engine, [Run(base, READ, (bad,))])
