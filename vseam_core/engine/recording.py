@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -116,8 +116,11 @@ ALWAYS: frozenset[SiteKind] = frozenset({"residual_before", "residual_after", "h
 
 
 @torch.no_grad()
-def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind]) -> Recording:
-    """One plain forward pass of `prompt`, of which `kinds` are kept. With all of `ALWAYS` among them it can be replayed."""
+def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], keys: bool = False) -> Recording:
+    """One plain forward pass of `prompt`, of which `kinds` are kept. With all of `ALWAYS` among them it can be replayed.
+
+    With `keys` its keys and values are kept as well, where the library's sdpa attention is used; elsewhere replay computes them again.
+    """
     wanted = frozenset(kinds)
     recording = Recording(prompt, wanted, decoder.is_bidirectional)
     sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted if _has(decoder, layer, kind)]
@@ -126,6 +129,8 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
         recording.sites[site] = value.detach().reshape(-1, value.shape[-1])
 
     with ExitStack() as stack:
+        if keys:
+            stack.enter_context(_keeping_keys(decoder, recording.keys_values))
         stack.enter_context(SiteHooks(decoder, sites, keep))
         for index, part in enumerate(decoder.layers if wanted >= ALWAYS else ()):
             handle = part.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
@@ -138,6 +143,26 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
     if wanted >= ALWAYS:
         _share(recording, decoder)
     return recording
+
+
+@contextmanager
+def _keeping_keys(decoder: Decoder, store: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> Iterator[None]:
+    """Keep what every layer's attention is given as keys and values, each `[key_value_heads, positions, head_dim]`."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    layers = {id(layer.attention): index for index, layer in enumerate(decoder.layers) if not layer.is_cross_attention}
+    original = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        if id(module) in layers:
+            store[layers[id(module)]] = (key[0].detach(), value[0].detach())
+        return original(module, query, key, value, *rest, **named)
+
+    ALL_ATTENTION_FUNCTIONS["sdpa"] = attention
+    try:
+        yield
+    finally:
+        ALL_ATTENTION_FUNCTIONS["sdpa"] = original
 
 
 def _has(decoder: Decoder, layer: int, kind: SiteKind) -> bool:
@@ -189,12 +214,12 @@ class RecordingCache:
     def __contains__(self, key: str) -> bool:
         return key in self._kept
 
-    def get(self, prompt: EncodedPrompt, kinds: Iterable[SiteKind] = ()) -> Recording:
-        """The prompt's recording with at least these kinds of sites, made now if it is not kept."""
+    def get(self, prompt: EncodedPrompt, kinds: Iterable[SiteKind] = (), keys: bool = False) -> Recording:
+        """The prompt's recording with at least these kinds of sites, made now (with its `keys`) if it is not kept."""
         wanted = frozenset(kinds)
         kept = self._kept.get(prompt.key)
         if kept is None or not wanted <= kept.kinds:
-            kept = record(self._model, self._decoder, prompt, wanted | (kept.kinds if kept else frozenset()))
+            kept = record(self._model, self._decoder, prompt, wanted | (kept.kinds if kept else frozenset()), keys)
             self._kept[prompt.key] = kept
         self._kept.move_to_end(prompt.key)
         while len(self._kept) > 1 and self.bytes > self.budget:

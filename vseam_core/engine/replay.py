@@ -27,7 +27,7 @@ from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerValues, LensScore, Run, RunResult, SiteKind
+from vseam_core.interventions import AnswerIds, AnswerValues, AttentionBlock, LensScore, Run, RunResult, SiteKind
 from vseam_core.prompts import EncodedPrompt
 
 # Recordings are kept within this part of the memory budget, batches within the rest.
@@ -70,7 +70,8 @@ class ReplayEngine(Engine):
         for indices in by_base.values():
             if indices[0] in results:
                 continue
-            base = self._cache.get(runs[indices[0]].base, ALWAYS | _kinds_read([runs[index] for index in indices]))
+            mine = [runs[index] for index in indices]
+            base = self._cache.get(mine[0].base, ALWAYS | _kinds_read(mine), any(map(_starts_late, mine)))
             if pending and not (base.packs_with_others and self._has_room(pending, base)):
                 self._finish(pending, results, advance)
                 pending = []
@@ -198,6 +199,11 @@ class ReplayEngine(Engine):
         edits = edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
         with self._attention.installed() as attention, EditHooks(self.decoder, edits) as hooks:
             return ReplayBatch(self.decoder, attention, plans, hooks).results()
+
+
+def _starts_late(run: Run) -> bool:
+    """Whether a run may leave its first positions alone, so that it looks at the recorded keys and values."""
+    return any(isinstance(change, AttentionBlock) or change.positions is not None for change in run.interventions)
 
 
 def _kinds_read(runs: Sequence[Run]) -> set[SiteKind]:
