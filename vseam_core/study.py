@@ -227,7 +227,7 @@ def default_study() -> Study:
         random_models=5,
         workers=2,
         sizes=Sizes(
-            pairs=24,
+            pairs=14,
             random_model_pairs=2,
             score=40,
             hard=160,
@@ -235,7 +235,7 @@ def default_study() -> Study:
             scan_wrong=10,
             choose=20,
             test=20,
-            ablation=5,
+            ablation=4,
             random_sets=99,
             reference=32,
         ),
