@@ -146,28 +146,23 @@ def build_llava(folder: Path, *, tokenizer: TokenizerKind = "words", seed: int =
 
 def build_instructblip(folder: Path, *, tokenizer: TokenizerKind = "words", seed: int = 0, half: bool = False) -> Path:
     """Save an InstructBLIP checkpoint (Llama) with its processor into `folder`; the Q-Former reads words in either case."""
-    words, qformer_words = build_tokenizer(tokenizer), build_tokenizer("words", image_token=False)
-    image_processor = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
-    processor = InstructBlipProcessor(
-        image_processor=image_processor, tokenizer=words, qformer_tokenizer=qformer_words, num_query_tokens=QUERY_TOKENS
-    )
-    qformer = {
-        "vocab_size": len(qformer_words), "hidden_size": WIDTH, "encoder_hidden_size": WIDTH, "num_hidden_layers": 2,
-        "num_attention_heads": HEADS, "intermediate_size": 48, "max_position_embeddings": 64, "cross_attention_frequency": 1,
-    }  # fmt: skip
-    config = InstructBlipConfig(
-        text_config=text_config(len(words)),
-        vision_config=_vision_config(initializer_range=0.02),
-        qformer_config=qformer,
-        num_query_tokens=QUERY_TOKENS,
-        image_token_index=words.convert_tokens_to_ids("<image>"),
-    )
-    return _save(InstructBlipForConditionalGeneration(config), processor, folder, seed, half)
+    words = build_tokenizer(tokenizer)
+    return _save_instructblip(folder, words, text_config(len(words)), seed, half)
 
 
 def build_instructblip_t5(folder: Path, *, seed: int = 0) -> Path:
     """Save an InstructBLIP checkpoint with a T5: its prompt stands in a bidirectional encoder, its answer in a decoder."""
-    words, qformer_words = build_tokenizer("words"), build_tokenizer("words", image_token=False)
+    words = build_tokenizer("words")
+    text = {
+        "model_type": "t5", "vocab_size": len(words), "d_model": WIDTH, "d_kv": WIDTH // HEADS, "d_ff": 48, "num_layers": LAYERS,
+        "num_decoder_layers": LAYERS, "num_heads": HEADS, "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id,
+        "decoder_start_token_id": words.pad_token_id, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+    }  # fmt: skip
+    return _save_instructblip(folder, words, text, seed, half=False)
+
+
+def _save_instructblip(folder: Path, words: Any, text: dict[str, Any], seed: int, half: bool) -> Path:
+    qformer_words = build_tokenizer("words", image_token=False)
     image_processor = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     processor = InstructBlipProcessor(
         image_processor=image_processor, tokenizer=words, qformer_tokenizer=qformer_words, num_query_tokens=QUERY_TOKENS
@@ -175,11 +170,6 @@ def build_instructblip_t5(folder: Path, *, seed: int = 0) -> Path:
     qformer = {
         "vocab_size": len(qformer_words), "hidden_size": WIDTH, "encoder_hidden_size": WIDTH, "num_hidden_layers": 2,
         "num_attention_heads": HEADS, "intermediate_size": 48, "max_position_embeddings": 64, "cross_attention_frequency": 1,
-    }  # fmt: skip
-    text = {
-        "model_type": "t5", "vocab_size": len(words), "d_model": WIDTH, "d_kv": WIDTH // HEADS, "d_ff": 48, "num_layers": LAYERS,
-        "num_decoder_layers": LAYERS, "num_heads": HEADS, "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id,
-        "decoder_start_token_id": words.pad_token_id, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
     }  # fmt: skip
     config = InstructBlipConfig(
         text_config=text,
@@ -188,7 +178,7 @@ def build_instructblip_t5(folder: Path, *, seed: int = 0) -> Path:
         num_query_tokens=QUERY_TOKENS,
         image_token_index=words.convert_tokens_to_ids("<image>"),
     )
-    return _save(InstructBlipForConditionalGeneration(config), processor, folder, seed, half=False)
+    return _save(InstructBlipForConditionalGeneration(config), processor, folder, seed, half)
 
 
 def build_idefics(folder: Path, *, seed: int = 0) -> Path:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from vseam_core.engine.layout import Layout, Span
+from vseam_core.engine.layout import Layout, Span, padded
 from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AttentionBlock
 
@@ -193,45 +193,6 @@ def _buckets(call: AttentionCall) -> Iterator[list[Span]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Padded:
-    """Spans as a rectangle: `tokens`, `positions` and `real` are `[runs, longest]`; where not real they repeat the first token.
-
-    `together` is where the tokens lie when they are neighbours, in order, and none is padding.
-    """
-
-    tokens: torch.Tensor
-    positions: torch.Tensor
-    real: torch.Tensor
-    full: bool
-    together: slice | None
-
-    def of(self, value: torch.Tensor) -> torch.Tensor:
-        """These spans of a packed `[tokens, …]` as `[runs, longest, …]`; a view where they lie together and need no padding."""
-        if self.together is None:
-            return value[self.tokens]
-        return value[self.together].view(*self.tokens.shape, *value.shape[1:])
-
-
-def _padded(spans: Sequence[Span], device: torch.device) -> _Padded:
-    longest = max(len(span.positions) for span in spans)
-    count = torch.tensor([len(span.positions) for span in spans])[:, None]
-    offset = torch.tensor([span.offset for span in spans])[:, None]
-    step = torch.arange(longest)
-    real = step < count
-    tokens = torch.where(real, offset + step, offset)
-    if all(isinstance(span.positions, range) for span in spans):
-        first = torch.tensor([span.positions[0] for span in spans])[:, None]
-        positions = torch.where(real, first + step, first)
-    else:
-        positions = torch.tensor([[*span.positions, *[span.positions[0]] * (longest - len(span.positions))] for span in spans])
-    full = bool(real.all())
-    first_token = spans[0].offset
-    neighbours = full and bool((offset[:, 0] == first_token + longest * torch.arange(len(spans))).all())
-    together = slice(first_token, first_token + longest * len(spans)) if neighbours else None
-    return _Padded(tokens.to(device), positions.to(device), real.to(device), full, together)
-
-
-@dataclass(frozen=True, eq=False)
 class _Rule:
     """How scores come about: `bias` `[heads, positions, positions]` is added by position (T5's relative positions)."""
 
@@ -277,8 +238,8 @@ class _Bucket:
     def __init__(self, call: AttentionCall, spans: Sequence[Span], device: torch.device):
         self.call = call
         self.recorded = call.recorded[spans[0].row]
-        self.asked = _padded(spans, device)
-        self.held = _padded([call.keys.span(span.row) for span in spans], device)  # type: ignore[misc]
+        self.asked = padded(spans, device)
+        self.held = padded([call.keys.span(span.row) for span in spans], device)  # type: ignore[misc]
         self.starts = torch.tensor([call.starts[span.row] for span in spans], device=device)
         self.shared, self.least = int(self.starts.max()), int(self.starts.min())
         self.blocks = [(row, block) for row, span in enumerate(spans) for block in call.blocks.get(span.row, ())]

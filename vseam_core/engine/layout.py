@@ -90,3 +90,43 @@ class Layout:
 
     def _index(self, values: Sequence[int]) -> torch.Tensor:
         return torch.as_tensor(tuple(values), dtype=torch.long, device=self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """Spans as a rectangle: `tokens`, `positions` and `real` are `[runs, longest]`; where not real they repeat the first token.
+
+    `together` is where the tokens lie when they are neighbours, in order, and none is padding.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    real: torch.Tensor
+    full: bool
+    together: slice | None
+
+    def of(self, value: torch.Tensor) -> torch.Tensor:
+        """These spans of a packed `[tokens, …]` as `[runs, longest, …]`; a view where they lie together and need no padding."""
+        if self.together is None:
+            return value[self.tokens]
+        return value[self.together].view(*self.tokens.shape, *value.shape[1:])
+
+
+def padded(spans: Sequence[Span], device: torch.device) -> Padded:
+    """Spans as a rectangle as wide as the longest of them."""
+    longest = max(len(span.positions) for span in spans)
+    count = torch.tensor([len(span.positions) for span in spans])[:, None]
+    offset = torch.tensor([span.offset for span in spans])[:, None]
+    step = torch.arange(longest)
+    real = step < count
+    tokens = torch.where(real, offset + step, offset)
+    if all(isinstance(span.positions, range) for span in spans):
+        first = torch.tensor([span.positions[0] for span in spans])[:, None]
+        positions = torch.where(real, first + step, first)
+    else:
+        positions = torch.tensor([[*span.positions, *[span.positions[0]] * (longest - len(span.positions))] for span in spans])
+    full = bool(real.all())
+    first_token = spans[0].offset
+    neighbours = full and bool((offset[:, 0] == first_token + longest * torch.arange(len(spans))).all())
+    together = slice(first_token, first_token + longest * len(spans)) if neighbours else None
+    return Padded(tokens.to(device), positions.to(device), real.to(device), full, together)
