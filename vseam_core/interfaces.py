@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AnswerIds, Run, RunResult, SiteEdit
-from vseam_core.types import HeadId, ModelInfo, Pair, Pool, RoleSpan, Sample, TraceEffect
+from vseam_core.types import Answered, Box, HeadId, Level, ModelInfo, Pair, PoolChoice, RoleSpan, Sample, TraceEffect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,15 +87,26 @@ class Benchmark(ABC):
     category: str
 
     @abstractmethod
-    def samples(self, pool: Pool, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
+    def samples(self, pool: PoolChoice, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
         """Samples of one pool in a fixed order: the first `n` are the same whatever the limit.
 
-        Pools share no image. A sample that cannot be used is yielded all the same and fails at `image.load()`.
+        Pools share no image; `all` is every sample in the order of the benchmark's own files, whatever its pool. A sample that cannot be used is yielded all the same and fails at `image.load()`.
         """
 
     @abstractmethod
     def judge(self, sample: Sample, answer: str) -> bool:
         """Whether a free-text answer is right by the benchmark's official rule."""
+
+    def score(self, sample: Sample, answer: str) -> float:
+        """What the official rule gives a free-text answer, from 0 to 1; rules that give part marks (VQA accuracy) override this."""
+        return float(self.judge(sample, answer))
+
+    def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
+        """The official figures over a whole set of answers beyond the mean score (POPE's F1 and yes-ratio …), by name.
+
+        None stands for a figure that these answers do not determine.
+        """
+        return {}
 
     def splits(self) -> tuple[str, ...]:
         """The splits that each pool has, the easiest first."""
@@ -122,13 +133,24 @@ class Editor(ABC):
 
 @dataclass(frozen=True)
 class EditPlan:
-    """What to change in a picture: the concept, what it becomes, and the words an image generator is given."""
+    """What to change in a picture: the concept, what it becomes, where, and the words an image generator is given.
+
+    `boxes` (pixels of the picture) are what is to be painted over, empty where a mask provider has to find `source_term` by itself.
+    `region_prompt` describes the edited region alone ("a green car"), `prompt` the same for the whole picture where that differs.
+    `target_answer` is the true answer after the edit, None where the plan cannot know it. `confidence` from 0 to 1 says how sure the
+    planner is that painting this region makes the edit true; `reason` says why it is low.
+    """
 
     source_term: str
     target_term: str
     prompt: str
     target_answer: str | None
     confidence: float = 1.0
+    level: Level = "object"
+    boxes: tuple[Box, ...] = ()
+    region_prompt: str = ""
+    negative_prompt: str = ""
+    reason: str = ""
 
 
 class EditPlanner(ABC):
@@ -149,6 +171,35 @@ class MaskProvider(ABC):
     @abstractmethod
     def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
         """A boolean array `[height, width]`, True where the editor may paint. Raises `SampleError` when nothing is found."""
+
+
+class Painter(ABC):
+    """Paints inside a mask of a picture what a plan says. An editor plugin supplies either an `Editor` or a `Painter`.
+
+    A painter returns the picture as its method made it, at the size that it was given; the core makes it an editor: it plans, masks,
+    dilates the mask, resizes, puts back every original pixel outside the mask, checks and stores. `identity` holds
+    whatever changes the pixels (weights hash, scheduler, steps), so that an edit made once is found again.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    # Whether the core's defaults should make control edits too: where painting costs next to nothing.
+    is_cheap: ClassVar[bool] = False
+
+    @abstractmethod
+    def paint(self, image: Image, mask: np.ndarray, plan: EditPlan, seed: int) -> Image:
+        """The picture (RGB) with the mask (boolean `[height, width]`, True where it may paint) repainted, at the same size.
+
+        The same seed gives the same pixels. Raises `SampleError` where this picture or plan cannot be painted.
+        """
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about this painter that changes its pixels: part of every edit's identity."""
+        return {}
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size (width, height) that a picture of `size` is brought to before painting; by default as it is."""
+        return size
 
 
 @dataclass(frozen=True)

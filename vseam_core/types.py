@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Level = Literal["object", "attribute", "relation"]
 Pool = Literal["score", "choose", "test"]
+PoolChoice = Literal["score", "choose", "test", "all"]
 Form = Literal["yes_no", "open"]
 Direction = Literal["denoising", "noising", "clean", "corrupt"]
 ScanDirection = Literal["noising", "denoising"]
@@ -51,13 +52,36 @@ class ImageSource(Protocol):
         ...
 
 
+class MaskSource(Protocol):
+    """Where the mask of an edit comes from: a file, an array."""
+
+    def load(self) -> np.ndarray:
+        """A boolean array `[height, width]`, True where the edit may have changed the picture. Raises `SampleError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One annotated thing in a picture: its name, where it is, and what is said about it.
+
+    `box` is in pixels of the picture, `(x0, y0, x1, y1)`. `relations` are pairs (relation, identifier of the other object).
+    """
+
+    name: str
+    box: Box
+    attributes: tuple[str, ...] = ()
+    relations: tuple[tuple[str, str], ...] = ()
+    identifier: str = ""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One question about one image, with its gold answer.
 
     `identifier` is unique over all datasets (`dataset/pool/split/question_id`). `image_id` names the picture: standard errors
     are clustered by it, and a clean picture and its edited versions share it. `competitor` is the answer that the gold one is
-    weighed against in `logit_diff` (for yes/no the other word), or None where it is unknown.
+    weighed against in `logit_diff` (for yes/no the other word), or None where it is unknown. `objects` are the annotated things
+    that the question is about, in the order in which it names them (empty where the dataset has no annotation).
     """
 
     identifier: str
@@ -75,13 +99,22 @@ class Sample:
     form: Form = "yes_no"
     roles: tuple[RoleSpan, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    objects: tuple[SceneObject, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sample and the free text that a model answered it with."""
+
+    sample: Sample
+    text: str
 
 
 @dataclass(frozen=True)
 class Pair:
     """A clean sample and its corrupt twin: the same question about the image with one concept edited.
 
-    `boxes` are the edited regions in pixels of the image. `kind` is `edit` (the true answer changes to `corrupt.answer`) or
+    `boxes` are the edited regions in pixels of the image, `mask` their exact shape where the editor knows it. `kind` is `edit` (the true answer changes to `corrupt.answer`) or
     `control` (an edit of the same size on something not asked about: the answer stays).
     """
 
@@ -93,6 +126,7 @@ class Pair:
     target_term: str
     kind: Literal["edit", "control"] = "edit"
     checks: Mapping[str, float] = field(default_factory=dict, compare=False)
+    mask: MaskSource | None = field(default=None, compare=False)
 
     @property
     def identifier(self) -> str:
