@@ -90,7 +90,8 @@ class Benchmark(ABC):
     def samples(self, pool: PoolChoice, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
         """Samples of one pool in a fixed order: the first `n` are the same whatever the limit.
 
-        Pools share no image; `all` is every sample in the order of the benchmark's own files, whatever its pool. A sample that cannot be used is yielded all the same and fails at `image.load()`.
+        Pools share no image; `all` is every sample in the order of the benchmark's own files, whatever its pool. A sample that
+        cannot be used is yielded all the same and fails at `image.load()`.
         """
 
     @abstractmethod

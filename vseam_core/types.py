@@ -114,8 +114,8 @@ class Answered:
 class Pair:
     """A clean sample and its corrupt twin: the same question about the image with one concept edited.
 
-    `boxes` are the edited regions in pixels of the image, `mask` their exact shape where the editor knows it. `kind` is `edit` (the true answer changes to `corrupt.answer`) or
-    `control` (an edit of the same size on something not asked about: the answer stays).
+    `boxes` are the edited regions in pixels of the image, `mask` their exact shape where the editor knows it. `kind` is `edit` (the
+    true answer changes to `corrupt.answer`) or `control` (an edit of the same size on something not asked about: the answer stays).
     """
 
     clean: Sample
