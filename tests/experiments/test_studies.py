@@ -123,3 +123,13 @@ def test_the_seed_reproduces_every_number_in_a_new_database(finished: Finished, 
 def test_what_the_size_cannot_resolve_is_said(finished: Finished) -> None:
     text = " ".join(str(cell) for table in closing_tables(finished[1]) for row in [*table.rows, table.notes] for cell in row)
     assert "not resolved" in text or "too few" in text
+
+
+def test_what_a_family_does_not_allow_is_said_once_for_all_datasets() -> None:
+    datasets = ["scenes/color", "scenes/action"]
+    study = small_study().with_overrides(models=["instructblip-tiny"], datasets=datasets, tracers=[{"name": "regions"}])
+    with open_workspace(":memory:") as workspace:
+        material = run_study(workspace, study.with_overrides(stages=["trace"], random_models=0, limit=2))
+    (note,) = material.notes
+    assert note.startswith("instructblip-tiny, scenes/color, scenes/action: regions tracing is not possible: ")
+    assert material.traces.empty

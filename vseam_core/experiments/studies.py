@@ -79,6 +79,8 @@ class Findings:
     maps: list[HeadMap] = field(default_factory=list)
     level_tests: list[tuple[str, str, LevelTest]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refusals: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    """Datasets by (model, tracing method, reason): where a method has no meaning for a family."""
 
 
 class StudyRun:
@@ -161,7 +163,7 @@ class StudyRun:
         refusals = {skip.reason for skip in outcome.skips}
         if not outcome.keys and len(refusals) == 1:
             # The method has no meaning for this family: that is one remark, not a list of broken samples.
-            self._found.notes.append(f"{model}, {dataset}: {method.name} tracing is not possible: {refusals.pop()}")
+            self._found.refusals.setdefault((model, method.name, refusals.pop()), []).append(dataset)
         else:
             self._found.outcomes.append(outcome)
         return outcome
@@ -327,9 +329,17 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         shared=joined("shared"),
         level_tests=[test for part in found for test in part.level_tests],
         skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
-        notes=[note for part in found for note in part.notes],
+        notes=[note for part in found for note in (*part.notes, *_refusal_notes(part))],
         screenings=joined("screenings"),
     )
+
+
+def _refusal_notes(found: Findings) -> list[str]:
+    """One remark for each method that a model's family does not allow, whatever the number of datasets."""
+    return [
+        f"{model}, {', '.join(datasets)}: {method} tracing is not possible: {reason}"
+        for (model, method, reason), datasets in found.refusals.items()
+    ]
 
 
 def finished(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
