@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from vseam_plugins.benchmarks.scenes import questions, world
+from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, Question
 from vseam_plugins.benchmarks.scenes.world import Action, Scene, SceneObject
 
@@ -200,3 +201,10 @@ def test_most_absent_kinds_are_asked_where_another_of_their_group_is_present() -
             if question.answer == "No"
         ]
         assert np.mean(near) > 0.7
+
+
+def test_all_takes_from_the_pools_in_turn() -> None:
+    benchmark = SceneBenchmark("color")
+    everything = list(benchmark.samples("all", limit=7))
+    for index, pool in enumerate(("score", "choose", "test")):
+        assert everything[index::3] == list(benchmark.samples(pool, limit=len(everything[index::3])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from PIL import Image
 
 from vseam_core.errors import UnknownNameError, did_you_mean
 from vseam_core.interfaces import Benchmark
-from vseam_core.types import Form, Level, Pool, RoleSpan, Sample
+from vseam_core.types import POOLS, Form, Level, Pool, PoolChoice, RoleSpan, Sample
 from vseam_plugins.benchmarks.scenes.edits import edit_scene
 from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, FORMS, LEVELS, Question, ask
 from vseam_plugins.benchmarks.scenes.world import Scene, render, sample_scene
@@ -52,12 +53,18 @@ class SceneBenchmark(Benchmark):
         """`plain`, and `hard`: more objects, noise, occlusion."""
         return SPLITS
 
-    def samples(self, pool: Pool, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
-        """An endless stream without a limit. Raises `UnknownNameError` for a split that does not exist."""
+    def samples(self, pool: PoolChoice, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
+        """An endless stream without a limit; `all` takes from the pools in turn. Raises `UnknownNameError` for an unknown split."""
         if split not in SPLITS:
             raise UnknownNameError(f"{self.name}: unknown split {split!r}; {did_you_mean(split, SPLITS)}")
+        pools = POOLS if pool == "all" else (pool,)
+        streams = itertools.cycle([self._stream(name, split, seed) for name in pools])
+        for _ in itertools.count() if limit is None else range(limit):
+            yield next(next(streams))
+
+    def _stream(self, pool: Pool, split: str, seed: int) -> Iterator[Sample]:
         index = made = 0
-        while limit is None or made < limit:
+        while True:
             picture = f"scenes/{self.world}/{seed}/{pool}/{split}/{index:06d}"
             scene = sample_scene(random.Random(picture), pool=pool, split=split, world=self.world)
             question = self._question(picture, scene, made)
