@@ -13,10 +13,10 @@ study: $(READY)  ## the larger study that resolves what the default cannot (an h
 	$(BIN)/vseam run studies/large.yaml
 
 test: $(READY)  ## the tests
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadscope
 
 test-all: $(READY)  ## the tests and the full grids
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadscope
 
 perf: $(READY)  ## how much faster than full forward passes the engine is (some minutes)
 	$(BIN)/python -m perf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 
 Install = Callable[..., Path]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes side by side: one thread each, or they fight over the same cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
