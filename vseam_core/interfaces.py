@@ -158,6 +158,7 @@ class EditPlanner(ABC):
     """Decides which concept of a question to change, and into what."""
 
     name: str
+    version: ClassVar[int] = 1
 
     @abstractmethod
     def plan(self, sample: Sample) -> EditPlan:
@@ -165,13 +166,24 @@ class EditPlanner(ABC):
 
 
 class MaskProvider(ABC):
-    """Finds the pixels that an edit may change."""
+    """Finds the pixels that an edit may change.
+
+    `identity` holds whatever changes the mask (padding, weights hash, thresholds), so that a mask made once is found again.
+    """
 
     name: str
+    version: ClassVar[int] = 1
 
     @abstractmethod
     def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
         """A boolean array `[height, width]`, True where the editor may paint. Raises `SampleError` when nothing is found."""
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about this provider that changes its masks: part of every mask's identity."""
+        return {}
+
+    def release(self) -> None:  # noqa: B027  (most have nothing to free)
+        """Free what the provider has loaded; the next mask loads it again."""
 
 
 class Painter(ABC):
@@ -201,6 +213,9 @@ class Painter(ABC):
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size (width, height) that a picture of `size` is brought to before painting; by default as it is."""
         return size
+
+    def release(self) -> None:  # noqa: B027  (most have nothing to free)
+        """Free what the painter has loaded; the next picture loads it again."""
 
 
 @dataclass(frozen=True)

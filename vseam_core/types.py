@@ -81,7 +81,8 @@ class Sample:
     `identifier` is unique over all datasets (`dataset/pool/split/question_id`). `image_id` names the picture: standard errors
     are clustered by it, and a clean picture and its edited versions share it. `competitor` is the answer that the gold one is
     weighed against in `logit_diff` (for yes/no the other word), or None where it is unknown. `objects` are the annotated things
-    that the question is about, in the order in which it names them (empty where the dataset has no annotation).
+    that the question is about, in the order in which it names them (empty where the dataset has no annotation); `others` are
+    annotated things that it is not about, which a control edit may change.
     """
 
     identifier: str
@@ -100,6 +101,7 @@ class Sample:
     roles: tuple[RoleSpan, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
     objects: tuple[SceneObject, ...] = ()
+    others: tuple[SceneObject, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,34 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class EditRecord:
+    """How the picture of a pair was made, where it lies, and whether it passed its checks.
+
+    `key` is a hash of everything that changes the edited picture. `verdict` is `passed` or `failed`, with the reason; `control` says
+    which kind of control edit it is (`repaint`: the same concept anew; `elsewhere`: something not asked about), or is empty.
+    """
+
+    key: str
+    planner: str
+    mask_provider: str
+    prompt: str
+    confidence: float
+    verdict: Literal["passed", "failed"]
+    reason: str = ""
+    control: Literal["", "repaint", "elsewhere"] = ""
+    clean_path: str = ""
+    image_path: str = ""
+    mask_path: str = ""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Pair:
     """A clean sample and its corrupt twin: the same question about the image with one concept edited.
 
     `boxes` are the edited regions in pixels of the image, `mask` their exact shape where the editor knows it. `kind` is `edit` (the
     true answer changes to `corrupt.answer`) or `control` (an edit of the same size on something not asked about: the answer stays).
+    `record` says how the picture was made, where it is not rendered anew each time.
     """
 
     clean: Sample
@@ -127,10 +152,12 @@ class Pair:
     kind: Literal["edit", "control"] = "edit"
     checks: Mapping[str, float] = field(default_factory=dict, compare=False)
     mask: MaskSource | None = field(default=None, compare=False)
+    record: EditRecord | None = field(default=None, compare=False)
 
     @property
     def identifier(self) -> str:
-        return f"{self.clean.identifier}#{self.editor}-{self.kind}"
+        made = f"-{self.record.key[:12]}" if self.record else ""
+        return f"{self.clean.identifier}#{self.editor}-{self.kind}{made}"
 
 
 @dataclass(frozen=True)
