@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from tests.engine.families import TinyVLM
+from vseam_core.engine.attribution import estimate
+from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.memory import BatchSizer, MemoryBudgetError, PeakMemory
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.interventions import AnswerIds, AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
@@ -100,6 +102,78 @@ def test_answers_keep_to_the_budget_too(model: TinyVLM) -> None:
         found = [value.logit_diff for value in narrow.answers(prompts, [ANSWER] * 32)]
     assert found == pytest.approx(expected, abs=1e-5)
     assert peak.bytes <= 2**21
+
+
+class Generating(TinyVLM):
+    """Counts the prompts of every call; its text is the most likely next token."""
+
+    def __init__(self) -> None:
+        super().__init__("llava", "sdpa")
+        self.batches: list[int] = []
+
+    def generate(self, prompts: Any, max_new_tokens: int = 8) -> list[str]:  # type: ignore[override]
+        self.batches.append(len(prompts))
+        logits = self.module(**self.collate(prompts), use_cache=False).logits[:, -1]
+        return [str(int(row.argmax())) for row in logits]
+
+
+def test_generating_keeps_to_the_budget_too() -> None:
+    model = Generating()
+    prompts = [model.prompt(image, range(11, 31)) for image in range(32)]
+    expected = ReplayEngine(model).generate(prompts)
+    assert max(model.batches) == 32
+    model.batches.clear()
+    with PeakMemory(CPU) as peak:
+        found = ReplayEngine(model, memory_budget=2**21).generate(prompts)
+    assert found == expected
+    assert max(model.batches) < 32
+    assert peak.bytes <= 2**21
+
+
+def test_models_that_run_by_full_passes_keep_to_the_budget_too(model: TinyVLM, runs: list[Run]) -> None:
+    engine = FullPassEngine(model, memory_budget=2**21)
+    with PeakMemory(CPU) as peak:
+        found = [result.answer.logit_diff for result in engine.run(runs)]
+    assert found == pytest.approx(values(model, runs), abs=1e-4)
+    assert peak.bytes <= 2**21
+
+
+def test_a_backward_pass_beyond_the_budget_is_refused_in_one_line(model: TinyVLM, runs: list[Run]) -> None:
+    wide = estimate(ReplayEngine(model), runs)
+    narrow = estimate(ReplayEngine(model, memory_budget=2**23), runs)
+    assert [one.change for one in narrow] == [one.change for one in wide]
+    with pytest.raises(MemoryBudgetError, match="raise --memory-budget, or scan with --method exact"):
+        estimate(ReplayEngine(model, memory_budget=2**18), runs)
+
+
+def test_integrated_steps_take_one_row_at_a_time_where_four_do_not_fit(model: TinyVLM, runs: list[Run]) -> None:
+    patched = runs[-3:]
+    wide = [one.change for one in estimate(ReplayEngine(model), patched, integrated_steps=4)]
+    needed = next(size for size in (2**power for power in range(18, 28)) if _fits(model, patched, size))
+    found = [one.change for one in estimate(ReplayEngine(model, memory_budget=needed), patched, integrated_steps=4)]
+    assert found == pytest.approx(wide, abs=1e-5)
+
+
+def _fits(model: TinyVLM, runs: list[Run], budget: int) -> bool:
+    try:
+        estimate(ReplayEngine(model, memory_budget=budget), runs)
+    except MemoryBudgetError:
+        return False
+    return True
+
+
+def test_few_runs_are_made_once_although_they_are_tried_first(model: TinyVLM, runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = ReplayEngine._replay
+
+    def counted(self: ReplayEngine, plans: Any) -> Any:
+        made.extend(plan.index for plan in plans)
+        return original(self, plans)
+
+    monkeypatch.setattr(ReplayEngine, "_replay", counted)
+    few = runs[:11]
+    assert values(model, few) == pytest.approx(values(model, runs)[:11], abs=1e-5)
+    assert sorted(made[:11]) == list(range(11)), "each once"
 
 
 def test_a_budget_too_small_for_one_run_says_so(model: TinyVLM, runs: list[Run]) -> None:

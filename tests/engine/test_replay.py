@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.engine.families import TinyVLM
 from vseam_core.engine import replay
+from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.plan import planned
 from vseam_core.engine.recording import ALWAYS, record
@@ -185,7 +186,7 @@ def test_what_cannot_be_replayed_runs_by_full_passes_and_the_record_says_why() -
         # An attention that does not look its implementation up where the library keeps them.
         layer.self_attn.forward = MethodType(_stubborn, layer.self_attn)
     engine, trust = checked_engine(model)
-    assert isinstance(engine, ReferenceEngine)
+    assert isinstance(engine, FullPassEngine)
     assert "cannot be replaced" in trust["fallback"]
 
 
@@ -218,7 +219,7 @@ def test_what_a_model_computes_between_its_layers_from_the_residual_is_noticed()
     stack = model.module.model.language_model
     stack.layers = Gated(stack.layers)
     engine, trust = checked_engine(model)
-    assert isinstance(engine, ReferenceEngine)
+    assert isinstance(engine, FullPassEngine)
     assert "edit_error" in trust["fallback"]
 
 

@@ -7,6 +7,7 @@ see (a) keys before their run's first recomputed position, which are those of th
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AttentionBlock
 
 IMPLEMENTATION = "vseam_replay"
+# The library keeps its attention functions in one table for the whole process: threads that replace one take turns.
+FUNCTION_TABLE = threading.RLock()
 _REPLACED = frozenset({"eager", "sdpa"})
 # Arguments of attention functions that change nothing for one prompt without dropout, or that are read here.
 _KNOWN_ARGUMENTS = frozenset({"dropout", "position_ids", "cache_position", "position_bias", "softcap"})
@@ -95,17 +98,18 @@ class PackedAttention:
         """Replace the implementation; what was there comes back whatever happens in between."""
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        before = [config._attn_implementation for config in self._configurations]
-        ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
-        try:
-            for config in self._configurations:
-                config._attn_implementation = IMPLEMENTATION
-            yield self
-        finally:
-            for config, implementation in zip(self._configurations, before, strict=True):
-                config._attn_implementation = implementation
-            del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION]
-            self.call = None
+        with FUNCTION_TABLE:
+            before = [config._attn_implementation for config in self._configurations]
+            ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
+            try:
+                for config in self._configurations:
+                    config._attn_implementation = IMPLEMENTATION
+                yield self
+            finally:
+                for config, implementation in zip(self._configurations, before, strict=True):
+                    config._attn_implementation = implementation
+                del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION]
+                self.call = None
 
     def _attend(
         self,

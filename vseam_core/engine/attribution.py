@@ -21,10 +21,12 @@ from torch import nn
 from vseam_core.engine.base import Advance, Engine
 from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
+from vseam_core.engine.memory import MemoryBudgetError
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AnswerIds, AnswerScore, AttentionBlock, MeanOfOthers, Patch, Run, SiteEdit
 from vseam_core.prompts import EncodedPrompt
+from vseam_core.sizes import readable_bytes
 
 ROWS_PER_PASS = 4
 """Points of the integrated line in one backward pass: each keeps the whole decoder's activations in memory."""
@@ -150,9 +152,25 @@ def _gradients(
     direction, points = line
     # The base itself is the first row: it gives the live values and has no weight in the mean.
     rows = [(0.0, 0.0), *((point, 1 / len(points)) for point in points)]
+    try:
+        return _along(engine, base, answer, sites, direction, rows, ROWS_PER_PASS)
+    except MemoryBudgetError:
+        return _along(engine, base, answer, sites, direction, rows, 1)
+
+
+def _along(
+    engine: Engine,
+    base: EncodedPrompt,
+    answer: AnswerIds,
+    sites: Sequence[SiteKey],
+    direction: torch.Tensor,
+    rows: Sequence[tuple[float, float]],
+    together: int,
+) -> _Local:
+    """The weighted sum of the gradients at the points of a line, given as (point, weight), so many `together` in one pass."""
     local: _Local | None = None
-    for start in range(0, len(rows), ROWS_PER_PASS):
-        along, weights = zip(*rows[start : start + ROWS_PER_PASS], strict=True)
+    for start in range(0, len(rows), together):
+        along, weights = zip(*rows[start : start + together], strict=True)
         difference, live, gradients = _backward(engine, base, answer, sites, direction, along, weights)
         if local is None:
             local = _Local(float(difference[0]), live, gradients)
@@ -193,6 +211,8 @@ def _backward(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_without_parameter_gradients(module))
+        if engine.budget_for_batches is not None:
+            stack.enter_context(_SavedWithin(engine.budget_for_batches, module, len(base)))
         stack.enter_context(SiteHooks(engine.decoder, [start], move))
         stack.enter_context(SiteHooks(engine.decoder, sites, tap))
         logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1]
@@ -213,6 +233,33 @@ def _backward(
 def _wide(value: torch.Tensor) -> torch.Tensor:
     """At least float32: products of activations and gradients are summed over many features."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+class _SavedWithin(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what a forward pass keeps for its backward pass, and stops with `MemoryBudgetError` as soon as that exceeds a budget.
+
+    Parameters are no part of it: the model holds them anyway.
+    """
+
+    def __init__(self, budget: int, module: nn.Module, positions: int):
+        held = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+        total = 0
+
+        def keep(value: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            storage = value.untyped_storage()
+            if storage.data_ptr() not in held:
+                held.add(storage.data_ptr())
+                total += storage.nbytes()
+            if total > budget:
+                raise MemoryBudgetError(
+                    f"the backward pass of a screening over {positions} positions keeps more than the {readable_bytes(budget)} that the "
+                    "memory budget leaves for it: raise --memory-budget, or scan with --method exact"
+                )
+            # Detached: the same storage, without a cycle through the graph.
+            return value.detach()
+
+        super().__init__(keep, lambda value: value)
 
 
 @contextmanager

@@ -35,7 +35,12 @@ DonorActivation = Callable[[Run, SiteKey], torch.Tensor]
 
 
 class Engine(ABC):
-    """Runs a model under interventions. The model is put in evaluation mode and never changed."""
+    """Runs a model under interventions. The model is put in evaluation mode and never changed.
+
+    `memory_budget` is the most bytes that the engine holds beside the model, None where it keeps to none.
+    """
+
+    memory_budget: int | None = None
 
     def __init__(self, model: VisionLanguageModel):
         self.model = model
@@ -68,6 +73,17 @@ class Engine(ABC):
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
             values.update(zip(chunk, answer_values(logits, [answers[index] for index in chunk]), strict=True))
         return [values[index] for index in range(len(prompts))]
+
+    @property
+    def budget_for_batches(self) -> int | None:
+        """The bytes that one batch, or one backward pass, may take; None without a limit."""
+        return None
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8, batch_size: int = 32) -> list[str]:
+        """The greedy answers as text, in order, of at most `batch_size` prompts at a time."""
+        starts = range(0, len(prompts), batch_size)
+        return [text for start in starts for text in self.model.generate(prompts[start : start + batch_size], max_new_tokens)]
 
     @torch.no_grad()
     def sequence_logprob(self, prompt: EncodedPrompt, tokens: Sequence[int]) -> float:

@@ -111,7 +111,7 @@ class BatchSizer:
     """Says how many positions a batch of some kind may hold, from what smaller ones took.
 
     `budget` is in bytes, for batches alone (recordings have their own share). `most_tokens` bounds batches whatever the budget. As
-    long as the budget is wide, the answer depends on nothing that ran before, so that results come out the same to the last digit.
+    long as the budget is wide, the answer depends on nothing that ran before: the same runs in the same order make the same batches.
     """
 
     def __init__(self, budget: int, device: torch.device, most_tokens: int | None = None):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vseam_core.engine.attention import FUNCTION_TABLE
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, named_arguments
 from vseam_core.errors import UnsupportedError
@@ -151,18 +152,19 @@ def _keeping_keys(decoder: Decoder, store: dict[int, tuple[torch.Tensor, torch.T
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     layers = {id(layer.attention): index for index, layer in enumerate(decoder.layers) if not layer.is_cross_attention}
-    original = ALL_ATTENTION_FUNCTIONS["sdpa"]
 
     def attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **named: Any) -> Any:
         if id(module) in layers:
             store[layers[id(module)]] = (key[0].detach(), value[0].detach())
         return original(module, query, key, value, *rest, **named)
 
-    ALL_ATTENTION_FUNCTIONS["sdpa"] = attention
-    try:
-        yield
-    finally:
-        ALL_ATTENTION_FUNCTIONS["sdpa"] = original
+    with FUNCTION_TABLE:
+        original = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        ALL_ATTENTION_FUNCTIONS["sdpa"] = attention
+        try:
+            yield
+        finally:
+            ALL_ATTENTION_FUNCTIONS["sdpa"] = original
 
 
 def _has(decoder: Decoder, layer: int, kind: SiteKind) -> bool:

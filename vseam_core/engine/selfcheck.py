@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from vseam_core.engine.base import Engine
+from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.errors import SampleError, UnsupportedError
@@ -34,7 +35,7 @@ def checked_engine(model: VisionLanguageModel, memory_budget: int | None = None)
         engine: Engine = ReplayEngine(model, memory_budget)
         return engine, trust_record(model, engine)
     except UnsupportedError as error:
-        engine = ReferenceEngine(model)
+        engine = FullPassEngine(model, memory_budget)
         return engine, {**trust_record(model, engine), "fallback": str(error)}
 
 
@@ -108,7 +109,7 @@ def _logits_error(engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor, o
 
 
 def _edit_error(model: VisionLanguageModel, engine: Engine, runs: Sequence[Run]) -> float:
-    if isinstance(engine, ReferenceEngine):
+    if not isinstance(engine, ReplayEngine):
         return 0.0
     found, expected = engine.run(runs), ReferenceEngine(model).run(runs)
     return _largest(one.answer.logit_diff - other.answer.logit_diff for one, other in zip(found, expected, strict=True))

@@ -103,7 +103,7 @@ def _pairs_of(editor: Editor, prepared: Prepared, seed: int) -> list[tuple[Pair,
 def answer(loaded: LoadedModel, benchmark: Benchmark, asked: Sequence[Prepared]) -> list[Baseline]:
     """What the model answers: scores by forward passes, text by greedy generation, judged by the benchmark's rule."""
     values = loaded.engine.answers([prepared.prompt for prepared in asked], [prepared.answer for prepared in asked])
-    texts = loaded.model.generate([_without_prefix(loaded, prepared) for prepared in asked])
+    texts = loaded.engine.generate([_without_prefix(loaded, prepared) for prepared in asked])
     baselines = []
     for prepared, value, text in zip(asked, values, texts, strict=True):
         sample = prepared.sample
