@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vseam_cli.output import Output
+from vseam_core.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from vseam_core.plugins import Plugins
@@ -26,6 +27,7 @@ class Application:
     registry_path: Path | None = None
     debug: bool = False
     memory_budget: int | None = None
+    loading: dict[str, dict[str, Any]] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
 
     @classmethod
@@ -53,12 +55,24 @@ class Application:
 
         return load_registry(self.plugins, self.registry_path)
 
+    def check_loading(self, models: Sequence[str]) -> None:
+        """Raise `UnknownNameError` for a `--model-option MODEL:…` whose model takes no part."""
+        for name in self.loading:
+            if name and name not in models:
+                raise UnknownNameError(f"--model-option {name}:…: no such --model here; {did_you_mean(name, models)}")
+
+    def loading_of(self, model: str) -> dict[str, Any]:
+        """How the command line wants a model to be loaded."""
+        from vseam_core.workspace import loading_of
+
+        return loading_of(self.loading, model)
+
     @contextmanager
     def workspace(self, database: str, device: str | None = None, seed: int | None = None) -> Iterator[Workspace]:
         """Everything an experiment needs, with its progress shown on stderr while the context is open."""
         from vseam_core.workspace import Opening
 
         registry = str(self.registry_path) if self.registry_path else None
-        opening = Opening(database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget)
+        opening = Opening(database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget, self.loading)
         with self.output.progress() as progress, opening.open(progress) as workspace:
             yield workspace

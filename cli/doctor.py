@@ -23,7 +23,7 @@ _CHECKS: dict[str, str] = {
 
 
 @options.verb("doctor", example="vseam doctor --model llava-tiny\nvseam doctor --model ./my-checkpoint --device cuda --no-drift --json")
-@options.use("model", "device", "memory_budget")
+@options.use("model", "device", "loading", "memory_budget")
 @click.option("--drift/--no-drift", default=True, show_default=True, help="Also measure attention implementations and number formats.")
 @click.pass_context
 def doctor(context: click.Context, models: tuple[str, ...], device: str | None, drift: bool) -> None:
@@ -34,6 +34,7 @@ def doctor(context: click.Context, models: tuple[str, ...], device: str | None, 
     application: Application = context.obj
     if not models:
         raise click.UsageError("name a model: vseam doctor --model NAME (`vseam models` lists them)")
+    application.check_loading(models)
     examined = [_examine(application, name, device, drift) for name in models]
     tables = [table for one in examined for table in _tables(one)]
     notes = "\n".join(note for one in examined for note in _notes(one))
@@ -46,7 +47,7 @@ def _examine(application: Application, name: str, device: str | None, with_drift
     from vseam_core.engine.selfcheck import checked_engine, least_effect, tolerance_of
 
     with application.output.progress() as progress, progress.task(f"checking {name}", 3 if with_drift else 2) as advance:
-        model = application.registry.load_model(name, device=device or "auto")
+        model = application.registry.load_model(name, device=device or "auto", **application.loading_of(name))
         advance(1)
         engine, trust = checked_engine(model, application.memory_budget)
         advance(1)

@@ -9,7 +9,7 @@ from vseam_cli.application import Application
 
 
 @options.verb("evaluate", example="vseam evaluate --model llava-tiny --dataset scenes/color --limit 100")
-@options.use("model", "dataset", "limit", "seed", "editor", "device", "memory_budget", "db")
+@options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "db")
 @click.pass_context
 def evaluate(
     context: click.Context,

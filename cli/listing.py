@@ -47,22 +47,13 @@ def plugins(application: Application) -> None:
     application.output.result("plugins/1", data, [Table(("plugin", "from", "supplies", "names"), rows)], text)
 
 
-@options.verb(example="vseam models --json")
-@click.pass_obj
-def models(application: Application) -> None:
-    """List models by name."""
-    listed = application.registry.list_models()
-    rows = [(item.name, item.source, item.summary or item.problem, item.origin) for item in listed]
-    _show_names(application, "models", listed, Table(("model", "weights", "what it is", "from"), rows))
-
-
 @options.verb(example="vseam datasets --json")
 @click.pass_obj
 def datasets(application: Application) -> None:
     """List datasets by name."""
     listed = application.registry.list_datasets()
     rows = [(item.name, item.summary or item.problem, item.origin) for item in listed]
-    _show_names(application, "datasets", listed, Table(("dataset", "what it asks", "from"), rows))
+    show_names(application, "datasets", listed, Table(("dataset", "what it asks", "from"), rows))
 
 
 @options.verb(example="vseam editors --json")
@@ -92,7 +83,7 @@ def _supplied(plugin: LoadedPlugin) -> dict[str, list[str]]:
     return {kind: names for kind, names in supplied.items() if names}
 
 
-def _show_names(application: Application, name: str, listed: Sequence[Listed], table: Table) -> None:
+def show_names(application: Application, name: str, listed: Sequence[Listed], table: Table) -> None:
     entries = [
         {
             "name": item.name,

@@ -32,7 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "db": ("vseam_cli.db:database", "Look at a results database, or bring an older one up to date."),
     "study": ("vseam_cli.study:study", "Check a study file."),
     "plugins": ("vseam_cli.listing:plugins", "List plugins, what each supplies, and the broken ones."),
-    "models": ("vseam_cli.listing:models", "List models by name."),
+    "models": ("vseam_cli.models:models", "List models by name, or show what one needs and whether it is here."),
     "datasets": ("vseam_cli.listing:datasets", "List datasets by name."),
     "editors": ("vseam_cli.listing:editors", "List editors by name."),
     "tracers": ("vseam_cli.listing:tracers", "List tracing methods by name."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 DEFAULT_DATABASE = "results.db"
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -51,6 +52,31 @@ def _use_memory_budget(context: click.Context, _: click.Parameter, value: int | 
     context.obj.memory_budget = value
 
 
+def _use_model_option(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep `--dtype`, `--attention` and every `--model-option [MODEL:]KEY=VALUE` for when models are loaded."""
+    loading: dict[str, dict[str, Any]] = context.obj.loading
+    if parameter.name in ("dtype", "attention"):
+        if value is not None:
+            loading.setdefault("", {})[str(parameter.name)] = value
+        return
+    for text in value:
+        left, equals, right = text.partition("=")
+        model, _, key = left.rpartition(":")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{text!r}: expected KEY=VALUE or MODEL:KEY=VALUE, such as revision=v1.0", context, parameter)
+        loading.setdefault(model, {})[key] = _plain_value(text, right, context, parameter)
+
+
+def _plain_value(text: str, value: str, context: click.Context, parameter: click.Parameter) -> Any:
+    """A value as YAML reads it, so that `true`, numbers and `{0: 20GB, cpu: 60GB}` can be written."""
+    import yaml
+
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise click.BadParameter(f"{text!r}: the value is no YAML", context, parameter) from None
+
+
 def _use_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     application: Application = context.obj
     application.output.json = application.output.json or value
@@ -61,6 +87,33 @@ def _use_verbosity(context: click.Context, parameter: click.Parameter, value: in
         output = context.obj.output
         setattr(output, "verbosity" if parameter.name == "verbose" else "quiet", value)
         output.start_logging()
+
+
+def _loading_options(function: Function) -> Function:
+    """`--dtype`, `--attention` and `--model-option`: how models are loaded, for the run's every model or for one."""
+    kept: dict[str, Any] = {"expose_value": False, "callback": _use_model_option}
+    added = (
+        click.option(
+            "--dtype", type=click.Choice(DTYPES), envvar="VSEAM_DTYPE", help="The number format to compute in (default: float32).", **kept
+        ),
+        click.option(
+            "--attention",
+            metavar="NAME",
+            envvar="VSEAM_ATTENTION",
+            help="eager, sdpa, flash_attention_2 … (default: the library's).",
+            **kept,
+        ),
+        click.option(
+            "--model-option",
+            multiple=True,
+            metavar="[MODEL:]KEY=VALUE",
+            help="Any other loading option, for all models or for one: revision, device_map, quantisation … (docs/models.md).",
+            **kept,
+        ),
+    )
+    for option in reversed(added):
+        function = option(function)
+    return function
 
 
 _SHARED: dict[str, Callable[[Function], Function]] = {
@@ -96,6 +149,7 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         callback=_use_memory_budget,
         help="The most memory that recordings and batches take beside the model, e.g. 2GB; by default part of what is free.",
     ),
+    "loading": _loading_options,
     "db": click.option(
         "--db",
         "database",
@@ -162,6 +216,23 @@ def verb(
 def verb_group(name: str, *, example: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Group]:
     """Declare a group of verbs, such as `vseam db`, whose help ends with `example`."""
     return click.group(name, epilog=example_epilog(example), **settings)
+
+
+def listing_group(name: str, *, example: str) -> Callable[[Callable[..., None]], click.Group]:
+    """Declare a group that lists when no verb follows, such as `vseam models`. The function is given the application."""
+
+    def decorate(function: Callable[..., None]) -> click.Group:
+        def listed(context: click.Context) -> None:
+            if context.invoked_subcommand is None:
+                function(context.obj)
+
+        callback: Any = click.pass_context(listed)
+        callback.__doc__ = function.__doc__
+        for option in reversed(_EVERY_VERB):
+            callback = option(callback)
+        return click.group(name, epilog=example_epilog(example), invoke_without_command=True)(callback)
+
+    return decorate
 
 
 def example_epilog(example: str) -> str:

@@ -27,6 +27,7 @@ def study_of(application: Application, file: str | Path | None, limit: int | Non
     study = load_study(file, application.registry) if file else default_study()
     study = study.with_overrides(limit=limit, **given(**overrides))
     check_names(study, application.registry)
+    application.check_loading(study.models)
     return study
 
 

@@ -43,10 +43,8 @@ class Claim(Generic[Record]):
 
     def check_extra(self) -> None:
         """Raise `PluginError` with the `pip install` line when a package of the record's extra is missing or too old."""
-        missing = _missing_requirements(self.origin.distribution, self.record.extra) if self.record.extra else ()
-        if missing:
-            install = f"pip install '{self.origin.distribution}[{self.record.extra}]'"
-            raise PluginError(f"{self} needs {', '.join(missing)}: {install}")
+        if self.record.extra:
+            require_extra(str(self), self.record.extra, self.origin.distribution)
 
     def create(self, interface: type[Any], *arguments: Any, **options: Any) -> Any:
         """Call the factory with the record's options, overridden by `options`, and check what comes back.
@@ -72,6 +70,13 @@ class Claim(Generic[Record]):
             return function(*arguments)
         except (OSError, LookupError) as error:
             raise VseamError(f"{self}: {describe(error, with_type=False)}") from error
+
+
+def require_extra(what: str, extra: str, distribution: str = "vseam") -> None:
+    """Raise `PluginError` with the `pip install` line when `what` needs a package of an extra that is missing or too old."""
+    missing = _missing_requirements(distribution, extra)
+    if missing:
+        raise PluginError(f"{what} needs {', '.join(missing)}: pip install '{distribution}[{extra}]'")
 
 
 def describe(error: BaseException, with_type: bool = True) -> str:

@@ -62,18 +62,35 @@ class PluginRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known about published weights without having them; None where it is not known.
+
+    `parameters` is the count (of the whole model, vision included), `licence` what its authors say, `gated` whether the hub asks
+    for an agreement first.
+    """
+
+    parameters: float | None = None
+    licence: str | None = None
+    gated: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRecord(PluginRecord):
     """A way to load vision-language models, or one named model.
 
     The factory is `load(name, source, *, device, dtype, **options) -> VisionLanguageModel`. A record with a `source` (a folder or
     a hub id) or a `source_factory` (called with the record's name for the source, when the model is loaded) is a model
     that users name; one without is a loader that registry entries give a source: `{plugin: NAME, options: {source: …}}`.
+    `facts` is what can be said of it unseen; `describer` is called as `describe(name, source, **options) -> ModelDescription` by
+    `vseam models show` and must neither load weights nor ask the network.
     """
 
     kind: ClassVar[str] = "model"
 
     source: str | None = None
     source_factory: Factory | None = None
+    facts: ModelFacts | None = None
+    describer: Factory | None = None
 
     @property
     def is_loader(self) -> bool:

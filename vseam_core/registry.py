@@ -10,16 +10,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from vseam_core.errors import InvalidFileError, NameClashError, UnknownNameError, VseamError, did_you_mean
 from vseam_core.factories import Claim, Record
 from vseam_core.plugins import Plugins
-from vseam_core.records import DatasetRecord, ModelRecord
+from vseam_core.records import DatasetRecord, ModelRecord, import_factory
 
 if TYPE_CHECKING:
     from vseam_core.interfaces import Benchmark, VisionLanguageModel
+    from vseam_core.types import ModelDescription
 
 REGISTRY_FILE = "registry.yaml"
 REGISTRY_VARIABLE = "VSEAM_REGISTRY"
@@ -129,6 +131,18 @@ class Registry:
         if device != "auto":
             options["device"] = device
         return spec.claim.create(VisionLanguageModel, spec.name, str(source), **options)
+
+    def describe_model(self, name: str, **overrides: Any) -> ModelDescription | None:
+        """What the files on this machine say about a model, without loading weights; None where its plugin cannot say.
+
+        Raises `VseamError` kinds for an unknown name.
+        """
+        spec = self.loadable_model(name)
+        if spec.record.describer is None:
+            return None
+        options = {**spec.record.options, **spec.options, **overrides}
+        source = options.pop("source", None) or self._source(spec)
+        return spec.claim.call(partial(import_factory(spec.record.describer), **options), spec.name, str(source))
 
     def load_dataset(self, name: str, **overrides: Any) -> Benchmark:
         """Make a benchmark by name; `overrides` win over the options of the registry and the record."""

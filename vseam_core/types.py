@@ -164,7 +164,8 @@ class Pair:
 class ModelInfo:
     """What identifies a loaded model in the store: everything that changes its numbers.
 
-    `weights_hash` is a sha256 over the parameters, or the hub revision where weights come from there.
+    `weights_hash` is a sha256 over the parameters as they are computed with; `revision` is the hub's commit they were read from, ""
+    for a folder. `dtype` names the number format, with `+8bit` or `+4bit` for quantised weights.
     """
 
     name: str
@@ -178,6 +179,33 @@ class ModelInfo:
     heads: int
     head_dim: int
     processor_hash: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What can be said about a model without loading its weights, from the files that are on this machine.
+
+    `place` is where they are ("" where they are not, and `problem` says why). `parameters` counts what the weight files hold.
+    `image_positions` is the number of image positions for a picture of `picture_size`. `regions` says whether boxes select image
+    positions, else `regions_reason` why not. `template` is the prompt with `{question}` in it. `width` is the residual's.
+    """
+
+    place: str = ""
+    problem: str = ""
+    family: str = ""
+    parameters: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    head_dim: int | None = None
+    width: int | None = None
+    stack: str = ""
+    picture_size: tuple[int, int] = (640, 480)
+    positions: int | None = None
+    image_positions: int | None = None
+    regions: bool | None = None
+    regions_reason: str = ""
+    template: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ with vseam.open_workspace("results.db") as workspace:
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,11 @@ class Workspace:
         seed: int = 0,
         opening: Opening | None = None,
         memory_budget: int | None = None,
+        loading: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
         self.device, self.seed, self.opening, self.memory_budget = device, seed, opening, memory_budget
+        self.loading = loading or {}
         self._models: dict[str, LoadedModel] = {}
         self._benchmarks: dict[str, Benchmark] = {}
         self.evaluation_sets: dict[tuple[object, ...], EvaluationSet] = {}
@@ -65,7 +68,7 @@ class Workspace:
         if name not in self._models:
             from vseam_core.engine.selfcheck import checked_engine
 
-            model = self.registry.load_model(name, device=self.device)
+            model = self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
             engine, trust = checked_engine(model, self.memory_budget)
             if trust.get("fallback"):
                 self.progress.note(f"{name}: every run is a full forward pass, many times slower, because {trust['fallback']}")
@@ -101,14 +104,17 @@ def open_workspace(
     seed: int = 0,
     progress: Progress | None = None,
     memory_budget: int | None = None,
+    loading: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Workspace:
     """Open (or create) a results database and everything needed to add to it.
 
     `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
     use instead of all installed ones. `memory_budget` is the most bytes that the engine may hold beside the model (default:
-    part of what is free). Raises `VseamError` subclasses for a broken registry or database.
+    part of what is free). `loading` are options of the models' loaders by model name, "" for all: `{"": {"dtype": "bfloat16"}}`.
+    Raises `VseamError` subclasses for a broken registry or database.
     """
     opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed, memory_budget=memory_budget)
+    opening = replace(opening, loading=loading or {})
     return _opened(opening, plugins or build_plugins(), progress, opening if plugins is None else None)
 
 
@@ -123,6 +129,7 @@ class Opening:
     device: str = "auto"
     seed: int = 0
     memory_budget: int | None = None
+    loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def open(self, progress: Progress | None = None) -> Workspace:
         """Open the workspace."""
@@ -134,4 +141,20 @@ def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again
 
     registry = load_registry(plugins, Path(opening.registry) if opening.registry else None)
     store = open_store(opening.database)
-    return Workspace(plugins, registry, store, progress or SilentProgress(), opening.device, opening.seed, again, opening.memory_budget)
+    return Workspace(
+        plugins,
+        registry,
+        store,
+        progress or SilentProgress(),
+        opening.device,
+        opening.seed,
+        again,
+        opening.memory_budget,
+        opening.loading,
+    )
+
+
+def loading_of(loading: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Any]:
+    """The loader's options for one model: those for all, then its own; `NAME@random-SEED` is loaded as NAME is."""
+    base = model.rpartition("@")[0] or model
+    return {**loading.get("", {}), **loading.get(base, {}), **loading.get(model, {})}

@@ -23,7 +23,7 @@ def weights_hash(module: torch.nn.Module) -> str:
 
     Float16 weights give the same hash whether they are computed with as float16 or as float32 (that conversion is exact).
     """
-    entries = sorted(module.state_dict().items())
+    entries = [(name, module, tensor) for name, tensor in sorted(module.state_dict().items())]
     # Hashing releases the interpreter lock: threads make the 28 GB of a 7B model a matter of seconds.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         digests = pool.map(_weight_digest, entries)
@@ -63,11 +63,21 @@ def _without_provenance(value: Any) -> Any:
     return value
 
 
-def _weight_digest(entry: tuple[str, torch.Tensor]) -> str:
-    name, tensor = entry
+def _weight_digest(entry: tuple[str, torch.nn.Module, torch.Tensor]) -> str:
+    name, module, tensor = entry
     digest = hashlib.sha256()
+    if tensor.is_meta:
+        tensor = _offloaded(module, name)
     _add_tensor(digest, name, tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor)
     return digest.hexdigest()
+
+
+def _offloaded(module: torch.nn.Module, name: str) -> torch.Tensor:
+    """A tensor that accelerate keeps elsewhere (on the disk, in the CPU's memory) between passes."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    hook: Any = owner._hf_hook
+    tensor: torch.Tensor = hook.weights_map[name.rpartition(".")[2]]
+    return tensor
 
 
 def _add_tensor(digest: Any, name: str, tensor: torch.Tensor) -> None:

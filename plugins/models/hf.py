@@ -19,11 +19,11 @@ from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, V
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import AnswerIds
 from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import RoleSpan
+from vseam_core.types import ModelDescription, RoleSpan
 from vseam_plugins.models.answers import AnswerReader
 from vseam_plugins.models.fingerprints import inputs_key
 from vseam_plugins.models.geometry import patch_boxes
-from vseam_plugins.models.loading import Checkpoint, LoadRequest, open_checkpoint, parse_device, parse_dtype, quietly
+from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
 from vseam_plugins.models.prompting import (
     PromptTemplate,
@@ -37,9 +37,11 @@ from vseam_plugins.models.prompting import (
     unknown_words,
     write_prompt,
 )
+from vseam_plugins.models.requests import LoadRequest, parse_device, parse_dtype
 
 OPTIONS = (
-    "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "prompt_template", "answer_separator",
+    "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "device_map", "max_memory", "offload_folder",
+    "quantisation", "local_files_only", "allow_pickle", "prompt_template", "answer_separator",
 )  # fmt: skip
 # What a checkpoint of a type is asked in where it says nothing itself (no chat template): the prompts of the V-SEAM scripts.
 FAMILY_TEMPLATES: dict[str, str] = {
@@ -83,26 +85,29 @@ class HuggingFaceModel(VisionLanguageModel):
         *,
         device: str = "auto",
         dtype: str | torch.dtype | None = None,
-        attention: str | None = None,
-        revision: str | None = None,
-        random_seed: int | None = None,
-        trust_remote_code: bool = False,
         prompt_template: str | None = None,
         answer_separator: str | None = None,
-        **unknown: Any,
+        **options: Any,
     ) -> Self:
         """Load a model under `name` from a checkpoint folder or hub id `source`.
 
         `dtype` is float32 unless said otherwise, `attention` the library's choice (recorded in `info`). `random_seed` gives the
         same architecture with fresh weights drawn from that seed, named `name@random-SEED`. `prompt_template` is a text with
-        `{question}` instead of the family's, `answer_separator` what stands between prompt and answer. Raises `VseamError` in
-        one line.
+        `{question}` instead of the family's, `answer_separator` what stands between prompt and answer. The other options are
+        those of `LoadRequest`. Raises `VseamError` in one line.
         """
-        for option in sorted(unknown):
+        for option in sorted(set(options) - set(OPTIONS)):
             raise UnknownNameError(f"model {name!r}: unknown option {option!r}; {did_you_mean(option, OPTIONS)}")
-        request = LoadRequest(name, source, parse_device(device), parse_dtype(dtype), attention, revision, random_seed, trust_remote_code)
+        request = LoadRequest(name, source, parse_device(device), parse_dtype(dtype), **options)
         checkpoint = open_checkpoint(request, cls.model_types)
         return cls(checkpoint, prompt_template, answer_separator)
+
+    @classmethod
+    def describe(cls, name: str, source: str, **options: Any) -> ModelDescription:
+        """What the files on this machine say about a checkpoint, without loading its weights or asking the network."""
+        from vseam_plugins.models.describing import describe_checkpoint
+
+        return describe_checkpoint(cls, name, source, **options)
 
     def encode(self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified and every named word given its role.
@@ -165,9 +170,16 @@ class HuggingFaceModel(VisionLanguageModel):
             tensors = padded(name, [prompt.inputs[name] for prompt in prompts], self._pad_id(), self._qformer_pad_id())
             if len({tensor.shape[1:] for tensor in tensors}) > 1:
                 raise ValueError(f"prompts with {name} of different shapes in one batch")
-            stacked = torch.cat(tensors).to(self.module.device)
+            stacked = torch.cat(tensors).to(self.device)
             batch[name] = stacked.to(self.module.dtype) if stacked.is_floating_point() else stacked
         return batch
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go: the model's device, or that of the first layers where accelerate spreads it."""
+        hook = getattr(self.module, "_hf_hook", None)
+        place = getattr(hook, "execution_device", None)
+        return self.module.device if place is None else torch.device(place)
 
     @property
     def pads_left(self) -> bool:
@@ -362,3 +374,4 @@ def _batches(prompts: Sequence[EncodedPrompt]) -> dict[tuple[Any, ...], list[int
 
 
 load = HuggingFaceModel.load
+describe = HuggingFaceModel.describe

@@ -29,3 +29,4 @@ class InstructBlipModel(HuggingFaceModel):
 
 
 load = InstructBlipModel.load
+describe = InstructBlipModel.describe

@@ -28,3 +28,4 @@ class LlavaModel(HuggingFaceModel):
 
 
 load = LlavaModel.load
+describe = LlavaModel.describe

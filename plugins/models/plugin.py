@@ -5,51 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vseam_core.hookspecs import hookimpl
-from vseam_core.records import CommandRecord, ModelRecord
+from vseam_core.records import CommandRecord, ModelFacts, ModelRecord
+from vseam_plugins.models.catalogue import DESCRIBERS, LOADERS, records
 
 PLUGIN_API = 1
 
-_LLAVA = "vseam_plugins.models.llava:load"
-_INSTRUCTBLIP = "vseam_plugins.models.instructblip:load"
 _EMBEDDED = "vseam_plugins.models.zoo:checkpoint_path"
+_SUMMARIES = {
+    "llava": "loads any LLaVA checkpoint",
+    "instructblip": "loads any InstructBLIP checkpoint",
+    "hf": "loads any Hugging Face image-text-to-text checkpoint",
+}
+# Embedded models: their loader and what they are.
+_ZOO = {
+    "llava-tiny": ("llava", "embedded LLaVA trained on the scenes world"),
+    "llava-tiny-skewed": ("llava", "embedded LLaVA trained where some colours nearly always go with some objects"),
+    "instructblip-tiny": ("instructblip", "embedded InstructBLIP trained on the scenes world"),
+}
 
 
 @hookimpl
 def vseam_models() -> Iterator[ModelRecord]:
-    """The loaders, the embedded models and the models of the paper."""
-    yield ModelRecord(name="llava", summary="loads any LLaVA checkpoint", factory=_LLAVA)
-    yield ModelRecord(name="instructblip", summary="loads any InstructBLIP checkpoint", factory=_INSTRUCTBLIP)
-    yield ModelRecord(
-        name="hf",
-        summary="loads any Hugging Face image-text-to-text checkpoint",
-        factory="vseam_plugins.models.hf:load",
-    )
-    yield ModelRecord(
-        name="llava-tiny",
-        summary="embedded LLaVA trained on the scenes world",
-        factory=_LLAVA,
-        source_factory=_EMBEDDED,
-    )
-    yield ModelRecord(
-        name="llava-tiny-skewed",
-        summary="embedded LLaVA trained where some colours nearly always go with some objects",
-        factory=_LLAVA,
-        source_factory=_EMBEDDED,
-    )
-    yield ModelRecord(
-        name="instructblip-tiny",
-        summary="embedded InstructBLIP trained on the scenes world",
-        factory=_INSTRUCTBLIP,
-        source_factory=_EMBEDDED,
-    )
-    yield ModelRecord(name="llava-1.5-7b", summary="LLaVA 1.5, 7B", factory=_LLAVA, source="llava-hf/llava-1.5-7b-hf")
-    yield ModelRecord(name="llava-1.5-13b", summary="LLaVA 1.5, 13B", factory=_LLAVA, source="llava-hf/llava-1.5-13b-hf")
-    yield ModelRecord(
-        name="instructblip-vicuna-7b",
-        summary="InstructBLIP with Vicuna 7B",
-        factory=_INSTRUCTBLIP,
-        source="Salesforce/instructblip-vicuna-7b",
-    )
+    """The loaders, the embedded models and the published ones of the catalogue."""
+    for name, summary in _SUMMARIES.items():
+        yield ModelRecord(name=name, summary=summary, factory=LOADERS[name], describer=DESCRIBERS[name])
+    for name, (loader, summary) in _ZOO.items():
+        yield ModelRecord(
+            name=name,
+            summary=summary,
+            factory=LOADERS[loader],
+            describer=DESCRIBERS[loader],
+            source_factory=_EMBEDDED,
+            facts=ModelFacts(licence="Apache-2.0", gated=False),
+        )
+    yield from records()
 
 
 @hookimpl

@@ -35,7 +35,7 @@ TokenizerKind = Literal["words", "subwords"]
 IMAGE_SIZE, PATCH_SIZE = 32, 8
 GRID = IMAGE_SIZE // PATCH_SIZE
 QUERY_TOKENS = 5
-LAYERS, HEADS, WIDTH = 2, 4, 32
+LAYERS, HEADS, WIDTH, INNER_WIDTH = 2, 4, 32, 48
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 WORDS = (
     *("USER", ":", "ASSISTANT", "Question", "Please", "answer", "with", "a", "single", "word", "Answer", "using", ".", "?", "Is"),
@@ -99,7 +99,7 @@ def _subword_model() -> models.BPE:
 def text_config(vocabulary: int) -> dict[str, Any]:
     """The language model of both families: a Llama of two layers with four heads."""
     return {
-        "model_type": "llama", "vocab_size": vocabulary, "hidden_size": WIDTH, "intermediate_size": 48,
+        "model_type": "llama", "vocab_size": vocabulary, "hidden_size": WIDTH, "intermediate_size": INNER_WIDTH,
         "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": HEADS, "max_position_embeddings": 256,
         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
@@ -107,7 +107,7 @@ def text_config(vocabulary: int) -> dict[str, Any]:
 
 def _vision_config(**more: Any) -> dict[str, Any]:
     return {
-        "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": HEADS,
+        "hidden_size": WIDTH, "intermediate_size": INNER_WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS,
         "image_size": IMAGE_SIZE, "patch_size": PATCH_SIZE, **more,
     }  # fmt: skip
 
@@ -169,7 +169,7 @@ def _save_instructblip(folder: Path, words: Any, text: dict[str, Any], seed: int
     )
     qformer = {
         "vocab_size": len(qformer_words), "hidden_size": WIDTH, "encoder_hidden_size": WIDTH, "num_hidden_layers": 2,
-        "num_attention_heads": HEADS, "intermediate_size": 48, "max_position_embeddings": 64, "cross_attention_frequency": 1,
+        "num_attention_heads": HEADS, "intermediate_size": INNER_WIDTH, "max_position_embeddings": 64, "cross_attention_frequency": 1,
     }  # fmt: skip
     config = InstructBlipConfig(
         text_config=text,

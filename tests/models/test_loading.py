@@ -26,6 +26,15 @@ from .builders import HEADS, LAYERS, WIDTH, build_llava, picture, text_config
 QUESTION = "Is the red dog left of the cat?"
 
 
+class Bomb:
+    """An object whose unpickling runs code."""
+
+    went_off = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return setattr, (Bomb, "went_off", True)
+
+
 @pytest.fixture
 def folder(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
     """A copy of the LLaVA checkpoint that a test may damage."""
@@ -187,6 +196,20 @@ def test_a_folder_without_tokenizer_is_named(folder: Path) -> None:
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "only pytorch_model.bin: pickles are not read" in failure(folder)
+
+
+def test_pickled_weights_are_read_where_the_caller_says_so(folder: Path, llava_words: HuggingFaceModel) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert load(folder, allow_pickle=True).info.weights_hash == llava_words.info.weights_hash
+    assert "lacks weights" in failure(folder)
+
+
+def test_a_pickle_that_holds_more_than_tensors_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Bomb()}, folder / "pytorch_model.bin")
+    assert "cannot read the weights" in failure(folder, allow_pickle=True)
+    assert not Bomb.went_off
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "processor_config.json", "model.safetensors"])

@@ -39,6 +39,8 @@ def drift(model: VisionLanguageModel) -> list[Drift]:
 
     The weights are those that were loaded, converted in a copy: one copy in float64 must fit into memory beside the model.
     """
+    if reason := _reason_against_copies(model):
+        return [Drift(model.info.attention, "float64", reason=reason)]
     prompt = probe(model)
     inputs = model.collate([prompt])
     parameters = sum(parameter.numel() for parameter in model.module.parameters())
@@ -54,6 +56,13 @@ def drift(model: VisionLanguageModel) -> list[Drift]:
         with _copied(model.module, dtype) as module:
             found.extend(_compared(module, inputs, dtype, attention, dtype_name, exact) for attention in _ATTENTIONS)
     return found
+
+
+def _reason_against_copies(model: VisionLanguageModel) -> str:
+    """Why the weights cannot be converted in a copy, or ""."""
+    if "+" in model.info.dtype:
+        return "quantised weights are not converted"
+    return "its weights lie on several devices" if getattr(model.module, "hf_device_map", None) else ""
 
 
 def _compared(module: Any, inputs: dict[str, torch.Tensor], dtype: torch.dtype, attention: str, name: str, exact: torch.Tensor) -> Drift:

@@ -68,6 +68,7 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
         "engine": type(engine).__name__,
         "attention": model.info.attention,
         "dtype": model.info.dtype,
+        "revision": model.info.revision,
         "logits_error": _logits_error(engine, prompt, logits, abs(base - own)),
         "replay_error": abs(whole - own),
         "edit_error": _edit_error(model, engine, changed),
