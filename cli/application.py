@@ -13,6 +13,7 @@ from vseam_cli.output import Output
 from vseam_core.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
+    from vseam_core.editing.settings import EditorChoice
     from vseam_core.plugins import Plugins
     from vseam_core.registry import Registry
     from vseam_core.workspace import Workspace
@@ -28,6 +29,8 @@ class Application:
     debug: bool = False
     memory_budget: int | None = None
     loading: dict[str, dict[str, Any]] = field(default_factory=dict)
+    edits: str = "edits"
+    editing: dict[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
 
     @classmethod
@@ -67,12 +70,23 @@ class Application:
 
         return loading_of(self.loading, model)
 
+    def editor_choice(self, name: str | None, base: EditorChoice | None = None) -> EditorChoice:
+        """What the command line says about editing laid over `base` (a study's); another editor begins with its own defaults."""
+        from vseam_core.editing.settings import EditorChoice
+
+        base = base or EditorChoice()
+        if name is not None and name != base.name:
+            base = EditorChoice(name=name)
+        options = {**base.options, **self.editing.get("options", {})}
+        return EditorChoice(**{**base.model_dump(), **self.editing, "options": options})
+
     @contextmanager
     def workspace(self, database: str, device: str | None = None, seed: int | None = None) -> Iterator[Workspace]:
         """Everything an experiment needs, with its progress shown on stderr while the context is open."""
         from vseam_core.workspace import Opening
 
         registry = str(self.registry_path) if self.registry_path else None
-        opening = Opening(database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget, self.loading)
+        named = (database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget)
+        opening = Opening(*named, loading=self.loading, edits=self.edits)
         with self.output.progress() as progress, opening.open(progress) as workspace:
             yield workspace

@@ -10,7 +10,7 @@ from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
 from vseam_core.plugins import HOOK_RECORDS, LoadedPlugin
-from vseam_core.records import EditorRecord, HeadInterventionRecord, PluginRecord, TracerRecord
+from vseam_core.records import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 from vseam_core.registry import Listed
 
 
@@ -61,6 +61,20 @@ def datasets(application: Application) -> None:
 def editors(application: Application) -> None:
     """List editors by name."""
     _show_records(application, EditorRecord, "editors")
+
+
+@options.verb(example="vseam planners --json")
+@click.pass_obj
+def planners(application: Application) -> None:
+    """List what decides which concept an edit changes, by name."""
+    _show_records(application, EditPlannerRecord, "planners")
+
+
+@options.verb(example="vseam masks --json")
+@click.pass_obj
+def masks(application: Application) -> None:
+    """List what finds the pixels that a painter may change, by name."""
+    _show_records(application, MaskProviderRecord, "masks")
 
 
 @options.verb(example="vseam tracers --json")

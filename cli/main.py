@@ -35,6 +35,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("vseam_cli.models:models", "List models by name, or show what one needs and whether it is here."),
     "datasets": ("vseam_cli.listing:datasets", "List datasets by name."),
     "editors": ("vseam_cli.listing:editors", "List editors by name."),
+    "planners": ("vseam_cli.listing:planners", "List what plans edits by name."),
+    "masks": ("vseam_cli.listing:masks", "List what finds the pixels of a concept by name."),
     "tracers": ("vseam_cli.listing:tracers", "List tracing methods by name."),
     "operations": ("vseam_cli.listing:operations", "List the ways to replace or rescale attention heads by name."),
 }

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vseam_cli.editing_options import editing, use_editing
+
 if TYPE_CHECKING:
     from vseam_cli.application import Application
 
@@ -166,7 +168,15 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         envvar="VSEAM_STUDY",
         help="A study file (YAML); other options win over it.",
     ),
-    "editor": click.option("--editor", metavar="NAME", envvar="VSEAM_EDITOR", help="The editor (`vseam editors`)."),
+    "editor": editing,
+    "clip": click.option(
+        "--clip",
+        metavar="MODEL",
+        envvar="VSEAM_CLIP",
+        expose_value=False,
+        callback=use_editing,
+        help="A CLIP checkpoint (a folder or a hub id) that says whether the new concept is seen.",
+    ),
     "reports": click.option(
         "--reports",
         type=click.Path(file_okay=False),
@@ -213,9 +223,17 @@ def verb(
     return decorate
 
 
-def verb_group(name: str, *, example: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Group]:
-    """Declare a group of verbs, such as `vseam db`, whose help ends with `example`."""
-    return click.group(name, epilog=example_epilog(example), **settings)
+def verb_group(name: str, *, example: str, is_verb: bool = False, **settings: Any) -> Callable[[Callable[..., Any]], click.Group]:
+    """Declare a group of verbs, such as `vseam db`, whose help ends with `example`; `is_verb`: it does something by itself too."""
+    if not is_verb:
+        return click.group(name, epilog=example_epilog(example), **settings)
+
+    def decorate(function: Callable[..., Any]) -> click.Group:
+        for option in reversed(_EVERY_VERB):
+            function = option(function)
+        return click.group(name, epilog=example_epilog(example), invoke_without_command=True, **settings)(function)
+
+    return decorate
 
 
 def listing_group(name: str, *, example: str) -> Callable[[Callable[..., None]], click.Group]:

@@ -12,7 +12,7 @@ from vseam_cli.application import Application
 
 @options.verb("run", example="vseam run\nvseam run study.yaml --limit 20 --db try.db")
 @click.argument("study_file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@options.use("model", "dataset", "limit", "seed", "device", "loading", "memory_budget", "db", "reports")
+@options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports")
 @click.pass_context
 def run(
     context: click.Context,
@@ -21,6 +21,7 @@ def run(
     datasets: tuple[str, ...],
     limit: int | None,
     seed: int | None,
+    editor: str | None,
     device: str | None,
     database: str,
     reports: str,
@@ -33,5 +34,5 @@ def run(
     from vseam_cli.stages import run_stages, study_of
 
     application: Application = context.obj
-    study = study_of(application, study_file, limit, models=list(models), datasets=list(datasets), seed=seed)
+    study = study_of(application, study_file, limit, models=list(models), datasets=list(datasets), seed=seed, editor=editor)
     context.exit(run_stages(application, study, "run/1", database=database, device=device, reports=reports))

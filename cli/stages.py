@@ -25,6 +25,7 @@ def study_of(application: Application, file: str | Path | None, limit: int | Non
     from vseam_core.study import check_names
 
     study = load_study(file, application.registry) if file else default_study()
+    overrides["editor"] = application.editor_choice(overrides.get("editor"), study.editor)
     study = study.with_overrides(limit=limit, **given(**overrides))
     check_names(study, application.registry)
     application.check_loading(study.models)

@@ -46,11 +46,11 @@ class Claim(Generic[Record]):
         if self.record.extra:
             require_extra(str(self), self.record.extra, self.origin.distribution)
 
-    def create(self, interface: type[Any], *arguments: Any, **options: Any) -> Any:
+    def create(self, interface: type[Any] | tuple[type[Any], ...], *arguments: Any, **options: Any) -> Any:
         """Call the factory with the record's options, overridden by `options`, and check what comes back.
 
         Raises `PluginError` for an option that the factory does not take, for an import that fails and for a result that
-        is no `interface`.
+        is no `interface` (of several: none of them).
         """
         factory = self.load()
         merged = {**self.record.options, **options}
@@ -60,7 +60,8 @@ class Claim(Generic[Record]):
         except ImportError as error:
             raise PluginError(f"{self} cannot be imported: {describe(error)}") from error
         if not isinstance(product, interface):
-            raise PluginError(f"{self} made a {type(product).__name__}, expected a {interface.__name__}")
+            kinds = " or ".join(kind.__name__ for kind in (interface if isinstance(interface, tuple) else (interface,)))
+            raise PluginError(f"{self} made a {type(product).__name__}, expected a {kinds}")
         return product
 
     def call(self, factory: Factory, *arguments: Any) -> Any:

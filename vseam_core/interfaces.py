@@ -131,12 +131,16 @@ class Editor(ABC):
         """An edit of the same size that leaves the answer as it is, or None where there is none."""
         return None
 
+    def release(self) -> None:  # noqa: B027  (most have nothing to free)
+        """Free what the editor has loaded; the next edit loads it again."""
+
 
 @dataclass(frozen=True)
 class EditPlan:
     """What to change in a picture: the concept, what it becomes, where, and the words an image generator is given.
 
-    `boxes` (pixels of the picture) are what is to be painted over, empty where a mask provider has to find `source_term` by itself.
+    `boxes` (pixels of the picture) are what is to be painted over, empty where a mask provider has to find it by itself: by the
+    words of `find` ("brown horses"), or `source_term` where that is empty.
     `region_prompt` describes the edited region alone ("a green car"), `prompt` the same for the whole picture where that differs.
     `target_answer` is the true answer after the edit, None where the plan cannot know it. `confidence` from 0 to 1 says how sure the
     planner is that painting this region makes the edit true; `reason` says why it is low.
@@ -152,6 +156,7 @@ class EditPlan:
     region_prompt: str = ""
     negative_prompt: str = ""
     reason: str = ""
+    find: str = ""
 
 
 class EditPlanner(ABC):
@@ -216,6 +221,29 @@ class Painter(ABC):
 
     def release(self) -> None:  # noqa: B027  (most have nothing to free)
         """Free what the painter has loaded; the next picture loads it again."""
+
+
+class EditedPictures(ABC):
+    """Pictures that were edited elsewhere: the third kind of thing that an editor plugin supplies.
+
+    The core resizes them, puts back every original pixel outside the mask where `composites` says so, checks and stores.
+    """
+
+    name: str
+    version: ClassVar[int] = 1
+    composites: bool = True
+
+    @abstractmethod
+    def plan(self, sample: Sample) -> EditPlan:
+        """What was edited, as far as it is known. Raises `SampleError`."""
+
+    @abstractmethod
+    def picture(self, sample: Sample) -> Image:
+        """The edited picture of a sample, whatever its size. Raises `SampleError` where there is none or it cannot be read."""
+
+    @abstractmethod
+    def mask(self, sample: Sample, clean: Image, edited: Image) -> np.ndarray:
+        """The region that was edited, boolean `[height, width]`; both pictures have the same size. Raises `SampleError`."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from vseam_core.records import (
 )
 
 if TYPE_CHECKING:
-    from vseam_core.interfaces import Editor, EditPlanner, HeadIntervention, MaskProvider, Tracer
+    from vseam_core.interfaces import EditedPictures, Editor, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer
 
 ENTRY_POINT_GROUP = hookspecs.PROJECT
 HOOK_RECORDS: Mapping[str, type[PluginRecord]] = {
@@ -131,11 +131,11 @@ class Plugins:
         """The tail of an unknown-name message: plugins that might have supplied the name, were they not broken."""
         return "".join(f"; {plugin}" for plugin in self.broken)
 
-    def editor(self, name: str, **options: Any) -> Editor:
-        """The editor of that name."""
-        from vseam_core.interfaces import Editor
+    def editor(self, name: str, **options: Any) -> Editor | Painter | EditedPictures:
+        """What the plugin of that name supplies; `vseam_core.editing.building` makes an editor of a painter."""
+        from vseam_core.interfaces import EditedPictures, Editor, Painter
 
-        return self.find(EditorRecord, name).create(Editor, **options)
+        return self.find(EditorRecord, name).create((Editor, Painter, EditedPictures), **options)
 
     def mask_provider(self, name: str, **options: Any) -> MaskProvider:
         """The mask provider of that name."""

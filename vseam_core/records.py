@@ -107,7 +107,7 @@ class DatasetRecord(PluginRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class EditorRecord(PluginRecord):
-    """An image editor: the factory returns an `Editor`."""
+    """An image editor: the factory returns an `Editor`, or a `Painter` or `EditedPictures`, which the core makes an editor."""
 
     kind: ClassVar[str] = "editor"
 

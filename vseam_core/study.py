@@ -11,19 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from vseam_core.editing.settings import EditorChoice, EditorSetting
 from vseam_core.errors import VseamError
-from vseam_core.records import EditorRecord, HeadInterventionRecord, TracerRecord
+from vseam_core.records import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 from vseam_core.registry_file import refuse_unsafe_options
 from vseam_core.types import ScanDirection
 from vseam_core.yaml_files import Location, YamlFile, read_yaml
 
 if TYPE_CHECKING:
     from vseam_core.analysis.modulation import Setting
+    from vseam_core.plugins import Plugins
     from vseam_core.registry import Registry
 
 Stage = Literal["evaluate", "trace", "scan", "ablate", "rescale", "shared", "report"]
@@ -135,7 +138,7 @@ class Study(_Section):
     models: list[Name] = Field(min_length=1)
     datasets: list[Name] = Field(min_length=1)
     seed: Count = 0
-    editor: Name = "scenes"
+    editor: EditorSetting = EditorChoice()
     tracers: list[Annotated[Method, BeforeValidator(_named)]] = [Method(name="tokenwise"), Method(name="groups")]
     heads: list[HeadScan] = [HeadScan(), HeadScan(operation="mean_of_others", protocol="published")]
     donors: Positive = 5
@@ -195,7 +198,8 @@ class Study(_Section):
 
     def _task(self, model: str, dataset: str, stages: tuple[Stage, ...]) -> StudyTask:
         """A task whose identity holds what changes its numbers: no name, no sizes, no list of the other tasks."""
-        settings = self.model_dump(mode="json", include={"seed", "editor", "tracers", "heads", "donors", "rescaling"})
+        settings = self.model_dump(mode="json", include={"seed", "tracers", "heads", "donors", "rescaling"})
+        settings["editor"] = self.editor.identity()
         text = json.dumps({"model": model, "dataset": dataset, **settings}, sort_keys=True, separators=(",", ":"))
         return StudyTask(model, dataset, stages, hashlib.sha256(text.encode()).hexdigest()[:16])
 
@@ -253,6 +257,8 @@ def load_study(path: str | Path, registry: Registry | None = None) -> Study:
         refuse_unsafe_options(file, method.options, ("tracers", index, "options"))
     for index, scan in enumerate(study.heads):
         refuse_unsafe_options(file, scan.options, ("heads", index, "options"))
+    for name in ("options", "planner_options", "mask_options"):
+        refuse_unsafe_options(file, getattr(study.editor, name), ("editor", name))
     if registry is not None:
         check_names(study, registry, file)
     return study
@@ -270,13 +276,21 @@ def check_names(study: Study, registry: Registry, file: YamlFile | None = None) 
             raise type(error)(f"{file.path}:{file.line(location)}: {where}: {error}") from error
 
 
+def _editing_lookups(choice: EditorChoice, plugins: Plugins) -> list[tuple[Location, str, Any]]:
+    """A planner and a mask provider are looked up where somebody named them: an editor that paints nothing needs none."""
+    kinds: dict[str, type[PluginRecord]] = {"planner": EditPlannerRecord, "mask": MaskProviderRecord}
+    named = [field for field in kinds if field in choice.model_dump(exclude_defaults=True)]
+    return [(("editor", field), getattr(choice, field), partial(plugins.find, kinds[field])) for field in named]
+
+
 def _lookups(study: Study, registry: Registry) -> list[tuple[Location, str, Any]]:
     """Every name in a study with its place in the file and the function that finds it."""
     plugins = registry.plugins
     lookups: list[tuple[Location, str, Any]] = [
         *((("models", index), name, registry.loadable_model) for index, name in enumerate(study.models)),
         *((("datasets", index), name, registry.dataset) for index, name in enumerate(study.datasets)),
-        (("editor",), study.editor, lambda name: plugins.find(EditorRecord, name)),
+        (("editor",), study.editor.name, lambda name: plugins.find(EditorRecord, name)),
+        *_editing_lookups(study.editor, plugins),
         *((("tracers", index), method.name, lambda name: plugins.find(TracerRecord, name)) for index, method in enumerate(study.tracers)),
         *(
             (("heads", index, "operation"), scan.operation, lambda name: plugins.find(HeadInterventionRecord, name))

@@ -20,10 +20,15 @@ from vseam_core.progress import Progress, SilentProgress
 from vseam_core.registry import Registry, load_registry
 
 if TYPE_CHECKING:
+    from vseam_core.editing.settings import EditorChoice
     from vseam_core.engine.base import Engine
     from vseam_core.experiments.conditions import EvaluationSet
-    from vseam_core.interfaces import Benchmark, VisionLanguageModel
+    from vseam_core.interfaces import Benchmark, Editor, VisionLanguageModel
     from vseam_core.store.store import Store
+
+
+EDITS = "edits"
+"""The folder of edited pictures, unless another is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +54,15 @@ class Workspace:
         opening: Opening | None = None,
         memory_budget: int | None = None,
         loading: Mapping[str, Mapping[str, Any]] | None = None,
+        edits: str | Path = EDITS,
     ):
+        self.edits = Path(edits)
         self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
         self.device, self.seed, self.opening, self.memory_budget = device, seed, opening, memory_budget
         self.loading = loading or {}
         self._models: dict[str, LoadedModel] = {}
         self._benchmarks: dict[str, Benchmark] = {}
+        self._editors: dict[str, Editor] = {}
         self.evaluation_sets: dict[tuple[object, ...], EvaluationSet] = {}
 
     def __enter__(self) -> Workspace:
@@ -86,6 +94,21 @@ class Workspace:
             self._benchmarks[name] = self.registry.load_dataset(name)
         return self._benchmarks[name]
 
+    def editor(self, choice: EditorChoice | str) -> Editor:
+        """The editor of that choice, built once; only the latest one keeps a painter in memory."""
+        from vseam_core.editing.building import build_editor
+        from vseam_core.editing.folder import EditFolder
+        from vseam_core.editing.settings import editor_choice
+
+        chosen = editor_choice(choice)
+        name = chosen.model_dump_json()
+        for other, editor in self._editors.items():
+            if other != name:
+                editor.release()
+        if name not in self._editors:
+            self._editors[name] = build_editor(self.plugins, chosen, EditFolder(self.edits), self.store.is_accepted)
+        return self._editors[name]
+
     def versions(self) -> dict[str, str]:
         """The library versions that a run is stored with."""
         import importlib.metadata
@@ -105,16 +128,17 @@ def open_workspace(
     progress: Progress | None = None,
     memory_budget: int | None = None,
     loading: Mapping[str, Mapping[str, Any]] | None = None,
+    edits: str | Path = EDITS,
 ) -> Workspace:
     """Open (or create) a results database and everything needed to add to it.
 
     `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
     use instead of all installed ones. `memory_budget` is the most bytes that the engine may hold beside the model (default:
     part of what is free). `loading` are options of the models' loaders by model name, "" for all: `{"": {"dtype": "bfloat16"}}`.
-    Raises `VseamError` subclasses for a broken registry or database.
+    `edits` is the folder that edited pictures are kept in. Raises `VseamError` subclasses for a broken registry or database.
     """
     opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed, memory_budget=memory_budget)
-    opening = replace(opening, loading=loading or {})
+    opening = replace(opening, loading=loading or {}, edits=str(edits))
     return _opened(opening, plugins or build_plugins(), progress, opening if plugins is None else None)
 
 
@@ -130,6 +154,7 @@ class Opening:
     seed: int = 0
     memory_budget: int | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    edits: str = EDITS
 
     def open(self, progress: Progress | None = None) -> Workspace:
         """Open the workspace."""
@@ -151,6 +176,7 @@ def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again
         again,
         opening.memory_budget,
         opening.loading,
+        opening.edits,
     )
 
 

@@ -33,7 +33,7 @@ def study_file(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_two_lists_are_enough_for_a_study(study_file: Callable[[str], Path], registry: Registry) -> None:
     study = load_study(study_file(MINIMAL), registry)
-    assert (study.models, study.datasets, study.seed, study.editor) == (["llava-tiny"], ["scenes/color"], 0, "scenes")
+    assert (study.models, study.datasets, study.seed, study.editor.name) == (["llava-tiny"], ["scenes/color"], 0, "scenes")
 
 
 def test_a_bare_name_is_a_method_without_options(study_file: Callable[[str], Path]) -> None:

@@ -193,14 +193,14 @@ def test_edits_are_listed_with_both_answers_and_their_reviews(store: Store) -> N
     run = store.ensure_run(run_spec(method="edit"))
     store.save(run, [UnitResult("e", "x", pairs=(pair(0), pair(0, "control")))])
     name = pair(0).identifier
-    store.review_edit(name, "good", reviewer="ann")
-    store.review_edit(name, "bad", reviewer="ann", comment="a second dog")
+    store.review_edit(name, "accepted", reviewer="ann")
+    store.review_edit(name, "rejected", reviewer="ann", comment="a second dog")
     frame = store.edits().set_index("identifier")
     assert frame["verdicts"].to_dict() == {pair(0, "control").identifier: 0, name: 1}
     assert frame.loc[name, ["answer", "corrupt_answer"]].tolist() == ["Yes", "No"]
     assert frame.loc[name, "boxes"] == [[1, 2, 8, 9]]
     with pytest.raises(StoreError, match="there is no edit 'nothing'"):
-        store.review_edit("nothing", "good")
+        store.review_edit("nothing", "accepted")
 
 
 def test_empty_tables_have_their_columns(store: Store) -> None:

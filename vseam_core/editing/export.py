@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.editing.checks import EditCheck, check_edit
+from vseam_core.editing.folder import safe_name, write_atomically
 from vseam_core.types import Pair
 
 if TYPE_CHECKING:
@@ -49,18 +50,31 @@ def export_pairs(pairs: Iterable[Pair], directory: Path) -> Iterator[ExportedPai
 
 def file_stem(identifier: str) -> str:
     """A file name that any file system takes, made from an identifier that may hold anything; different ones stay different."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", identifier).strip("-")[-80:]
-    return f"{readable}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+    return f"{safe_name(identifier)}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
 
 
 def _export(pair: Pair, directory: Path) -> ExportedPair:
     clean, corrupt = pair.clean.image.load(), pair.corrupt.image.load()
-    check = check_edit(clean, corrupt, pair.boxes)
-    stem = file_stem(pair.identifier)
-    names = [f"{stem}-{part}.png" for part in ("clean", "corrupt", "view")]
-    for name, picture in zip(names, (clean, corrupt, side_by_side(clean, corrupt, pair)), strict=True):
-        picture.save(directory / name)
-    return ExportedPair(pair, names[0], names[1], names[2], check)
+    mask = None if pair.mask is None else pair.mask.load()
+    check = check_edit(clean, corrupt, pair.boxes, mask)
+    pictures = {"clean": clean, "corrupt": corrupt, "view": side_by_side(clean, corrupt, pair)}
+    names = _names_in_folder(pair, directory)
+    written = ["view"] if names else list(pictures)
+    names = names or {part: f"{file_stem(pair.identifier)}-{part}.png" for part in pictures}
+    for part in written:
+        write_atomically(directory / names[part], partial(pictures[part].save, format="PNG"))
+    return ExportedPair(pair, names["clean"], names["corrupt"], names["view"], check)
+
+
+def _names_in_folder(pair: Pair, directory: Path) -> dict[str, str] | None:
+    """The names of pictures that lie in this folder already, kept there by the editor; the view is laid beside them."""
+    if pair.record is None:
+        return None
+    clean, corrupt = Path(pair.record.clean_path), Path(pair.record.image_path)
+    if not (clean.is_relative_to(directory) and corrupt.is_relative_to(directory)):
+        return None
+    files = {"clean": clean, "corrupt": corrupt, "view": corrupt.with_suffix(".view.png")}
+    return {part: file.relative_to(directory).as_posix() for part, file in files.items()}
 
 
 def side_by_side(clean: Image, corrupt: Image, pair: Pair) -> Image:
@@ -93,6 +107,7 @@ def _manifest_entry(exported: ExportedPair) -> dict[str, Any]:
         "source_term": pair.source_term,
         "target_term": pair.target_term,
         "boxes": [list(box) for box in pair.boxes],
+        **({} if pair.record is None else {"record": asdict(pair.record), "measured": dict(pair.checks)}),
         "clean": exported.clean,
         "corrupt": exported.corrupt,
         "view": exported.view,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.experiments.conditions import EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
 from vseam_core.experiments.head_scan import HeadScanner, ScanOptions, all_heads, score_reference_set
 from vseam_core.experiments.preparation import Prepared, model_identity
@@ -37,7 +38,7 @@ class AblationOptions:
     samples: int = 40
     random_sets: int = 199
     donors: int = 1
-    editor: str = "scenes"
+    editor: EditorChoice | str = "scenes"
     reference_size: int = 64
 
 
@@ -69,7 +70,7 @@ def run_ablation(
         "sign": options.sign,
         "positions": options.positions,
         "random_sets": options.random_sets,
-        "editor": options.editor,
+        "editor": editor_choice(options.editor).identity(),
         **intervention.options(),
     }
     info = loaded.model.info
@@ -86,7 +87,7 @@ def run_ablation(
         workspace.seed,
     )
     run = workspace.store.ensure_run(spec, study=study, device=info.device, versions=workspace.versions(), trust=loaded.trust)
-    editor = workspace.plugins.editor(options.editor)
+    editor = workspace.editor(options.editor)
     samples = evaluation_set(workspace, loaded, benchmark, "test", options.split, options.samples, editor)
     conditions = plan_conditions(loaded.engine, references, selected, options.random_sets, workspace.seed)
     method = {"method": "ablation", "version": VERSION, "seed": workspace.seed, **configuration, **scanner.identity()}

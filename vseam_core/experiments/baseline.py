@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.errors import SampleError
 from vseam_core.experiments.preparation import Prepared, prepare, sample_unit
 from vseam_core.interfaces import Benchmark, Editor
@@ -14,6 +15,7 @@ from vseam_core.prompts import EncodedPrompt
 from vseam_core.rows import Baseline, RunSpec, UnitResult
 from vseam_core.runner import Outcome, Unit, run_units
 from vseam_core.types import Pair, Pool
+from vseam_core.units import unit_key
 from vseam_core.workspace import LoadedModel, Workspace
 
 VERSION = 1
@@ -29,14 +31,14 @@ class BaselineOptions:
     pool: Pool = "test"
     split: str = "plain"
     limit: int | None = None
-    editor: str | None = None
+    editor: EditorChoice | str | None = None
 
 
 def run_baseline(workspace: Workspace, model_name: str, dataset: str, options: BaselineOptions, study: int | None = None) -> Outcome:
     """Answer every sample once and store the answers."""
     loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
-    editor = workspace.plugins.editor(options.editor) if options.editor else None
-    configuration = {"editor": options.editor}
+    editor = workspace.editor(options.editor) if options.editor else None
+    configuration = {"editor": editor_choice(options.editor).identity() if options.editor else None}
     spec = RunSpec(
         "baseline",
         VERSION,
@@ -52,24 +54,40 @@ def run_baseline(workspace: Workspace, model_name: str, dataset: str, options: B
     run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
     method = {"method": "baseline", "version": VERSION, "seed": workspace.seed, **configuration}
     samples = benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
-    units = [sample_unit(loaded.model, sample, method) for sample in samples]
+    units = [_with_pairs(sample_unit(loaded.model, sample, method), editor, workspace.seed) for sample in samples]
 
     def compute(part: Sequence[Unit]) -> list[UnitResult]:
-        return _answer_units(loaded, benchmark, editor, part, workspace.seed)
+        return _answer_units(loaded, benchmark, part)
 
     what = f"{model_name} answers {dataset} ({options.pool}, {options.split})"
     return run_units(workspace.store, run, units, compute, workspace.progress, what, CHUNK)
 
 
-def _answer_units(loaded: LoadedModel, benchmark: Benchmark, editor: Editor | None, units: Sequence[Unit], seed: int) -> list[UnitResult]:
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A sample to answer with its pairs; `role` is what its own image is in them."""
+
+    prepared: Prepared
+    role: PairRole
+    pairs: tuple[tuple[Pair, PairRole], ...] = ()
+
+
+def _with_pairs(unit: Unit, editor: Editor | None, seed: int) -> Unit:
+    """The unit of a sample and its edited twins. Pictures that a painter made belong to its identity: they are chosen and made anew."""
+    if unit.payload is None:
+        return unit
+    if editor is None:
+        return replace(unit, payload=_Asked(unit.payload, ""))
+    pairs = _pairs_of(editor, unit.payload, seed)
+    made = [pair.identifier for pair, _ in pairs if pair.record is not None]
+    return replace(unit, key=unit_key(unit=unit.key, pairs=made) if made else unit.key, payload=_Asked(unit.payload, "clean", tuple(pairs)))
+
+
+def _answer_units(loaded: LoadedModel, benchmark: Benchmark, units: Sequence[Unit]) -> list[UnitResult]:
     asked: list[tuple[int, PairRole, Prepared]] = []
-    pairs: dict[int, list[Pair]] = {index: [] for index in range(len(units))}
     for index, unit in enumerate(units):
-        asked.append((index, "clean" if editor else "", unit.payload))
-        if editor:
-            for pair, role in _pairs_of(editor, unit.payload, seed):
-                pairs[index].append(pair)
-                asked.append((index, role, prepare(loaded.model, pair.corrupt)))
+        asked.append((index, unit.payload.role, unit.payload.prepared))
+        asked += [(index, role, prepare(loaded.model, pair.corrupt)) for pair, role in unit.payload.pairs]
     answered = answer(loaded, benchmark, [prepared for _, _, prepared in asked])
     results = []
     for index, unit in enumerate(units):
@@ -79,8 +97,8 @@ def _answer_units(loaded: LoadedModel, benchmark: Benchmark, editor: Editor | No
                 unit.key,
                 unit.identifier,
                 samples=tuple(baseline.sample for _, baseline in rows),
-                prompts=((unit.payload.sample, unit.payload.prompt),),
-                pairs=tuple(pairs[index]),
+                prompts=((unit.payload.prepared.sample, unit.payload.prepared.prompt),),
+                pairs=tuple(pair for pair, _ in unit.payload.pairs),
                 baselines=tuple(replace(baseline, pair_role=role) for role, baseline in rows),
             )
         )

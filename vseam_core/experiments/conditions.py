@@ -49,7 +49,7 @@ def evaluation_set(
     editor: Editor | None,
 ) -> EvaluationSet:
     """The first `limit` samples of a pool, with edited twins if an editor is given; prepared once and kept by the workspace."""
-    identity = (loaded.model.info, benchmark.name, pool, split, limit, editor.name if editor else None)
+    identity = (loaded.model.info, benchmark.name, pool, split, limit, editor)
     if identity not in workspace.evaluation_sets:
         samples = benchmark.samples(pool, split, limit, workspace.seed)
         prepared = _prepare_set(f"{benchmark.name}/{pool}/{split}", loaded.model, samples, editor, workspace.seed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.experiments.baseline import answer
 from vseam_core.experiments.preparation import Prepared, model_identity, prepare, prompt_identity
@@ -46,7 +47,7 @@ class ScanOptions:
     wrong: int = 20
     reference_size: int = 64
     direction: ScanDirection = "noising"
-    editor: str = "scenes"
+    editor: EditorChoice | str = "scenes"
     operation_options: Mapping[str, Any] = field(default_factory=dict)
     method: Literal["exact", "screen"] = "exact"
     screen_top: int | None = None
@@ -97,7 +98,7 @@ def _set_up(workspace: Workspace, model_name: str, dataset: str, options: ScanOp
     loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
     intervention = workspace.plugins.head_intervention(options.operation, **options.operation_options)
     check_direction(intervention, options.direction)
-    editor = workspace.plugins.editor(options.editor) if intervention.needs().pair else None
+    editor = workspace.editor(options.editor) if intervention.needs().pair else None
     configuration = _configuration(intervention, options, loaded.engine.shape)
     info = loaded.model.info
     spec = RunSpec("head_scan", VERSION, info, dataset, benchmark.level, benchmark.category, "score", "all", configuration, workspace.seed)

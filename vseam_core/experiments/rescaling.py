@@ -9,6 +9,7 @@ import numpy as np
 
 from vseam_core.analysis.modulation import Setting, SettingResult, choose, fit_yes_no_bias
 from vseam_core.analysis.statistics import cluster_sign_flip, clustered_mean
+from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.engine.base import Engine
 from vseam_core.errors import SampleError
 from vseam_core.experiments.conditions import Answers, EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
@@ -38,7 +39,7 @@ class RescalingOptions:
     splits: tuple[str, ...] = ("plain", "hard")
     shuffles: int = 5
     transfer: tuple[str, ...] = ()
-    editor: str = "scenes"
+    editor: EditorChoice | str = "scenes"
 
 
 class Rescaled(RunsOfCondition):
@@ -91,7 +92,7 @@ def run_rescaling(
 
 def _open_run(workspace: Workspace, loaded: LoadedModel, dataset: str, options: RescalingOptions, study: int | None) -> int:
     benchmark, info = workspace.benchmark(dataset), loaded.model.info
-    configuration = {"splits": list(options.splits), "shuffles": options.shuffles, "editor": options.editor}
+    configuration = {"splits": list(options.splits), "shuffles": options.shuffles, "editor": editor_choice(options.editor).identity()}
     spec = RunSpec(
         "rescaling",
         VERSION,
@@ -144,7 +145,7 @@ class Fitting:
 
     def _set(self, dataset: str, pool: Pool, split: str) -> EvaluationSet:
         if (dataset, pool, split) not in self._sets:
-            editor = self._workspace.plugins.editor(self._options.editor) if pool == "test" else None
+            editor = self._workspace.editor(self._options.editor) if pool == "test" else None
             limit = self._options.test if pool == "test" else self._options.choose
             benchmark = self._workspace.benchmark(dataset)
             samples = evaluation_set(self._workspace, self._loaded, benchmark, pool, split, limit, editor)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.experiments.baseline import answer
 from vseam_core.experiments.preparation import PreparedPair, make_pairs, pair_unit
 from vseam_core.interfaces import Benchmark, TraceContext, Tracer
@@ -22,7 +23,7 @@ class TraceOptions:
     """Which tracer, with which options, on how many pairs of which pool."""
 
     tracer: str = "tokenwise"
-    editor: str = "scenes"
+    editor: EditorChoice | str = "scenes"
     pool: Pool = "score"
     split: str = "plain"
     limit: int | None = None
@@ -33,8 +34,9 @@ def run_trace(workspace: Workspace, model_name: str, dataset: str, options: Trac
     """Trace every pair and store the effects."""
     loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
     tracer = workspace.plugins.tracer(options.tracer, **options.tracer_options)
-    editor = workspace.plugins.editor(options.editor)
-    configuration = {"tracer": tracer.name, "tracer_version": tracer.version, "editor": editor.name, **tracer.options()}
+    editor = workspace.editor(options.editor)
+    configuration = {"tracer": tracer.name, "tracer_version": tracer.version, "editor": editor_choice(options.editor).identity()}
+    configuration |= tracer.options()
     spec = RunSpec(
         "trace",
         VERSION,

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.schema import CreateColumn
 
 from vseam_core.errors import StoreError
 from vseam_core.store.connection import Database
-from vseam_core.store.schema import metadata, schema_migrations, screenings
+from vseam_core.store.schema import edits, metadata, schema_migrations, screenings
 from vseam_core.store.views import create_views, drop_views
 
 
@@ -36,7 +37,18 @@ def _screening(connection: Connection) -> None:
     screenings.create(connection)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration("0001_first_schema", _first_schema), Migration("0002_screening", _screening))
+def _made_edits(connection: Connection) -> None:
+    """Edits that a painter made: what planned and masked them, where the pictures lie, whether they passed their checks."""
+    for name in ("edit_key", "planner", "mask_provider", "control", "verdict", "reason", "clean_path", "plan", "confidence"):
+        column = CreateColumn(edits.c[name]).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE edits ADD COLUMN {column}")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration("0001_first_schema", _first_schema),
+    Migration("0002_screening", _screening),
+    Migration("0003_made_edits", _made_edits),
+)
 
 
 def now() -> str:

@@ -156,6 +156,8 @@ edits = Table(
     optional_text("mask"),
     optional_text("image_path"),
     text("checks"),
+    *[optional_text(name) for name in ("edit_key", "planner", "mask_provider", "control", "verdict", "reason", "clean_path", "plan")],
+    optional_number("confidence"),
     CheckConstraint("kind IN ('edit', 'control')"),
     Index("edits_by_clean", "clean_id"),
     Index("edits_by_corrupt", "corrupt_id"),

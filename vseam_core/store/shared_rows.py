@@ -120,10 +120,9 @@ def put_edits(connection: Connection, units: Sequence[UnitResult], samples: Mapp
 
 
 def _edit_row(pair: Pair, samples: Mapping[str, int]) -> dict[str, Any]:
-    """An edit; an image generator leaves its prompt, mask and image path in the corrupt sample's metadata."""
+    """An edit, with how it was made where its pair knows that."""
     what = f"the edit {pair.identifier}"
-    made = {name: pair.corrupt.metadata.get(name) for name in ("prompt", "mask", "image_path")}
-    return {
+    row = {
         "identifier": pair.identifier,
         "clean_id": samples[pair.clean.identifier],
         "corrupt_id": samples[pair.corrupt.identifier],
@@ -133,8 +132,13 @@ def _edit_row(pair: Pair, samples: Mapping[str, int]) -> dict[str, Any]:
         "target_term": pair.target_term,
         "boxes": encode_json([list(box) for box in pair.boxes], what),
         "checks": encode_json(pair.checks, what),
-        **{name: None if value is None else str(value) for name, value in made.items()},
     }
+    record = pair.record
+    if record is None:
+        return row
+    same = ("planner", "mask_provider", "prompt", "confidence", "control", "verdict", "reason", "clean_path", "image_path")
+    made = {"edit_key": record.key, "mask": record.mask_path, "plan": encode_json(record.plan, what)}
+    return row | made | {name: getattr(record, name) for name in same}
 
 
 def axes_of(effect: TraceEffect) -> Axes:

@@ -6,24 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, select
 
 from vseam_core.errors import StoreError
 from vseam_core.rows import RunSpec, UnitResult
 from vseam_core.store import effects, reading, schema
-from vseam_core.store.codec import encode_json
+from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database
 from vseam_core.store.frames import RunIds
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
 from vseam_core.store.records import HeadEffectSet, TraceRecord
 from vseam_core.store.scores import replace_rows, score_table, scores_frame
+from vseam_core.store.shared_rows import put_edits, put_samples
 from vseam_core.store.writing import save_units
+from vseam_core.types import Pair
 from vseam_core.units import canonical_json, unit_key
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Verdict = Literal["accepted", "rejected"]
 
 
 class Store:
@@ -179,8 +183,44 @@ class Store:
         with self._database.reading() as connection:
             return reading.edits_frame(connection)
 
-    def review_edit(self, pair: str, verdict: str, reviewer: str = "", comment: str = "") -> None:
-        """Store a person's verdict on an edit; the same reviewer's earlier one is replaced."""
+    def save_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Store edits with their samples, outside any run. Raises `StoreError` for a check that is NaN or infinite."""
+        unit = UnitResult(key="", identifier="", pairs=tuple(pairs))
+        bad = non_finite(unit)
+        if bad:
+            raise StoreError(bad)
+        with self._database.writing() as connection:
+            put_edits(connection, [unit], put_samples(connection, [unit]))
+
+    def note_pictures(self, pair: str, clean: Path, corrupt: Path) -> None:
+        """Remember where the two pictures of a stored edit lie."""
+        edits = schema.edits
+        with self._database.writing() as connection:
+            places = {"clean_path": str(clean), "image_path": str(corrupt)}
+            connection.execute(edits.update().where(edits.c.identifier == pair).values(**places))
+
+    def reviews(self) -> dict[str, list[dict[str, str]]]:
+        """People's verdicts by the edit's identifier: reviewer, verdict, comment and when."""
+        edits, reviews = schema.edits, schema.edit_reviews
+        columns = [reviews.c[name] for name in ("reviewer", "verdict", "comment", "reviewed")]
+        query = select(edits.c.identifier, *columns).join(reviews, reviews.c.edit_id == edits.c.id).order_by(reviews.c.id)
+        found: dict[str, list[dict[str, str]]] = {}
+        with self._database.reading() as connection:
+            for row in connection.execute(query).mappings():
+                found.setdefault(row["identifier"], []).append({column.name: row[column.name] for column in columns})
+        return found
+
+    def is_accepted(self, pair: Pair) -> bool:
+        """Whether somebody accepted an edit and nobody rejected it."""
+        edits, reviews = schema.edits, schema.edit_reviews
+        query = select(reviews.c.verdict).join(edits, reviews.c.edit_id == edits.c.id).where(edits.c.identifier == pair.identifier)
+        with self._database.reading() as connection:
+            return set(connection.execute(query).scalars()) == {"accepted"}
+
+    def review_edit(self, pair: str, verdict: Verdict, reviewer: str = "", comment: str = "") -> None:
+        """Store a person's verdict on an edit; the same reviewer's earlier one is replaced. Raises `StoreError`."""
+        if verdict not in ("accepted", "rejected"):
+            raise StoreError(f"the verdict on {pair!r} is {verdict!r}, expected accepted or rejected")
         edits, reviews = schema.edits, schema.edit_reviews
         with self._database.writing() as connection:
             edit = connection.execute(select(edits.c.id).where(edits.c.identifier == pair)).scalar_one_or_none()

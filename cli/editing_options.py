@@ -1,0 +1,104 @@
+"""The options that say how pictures are edited: `--editor` with its planner, mask provider and choices, on every verb that edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from vseam_cli.application import Application
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def use_editing(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Remember what was said about editing, under the name of the field of `EditorChoice` that it sets."""
+    if value is None or value is False or value == ():
+        return
+    application: Application = context.obj
+    if parameter.name in ("passing_only", "accepted_only"):
+        if "pairs" in application.editing:
+            raise click.UsageError("--passing-only and --accepted-only exclude one another", context)
+        application.editing["pairs"] = str(parameter.name).removesuffix("_only")
+    elif parameter.name == "edits":
+        application.edits = str(value)
+    else:
+        application.editing[str(parameter.name)] = dict(value) if parameter.name == "options" else value
+
+
+class AssignmentType(click.ParamType):
+    """NAME=VALUE, the value read as YAML: a number, true, a word, a list."""
+
+    name = "assignment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """The name and the value."""
+        import yaml
+
+        name, equals, text = str(value).partition("=")
+        try:
+            return (name.replace("-", "_"), yaml.safe_load(text)) if name and equals else self.fail(f"{value!r}: expected NAME=VALUE")
+        except yaml.YAMLError:
+            self.fail(f"{value!r}: the value is not YAML", param, ctx)
+
+
+_EDITING: tuple[Callable[[Any], Any], ...] = (
+    click.option("--editor", metavar="NAME", envvar="VSEAM_EDITOR", help="The editor or painter (`vseam editors`)."),
+    click.option(
+        "--editor-option",
+        "options",
+        type=AssignmentType(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        expose_value=False,
+        callback=use_editing,
+        help="An option of the editor; may be given again.",
+    ),
+    click.option(
+        "--planner",
+        metavar="NAME",
+        envvar="VSEAM_PLANNER",
+        expose_value=False,
+        callback=use_editing,
+        help="What decides what a painter changes (`vseam planners`; default: lexicon).",
+    ),
+    click.option(
+        "--mask",
+        metavar="NAME",
+        envvar="VSEAM_MASK",
+        expose_value=False,
+        callback=use_editing,
+        help="What finds the pixels that a painter may change (`vseam masks`; default: box).",
+    ),
+    click.option(
+        "--controls/--no-controls",
+        default=None,
+        expose_value=False,
+        callback=lambda context, parameter, value: use_editing(context, parameter, value) if value else _no_controls(context, value),
+        help="Make control edits too: repaint the same concept, edit something not asked about (default: where painting is cheap).",
+    ),
+    click.option("--passing-only", is_flag=True, expose_value=False, callback=use_editing, help="Use only edits that pass their checks."),
+    click.option("--accepted-only", is_flag=True, expose_value=False, callback=use_editing, help="Use only edits that somebody accepted."),
+    click.option(
+        "--edits",
+        type=click.Path(file_okay=False),
+        envvar="VSEAM_EDITS",
+        expose_value=False,
+        callback=use_editing,
+        help="The folder that edited pictures are kept in (default: edits).",
+    ),
+)
+
+
+def _no_controls(context: click.Context, value: bool | None) -> None:
+    if value is False:
+        context.obj.editing["controls"] = False
+
+
+def editing(function: Function) -> Function:
+    """Add `--editor` and everything that belongs to it."""
+    for option in reversed(_EDITING):
+        function = option(function)
+    return function

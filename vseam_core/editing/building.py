@@ -1,0 +1,62 @@
+"""Builds the editor that a study or command names: an editor as it is, or one composed around a painter or edited pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vseam_core.editing.composed import ComposedEditor, PaintedRecipe, PicturesRecipe, Recipe
+from vseam_core.editing.folder import EditFolder
+from vseam_core.editing.settings import EditorChoice
+from vseam_core.errors import SampleError
+from vseam_core.interfaces import EditedPictures, Editor, Painter
+from vseam_core.types import Pair, Sample
+
+if TYPE_CHECKING:
+    from vseam_core.plugins import Plugins
+
+IsAccepted = Callable[[Pair], bool]
+
+
+def build_editor(plugins: Plugins, choice: EditorChoice, folder: EditFolder, is_accepted: IsAccepted | None = None) -> Editor:
+    """The editor of that choice. Raises `VseamError` subclasses for names that nobody has, options and missing extras.
+
+    `is_accepted` says whether a person accepted a pair; it is asked where the choice takes accepted pairs only.
+    """
+    supplied = plugins.editor(choice.name, **choice.options)
+    editor = supplied if isinstance(supplied, Editor) else ComposedEditor(_recipe(plugins, choice, supplied, folder), folder)
+    if choice.pairs == "all":
+        return editor
+    return ChosenPairs(editor, choice.pairs == "accepted", is_accepted or (lambda pair: False))
+
+
+def _recipe(plugins: Plugins, choice: EditorChoice, supplied: Painter | EditedPictures, folder: EditFolder) -> Recipe:
+    if isinstance(supplied, EditedPictures):
+        return PicturesRecipe(supplied, choice)
+    planner = plugins.edit_planner(choice.planner, **choice.planner_options)
+    masks = plugins.mask_provider(choice.mask, **choice.mask_options)
+    return PaintedRecipe(supplied, planner, masks, choice, folder)
+
+
+class ChosenPairs(Editor):
+    """An editor whose pairs are used only if they passed their checks, or if a person accepted them."""
+
+    def __init__(self, editor: Editor, accepted: bool, is_accepted: IsAccepted) -> None:
+        self.name, self._editor, self._accepted, self._is_accepted = editor.name, editor, accepted, is_accepted
+
+    def edit(self, sample: Sample, seed: int = 0) -> Pair:
+        """The pair of the sample. Raises `SampleError` for one that is not chosen."""
+        pair = self._editor.edit(sample, seed)
+        if self._accepted and not self._is_accepted(pair):
+            raise SampleError(f"{pair.identifier}: left out, nobody accepted this edit (`vseam edit review`)")
+        if not self._accepted and pair.record is not None and pair.record.verdict == "failed":
+            raise SampleError(f"{pair.identifier}: left out, this edit failed its checks: {pair.record.reason}")
+        return pair
+
+    def control(self, sample: Sample, seed: int = 0) -> Pair | None:
+        """The control edit of the sample, whatever its checks say."""
+        return self._editor.control(sample, seed)
+
+    def release(self) -> None:
+        """Free what the editor has loaded."""
+        self._editor.release()
