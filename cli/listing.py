@@ -9,6 +9,7 @@ import click
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
+from vseam_core.factories import Claim
 from vseam_core.plugins import HOOK_RECORDS, LoadedPlugin
 from vseam_core.records import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 from vseam_core.registry import Listed
@@ -114,6 +115,14 @@ def show_names(application: Application, name: str, listed: Sequence[Listed], ta
 
 def _show_records(application: Application, kind: type[PluginRecord], name: str) -> None:
     claims = application.plugins.claims(kind)
-    entries = [{"name": claim.record.name, "summary": claim.record.summary, "origin": str(claim.origin)} for claim in claims]
-    rows = [(claim.record.name, claim.record.summary, str(claim.origin)) for claim in claims]
-    application.output.result(f"{name}/1", {name: entries}, [Table((kind.kind, "what it does", "from"), rows)])
+    entries = [
+        {"name": claim.record.name, "summary": claim.record.summary, "needs": _needs(claim), "origin": str(claim.origin)}
+        for claim in claims
+    ]
+    rows = [(claim.record.name, claim.record.summary, _needs(claim) or "", str(claim.origin)) for claim in claims]
+    application.output.result(f"{name}/1", {name: entries}, [Table((kind.kind, "what it does", "needs", "from"), rows)])
+
+
+def _needs(claim: Claim[PluginRecord]) -> str | None:
+    """What to install for a record beyond its distribution: `vseam[diffusion]`, or None."""
+    return f"{claim.origin.distribution}[{claim.record.extra}]" if claim.record.extra else None

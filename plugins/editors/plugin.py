@@ -1,0 +1,26 @@
+"""Registers the built-in painters: without weights, and with a diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vseam_core.hookspecs import hookimpl
+from vseam_core.records import EditorRecord
+
+PLUGIN_API = 1
+
+
+@hookimpl
+def vseam_editors() -> Iterator[EditorRecord]:
+    """Recolouring and the pixel-level baselines."""
+    yield EditorRecord(
+        name="recolor",
+        summary="gives the masked thing another colour and keeps its shading; no weights",
+        factory="vseam_plugins.editors.recolor:RecolorPainter",
+    )
+    for name, summary in (
+        ("noise", "adds Gaussian noise in the mask: a pixel-level baseline"),
+        ("blur", "blurs what lies in the mask: a pixel-level baseline"),
+        ("grey", "fills the mask with grey: a pixel-level baseline"),
+    ):
+        yield EditorRecord(name=name, summary=summary, factory=f"vseam_plugins.editors.pixels:{name.capitalize()}Painter")
