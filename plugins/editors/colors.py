@@ -129,14 +129,19 @@ def srgb(lab: np.ndarray) -> np.ndarray:
 
 def shown(lab: np.ndarray) -> np.ndarray:
     """sRGB from 0 to 1 of OKLab values `[pixels, 3]`; what a screen cannot show loses chroma, not hue or lightness."""
+    whole = srgb(lab)
     low, high = np.zeros(len(lab)), np.ones(len(lab))
     for _ in range(10):
         middle = (low + high) / 2
-        values = srgb(lab * np.stack([np.ones(len(lab)), middle, middle], axis=1))
-        fits = ((values >= -1e-4) & (values <= 1 + 1e-4)).all(axis=1)
+        fits = _can_be_shown(srgb(_with_chroma(lab, middle)))
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    # Bisection only comes near 1: what can be shown as it is keeps its chroma.
-    whole = srgb(lab)
-    fits = ((whole >= -1e-4) & (whole <= 1 + 1e-4)).all(axis=1)
-    reduced = srgb(lab * np.stack([np.ones(len(lab)), low, low], axis=1))
-    return np.clip(np.where(fits[:, None], whole, reduced), 0.0, 1.0)
+    # Halving only comes near 1: what can be shown as it is keeps all of its chroma.
+    return np.clip(np.where(_can_be_shown(whole)[:, None], whole, srgb(_with_chroma(lab, low))), 0.0, 1.0)
+
+
+def _with_chroma(lab: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    return lab * np.stack([np.ones(len(lab)), factors, factors], axis=1)
+
+
+def _can_be_shown(values: np.ndarray) -> np.ndarray:
+    return np.all((values >= -1e-4) & (values <= 1 + 1e-4), axis=1)
