@@ -134,7 +134,7 @@ def test_a_distribution_selects_all_its_plugins(install: Install) -> None:
 
 @pytest.mark.parametrize("selection", [{"select": ["llava"]}, {"exclude": ["tracer"]}])
 def test_selecting_an_unknown_plugin_names_the_known_ones(selection: dict[str, list[str]]) -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown plugin .* Known: heads, .*tracers"):
+    with pytest.raises(UnknownNameError, match=r"unknown plugin .* Known: .*heads, .*tracers"):
         build_plugins(**selection)
 
 
