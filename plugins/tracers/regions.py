@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.interfaces import TraceContext
 from vseam_core.prompts import EncodedPrompt
-from vseam_plugins.tracers.grids import PatchGrid, PatchingTracer, residual_rows
+from vseam_core.types import Box
+from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, residual_rows
 
 COLUMNS: tuple[str, ...] = ("region", "complement", "random")
+COVERAGE = 0.25
+"""An image position belongs to the region when the edit's mask covers at least this share of its patch."""
 
 
 class RegionPatching(PatchingTracer):
-    """Patches the residual at the image positions that look at the edited boxes, at all others, and at a random region.
+    """Patches the residual at the image positions that look at what was edited, at all others, and at a random region.
+
+    Where the pair has a mask, the region is every position of whose patch the mask covers at least the share `coverage` (where none
+    is, the one that it covers most); else every position whose patch overlaps one of the edited boxes (of something that
+    moved, both places).
 
     Effects are `[layers + 1, 3]`, patched minus base, rows as in group patching. The random region has as many positions as the
     edited one, is compact like it, and lies outside it as far as room allows; it depends only on the seed and the pair. Vision
@@ -26,9 +33,21 @@ class RegionPatching(PatchingTracer):
 
     name: ClassVar[str] = "regions"
 
+    def __init__(
+        self, directions: Sequence[str] = PATCH_DIRECTIONS, measures: Sequence[str] = PATCH_MEASURES, coverage: float = COVERAGE
+    ) -> None:
+        super().__init__(directions, measures)
+        if not 0 < coverage <= 1:
+            raise VseamError(f"regions: coverage is {coverage}, expected a share above 0 and at most 1")
+        self.coverage = coverage
+
+    def options(self) -> Mapping[str, object]:
+        """Directions, measures, and the coverage where it is not the usual one."""
+        return {**super().options(), **({} if self.coverage == COVERAGE else {"coverage": self.coverage})}
+
     def grids(self, context: TraceContext) -> Sequence[PatchGrid]:
         """One grid. Raises `UnsupportedError` behind a Q-Former, `SampleError` where there is no region or no complement."""
-        regions = region_positions(context)
+        regions = region_positions(context, self.coverage)
         layers, sites = residual_rows(context.shape)
         return [
             PatchGrid(
@@ -43,11 +62,11 @@ class RegionPatching(PatchingTracer):
         ]
 
 
-def region_positions(context: TraceContext) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def region_positions(context: TraceContext, coverage: float = COVERAGE) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Image positions of the edited region, of its complement, and of a random region of equal size.
 
     Raises `UnsupportedError` where image positions have no place in the picture, `SampleError` where the pair names no edited
-    box, or the box leaves nothing of the image over.
+    region, its mask has another size than the picture, or the region leaves nothing of the image over.
     """
     prompt, pair = context.clean, context.pair
     if prompt.image_boxes is None or not prompt.positions("image"):
@@ -55,12 +74,50 @@ def region_positions(context: TraceContext) -> tuple[tuple[int, ...], tuple[int,
             "region patching needs image positions that look at one place of the picture; in this family they look at all of it "
             "(a Q-Former or cross-attention)"
         )
-    region = prompt.image_positions_in(pair.boxes, context.image_size)
+    region = _masked_positions(context, coverage) if pair.mask else prompt.image_positions_in(pair.boxes, context.image_size)
     complement = tuple(position for position in prompt.positions("image") if position not in set(region))
     if not region or not complement:
         what = "no image position" if not region else "every image position"
-        raise SampleError(f"{pair.identifier}: the edited boxes cover {what}; region patching needs a part of the image")
+        by = "mask covers" if pair.mask else "boxes cover"
+        raise SampleError(f"{pair.identifier}: the edited {by} {what}; region patching needs a part of the image")
     return region, complement, _random_region(prompt, region, _generator(context))
+
+
+def _masked_positions(context: TraceContext, coverage: float) -> tuple[int, ...]:
+    prompt, pair = context.clean, context.pair
+    assert pair.mask is not None
+    assert prompt.image_boxes is not None
+    mask = pair.mask.load()
+    width, height = context.image_size
+    if mask.shape != (height, width):
+        raise SampleError(f"{pair.identifier}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels large, the picture {width}×{height}")
+    shares = covered_shares(mask, prompt.image_boxes)
+    # Something smaller than a patch may reach the share nowhere: then it is where most of it lies.
+    needed = (min(coverage, float(shares.max())) if shares.any() else coverage) - 1e-9
+    return tuple(position for position, share in zip(prompt.positions("image"), shares, strict=True) if share >= needed)
+
+
+def covered_shares(mask: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """The share of each box that a mask covers, exactly: a pixel that a box cuts counts by the part that lies in the box.
+
+    `mask` is boolean `[height, width]`, boxes are fractions `(x0, y0, x1, y1)` of the picture; 0 for a box without any area.
+    """
+    height, width = mask.shape
+    # The integral of the mask from the corner to (x, y) is piecewise bilinear: exact between the whole pixels too.
+    integral = np.zeros((height + 1, width + 1))
+    integral[1:, 1:] = mask.cumsum(0, dtype=float).cumsum(1)
+    x0, y0, x1, y1 = np.clip(np.asarray(boxes, dtype=float).reshape(-1, 4), 0.0, 1.0).T * np.array([[width], [height], [width], [height]])
+
+    def at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        left, top = np.minimum(x.astype(int), width - 1), np.minimum(y.astype(int), height - 1)
+        right, low = x - left, y - top
+        upper = integral[top, left] * (1 - right) + integral[top, left + 1] * right
+        lower = integral[top + 1, left] * (1 - right) + integral[top + 1, left + 1] * right
+        return upper * (1 - low) + lower * low
+
+    area = (x1 - x0) * (y1 - y0)
+    covered = at(x1, y1) - at(x0, y1) - at(x1, y0) + at(x0, y0)
+    return np.divide(covered, area, out=np.zeros_like(covered), where=area > 0)
 
 
 def _generator(context: TraceContext) -> np.random.Generator:
