@@ -1,0 +1,72 @@
+"""POPE: is there a … in the image? Random, popular and adversarial absent things on COCO pictures (Li et al. 2023)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vseam_core.datasets.answers import pope_official, yes_or_no
+from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
+from vseam_core.datasets.records import Record
+from vseam_core.errors import InvalidFileError
+from vseam_core.types import Answered, Sample
+
+SPLITS = ("adversarial", "popular", "random")
+# "imange" is how the published files write it after "an".
+_QUESTION = re.compile(r"Is there an? (?P<thing>.+?) in the ima(?:g|ng)e\?", re.IGNORECASE)
+
+
+class PopeBenchmark(FileBenchmark):
+    """One of POPE's three files, in either revision (2,910 or 3,000 random rows, whose ids are shifted).
+
+    A question is known by its picture and its words, never by its number, which each file counts anew. Answers are judged by the
+    official rule, which takes for yes whatever does not say no; `reading: strict` judges by the first word and counts the rest as unparsed.
+    """
+
+    image_places = ("coco/val2014", "pope/images", "val2014", "images/coco")
+    obtain = "https://github.com/RUCAIBox/POPE (output/coco); pictures: COCO val2014"
+
+    def __init__(self, split: str, reading: str = "official", **options: Any):
+        if split not in SPLITS:
+            raise InvalidFileError(f"pope: unknown file {split!r}; expected one of {', '.join(SPLITS)}")
+        if reading not in ("official", "strict"):
+            raise InvalidFileError(f"pope: unknown reading {reading!r}; expected official or strict")
+        super().__init__(f"pope/{split}", level="object", category="object", **options)
+        self.strict = reading == "strict"
+        self.question_files = (f"pope/coco_pope_{split}.json", f"POPE/coco_pope_{split}.json", f"pope/coco_pope_{split}.jsonl")
+
+    def sample_of(self, record: Record) -> Sample:
+        """The sample of a line."""
+        question, image = record.text("text"), record.text("image")
+        found = _QUESTION.search(question)
+        thing = found["thing"] if found else ""
+        number = re.sub(r"\D*0*(\d+)\.\w+$", r"\1", image.rsplit("_", 1)[-1])
+        words = re.sub(r"[^a-z0-9]+", "-", (thing or question).lower()).strip("-")
+        roles = spans_of(question, (thing, "object"))
+        return self.make(record, question_id=f"{number}-{words}", image=image, question=question, answer=record.text("label"), roles=roles)
+
+    def judge(self, sample: Sample, answer: str) -> bool:
+        """By the official rule, or the strict one."""
+        return self.read(answer) == sample.answer.lower()
+
+    def read(self, answer: str) -> str | None:
+        """What an answer says: yes or no, None where a strict reading finds neither."""
+        return yes_or_no(answer) if self.strict else pope_official(answer)
+
+    def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
+        """Precision, recall and F1 of yes, and the yes-ratio; `unparsed` counts answers that begin with neither word.
+
+        An answer that a strict reading cannot parse is wrong, and counts as no yes.
+        """
+        from sklearn.metrics import precision_recall_fscore_support
+
+        if not answered:
+            return {}
+        gold = [item.sample.answer.lower() == "yes" for item in answered]
+        said = [self.read(item.text) == "yes" for item in answered]
+        precision, recall, score, _ = precision_recall_fscore_support(gold, said, average="binary", zero_division=float("nan"))
+        named = {"precision": precision, "recall": recall, "f1": score}
+        found = {name: None if value != value else float(value) for name, value in named.items()}
+        unparsed = sum(yes_or_no(item.text) is None for item in answered)
+        return {**found, "yes_ratio": sum(said) / len(said), "unparsed": float(unparsed)}

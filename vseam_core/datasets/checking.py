@@ -1,0 +1,124 @@
+"""What is wrong with a dataset, found before hours are spent on it: counts, duplicates, contradictions, pictures, balance."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vseam_core.datasets.images import MissingImage
+from vseam_core.errors import SampleError
+from vseam_core.types import POOLS, Sample
+
+SHOWN = 5
+"""Examples kept of each kind of problem."""
+
+
+@dataclass
+class Problem:
+    """One kind of problem: how many samples have it, and the first few of them by identifier with what is wrong."""
+
+    count: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, sample: Sample, what: str) -> None:
+        """Count a sample."""
+        self.count += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append((sample.identifier, what))
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What a check found. `problems` by name; those that keep samples from being used at all are named in `UNUSABLE`."""
+
+    samples: int
+    pictures: int
+    pools: Mapping[str, int]
+    forms: Mapping[str, int]
+    categories: Mapping[str, int]
+    answers: tuple[tuple[str, int], ...]
+    with_objects: int
+    problems: Mapping[str, Problem]
+
+
+UNUSABLE = ("unusable records", "missing pictures", "unreadable pictures")
+
+
+def check_dataset(samples: Iterable[Sample], open_pictures: bool = False, advance: Callable[[int], None] = lambda _: None) -> DatasetCheck:
+    """Look at every sample. With `open_pictures` every picture is opened, and boxes are held against its size.
+
+    `duplicates` repeat picture and question with the same answer, `contradictions` with another one; `labels against fullAnswer` are
+    yes/no labels of rewritten questions that the original answer's sentence speaks against, as far as that can be read.
+    """
+    problems: dict[str, Problem] = defaultdict(Problem)
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("pools", "forms", "categories", "answers")}
+    answers: dict[tuple[str, str], str] = {}
+    pictures: dict[str, tuple[int, int] | str | None] = {}
+    total = boxed = 0
+    for sample in samples:
+        total += 1
+        boxed += bool(sample.objects)
+        for name, value in zip(counts, (sample.pool, sample.form, sample.category, sample.answer), strict=True):
+            counts[name][value] += 1
+        if "problem" in sample.metadata:
+            problems["unusable records"].add(sample, str(sample.metadata["problem"]))
+            continue
+        _check_repeats(sample, answers, problems)
+        _check_label(sample, problems)
+        _check_picture(sample, pictures, problems, open_pictures)
+        advance(1)
+    return DatasetCheck(
+        samples=total,
+        pictures=len(pictures),
+        pools={pool: counts["pools"][pool] for pool in POOLS},
+        forms=dict(counts["forms"]),
+        categories=dict(counts["categories"].most_common()),
+        answers=tuple(counts["answers"].most_common(10)),
+        with_objects=boxed,
+        problems=dict(problems),
+    )
+
+
+def _check_repeats(sample: Sample, answers: dict[tuple[str, str], str], problems: Mapping[str, Problem]) -> None:
+    asked = (sample.image_id, sample.question.lower())
+    if asked not in answers:
+        answers[asked] = sample.answer
+    elif answers[asked].lower() == sample.answer.lower():
+        problems["duplicates"].add(sample, f"{sample.question!r} about {sample.image_id} again")
+    else:
+        problems["contradictions"].add(sample, f"{sample.question!r} is answered {sample.answer!r} here, {answers[asked]!r} before")
+
+
+def _check_label(sample: Sample, problems: Mapping[str, Problem]) -> None:
+    """A yes/no label against the sentence that answered the original question: does it name the attribute asked about?"""
+    sentence = str(sample.metadata.get("fullAnswer") or "").lower()
+    asked = next((sample.question[span.start : span.end].lower() for span in sample.roles if span.role == "attribute"), "")
+    if sentence and asked and sample.form == "yes_no" and (asked in sentence) != (sample.answer.lower() == "yes"):
+        problems["labels against fullAnswer"].add(sample, f"{sample.question!r} is labelled {sample.answer!r}, but: {sentence!r}")
+
+
+def _check_picture(sample: Sample, pictures: dict[str, Any], problems: Mapping[str, Problem], open_pictures: bool) -> None:
+    if sample.image_id not in pictures:
+        pictures[sample.image_id] = _picture(sample, open_pictures)
+        if isinstance(pictures[sample.image_id], str):
+            kind = "missing pictures" if isinstance(sample.image, MissingImage) else "unreadable pictures"
+            problems[kind].add(sample, pictures[sample.image_id])
+    size = pictures[sample.image_id]
+    if not isinstance(size, tuple):
+        return
+    for thing in sample.objects:
+        x0, y0, x1, y1 = thing.box
+        if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
+            problems["boxes outside the picture"].add(sample, f"{thing.name}: {thing.box} in a picture of {size[0]} × {size[1]}")
+
+
+def _picture(sample: Sample, open_it: bool) -> tuple[int, int] | str | None:
+    """Its size where it is opened, what is wrong with it, or None where nothing is known against it."""
+    if not open_it and not isinstance(sample.image, MissingImage):
+        return None
+    try:
+        return sample.image.load().size
+    except SampleError as error:
+        return str(error)
