@@ -48,15 +48,6 @@ def plugins(application: Application) -> None:
     application.output.result("plugins/1", data, [Table(("plugin", "from", "supplies", "names"), rows)], text)
 
 
-@options.verb(example="vseam datasets --json")
-@click.pass_obj
-def datasets(application: Application) -> None:
-    """List datasets by name."""
-    listed = application.registry.list_datasets()
-    rows = [(item.name, item.summary or item.problem, item.origin) for item in listed]
-    show_names(application, "datasets", listed, Table(("dataset", "what it asks", "from"), rows))
-
-
 @options.verb(example="vseam editors --json")
 @click.pass_obj
 def editors(application: Application) -> None:

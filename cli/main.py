@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "study": ("vseam_cli.study:study", "Check a study file."),
     "plugins": ("vseam_cli.listing:plugins", "List plugins, what each supplies, and the broken ones."),
     "models": ("vseam_cli.models:models", "List models by name, or show what one needs and whether it is here."),
-    "datasets": ("vseam_cli.listing:datasets", "List datasets by name."),
+    "datasets": ("vseam_cli.datasets:datasets", "List datasets by name, or check one before hours are spent on it."),
     "editors": ("vseam_cli.listing:editors", "List editors by name."),
     "planners": ("vseam_cli.listing:planners", "List what plans edits by name."),
     "masks": ("vseam_cli.listing:masks", "List what finds the pixels of a concept by name."),
