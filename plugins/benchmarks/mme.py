@@ -82,7 +82,8 @@ class MmeBenchmark(FileBenchmark):
         for item in answered:
             pictures = by_category.setdefault(item.sample.category, {})
             pictures.setdefault(item.sample.image_id, []).append(self.judge(item.sample, item.text))
-        total, figures = 0.0, {}
+        total = 0.0
+        figures: dict[str, float | None] = {}
         for category, pictures in sorted(by_category.items()):
             marks = [mark for both in pictures.values() for mark in both]
             pairs = [both for both in pictures.values() if len(both) == 2]

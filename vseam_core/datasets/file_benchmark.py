@@ -195,7 +195,7 @@ def find_file(dataset: str, option: str, given: str | Path | None, places: Seque
 
 def spans_of(question: str, *wanted: tuple[str, str]) -> tuple[RoleSpan, ...]:
     """Where words stand in a question, as (word, role): the first whole-word match of each, plural endings included."""
-    spans = []
+    spans: list[RoleSpan] = []
     for word, role in wanted:
         found = re.search(rf"\b{re.escape(word)}(?:e?s)?\b", question, re.IGNORECASE) if word.strip() else None
         if found and not any(found.start() < span.end and span.start < found.end() for span in spans):
