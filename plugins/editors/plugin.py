@@ -12,7 +12,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def vseam_editors() -> Iterator[EditorRecord]:
-    """Recolouring and the pixel-level baselines."""
+    """Recolouring, the pixel-level baselines, and pictures that were edited elsewhere."""
     yield EditorRecord(
         name="recolor",
         summary="gives the masked thing another colour and keeps its shading; no weights",
@@ -24,3 +24,8 @@ def vseam_editors() -> Iterator[EditorRecord]:
         ("grey", "fills the mask with grey: a pixel-level baseline"),
     ):
         yield EditorRecord(name=name, summary=summary, factory=f"vseam_plugins.editors.pixels:{name.capitalize()}Painter")
+    yield EditorRecord(
+        name="precomputed",
+        summary="takes your own edited pictures by a path pattern: --editor-option pictures={question_id}.png",
+        factory="vseam_plugins.editors.precomputed:PrecomputedPictures",
+    )

@@ -163,9 +163,15 @@ class PicturesRecipe(Recipe):
 
         plan, edited = self._pictures.plan(sample), self._pictures.picture(sample).convert("RGB")
         raw = edited if edited.size == clean.size else edited.resize(clean.size, images.Resampling.LANCZOS)
-        mask = checked_mask(self._pictures.mask(sample, clean, raw), clean.size, f"{sample.identifier}: editor {self.name}")
-        weights = mask.astype(float) if self._pictures.composites else np.ones(mask.shape)
-        identity = {"pictures": [self.name, self._pictures.version, self._choice.options], "edited": image_digest(edited)}
+        core = checked_mask(self._pictures.mask(sample, clean, raw), clean.size, f"{sample.identifier}: editor {self.name}")
+        mask = dilated(core, self._choice.dilation)
+        weights = blending_weights(mask, core, self._choice.feather) if self._pictures.composites else np.ones(mask.shape)
+        identity = {
+            "pictures": [self.name, self._pictures.version, self._pictures.composites],
+            "edited": image_digest(edited),
+            "core": mask_digest(core),
+            "feather": self._choice.feather,
+        }
         return Job(plan, mask, weights, lambda: raw, identity)
 
 
