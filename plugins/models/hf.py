@@ -18,14 +18,9 @@ from PIL import Image
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.interfaces import VisionLanguageModel
 from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import ModelDescription, RoleSpan
-from vseam_plugins.models.answers import AnswerReader
-from vseam_plugins.models.fingerprints import inputs_key
-from vseam_plugins.models.geometry import patch_boxes
-from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
-from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
-from vseam_plugins.models.prompting import (
+from vseam_core.models.answers import AnswerReader
+from vseam_core.models.fingerprints import inputs_key
+from vseam_core.models.prompting import (
     PromptTemplate,
     WrittenPrompt,
     adds_special_tokens,
@@ -37,6 +32,11 @@ from vseam_plugins.models.prompting import (
     unknown_words,
     write_prompt,
 )
+from vseam_core.prompts import EncodedPrompt
+from vseam_core.types import ModelDescription, RoleSpan
+from vseam_plugins.models.geometry import patch_boxes
+from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
+from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
 from vseam_plugins.models.requests import LoadRequest, parse_device, parse_dtype
 
 OPTIONS = (

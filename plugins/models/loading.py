@@ -16,8 +16,8 @@ import torch
 
 from vseam_core.engine.formats import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
+from vseam_core.models.fingerprints import processor_hash, weights_hash
 from vseam_core.types import ModelInfo
-from vseam_plugins.models.fingerprints import processor_hash, weights_hash
 from vseam_plugins.models.requests import LoadRequest
 from vseam_plugins.models.sources import commit_of, explained, locate
 

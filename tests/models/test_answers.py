@@ -6,9 +6,9 @@ import pytest
 
 from vseam_core.errors import SampleError
 from vseam_core.interventions import AnswerIds
-from vseam_plugins.models.answers import AnswerReader
+from vseam_core.models.answers import AnswerReader
+from vseam_core.models.prompting import default_separator
 from vseam_plugins.models.hf import HuggingFaceModel
-from vseam_plugins.models.prompting import default_separator
 
 from .builders import build_tokenizer, picture
 
