@@ -9,6 +9,7 @@ import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
+from vseam_cli.edit_review import review
 from vseam_cli.output import Table
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 
@@ -101,3 +102,6 @@ def _verdict(pair: Pair) -> tuple[str, str]:
     if record is None:
         return pair.kind, ""
     return record.control or pair.kind, f"{record.verdict}: {record.reason}" if record.reason else record.verdict
+
+
+edit.add_command(review)

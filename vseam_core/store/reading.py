@@ -104,7 +104,7 @@ def edits_frame(connection: Connection) -> pd.DataFrame:
             corrupt.c.identifier.label("corrupt"),
             clean.c.answer,
             corrupt.c.answer.label("corrupt_answer"),
-            *[clean.c[name] for name in ("dataset", "level", "category", "pool", "split", "image_id")],
+            *[clean.c[name] for name in ("dataset", "level", "category", "pool", "split", "image_id", "question")],
             verdicts,
         )
         .select_from(edits.join(clean, clean.c.id == edits.c.clean_id).join(corrupt, corrupt.c.id == edits.c.corrupt_id))
