@@ -12,7 +12,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def vseam_editors() -> Iterator[EditorRecord]:
-    """Recolouring, the pixel-level baselines, and pictures that were edited elsewhere."""
+    """Recolouring, the pixel-level baselines, painters with diffusion models, and pictures that were edited elsewhere."""
     yield EditorRecord(
         name="recolor",
         summary="gives the masked thing another colour and keeps its shading; no weights",
@@ -28,4 +28,10 @@ def vseam_editors() -> Iterator[EditorRecord]:
         name="precomputed",
         summary="takes your own edited pictures by a path pattern: --editor-option pictures={question_id}.png",
         factory="vseam_plugins.editors.precomputed:PrecomputedPictures",
+    )
+    yield EditorRecord(
+        name="inpaint",
+        summary="paints with any inpainting pipeline of diffusers; option source names the checkpoint",
+        factory="vseam_plugins.editors.diffusion.inpaint:InpaintPainter",
+        extra="diffusion",
     )
