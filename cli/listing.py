@@ -10,42 +10,8 @@ from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
 from vseam_core.factories import Claim
-from vseam_core.plugins import HOOK_RECORDS, LoadedPlugin
 from vseam_core.records import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 from vseam_core.registry import Listed
-
-
-@options.verb(example="vseam plugins --json")
-@click.pass_obj
-def plugins(application: Application) -> None:
-    """List plugins, what each supplies, and the broken ones."""
-    found = application.plugins
-    clashes = found.clashes()
-    data = {
-        "plugins": [
-            {
-                "name": plugin.origin.plugin,
-                "distribution": plugin.origin.distribution,
-                "version": plugin.origin.version,
-                "supplies": _supplied(plugin),
-            }
-            for plugin in found.loaded
-        ],
-        "broken": [
-            {"name": plugin.origin.plugin, "distribution": plugin.origin.distribution, "reason": plugin.reason} for plugin in found.broken
-        ],
-        "clashes": [
-            {"kind": clash.kind, "name": clash.name, "distributions": [origin.distribution for origin in clash.origins]}
-            for clash in clashes
-        ],
-    }
-    rows = [
-        (plugin.origin.plugin, str(plugin.origin), kind, ", ".join(names))
-        for plugin in found.loaded
-        for kind, names in (_supplied(plugin) or {"nothing": []}).items()
-    ]
-    text = "\n".join([*map(str, found.broken), *(f"clash: {clash}" for clash in clashes)])
-    application.output.result("plugins/1", data, [Table(("plugin", "from", "supplies", "names"), rows)], text)
 
 
 @options.verb(example="vseam editors --json")
@@ -81,12 +47,6 @@ def tracers(application: Application) -> None:
 def operations(application: Application) -> None:
     """List the ways to replace or rescale attention heads by name."""
     _show_records(application, HeadInterventionRecord, "operations")
-
-
-def _supplied(plugin: LoadedPlugin) -> dict[str, list[str]]:
-    """The names a plugin supplies, by kind."""
-    supplied = {f"{kind.kind}s": sorted(record.name for record in plugin.records if type(record) is kind) for kind in HOOK_RECORDS.values()}
-    return {kind: names for kind, names in supplied.items() if names}
 
 
 def show_names(application: Application, name: str, listed: Sequence[Listed], table: Table) -> None:

@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "query": ("vseam_cli.query:query", "Ask the results database with one SELECT."),
     "db": ("vseam_cli.db:database", "Look at a results database, or bring an older one up to date."),
     "study": ("vseam_cli.study:study", "Check a study file."),
-    "plugins": ("vseam_cli.listing:plugins", "List plugins, what each supplies, and the broken ones."),
+    "plugins": ("vseam_cli.plugins:plugins", "List plugins, what each supplies, and the broken ones, or write a new one."),
     "models": ("vseam_cli.models:models", "List models by name, or show what one needs and whether it is here."),
     "datasets": ("vseam_cli.datasets:datasets", "List datasets by name, or check one before hours are spent on it."),
     "editors": ("vseam_cli.listing:editors", "List editors by name."),

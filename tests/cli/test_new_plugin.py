@@ -1,0 +1,55 @@
+"""`vseam plugins new`: the package that it writes works as written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vseam_cli.main import execute
+from vseam_core.scaffold import KINDS
+
+
+def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
+    assert execute(["plugins", "new", "my-own", "--output", str(tmp_path)]) == 0
+    root, site = tmp_path / "vseam-my-own", tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(root)]
+    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    settings = {"capture_output": True, "text": True, "env": environment}
+    command = [sys.executable, "-c", "from vseam_cli.main import main; main()", "plugins"]
+    listed = subprocess.run(command, check=True, cwd=tmp_path, **settings)
+    for name in ("my-own/colours", "my-own-invert", "my-own-windows", "my-own-damp"):
+        assert name in listed.stdout
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(root / "tests")]
+    tests = subprocess.run(command, cwd=root, **settings)
+    assert tests.returncode == 0, tests.stdout[-3000:]
+    assert " passed" in tests.stdout
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_one_kind_alone_is_a_package_too(kind: str, tmp_path: Path) -> None:
+    assert execute(["plugins", "new", "one", "--kind", kind, "--output", str(tmp_path)]) == 0
+    for file in (tmp_path / "vseam-one").rglob("*.py"):
+        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+    plugin = (tmp_path / "vseam-one" / "vseam_one" / "plugin.py").read_text(encoding="utf-8")
+    assert plugin.count("@hookimpl") == 1
+    assert "NAME" not in plugin
+    assert "PACKAGE" not in plugin
+
+
+@pytest.mark.parametrize("name", ["My-Plugin", "../evil", "a b", "", "x--y", "é"])
+def test_other_names_are_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plugins", "new", name, "--output", str(tmp_path)]) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "vseam-mine").mkdir()
+    assert execute(["plugins", "new", "mine", "--output", str(tmp_path)]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert list((tmp_path / "vseam-mine").iterdir()) == []

@@ -1,0 +1,108 @@
+"""What vseam brings itself passes the suites that plugin authors inherit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vseam_core.plugins import build_plugins
+from vseam_core.records import HeadInterventionRecord, TracerRecord
+from vseam_core.registry import Registry
+from vseam_core.testing import BenchmarkConformance, EditorConformance, HeadInterventionConformance, ModelConformance, TracerConformance
+from vseam_core.testing.tiny import TinyModel
+from vseam_core.types import HeadId, Sample
+from vseam_plugins.benchmarks.gqa import GqaBenchmark
+from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
+from vseam_plugins.benchmarks.table import TableBenchmark
+from vseam_plugins.editors.scenes import SceneEditor
+from vseam_plugins.heads.rescaling import Scale
+
+PLUGINS = build_plugins()
+
+
+class TestLlavaTiny(ModelConformance):
+    def make(self) -> Any:
+        return Registry(PLUGINS).load_model("llava-tiny", device="cpu")
+
+
+class TestInstructBlipTiny(ModelConformance):
+    def make(self) -> Any:
+        return Registry(PLUGINS).load_model("instructblip-tiny", device="cpu")
+
+
+class TestTheModelOfTheSuites(ModelConformance):
+    def make(self) -> Any:
+        return TinyModel()
+
+
+class TestScenes(BenchmarkConformance):
+    most = 12
+
+    def make(self) -> SceneBenchmark:
+        return SceneBenchmark("color")
+
+
+class TestOpenScenes(BenchmarkConformance):
+    most = 12
+
+    def make(self) -> SceneBenchmark:
+        return SceneBenchmark("spatial", form="open")
+
+
+class TestGqa(BenchmarkConformance):
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "color.json"
+        rows = {str(number): {"imageId": str(number // 2), "question": "Is the dog red?", "answer": "Yes"} for number in range(120)}
+        self.file.write_text(json.dumps(rows), encoding="utf-8")
+
+    def make(self) -> GqaBenchmark:
+        return GqaBenchmark("color", questions=self.file)
+
+
+class TestTable(BenchmarkConformance):
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "own.csv"
+        self.file.write_text("id,question,answer,image\n" + "".join(f"{n},What is it?,dog,{n}.png\n" for n in range(90)), encoding="utf-8")
+
+    def make(self) -> TableBenchmark:
+        return TableBenchmark(questions=self.file)
+
+
+class TestSceneEditor(EditorConformance):
+    def make(self) -> SceneEditor:
+        return SceneEditor()
+
+    def samples(self) -> Sequence[Sample]:
+        return list(islice(SceneBenchmark("action").samples("score"), 4))
+
+
+@pytest.mark.parametrize("name", PLUGINS.names(TracerRecord))
+class TestTracers(TracerConformance):
+    @pytest.fixture(autouse=True)
+    def _named(self, name: str) -> None:
+        self.name = name
+
+    def make(self) -> Any:
+        return PLUGINS.tracer(self.name)
+
+
+@pytest.mark.parametrize("name", sorted(set(PLUGINS.names(HeadInterventionRecord)) - {"scale"}))
+class TestHeadInterventions(HeadInterventionConformance):
+    @pytest.fixture(autouse=True)
+    def _named(self, name: str) -> None:
+        self.name = name
+
+    def make(self) -> Any:
+        return PLUGINS.head_intervention(self.name)
+
+
+class TestScale(HeadInterventionConformance):
+    def make(self) -> Scale:
+        return Scale({HeadId(0, 1): 0.5, HeadId(2, 3): 1.5})

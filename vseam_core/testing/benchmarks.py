@@ -1,0 +1,90 @@
+"""The suite for benchmarks: pools, order, identifiers, judging."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from itertools import islice
+
+from vseam_core.errors import SampleError
+from vseam_core.interfaces import Benchmark
+from vseam_core.testing.promises import promise
+from vseam_core.types import LEVELS, POOLS, Answered, PoolChoice, Sample
+
+
+class BenchmarkConformance:
+    """Inherit, name it Test…, and let `make` return the benchmark. At most `most` samples of each pool are looked at."""
+
+    most = 50
+
+    @abstractmethod
+    def make(self) -> Benchmark:
+        """The benchmark under test."""
+
+    def _samples(self, pool: PoolChoice, limit: int | None = None) -> list[Sample]:
+        benchmark = self.make()
+        return list(islice(benchmark.samples(pool, benchmark.splits()[0], limit), self.most))
+
+    def test_samples_are_complete(self) -> None:
+        benchmark = self.make()
+        promise(isinstance(benchmark, Benchmark) and benchmark.name, "make returns a Benchmark with a name")
+        promise(benchmark.splits(), "there is at least one split")
+        samples = [sample for pool in POOLS for sample in self._samples(pool, self.most)]
+        promise(samples, "there are samples")
+        for sample in samples:
+            promise(sample.level in LEVELS, f"{sample.identifier}: the level is among {', '.join(LEVELS)}")
+            promise(
+                sample.dataset == benchmark.name and sample.image_id and sample.question_id,
+                f"{sample.identifier}: dataset, picture and question have names",
+            )
+            promise(isinstance(sample.question_id, str), f"{sample.identifier}: identifiers are text")
+            promise(
+                sample.competitor is None or sample.competitor.strip().lower() != sample.answer.strip().lower(),
+                f"{sample.identifier}: the competitor is another answer",
+            )
+            for span in sample.roles:
+                promise(0 <= span.start < span.end <= len(sample.question), f"{sample.identifier}: roles lie inside the question")
+
+    def test_identifiers_are_unique(self) -> None:
+        samples = [sample.identifier for pool in POOLS for sample in self._samples(pool, self.most)]
+        promise(len(set(samples)) == len(samples), "no identifier is used twice")
+
+    def test_pools_share_no_picture(self) -> None:
+        pictures = [{sample.image_id for sample in self._samples(pool, self.most)} for pool in POOLS]
+        promise(not (pictures[0] & pictures[1] or pictures[0] & pictures[2] or pictures[1] & pictures[2]), "pools share no picture")
+        for pool in POOLS:
+            promise(all(sample.pool == pool for sample in self._samples(pool, self.most)), f"samples of {pool} say that they are of it")
+
+    def test_the_first_samples_are_the_same_whatever_the_limit(self) -> None:
+        for pool in POOLS:
+            whole = [sample.identifier for sample in self._samples(pool, self.most)]
+            promise([sample.identifier for sample in self._samples(pool, 3)] == whole[:3], "the first samples do not depend on the limit")
+            promise([sample.identifier for sample in self._samples(pool, self.most)] == whole, "the order is the same each time")
+
+    def test_all_holds_samples_of_every_pool(self) -> None:
+        found = self._samples("all", self.most)
+        promise(found, "the pool all has samples")
+        known = {sample.identifier for pool in POOLS for sample in islice(self.make().samples(pool), 10 * self.most)}
+        promise({sample.identifier for sample in found} <= known, "the pool all is made of the pools' samples")
+
+    def test_pictures_load_or_say_why_not(self) -> None:
+        for sample in self._samples("all", 5):
+            try:
+                picture = sample.image.load()
+            except SampleError as error:
+                promise(str(error) and "\n" not in str(error), f"{sample.identifier}: the reason is one line")
+                continue
+            promise(picture.mode == "RGB", f"{sample.identifier}: pictures are RGB")
+
+    def test_the_gold_answer_is_right_and_scores_lie_between_0_and_1(self) -> None:
+        benchmark = self.make()
+        usable = [sample for sample in self._samples("all", self.most) if sample.answer.strip()]
+        for sample in usable:
+            promise(benchmark.judge(sample, sample.answer), f"{sample.identifier}: the gold answer is judged right")
+            promise(
+                not benchmark.judge(sample, "no such answer at all xyzzy") or sample.answer.lower() == "yes",
+                f"{sample.identifier}: nonsense is judged wrong",
+            )
+            for text in (sample.answer, "", "xyzzy"):
+                promise(0 <= benchmark.score(sample, text) <= 1, f"{sample.identifier}: scores lie between 0 and 1")
+        figures = benchmark.metrics([Answered(sample, sample.answer) for sample in usable])
+        promise(all(value is None or value == value for value in figures.values()), "metrics are numbers or None, never NaN")
