@@ -10,7 +10,7 @@ import numpy as np
 
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
-from vseam_core.interventions import AnswerScore, Run, RunResult
+from vseam_core.interventions import AnswerScore, Run, RunResult, SiteEdit
 from vseam_core.testing.pictures import SIZE, pair, sample
 from vseam_core.testing.promises import promise, promise_plain
 from vseam_core.types import HeadId, TraceEffect
@@ -115,7 +115,8 @@ class HeadInterventionConformance:
     def test_it_edits_the_heads_and_no_others(self) -> None:
         _, runs = self._runs()
         for run in runs:
-            edited = {HeadId(edit.site.layer, edit.site.head, edit.site.stack) for edit in run.interventions if edit.site.head is not None}
+            sites = [edit.site for edit in run.interventions if isinstance(edit, SiteEdit)]
+            edited = {HeadId(site.layer, site.head, site.stack) for site in sites if site.head is not None}
             promise(edited == set(self.heads), "every variant edits all the heads and no others")
 
     def test_effects_are_finite_and_do_not_depend_on_the_engine(self) -> None:

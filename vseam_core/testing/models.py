@@ -37,7 +37,7 @@ class ModelConformance:
         cls = type(self)
         if cls._made is None:
             cls._made = self.make()
-        return cls._made  # type: ignore[no-any-return]
+        return cls._made
 
     def _prompt(self, picture: int = 0, question: str | None = None, roles: Sequence[RoleSpan] = ()) -> Any:
         return self.model.encode(Noise(picture).load(), question or self.question, roles)

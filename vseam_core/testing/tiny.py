@@ -108,7 +108,7 @@ def _build(seed: int) -> Any:
         hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=2,
         vocab_size=_VOCABULARY,
     )  # fmt: skip
-    configuration = LlavaConfig(vision_config=vision, text_config=text, image_token_id=_IMAGE, image_seq_length=GRID**2)
+    configuration = LlavaConfig(vision_config=vision, text_config=text, image_token_index=_IMAGE, image_seq_length=GRID**2)
     module = LlavaForConditionalGeneration._from_config(configuration, attn_implementation="sdpa").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
