@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.engine.families import TinyVLM
 from vseam_core.engine import replay
+from vseam_core.engine.attribution import estimate
 from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.plan import planned
@@ -229,3 +230,20 @@ def test_an_attention_that_brings_its_own_masks_is_refused() -> None:
         layer.self_attn.config._attn_implementation = "flex_attention"
     with pytest.raises(UnsupportedError, match="flex_attention; replay knows eager and sdpa"):
         ReplayEngine(model)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3", "instructblip_t5", "aya_vision", "idefics3"])
+def test_the_forward_pass_of_an_estimate_is_a_recording_that_exact_runs_start_from(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TinyVLM(family, "eager")
+    base, stack = model.prompt(0, range(11, 16)), model.family.stack
+    sites = [Site(layer, "head_output", head, stack) for layer in range(4) for head in range(4)]
+    runs = [Run(base, (ANSWER,), (SiteEdit(site, Zero()),)) for site in sites]
+    expected = numbers(ReplayEngine(model), runs)
+    engine = ReplayEngine(model)
+    estimate(engine, runs)
+    passes: list[int] = []
+    model.module.register_forward_hook(lambda *_: passes.append(1))
+    found = numbers(engine, runs)
+    assert passes == [], "no other forward pass of the whole model"
+    assert np.isfinite(found).all()
+    assert not np.abs(found - expected).max() > 1e-5

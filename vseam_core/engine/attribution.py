@@ -213,6 +213,9 @@ def _backward(
         stack.enter_context(_without_parameter_gradients(module))
         if engine.budget_for_batches is not None:
             stack.enter_context(_SavedWithin(engine.budget_for_batches, module, len(base)))
+        if direction is None:
+            # The pass is a plain one but for its gradients: what is run exactly afterwards can start from it.
+            stack.enter_context(engine.watching(base))
         stack.enter_context(SiteHooks(engine.decoder, [start], move))
         stack.enter_context(SiteHooks(engine.decoder, sites, tap))
         logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -78,6 +79,11 @@ class Engine(ABC):
     def budget_for_batches(self) -> int | None:
         """The bytes that one batch, or one backward pass, may take; None without a limit."""
         return None
+
+    @contextmanager
+    def watching(self, prompt: EncodedPrompt) -> Iterator[None]:
+        """While entered, one forward pass of `prompt` alone is made outside the engine: an engine that records may keep it."""
+        yield
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8, batch_size: int = 32) -> list[str]:

@@ -27,8 +27,7 @@ class Recording:
 
     `sites[(layer, kind)]` is `[positions, width]`; `arguments[layer]` are the keyword arguments the layer was called with, its
     hidden states apart; `between[layer]` is what the model itself adds to the residual after the layer (deepstack features),
-    where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `logits` `[vocabulary]`
-    are the model's own at the last position. `keys_values[layer]` are filled in by replay when it first needs them.
+    where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `keys_values[layer]` are filled in by replay when it first needs them.
     """
 
     prompt: EncodedPrompt
@@ -39,7 +38,6 @@ class Recording:
     between: dict[int, torch.Tensor] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     keys_values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    logits: torch.Tensor | None = None
     _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
 
     @property
@@ -122,6 +120,14 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
 
     With `keys` its keys and values are kept as well, where the library's sdpa attention is used; elsewhere replay computes them again.
     """
+    with keeping(decoder, prompt, kinds, keys) as recording:
+        model.module(**model.collate([prompt]), use_cache=False)
+    return recording
+
+
+@contextmanager
+def keeping(decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], keys: bool = False) -> Iterator[Recording]:
+    """Keep what one forward pass of `prompt` alone computes while the context is entered; complete when it is left."""
     wanted = frozenset(kinds)
     recording = Recording(prompt, wanted, decoder.is_bidirectional)
     sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted if _has(decoder, layer, kind)]
@@ -139,11 +145,9 @@ def record(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, 
         if decoder.generator is not None:
             handle = decoder.generator.register_forward_pre_hook(_keep_generation(recording.generation), with_kwargs=True)
             stack.callback(handle.remove)
-        output = model.module(**model.collate([prompt]), use_cache=False)
-    recording.logits = output.logits[0, -1].detach()
+        yield recording
     if wanted >= ALWAYS:
         _share(recording, decoder)
-    return recording
 
 
 @contextmanager
@@ -222,8 +226,12 @@ class RecordingCache:
         kept = self._kept.get(prompt.key)
         if kept is None or not wanted <= kept.kinds:
             kept = record(self._model, self._decoder, prompt, wanted | (kept.kinds if kept else frozenset()), keys)
-            self._kept[prompt.key] = kept
-        self._kept.move_to_end(prompt.key)
+        self.put(kept)
+        return kept
+
+    def put(self, recording: Recording) -> None:
+        """Keep a recording as the one used last, and drop the oldest ones beyond the budget."""
+        self._kept[recording.prompt.key] = recording
+        self._kept.move_to_end(recording.prompt.key)
         while len(self._kept) > 1 and self.bytes > self.budget:
             self._kept.popitem(last=False)
-        return kept

@@ -10,7 +10,8 @@ reference engine within rounding: the tests hold every site, operation and famil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -20,7 +21,7 @@ from vseam_core.engine.budgeted import BudgetedEngine
 from vseam_core.engine.decoder import Decoder, find_decoder
 from vseam_core.engine.hooks import EditHooks, SiteKey
 from vseam_core.engine.plan import PlannedRun, planned
-from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache
+from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keeping
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.errors import UnsupportedError
 from vseam_core.interfaces import VisionLanguageModel
@@ -102,6 +103,15 @@ class ReplayEngine(BudgetedEngine):
             results.update(zip((plan.index for plan in chunk), found, strict=True))
             if advance:
                 advance(len(chunk))
+
+    @contextmanager
+    def watching(self, prompt: EncodedPrompt) -> Iterator[None]:
+        if prompt.key in self._cache:
+            yield
+            return
+        with keeping(self.decoder, prompt, ALWAYS) as recording:
+            yield
+        self._cache.put(recording)
 
     def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
         with self._pictures:
