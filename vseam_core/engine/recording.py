@@ -27,7 +27,8 @@ class Recording:
 
     `sites[(layer, kind)]` is `[positions, width]`; `arguments[layer]` are the keyword arguments the layer was called with, its
     hidden states apart; `between[layer]` is what the model itself adds to the residual after the layer (deepstack features),
-    where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `keys_values[layer]` are filled in by replay when it first needs them.
+    where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `keys_values[layer]`
+    are filled in by replay when it first needs them.
     """
 
     prompt: EncodedPrompt
