@@ -33,7 +33,8 @@ class EncodedPrompt:
     `inputs` are the keyword arguments of the model's forward, each with a batch dimension of 1. `ids`, `tokens`, `classes` and
     `roles` have one entry per position of the decoder's sequence, image positions included; a role is "" outside the words that
     the sample names. `image_boxes` gives, for each image position in order, the part of the picture it looks at as fractions
-    `(x0, y0, x1, y1)`, or is None where positions have no place in the picture (behind a Q-Former). `key` is a hash of the
+    `(x0, y0, x1, y1)`, or is None where positions have no place in the picture (behind a Q-Former; `notes["no_regions"]` says
+    why). A position without a place among others (the end of a row) has an empty box at the origin. `key` is a hash of the
     inputs: equal keys mean equal forward passes.
     """
 
@@ -72,7 +73,8 @@ class EncodedPrompt:
         from vseam_core.errors import UnsupportedError
 
         if self.image_boxes is None:
-            raise UnsupportedError("regions need image positions with a place in the picture; this family has none")
+            reason = self.notes.get("no_regions", "this family has none")
+            raise UnsupportedError(f"regions need image positions with a place in the picture: {reason}")
         width, height = size
         scaled = [(x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in boxes]
         chosen = []

@@ -1,37 +1,26 @@
-"""Which part of the picture each image position looks at, for models whose image positions are one grid of patches."""
+"""Single grids: which part of the picture each patch looks at, through the resizing, padding and cropping of the image processor.
+
+`places` says for every family which positions there are; it builds on what is here.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from vseam_core.types import Box
 
+WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
 
-def patch_boxes(config: Any, image_processor: Any, pixels: Any, count: int, picture: tuple[int, int]) -> tuple[Box, ...] | None:
-    """The box of every image position in reading order, as fractions of the picture (width, height), or None.
 
-    `pixels` `[1, channels, height, width]` is what the vision tower reads. None where the image positions are not exactly one
-    grid of its patches (several crops, merged patches, a class token, a Q-Former), or where the processor crops in an unknown way.
-    """
-    size = _patch_size(config)
-    if size is None or getattr(config, "qformer_config", None) is not None:
-        return None
-    if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or pixels.shape[0] != 1:
-        return None
-    height, width = pixels.shape[-2:]
-    rows, columns = height // size, width // size
-    view = picture_view(image_processor, picture, (width, height))
-    if rows * columns != count or view is None:
-        return None
+def grid_boxes(rows: int, columns: int, view: Box = WHOLE_PICTURE) -> list[Box]:
+    """The cells of a grid over `view` (fractions of the picture) in reading order, clipped to the picture."""
     left, top, right, bottom = view
-    step_x, step_y = (right - left) * size / width, (bottom - top) * size / height
-    return tuple(
+    step_x, step_y = (right - left) / columns, (bottom - top) / rows
+    return [
         _inside(left + column * step_x, top + row * step_y, left + (column + 1) * step_x, top + (row + 1) * step_y)
         for row in range(rows)
         for column in range(columns)
-    )
+    ]
 
 
 def picture_view(image_processor: Any, picture: tuple[int, int], pixels: tuple[int, int]) -> Box | None:
@@ -78,7 +67,7 @@ def _resized(image_processor: Any, canvas: tuple[int, int]) -> tuple[int, int] |
     return (edge, int(edge * height / width)) if width <= height else (int(edge * width / height), edge)
 
 
-def _patch_size(config: Any) -> int | None:
+def patch_size(config: Any) -> int | None:
     """The side of a square patch in pixels, or None where the vision tower has none."""
     size = getattr(getattr(config, "vision_config", None), "patch_size", None)
     if isinstance(size, (list, tuple)):

@@ -33,10 +33,10 @@ from vseam_core.models.prompting import (
     write_prompt,
 )
 from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import ModelDescription, RoleSpan
-from vseam_plugins.models.geometry import patch_boxes
+from vseam_core.types import Box, ModelDescription, RoleSpan
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
+from vseam_plugins.models.places import NoPlacesError, PicturePrompt, image_places
 from vseam_plugins.models.requests import LoadRequest, parse_device, parse_dtype
 
 OPTIONS = (
@@ -130,7 +130,7 @@ class HuggingFaceModel(VisionLanguageModel):
             ids, origins, written, image_id=self.image_id, bos_id=self.tokenizer.bos_token_id,
             special_ids=frozenset(self.special_tokens.values()), appended=len(answer_prefix),
         )  # fmt: skip
-        pixels = inputs.get("pixel_values")
+        boxes, without_places = self._places(inputs, classes.count("image"), image.size)
         return EncodedPrompt(
             inputs=inputs,
             ids=ids,
@@ -139,8 +139,8 @@ class HuggingFaceModel(VisionLanguageModel):
             roles=assign_roles(origins, written, roles),
             text=written.text,
             key=inputs_key(inputs, ids),
-            image_boxes=patch_boxes(self.config, self.processor.image_processor, pixels, classes.count("image"), image.size),
-            notes=self._notes(written),
+            image_boxes=boxes,
+            notes=self._notes(written) | ({"no_regions": without_places} if boxes is None else {}),
         )
 
     def answer_ids(self, prompt: EncodedPrompt, gold: str, competitor: str | None) -> AnswerIds:
@@ -291,6 +291,13 @@ class HuggingFaceModel(VisionLanguageModel):
             limit = getattr(config, "max_position_embeddings", None)
             if limit is not None and length > limit:
                 raise SampleError(f"the {what} has {length} tokens, the model reads at most {limit}")
+
+    def _places(self, inputs: Mapping[str, Any], count: int, picture: tuple[int, int]) -> tuple[tuple[Box, ...] | None, str]:
+        """Where image positions lie in the picture, or None and the reason why that is not known."""
+        try:
+            return image_places(PicturePrompt(self.config, self.processor.image_processor, inputs, count, picture)), ""
+        except NoPlacesError as error:
+            return None, str(error)
 
     def _notes(self, written: WrittenPrompt) -> dict[str, str]:
         unknown = unknown_words(self.tokenizer, written)

@@ -18,6 +18,7 @@ from vseam_core.engine.formats import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
 from vseam_core.models.fingerprints import processor_hash, weights_hash
 from vseam_core.types import ModelInfo
+from vseam_plugins.models.processors import read_processor
 from vseam_plugins.models.requests import LoadRequest
 from vseam_plugins.models.sources import commit_of, explained, locate
 
@@ -41,7 +42,7 @@ def open_processor(request: LoadRequest, model_types: Collection[str] = ()) -> t
     with quietly(request.is_folder):
         config = _read_config(request, arguments)
         _require_kind(request, config, model_types)
-        return config, _read_processor(request, arguments)
+        return config, _read_processor(request, arguments, config)
 
 
 def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> Checkpoint:
@@ -54,7 +55,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
     with quietly(request.is_folder):
         config = _read_config(request, arguments)
         _require_kind(request, config, model_types)
-        processor = _read_processor(request, arguments)
+        processor = _read_processor(request, arguments, config)
         if request.random_seed is None:
             module = _read_weights(request, arguments, config)
         else:
@@ -114,15 +115,11 @@ def _require_kind(request: LoadRequest, config: Any, model_types: Collection[str
         )
 
 
-def _read_processor(request: LoadRequest, arguments: dict[str, Any]) -> Any:
-    """The processor with the Pillow image processor: an installed torchvision would otherwise change the pixels."""
-    from transformers import AutoImageProcessor, AutoProcessor
-
+def _read_processor(request: LoadRequest, arguments: dict[str, Any], config: Any) -> Any:
     with explained(request, "processor"):
-        processor = AutoProcessor.from_pretrained(**arguments)
+        processor = read_processor(config, arguments)
         if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
             raise InvalidFileError(f"model {request.name!r}: {request.source} has no processor for images and text together")
-        processor.image_processor = AutoImageProcessor.from_pretrained(backend="pil", **arguments)
     if not getattr(processor.tokenizer, "is_fast", False):
         raise UnsupportedError(f"model {request.name!r}: its tokenizer gives no character offsets (no tokenizer.json)")
     return processor

@@ -70,10 +70,8 @@ def region_positions(context: TraceContext, coverage: float = COVERAGE) -> tuple
     """
     prompt, pair = context.clean, context.pair
     if prompt.image_boxes is None or not prompt.positions("image"):
-        raise UnsupportedError(
-            "region patching needs image positions that look at one place of the picture; in this family they look at all of it "
-            "(a Q-Former or cross-attention)"
-        )
+        reason = prompt.notes.get("no_regions", "in this family they look at all of it (a Q-Former or cross-attention)")
+        raise UnsupportedError(f"region patching needs image positions that look at one place of the picture: {reason}")
     region = _masked_positions(context, coverage) if pair.mask else prompt.image_positions_in(pair.boxes, context.image_size)
     complement = tuple(position for position in prompt.positions("image") if position not in set(region))
     if not region or not complement:
@@ -131,7 +129,8 @@ def _random_region(prompt: EncodedPrompt, region: tuple[int, ...], generator: np
     image = np.array(prompt.positions("image"))
     boxes = np.array(prompt.image_boxes)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = np.isin(image, region)
+    # Positions without a place of their own (ends of rows, padding) come last too.
+    inside = np.isin(image, region) | (boxes[:, 0] >= boxes[:, 2]) | (boxes[:, 1] >= boxes[:, 3])
     start = generator.choice(np.flatnonzero(~inside))
     distance = np.linalg.norm(centres - centres[start], axis=1)
     # Rounded, so that equal distances tie whatever the last bit says, and the tie is broken by chance.

@@ -15,8 +15,8 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from vseam_core.errors import UnsupportedError
 from vseam_core.types import Box
-from vseam_plugins.models.geometry import patch_boxes
 from vseam_plugins.models.hf import HuggingFaceModel
+from vseam_plugins.models.places import NoPlacesError, PicturePrompt, image_places
 
 from .builders import GRID, IMAGE_SIZE, PATCH_SIZE, picture
 
@@ -27,7 +27,7 @@ PROCESSORS = {
     "squeeze": BlipImageProcessorPil(size=CROP),
     "pad to square": LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": IMAGE_SIZE}, crop_size=CROP),
 }
-CONFIG = SimpleNamespace(vision_config=SimpleNamespace(patch_size=PATCH_SIZE))
+CONFIG = SimpleNamespace(model_type="llava", vision_config=SimpleNamespace(patch_size=PATCH_SIZE))
 
 
 def pixels_of(processor: Any, image: Image.Image) -> torch.Tensor:
@@ -35,9 +35,7 @@ def pixels_of(processor: Any, image: Image.Image) -> torch.Tensor:
 
 
 def boxes_of(processor: Any, image: Image.Image) -> tuple[Box, ...]:
-    boxes = patch_boxes(CONFIG, processor, pixels_of(processor, image), GRID * GRID, image.size)
-    assert boxes is not None
-    return boxes
+    return image_places(PicturePrompt(CONFIG, processor, {"pixel_values": pixels_of(processor, image)}, GRID * GRID, image.size))
 
 
 def brightest_patch(processor: Any, image: Image.Image) -> int:
@@ -81,9 +79,12 @@ def test_padding_belongs_to_no_part_of_the_picture() -> None:
 def test_positions_that_are_no_single_grid_have_no_boxes(instructblip_words: HuggingFaceModel) -> None:
     image = picture()
     pixels = pixels_of(PROCESSORS["squeeze"], image)
-    assert patch_boxes(CONFIG, PROCESSORS["squeeze"], pixels, GRID * GRID + 1, image.size) is None
-    assert patch_boxes(CONFIG, PROCESSORS["squeeze"], torch.zeros(2, 3, 32, 32), GRID * GRID, image.size) is None
-    assert patch_boxes(SimpleNamespace(), PROCESSORS["squeeze"], pixels, GRID * GRID, image.size) is None
+    without_patches = SimpleNamespace(model_type="llava")
+    for config, tensor, count in (
+        (CONFIG, pixels, GRID * GRID + 1), (CONFIG, torch.zeros(2, 3, 32, 32), GRID * GRID), (without_patches, pixels, GRID * GRID)
+    ):  # fmt: skip
+        with pytest.raises(NoPlacesError, match="one grid of patches"):
+            image_places(PicturePrompt(config, PROCESSORS["squeeze"], {"pixel_values": tensor}, count, image.size))
     prompt = instructblip_words.encode(image, "Is the dog red?")
-    with pytest.raises(UnsupportedError, match="this family has none"):
+    with pytest.raises(UnsupportedError, match="a Q-Former mixes the whole picture"):
         prompt.image_positions_in([(0, 0, 1, 1)], image.size)
