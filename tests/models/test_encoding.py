@@ -58,7 +58,8 @@ def test_markers_around_crops_are_structural_and_chat_tokens_are_template(loaded
     assert {("<row_1_col_2>", "structural_after"), ("<global-img>", "structural_after")} <= by_token
     assert ("<end_of_utterance>", "template") in by_token
     assert prompt.classes.count("image") == 3 * 4, "two crops and the whole picture, four tokens each"
-    assert prompt.image_boxes is None
+    assert prompt.image_boxes is not None
+    assert (prompt.image_boxes[0], prompt.image_boxes[-1]) == ((0, 0, 0.25, 0.5), (0.5, 0.5, 1, 1)), "crops first, then the whole"
     assert words_of(prompt, "object") == ["dog"]
 
 
