@@ -111,7 +111,7 @@ def _shuffled_tiles(case: PicturePrompt) -> Sequence[Box]:
     """InternVL and Aya Vision: stretched over a canvas of square tiles, each a grid of merged patches; then the whole picture."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-    tiles, height, width = case.pixels.shape[0], *case.pixels.shape[-2:]
+    tiles, _, height, width = case.pixels.shape
     side = math.isqrt(case.count // tiles)
     if tiles == 1:
         return grid_boxes(side, side)

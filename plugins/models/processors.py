@@ -33,12 +33,14 @@ def without_videos(processor_class: type[Any]) -> type[Any]:
     names = processor_class.get_attributes()
     kept = [name for name in names if name != _VIDEO]
 
+    library: Any = processor_class._get_arguments_from_pretrained
+
     def get_attributes(cls: type[Any]) -> list[str]:
         return kept
 
     def get_arguments(cls: type[Any], *given: Any, **named: Any) -> list[Any]:
         # The constructor still takes the place of the one that is missing.
-        found = super(made, cls)._get_arguments_from_pretrained(*given, **named)
+        found: list[Any] = library.__func__(cls, *given, **named)
         found.insert(names.index(_VIDEO), None)
         return found
 
@@ -49,8 +51,7 @@ def without_videos(processor_class: type[Any]) -> type[Any]:
         "_get_arguments_from_pretrained": classmethod(get_arguments),
         "__module__": processor_class.__module__,
     }
-    made = type(processor_class.__name__, (processor_class,), members)
-    return made
+    return type(processor_class.__name__, (processor_class,), members)
 
 
 def _processor_class(config: Any) -> Any:
