@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vseam_core.editing.composed import ComposedEditor, PaintedRecipe, PicturesRecipe, Recipe
 from vseam_core.editing.folder import EditFolder
+from vseam_core.editing.model_check import ModelCheck
 from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError
 from vseam_core.interfaces import EditedPictures, Editor, Painter
@@ -24,10 +25,22 @@ def build_editor(plugins: Plugins, choice: EditorChoice, folder: EditFolder, is_
     `is_accepted` says whether a person accepted a pair; it is asked where the choice takes accepted pairs only.
     """
     supplied = plugins.editor(choice.name, **choice.options)
-    editor = supplied if isinstance(supplied, Editor) else ComposedEditor(_recipe(plugins, choice, supplied, folder), folder)
+    editor = (
+        supplied
+        if isinstance(supplied, Editor)
+        else ComposedEditor(_recipe(plugins, choice, supplied, folder), folder, _model_check(choice))
+    )
     if choice.pairs == "all":
         return editor
     return ChosenPairs(editor, choice.pairs == "accepted", is_accepted or (lambda pair: False))
+
+
+def _model_check(choice: EditorChoice) -> ModelCheck | None:
+    if choice.clip is None:
+        return None
+    from vseam_core.editing.clip import ClipMargin
+
+    return ClipMargin(choice.clip)
 
 
 def _recipe(plugins: Plugins, choice: EditorChoice, supplied: Painter | EditedPictures, folder: EditFolder) -> Recipe:

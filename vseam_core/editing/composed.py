@@ -28,6 +28,7 @@ from vseam_core.editing.masks import (
     mask_picture,
     resized_mask,
 )
+from vseam_core.editing.model_check import ModelCheck
 from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import PluginError, SampleError
 from vseam_core.interfaces import EditedPictures, Editor, EditPlan, EditPlanner, MaskProvider, Painter
@@ -57,16 +58,6 @@ class Job:
     paint: Callable[[], Image]
     identity: Mapping[str, object]
     control: Control = ""
-
-
-class ModelCheck(ABC):
-    """Checks that need a model. `name` identifies it: an edit that it has looked at is not looked at again."""
-
-    name: str
-
-    @abstractmethod
-    def measure(self, clean: Image, corrupt: Image, mask: np.ndarray, plan: EditPlan) -> Mapping[str, float]:
-        """Finite numbers by name."""
 
 
 class Recipe(ABC):
