@@ -58,7 +58,9 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     return shared(_operation(_positions(_direction(click.pass_context(function)))))
 
 
-def _run(context: click.Context, stages: list[str], schema: str, save_model: Path | None = None, **given: Any) -> None:
+def _run(
+    context: click.Context, stages: list[str], schema: str, save_model: Path | None = None, save_as: str | None = None, **given: Any
+) -> None:
     from vseam_cli.stages import run_stages, study_of
 
     application: Application = context.obj
@@ -79,23 +81,31 @@ def _run(context: click.Context, stages: list[str], schema: str, save_model: Pat
         ablation={"operations": [scan["operation"]]} if "ablate" in stages and "operation" in how else None,
         **given,
     )
-    finish = _saving(study, save_model) if save_model else None
+    finish = _saving(study, save_model, save_as) if save_model or save_as else None
     context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish))
 
 
-def _saving(study: Study, folder: Path) -> Finish:
-    """What writes the fitted rescaling to a checkpoint folder. Raises click.UsageError and VseamError before any work is done."""
-    from vseam_core.experiments.saving import fitted_scales, require_free_folder, save_rescaled_model
+def _saving(study: Study, folder: Path | None, name: str | None) -> Finish:
+    """What keeps the fitted rescaling: as a checkpoint folder, under a name. Raises click.UsageError and VseamError before any work."""
+    from vseam_core.experiments.saving import fitted_scales, name_rescaling, require_free_folder, save_rescaled_model
 
     if len(study.models) != 1 or len(study.datasets) != 1:
-        raise click.UsageError("--save-model saves one model fitted on one dataset: give exactly one --model and one --dataset")
+        option = "--save-model" if folder else "--save-as"
+        raise click.UsageError(f"{option} saves one model fitted on one dataset: give exactly one --model and one --dataset")
     (model,), (dataset,) = study.models, study.datasets
-    require_free_folder(folder)
+    if folder:
+        require_free_folder(folder)
 
     def save(workspace: Workspace, material: StudyMaterial) -> str:
         scales = fitted_scales(material.modulations, model, dataset)
-        save_rescaled_model(workspace, model, scales, folder, fitted_on=dataset)
-        return f"{model} with {len(scales)} heads rescaled is in {folder}; use it as `--model {folder}`"
+        done = []
+        if name:
+            name_rescaling(workspace, name, material.modulations, model, dataset)
+            done.append(f"the rescaling of {len(scales)} heads is called {name}; measure it with `vseam eval --rescale {name}`")
+        if folder:
+            save_rescaled_model(workspace, model, scales, folder, fitted_on=dataset)
+            done.append(f"{model} with {len(scales)} heads rescaled is in {folder}; use it as `--model {folder}`")
+        return "\n".join(done)
 
     return save
 
@@ -132,6 +142,7 @@ def ablate(context: click.Context, **given: Any) -> None:
     group=heads,
     example="""
     vseam heads rescale --model llava-tiny --dataset scenes/color
+    vseam heads rescale --model llava-tiny --dataset scenes/color --save-as colours
     vseam heads rescale --model llava-tiny --dataset scenes/color --save-model checkpoints/llava-tiny-rescaled
     """,
 )
@@ -142,9 +153,10 @@ def ablate(context: click.Context, **given: Any) -> None:
     metavar="DIR",
     help="Write the model with the fitted scales in its weights to this new folder, to be used as any --model.",
 )
-def rescale(context: click.Context, save_model: Path | None, **given: Any) -> None:
+@click.option("--save-as", metavar="NAME", help="Keep the fitted scales in the database under this name, for `vseam eval --rescale NAME`.")
+def rescale(context: click.Context, save_model: Path | None, save_as: str | None, **given: Any) -> None:
     """Fit head scales on the choose pool and report them on the test pool with their controls."""
-    _run(context, ["scan", "rescale"], "heads-rescale/1", save_model, **given)
+    _run(context, ["scan", "rescale"], "heads-rescale/1", save_model, save_as, **given)
 
 
 @options.verb("shared", group=heads, example="vseam heads shared --model llava-tiny --dataset scenes/color --dataset scenes/action")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         UnsupportedError,
         VseamError,
     )
+    from vseam_core.experiments.evaluation import Evaluation, evaluate
     from vseam_core.experiments.saving import fitted_scales, save_rescaled_model
     from vseam_core.experiments.studies import run_study
     from vseam_core.hookspecs import hookimpl
@@ -95,6 +96,7 @@ _HOMES = {
         "UnsupportedError",
         "VseamError",
     ),
+    "vseam_core.experiments.evaluation": ("Evaluation", "evaluate"),
     "vseam_core.experiments.saving": ("fitted_scales", "save_rescaled_model"),
     "vseam_core.experiments.studies": ("run_study",),
     "vseam_core.hookspecs": ("hookimpl",),

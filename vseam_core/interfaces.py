@@ -71,6 +71,18 @@ class VisionLanguageModel(ABC):
     def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:
         """The greedy answers as text, special tokens removed, in order."""
 
+    def respond(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> tuple[list[str], torch.Tensor]:
+        """The greedy answers, and the logits that chose the first token of each, `[prompts, vocabulary]`.
+
+        By default the logits come from forward passes of their own; a plugin that can read them off the generation overrides this.
+        """
+        import torch
+
+        texts = self.generate(prompts, max_new_tokens)
+        with torch.no_grad():
+            rows = [self.module(**self.collate([prompt]), use_cache=False).logits[0, -1] for prompt in prompts]
+        return texts, torch.stack(rows)
+
     def save(self, folder: Path) -> None:
         """Write the model as it is now to a checkpoint folder that can be loaded by its path.
 
@@ -80,8 +92,12 @@ class VisionLanguageModel(ABC):
 
 
 class Benchmark(ABC):
-    """A set of questions about images with gold answers and the official rule that judges an answer."""
+    """A set of questions about images with gold answers and the official rule that judges an answer.
 
+    `endless` says that samples are made as they are asked for: without a limit there is no end, and `all` has no size.
+    """
+
+    endless: ClassVar[bool] = False
     name: str
     level: str
     category: str

@@ -57,6 +57,27 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One answer of an evaluation: the greedy text, what the official rule gives it, and what the first token says.
+
+    `gold_probability` and `competitor_probability` are the masses of both answers' surface variants where they first differ,
+    `logit_diff` the log of their ratio, `first_token_correct` whether gold has more. They are None where a competitor is unknown or the
+    vocabulary cannot tell the two apart; `note` says which. `pair_role` is as in `Baseline`.
+    """
+
+    sample: Sample
+    predicted: str
+    score: float
+    correct: bool
+    first_token_correct: bool | None = None
+    gold_probability: float | None = None
+    competitor_probability: float | None = None
+    logit_diff: float | None = None
+    note: str = ""
+    pair_role: Literal["", "clean", "corrupt", "control"] = ""
+
+
+@dataclass(frozen=True)
 class Ablation:
     """One condition: a set of heads replaced on the test pool. `trial` numbers the random sets, -1 is the selected set.
 
@@ -115,6 +136,7 @@ class UnitResult:
     prompts: tuple[tuple[Sample, EncodedPrompt], ...] = ()
     pairs: tuple[Pair, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+    answers: tuple[Answer, ...] = ()
     trace_effects: tuple[tuple[Pair, TraceEffect], ...] = ()
     head_effects: tuple[tuple[Sample, HeadEffect], ...] = ()
     ablations: tuple[Ablation, ...] = ()

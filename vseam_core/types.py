@@ -5,9 +5,12 @@ Nothing here imports torch; arrays are numpy. Pixel boxes are `(x0, y0, x1, y1)`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from vseam_core.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +37,17 @@ class HeadId(NamedTuple):
 
     def __str__(self) -> str:
         return f"L{self.layer}H{self.head}" if self.stack == "decoder" else f"{self.stack}:L{self.layer}H{self.head}"
+
+
+_HEAD = re.compile(r"(?:(?P<stack>\w+):)?L(?P<layer>\d+)H(?P<head>\d+)")
+
+
+def parse_head(text: str) -> HeadId:
+    """The head that a text such as "L3H5" or "encoder:L0H1" names. Raises `UnknownNameError`."""
+    match = _HEAD.fullmatch(text.strip())
+    if match is None:
+        raise UnknownNameError(f"{text!r} names no head; expected layer and head such as L3H5")
+    return HeadId(int(match["layer"]), int(match["head"]), match["stack"] or "decoder")
 
 
 class RoleSpan(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar
@@ -11,15 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 from vseam_core import interventions as operations
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
 from vseam_core.interfaces import HeadContext, HeadIntervention, Variant
-from vseam_core.types import HeadId
+from vseam_core.types import HeadId, parse_head
 from vseam_plugins.heads.ablation import check_head, head_edits
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vseam_core.interfaces import VisionLanguageModel
-
-_HEAD = re.compile(r"(?:(?P<stack>\w+):)?L(?P<layer>\d+)H(?P<head>\d+)")
 
 
 class Scale(HeadIntervention):
@@ -57,18 +54,11 @@ def parse_factors(factors: Mapping[HeadId, float] | Mapping[str, float]) -> dict
     """
     parsed = {}
     for key, factor in factors.items():
-        head = key if isinstance(key, HeadId) else _parse_head(key)
+        head = key if isinstance(key, HeadId) else parse_head(key)
         if not math.isfinite(factor):
             raise VseamError(f"scale: the factor of head {head} must be a finite number, got {factor}")
         parsed[head] = float(factor)
     return parsed
-
-
-def _parse_head(text: str) -> HeadId:
-    match = _HEAD.fullmatch(text)
-    if match is None:
-        raise UnknownNameError(f"scale: {text!r} names no head; expected layer and head such as L3H5")
-    return HeadId(int(match["layer"]), int(match["head"]), match["stack"] or "decoder")
 
 
 @contextmanager

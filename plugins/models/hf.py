@@ -192,18 +192,29 @@ class HuggingFaceModel(VisionLanguageModel):
         Sampling, penalties and limits that a checkpoint's `generation_config.json` asks for are not applied: the answer is the
         argmax of the logits at every step, until the end-of-text token.
         """
+        return self._generate(prompts, max_new_tokens)[0]
+
+    def respond(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> tuple[list[str], torch.Tensor]:
+        """The greedy answers, and the logits of their first tokens as the generation itself read them, float32."""
+        texts, first = self._generate(prompts, max_new_tokens)
+        return texts, torch.stack(first) if first else torch.zeros(0, 0)
+
+    def _generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int) -> tuple[list[str], list[torch.Tensor]]:
         answers = [""] * len(prompts)
+        first: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
         for members in _batches(prompts).values():
             batch = self.collate([prompts[index] for index in members])
+            kept = _FirstLogits()
             with torch.no_grad(), self._greedy(max_new_tokens):
-                output = self.module.generate(**batch)
+                output = self.module.generate(**batch, logits_processor=[kept])
             width = batch["input_ids"].shape[1]
             # Some families return the prompt before the answer, some the answer alone.
             repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
             texts = self.tokenizer.batch_decode(output[:, width:] if repeats else output, skip_special_tokens=True)
-            for index, text in zip(members, texts, strict=True):
+            for row, (index, text) in enumerate(zip(members, texts, strict=True)):
                 answers[index] = text.strip()
-        return answers
+                first[index] = kept.logits[row]
+        return answers, first
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors, in the precision they are loaded in) and processor, to be loaded like any checkpoint.
@@ -369,6 +380,17 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return {token: index for token, index in {**added, **named}.items() if index != tokenizer.unk_token_id}
+
+
+class _FirstLogits:
+    """A logits processor that changes nothing and keeps what it is shown first: the logits `[batch, vocabulary]` of the first token."""
+
+    logits: torch.Tensor
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "logits"):
+            self.logits = scores.clone()
+        return scores
 
 
 def _batches(prompts: Sequence[EncodedPrompt]) -> dict[tuple[Any, ...], list[int]]:

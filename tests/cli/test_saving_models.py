@@ -42,7 +42,7 @@ def test_the_saved_folder_can_be_used_as_a_model(vseam: Vseam, monkeypatch: pyte
         outcome = vseam(*RESCALE, "--save-model", "made/rescaled")
     assert outcome.code == 0
     assert "llava-tiny with 2 heads rescaled is in made/rescaled; use it as `--model made/rescaled`" in " ".join(outcome.stderr.split())
-    answered = vseam("evaluate", "--model", "made/rescaled", "--dataset", "scenes/color", "--limit", "4", "--db", "x.db", "--json")
+    answered = vseam("eval", "--model", "made/rescaled", "--dataset", "scenes/color", "--limit", "4", "--db", "x.db", "--json")
     assert answered.code == 0, answered.stderr
     assert "made/rescaled" in json.dumps(json.loads(answered.stdout))
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from vseam_core.engine.decoder import Decoder, find_decoder
+from vseam_core.engine.generation import GenerationHooks, Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.readouts import answer_values, check_lens
@@ -90,6 +91,35 @@ class Engine(ABC):
         """The greedy answers as text, in order, of at most `batch_size` prompts at a time."""
         starts = range(0, len(prompts), batch_size)
         return [text for start in starts for text in self.model.generate(prompts[start : start + batch_size], max_new_tokens)]
+
+    @torch.no_grad()
+    def respond(self, questions: Sequence[Question], max_new_tokens: int = 8, batch_size: int = 32) -> list[Response]:
+        """The greedy answer to each question, in order, with the score that its first step read: one generation gives both.
+
+        Interventions are held while the answer is generated. Raises `UnsupportedError` as `run` does, and for attention knockouts.
+        """
+        self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
+        found: dict[int, Response] = {}
+        for chunk in batches_of([each.prompt for each in questions], batch_size):
+            found.update(zip(chunk, self._respond_together([questions[index] for index in chunk], max_new_tokens), strict=True))
+        return [found[index] for index in range(len(questions))]
+
+    def _respond_together(self, questions: Sequence[Question], max_new_tokens: int) -> list[Response]:
+        """The responses to questions whose prompts are equally long, as one batch."""
+        runs = [Run(each.prompt, (), each.interventions, each.donor) for each in questions]
+        if blocks_of(runs):
+            raise UnsupportedError("attention knockouts cannot be held while a model generates")
+        wanted = donor_sites(runs)
+        donors = {run.donor.key: run.donor for run in runs if run.donor is not None and run.donor.key in wanted}
+        held = {key: self.activations(donor, wanted[key]) for key, donor in donors.items()}
+        edits = edits_by_site(runs, lambda run, site: held[run.donor.key][site])  # type: ignore[union-attr]
+        prompts = [each.prompt for each in questions]
+        with GenerationHooks(self.decoder, edits, [len(prompt) for prompt in prompts]):
+            texts, logits = self.model.respond(prompts, max_new_tokens)
+        scored = [(row, each.answer) for row, each in enumerate(questions) if each.answer is not None]
+        values = answer_values(logits[[row for row, _ in scored]], [answer for _, answer in scored]) if scored else []
+        score_of = {row: value for (row, _), value in zip(scored, values, strict=True)}
+        return [Response(text, score_of.get(row)) for row, text in enumerate(texts)]
 
     @torch.no_grad()
     def sequence_logprob(self, prompt: EncodedPrompt, tokens: Sequence[int]) -> float:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from vseam_core.engine.base import Advance, Engine
+from vseam_core.engine.base import Advance, Engine, batches_of
+from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
 from vseam_core.engine.pictures import PictureCache
@@ -72,6 +73,32 @@ class BudgetedEngine(Engine):
         with self._pictures:
             size = self._batch_size(f"{max_new_tokens} new tokens", prompts, prompts, work)
             return super().generate(prompts, max_new_tokens, min(batch_size, size))
+
+    @torch.no_grad()
+    def respond(self, questions: Sequence[Question], max_new_tokens: int = 8, batch_size: int = 32) -> list[Response]:
+        if not questions:
+            return []
+        self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
+
+        def work(some: Sequence[Question]) -> list[Response]:
+            return super(BudgetedEngine, self).respond(some, max_new_tokens, len(some))
+
+        found: dict[int, Response] = {}
+        with self._pictures:
+            prompts = [each.prompt for each in questions]
+            self._batch_size(f"responses of {max_new_tokens} tokens", questions, prompts, work)
+            for alike in batches_of(prompts, len(prompts)):
+                kind = (f"responses of {max_new_tokens} tokens", -(-max(map(len, prompts)) // _LENGTH_STEP))
+                waiting = deque(alike)
+                while waiting:
+                    chunk = _next_chunk(waiting, lambda index: len(prompts[index]), self._sizer.tokens(kind), batch_size)
+                    tokens = sum(len(prompts[index]) for index in chunk)
+                    made = self._attempt(kind, tokens, len(chunk) == 1, partial(work, [questions[index] for index in chunk]))
+                    if made is None:
+                        waiting.extendleft(reversed(chunk))
+                    else:
+                        found.update(zip(chunk, made, strict=True))
+        return [found[index] for index in range(len(questions))]
 
     @torch.no_grad()
     def sequence_logprob(self, prompt: EncodedPrompt, tokens: Sequence[int]) -> float:

@@ -150,14 +150,14 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, seed: int, by: Sequenc
     return nullable_frame(rows, {**dict.fromkeys(by, TEXT), **COMPARISON_COLUMNS})
 
 
-def accuracy_estimate(correct: Sequence[bool] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> Estimate:
-    """The share of right answers with its clustered error; the interval as `summarise` describes it."""
+def accuracy_estimate(correct: Sequence[float] | np.ndarray, clusters: Sequence[Any] | np.ndarray) -> Estimate:
+    """The mean score (0/1, or part marks between) with its clustered error; the interval as `summarise` describes it."""
     values = np.asarray(correct, dtype=np.float64)
     estimate = clustered_mean(values, clusters)
     if estimate.mean is None or estimate.clusters < MINIMUM_CLUSTERS or estimate.low is None or estimate.high is None:
         return estimate
     low, high, reason = max(0.0, estimate.low), min(1.0, estimate.high), ""
-    if np.ptp(values) == 0:
+    if np.ptp(values) == 0 and estimate.mean in (0.0, 1.0):
         images = estimate.clusters
         ends = stats.binomtest(images if estimate.mean else 0, images).proportion_ci(method="exact")
         low, high = float(ends.low), float(ends.high)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vseam_core.errors import VseamError
+from vseam_core.store.records import NamedRescaling
 from vseam_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,6 +33,20 @@ def fitted_scales(modulations: pd.DataFrame, model: str, dataset: str) -> dict[s
     if not scales:
         raise VseamError(f"{model} on {dataset}: no rescaling of the grid beat leaving all heads alone on the choose pool")
     return scales
+
+
+def name_rescaling(workspace: Workspace, name: str, modulations: pd.DataFrame, model: str, dataset: str) -> None:
+    """Keep the factors that were chosen for a model on a dataset in the store under a name.
+
+    Raises `VseamError` as `fitted_scales` does, for a name that would be taken for the number of a run, and for one that is taken.
+    """
+    if not name.strip() or name.split(":")[0].isdigit():
+        raise VseamError(f"--save-as {name!r}: a name must not be a number, which would be a run's")
+    scales = fitted_scales(modulations, model, dataset)
+    here = modulations[(modulations["model"] == model) & (modulations["dataset"] == dataset) & (modulations["role"] == "fitted")]
+    run = int(here.iloc[0]["run_id"]) if "run_id" in here else 0
+    weights = workspace.model(model).model.info.weights_hash
+    workspace.store.name_rescaling(name, NamedRescaling(model, weights, dataset, scales, run))
 
 
 def require_free_folder(folder: Path) -> None:

@@ -103,7 +103,14 @@ def encode_what_json_holds(values: Mapping[str, Any]) -> str:
 
 def non_finite(unit: UnitResult) -> str | None:
     """Why a unit must not be stored: the first number that is NaN or infinite, with its sample; None where all are finite."""
-    return _in_baselines(unit) or _in_trace_effects(unit) or _in_head_effects(unit) or _in_named(unit) or _in_mappings(unit)
+    return (
+        _in_baselines(unit)
+        or _in_answers(unit)
+        or _in_trace_effects(unit)
+        or _in_head_effects(unit)
+        or _in_named(unit)
+        or _in_mappings(unit)
+    )
 
 
 def _in_baselines(unit: UnitResult) -> str | None:
@@ -112,6 +119,15 @@ def _in_baselines(unit: UnitResult) -> str | None:
             value = getattr(row, name)
             if value is not None and not math.isfinite(value):
                 return f"{name} is {value} in the baseline of sample {row.sample.identifier}"
+    return None
+
+
+def _in_answers(unit: UnitResult) -> str | None:
+    for row in unit.answers:
+        for name in ("score", "gold_probability", "competitor_probability", "logit_diff"):
+            value = getattr(row, name)
+            if value is not None and not math.isfinite(value):
+                return f"{name} is {value} in the answer to sample {row.sample.identifier}"
     return None
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateColumn
 
 from vseam_core.errors import StoreError
 from vseam_core.store.connection import Database
-from vseam_core.store.schema import edits, metadata, schema_migrations, screenings
+from vseam_core.store.schema import answers, edits, evaluations, metadata, rescalings, schema_migrations, screenings
 from vseam_core.store.views import create_views, drop_views
 
 
@@ -44,10 +44,17 @@ def _made_edits(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE edits ADD COLUMN {column}")
 
 
+def _evaluation(connection: Connection) -> None:
+    """Evaluations: the answers they rest on, their metrics, and rescalings that are kept under a name."""
+    for table in (answers, evaluations, rescalings):
+        table.create(connection)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("0001_first_schema", _first_schema),
     Migration("0002_screening", _screening),
     Migration("0003_made_edits", _made_edits),
+    Migration("0004_evaluation", _evaluation),
 )
 
 

@@ -56,6 +56,28 @@ def baselines_frame(connection: Connection, run_ids: RunIds, study: int | None, 
     return frame_of(connection, of_runs(query, run_ids, study, filters))
 
 
+def answers_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
+    """One row per answer of an evaluation with its sample, its model and the pair it belongs to (missing outside pairs)."""
+    table, samples, units, runs, edits = schema.answers, schema.samples, schema.units, schema.runs, schema.edits
+    clean = samples.alias("clean")
+    own = [column for column in table.c if column.name not in ("id", "unit_id", "sample_id", "edit_id")]
+    query = (
+        select(
+            runs.c.id.label("run_id"),
+            runs.c.model,
+            units.c.key,
+            *[samples.c[name] for name in (*_SAMPLE_COLUMNS, *_ANSWERS)],
+            clean.c.identifier.label("clean_identifier"),
+            *own,
+        )
+        .select_from(table.join(units).join(runs).join(samples, samples.c.id == table.c.sample_id))
+        .outerjoin(edits, edits.c.id == table.c.edit_id)
+        .outerjoin(clean, clean.c.id == edits.c.clean_id)
+        .order_by(runs.c.id, units.c.id, table.c.id)
+    )
+    return frame_of(connection, of_runs(query, run_ids, study, filters))
+
+
 def ablations_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
     """One row per ablated set of heads; `drop` is base minus ablated accuracy, `heads` a list of names."""
     table, units, runs = schema.ablations, schema.units, schema.runs

@@ -48,6 +48,17 @@ class TraceRecord:
         return self.kind == "edit" and self.clean_correct is True and self.corrupt_correct is True
 
 
+@dataclass(frozen=True)
+class NamedRescaling:
+    """A head rescaling that is kept under a name: the factors by head ("L3H5"), and what they were fitted on."""
+
+    model: str
+    weights_hash: str
+    dataset: str
+    scales: dict[str, float]
+    fitted_run: int
+
+
 @dataclass(frozen=True, eq=False)
 class HeadEffectSet:
     """The head effects of many samples: `values` float32 `[n, layers, heads]`, `base` float64 `[n]`.

@@ -196,6 +196,27 @@ baselines = Table(
     Index("baselines_by_sample", "sample_id"),
 )
 
+answers = Table(
+    "answers",
+    metadata,
+    row_id(),
+    reference("unit_id", "units"),
+    reference("sample_id", "samples", cascade=False),
+    reference("edit_id", "edits", nullable=True, cascade=False),
+    text("pair_role"),
+    text("predicted"),
+    number("score"),
+    flag("correct"),
+    optional_flag("first_token_correct"),
+    optional_number("gold_probability"),
+    optional_number("competitor_probability"),
+    optional_number("logit_diff"),
+    text("note", ""),
+    UniqueConstraint("unit_id", "sample_id", "pair_role"),
+    CheckConstraint("pair_role IN ('', 'clean', 'corrupt', 'control')"),
+    Index("answers_by_sample", "sample_id"),
+)
+
 trace_axes = Table(
     "trace_axes",
     metadata,
@@ -368,6 +389,39 @@ trace_scores = Table(
         *("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
         *("layer", "column_label", "subset"),
     ),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    row_id(),
+    reference("run_id", "runs"),
+    *[text(name) for name in ("model", "dataset", "level", "pool", "split")],
+    text("change", ""),
+    text("subset"),
+    text("metric"),
+    optional_number("value"),
+    *[optional_number(name) for name in ("standard_error", "low", "high", "p_value")],
+    count("n"),
+    count("clusters"),
+    text("interval", ""),
+    text("reason", ""),
+    count("compared_with", "0"),
+    text("sample_set_hash"),
+    UniqueConstraint("run_id", "sample_set_hash", "subset", "metric", "compared_with"),
+)
+
+rescalings = Table(
+    "rescalings",
+    metadata,
+    row_id(),
+    Column("name", String, nullable=False, unique=True),
+    text("model"),
+    text("weights_hash"),
+    text("dataset"),
+    text("scales"),
+    count("fitted_run"),
+    text("saved"),
 )
 
 shared_head_tests = Table(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What is replaced together: a frame takes the place of all stored rows that agree with one of its rows in these columns.
 _SLICES: dict[str, tuple[str, ...]] = {
     "head_scores": ("run_id", "pool", "operation", "positions", "measure", "stack"),
+    "evaluations": ("run_id", "sample_set_hash", "compared_with"),
     "screenings": ("run_id", "pool", "operation", "positions", "measure", "stack"),
     "trace_scores": ("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind", "subset"),
     "shared_head_tests": ("model", "pool", "operation", "positions", "measure", "stack", "sign", "k", "null_name"),

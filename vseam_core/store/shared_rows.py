@@ -81,6 +81,7 @@ def _samples_of(units: Sequence[UnitResult]) -> Iterator[Sample]:
         yield from unit.samples
         yield from (sample for sample, _ in unit.prompts)
         yield from (row.sample for row in unit.baselines)
+        yield from (row.sample for row in unit.answers)
         yield from (sample for sample, _ in unit.head_effects)
         for pair in pairs_of(unit):
             yield pair.clean

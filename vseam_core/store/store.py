@@ -12,12 +12,12 @@ from sqlalchemy import Connection, select
 
 from vseam_core.errors import StoreError
 from vseam_core.rows import RunSpec, UnitResult
-from vseam_core.store import effects, reading, schema
+from vseam_core.store import effects, naming, reading, schema
 from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database
 from vseam_core.store.frames import RunIds
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
-from vseam_core.store.records import HeadEffectSet, TraceRecord
+from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
 from vseam_core.store.scores import replace_rows, score_table, scores_frame
 from vseam_core.store.shared_rows import put_edits, put_samples
 from vseam_core.store.writing import save_units
@@ -163,6 +163,30 @@ class Store:
         with self._database.reading() as connection:
             return reading.baselines_frame(connection, run_ids, study, filters)
 
+    def answers(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
+        """One row per answer of an evaluation, with its sample and pair. Filters are columns of runs, as for `baselines`."""
+        with self._database.reading() as connection:
+            return reading.answers_frame(connection, run_ids, study, filters)
+
+    def rescore(self, run_id: int, scores: Mapping[tuple[str, str], tuple[float, bool]]) -> None:
+        """Give stored answers, by unit key and pair role, another score and correctness: the benchmark's rule has changed."""
+        answers, units = schema.answers, schema.units
+        with self._database.writing() as connection:
+            for (key, role), (score, correct) in scores.items():
+                unit = select(units.c.id).where(units.c.run_id == run_id, units.c.key == key).scalar_subquery()
+                here = (answers.c.unit_id == unit, answers.c.pair_role == role)
+                connection.execute(answers.update().where(*here).values(score=score, correct=correct))
+
+    def name_rescaling(self, name: str, row: NamedRescaling) -> None:
+        """Keep a rescaling under a name. Raises `StoreError` where another one has it."""
+        with self._database.writing() as connection:
+            naming.put(connection, name, row)
+
+    def named_rescalings(self) -> dict[str, NamedRescaling]:
+        """Every rescaling that has a name."""
+        with self._database.reading() as connection:
+            return naming.read_all(connection)
+
     def ablations(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
         """One row per ablated set of heads, with the run's model, dataset and category."""
         with self._database.reading() as connection:
@@ -260,7 +284,7 @@ class Store:
             return effects.read_head_effects(connection, run_id, keys, equals)
 
     def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, sample_set_hash: str) -> None:
-        """Store aggregates (`head_scores`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
+        """Store aggregates (`head_scores`, `evaluations`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
 
         Rows that agree with the frame in what was computed (run, pool, operation, positions, measure, stack; for traces
         tracer, site kind, direction, measure, subset; for shared heads model, sign, k and null) go; an empty frame

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from vseam_core.errors import StoreError
-from vseam_core.rows import Baseline, UnitResult
+from vseam_core.rows import Answer, Baseline, UnitResult
 from vseam_core.store import schema
 from vseam_core.store.codec import encode_array, encode_head_effect, encode_json, non_finite
 from vseam_core.store.migrations import now
@@ -46,6 +46,7 @@ def save_units(connection: Connection, run_id: int, model: str, results: Sequenc
     )
     insert(connection, schema.skips, list(_skips(units, reasons, ids)))
     insert(connection, schema.baselines, list(_baselines(sound, ids)))
+    insert(connection, schema.answers, list(_answers(sound, ids)))
     insert(connection, schema.trace_effects, list(_trace_effects(sound, ids)))
     insert(connection, schema.head_effects, list(_head_effects(sound, ids)))
     insert(connection, schema.ablations, list(_ablations(sound, ids)))
@@ -124,7 +125,17 @@ def _baselines(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[s
             }
 
 
-def _pair_of(row: Baseline, pairs: Iterable[Pair]) -> Pair | None:
+def _answers(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[str, Any]]:
+    for unit in units:
+        pairs = pairs_of(unit)
+        for row in unit.answers:
+            fields = _native(vars(row))
+            pair, sample = _pair_of(row, pairs), fields.pop("sample")
+            edit = None if pair is None else ids.edits[pair.identifier]
+            yield {"unit_id": ids.units[unit.key], "sample_id": ids.samples[sample.identifier], "edit_id": edit, **fields}
+
+
+def _pair_of(row: Baseline | Answer, pairs: Iterable[Pair]) -> Pair | None:
     """The pair among the unit's whose clean, corrupt or control image was answered."""
     kind = "control" if row.pair_role == "control" else "edit"
     for pair in pairs:

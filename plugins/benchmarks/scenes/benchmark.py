@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from PIL import Image
 
@@ -39,6 +39,8 @@ class SceneBenchmark(Benchmark):
     about or whose answer no single edit can change. Pools share no picture: each owns its backgrounds. Raises
     `UnknownNameError` for an unknown category, form or world.
     """
+
+    endless: ClassVar[bool] = True
 
     def __init__(self, category: str, form: str = "yes_no", world: str = "uniform"):
         for what, name, known in (("category", category, CATEGORIES), ("form", form, FORMS), ("world", world, WORLDS)):
