@@ -71,7 +71,6 @@ class BatchType(click.ParamType):
 @options.use("seed")
 @click.option("--batch-size", type=BatchType(), default="auto", show_default=True, metavar="auto|N", help="Prompts run together, at most.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=16, show_default=True, metavar="N", help="The longest answer.")
-@click.option("--editor", metavar="NAME", help="Ask on edited images too, for pair accuracy (`vseam editors`).")
 @click.option("--rescale", metavar="NAME|RUN", help="Measure the model with a stored head rescaling.")
 @click.option("--ablate", multiple=True, metavar="HEADS", help="Measure the model without these heads, such as L5H3,L4H4.")
 @click.option("--with", "operation", metavar="NAME", help="What ablated heads are replaced by (`vseam operations`; default: zero).")
@@ -80,7 +79,7 @@ class BatchType(click.ParamType):
     "--log-samples", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write every answer there, as JSON lines."
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the figures there, as JSON.")
-@options.use("device", "memory_budget", "db")
+@options.use("editor", "device", "loading", "memory_budget", "db")
 @click.pass_context
 def evaluate(
     context: click.Context,
@@ -95,7 +94,8 @@ def evaluate(
 ) -> None:
     """Measure how well models answer a dataset: generated answers, first-token probabilities, errors by image.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    A run that was stopped goes on where it was when the same command is given again. With --editor every sample is asked on its
+    edited image too, and pair accuracy is reported.
     """
     application: Application = context.obj
     if not models or not datasets:
@@ -105,7 +105,9 @@ def evaluate(
     for file in (log_samples, output):
         if file is not None and not file.absolute().parent.is_dir():
             raise VseamError(f"{file}: its folder does not exist")
-    wanted = _options(**given)
+    # Edited images are asked about only where somebody names an editor: for pair accuracy.
+    editor = given.pop("editor")
+    wanted = _options(**given, editor=application.editor_choice(editor) if editor else None)
     _check_names(application, models, datasets)
     found = []
     with application.workspace(database, device, seed) as workspace:
@@ -138,6 +140,7 @@ def _check_names(application: Application, models: Iterable[str], datasets: Iter
         application.registry.loadable_model(name)
     for name in datasets:
         application.registry.dataset(name)
+    application.check_loading(list(models))
 
 
 def _evaluated(workspace: Workspace, models: Sequence[str], datasets: Sequence[str], wanted: Any) -> list[Evaluation]:

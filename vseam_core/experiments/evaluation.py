@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.evaluation.metrics import Judged, comparison_table, metric_table
@@ -44,7 +45,7 @@ class EvaluationOptions:
     selection: Selection = field(default_factory=Selection)
     max_new_tokens: int = MAX_NEW_TOKENS
     batch_size: int | None = None
-    editor: str | None = None
+    editor: EditorChoice | str | None = None
     change: ChangeOptions = field(default_factory=ChangeOptions)
     compare: str | None = None
 
@@ -90,7 +91,7 @@ def evaluate(
     offset: int = 0,
     max_new_tokens: int = MAX_NEW_TOKENS,
     batch_size: int | None = None,
-    editor: str | None = None,
+    editor: EditorChoice | str | None = None,
     rescale: str | None = None,
     ablate: Sequence[str] = (),
     operation: str = "zero",
@@ -115,9 +116,10 @@ def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options:
     selection = settled(options.selection, benchmark)
     samples = selected_samples(benchmark, selection, workspace.seed)
     loaded = workspace.model(model_name)
-    editor = workspace.plugins.editor(options.editor) if options.editor else None
+    editor = workspace.editor(options.editor) if options.editor else None
     change = make_change(workspace, loaded, benchmark, options.change)
-    configuration = {"max_new_tokens": options.max_new_tokens, "editor": options.editor, "change": change.configuration}
+    edited = editor_choice(options.editor).identity() if options.editor else None
+    configuration = {"max_new_tokens": options.max_new_tokens, "editor": edited, "change": change.configuration}
     spec = RunSpec(
         METHOD,
         VERSION,
