@@ -54,6 +54,9 @@ def filled(store: Store) -> Store:
         **{"column_kind": "position"},
     }
     store.replace_scores("trace_scores", run, pd.DataFrame([cell]), "h")
+    figures = {"pool": "test", "split": "plain", "change": "", "subset": "all", "n": 40, "clusters": 40, "value": 0.9}
+    store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "accuracy", "compared_with": 0}]), "h")
+    store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "gain", "compared_with": 1}]), "h")
     other = store.ensure_run(run_spec(model=model_info(name="big", weights_hash="99")))
     store.replace_scores("head_scores", other, pd.DataFrame([score_row(0, 1, "positive")]), "h")
     return store

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.analysis.frames import frame_records
 from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, VseamError
@@ -76,8 +77,8 @@ class Evaluation:
         rows = self.metrics[(self.metrics["metric"] == metric) & (self.metrics["subset"] == subset)]
         if rows.empty:
             raise KeyError(f"{metric} ({subset})")
-        number = rows["value"].tolist()[0]
-        return None if number is None or number != number else float(number)
+        number: float | None = frame_records(rows)[0]["value"]
+        return number
 
 
 def evaluate(
