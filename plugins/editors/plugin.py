@@ -35,3 +35,9 @@ def vseam_editors() -> Iterator[EditorRecord]:
         factory="vseam_plugins.editors.diffusion.inpaint:InpaintPainter",
         extra="diffusion",
     )
+    yield EditorRecord(
+        name="powerpaint",
+        summary="PowerPaint v1 or v2, the painter of the V-SEAM paper; option source names the checkpoint",
+        factory="vseam_plugins.editors.diffusion.powerpaint:powerpaint",
+        extra="diffusion",
+    )

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-WIDTH = 32
+WIDTH, END = 32, 517
 TASKS, VECTORS = ("P_ctxt", "P_shape", "P_obj"), 10
 
 
@@ -32,7 +32,6 @@ def write_tokenizer(folder: Path) -> int:
 
 
 def text_encoder(vocabulary: int) -> CLIPTextModel:
-    end = 519 if vocabulary >= 520 else vocabulary - 1
     config = CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
@@ -40,9 +39,9 @@ def text_encoder(vocabulary: int) -> CLIPTextModel:
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=77,
-        bos_token_id=end - 1,
-        eos_token_id=end,
-        pad_token_id=end,
+        bos_token_id=END - 1,
+        eos_token_id=END,
+        pad_token_id=END,
     )
     return CLIPTextModel(config)
 
@@ -120,6 +119,25 @@ def write_powerpaint_v1(folder: Path, vocabulary: int) -> Path:
         torch.manual_seed(2)
         save_file(unet(9).state_dict(), folder / "unet" / "unet.safetensors")
     save_file(powerpaint_text_state(vocabulary), folder / "text_encoder" / "text_encoder.safetensors")
+    return folder
+
+
+def write_powerpaint_v2(folder: Path) -> Path:
+    """`realisticVisionV60B1_v51VAE/` and `PowerPaint_Brushnet/`, as PowerPaint-v2-1 lies on the hub."""
+    from vseam_plugins.editors.diffusion.brushnet import BrushNetModel
+
+    base = write_pipeline(folder / "realisticVisionV60B1_v51VAE", 4, "StableDiffusionPipeline", seed=3)
+    branch = folder / "PowerPaint_Brushnet"
+    branch.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        network = BrushNetModel(unet(4).config)
+        for name, parameter in network.named_parameters():
+            if name.startswith("brushnet_"):  # they begin with zeros, which would hide what is added where
+                torch.nn.init.normal_(parameter, std=0.1)
+    save_file(network.state_dict(), branch / "diffusion_pytorch_model.safetensors")
+    vocabulary = len(json.loads((base / "tokenizer" / "vocab.json").read_text()))
+    torch.save(powerpaint_text_state(vocabulary, seed=5), branch / "pytorch_model.bin")
     return folder
 
 

@@ -97,8 +97,11 @@ def load_model(painter: str, kind: Any, folder: Path, part: str, dtype: torch.dt
     return model.eval().requires_grad_(False)
 
 
-def load_strictly(painter: str, module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load exactly the weights of `module`: one that is missing, not known or of another shape is an `InvalidFileError`."""
+def load_strictly(painter: str, module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path, assign: bool = False) -> None:
+    """Load exactly the weights of `module`: one that is missing, not known or of another shape is an `InvalidFileError`.
+
+    `assign` makes the given tensors its own (for a module on the meta device).
+    """
     own = module.state_dict()
     given = {key: value for key, value in state.items() if key in own or not key.endswith(_COMPUTED)}
     missing = sorted(key for key in own if key not in given and not key.endswith(_COMPUTED))
@@ -106,7 +109,7 @@ def load_strictly(painter: str, module: torch.nn.Module, state: Mapping[str, tor
     shapes = {key: (tuple(given[key].shape), tuple(own[key].shape)) for key in given if key in own}
     mismatched = [f"{key} ({found} for {wanted})" for key, (found, wanted) in sorted(shapes.items()) if found != wanted]
     raise_for_weights(painter, path, missing, unexpected, mismatched)
-    module.load_state_dict(given, strict=False)
+    module.load_state_dict(given, strict=False, assign=assign)
 
 
 def raise_for_weights(
