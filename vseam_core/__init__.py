@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list against the one below
+    from vseam_core.editing.settings import EditorChoice
     from vseam_core.errors import (
         InvalidFileError,
         NameClashError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
     from vseam_core.hookspecs import hookimpl
     from vseam_core.interfaces import (
         Benchmark,
+        EditedPictures,
         Editor,
         EditPlan,
         EditPlanner,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         MaskProvider,
         ModelShape,
         Needs,
+        Painter,
         TraceContext,
         Tracer,
         Variant,
@@ -85,6 +88,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
     from vseam_core.workspace import Workspace, open_workspace
 
 _HOMES = {
+    "vseam_core.editing.settings": ("EditorChoice",),
     "vseam_core.errors": (
         "InvalidFileError",
         "NameClashError",
@@ -104,12 +108,14 @@ _HOMES = {
         "Benchmark",
         "EditPlan",
         "EditPlanner",
+        "EditedPictures",
         "Editor",
         "HeadContext",
         "HeadIntervention",
         "MaskProvider",
         "ModelShape",
         "Needs",
+        "Painter",
         "TraceContext",
         "Tracer",
         "Variant",

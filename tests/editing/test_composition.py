@@ -15,6 +15,7 @@ from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.masks import blending_weights, composited, dilated, mask_boxes, resized_mask
 from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import PluginError, SampleError, UnknownNameError
+from vseam_core.interfaces import Painter
 from vseam_core.plugins import build_plugins
 from vseam_core.types import SceneObject
 
@@ -141,9 +142,8 @@ def test_an_edit_is_made_once_and_found_again_by_another_process(folder: EditFol
         {"planner": FakePlanner(((11.0, 8.0, 26.0, 22.0),))},
         {"dilation": 4},
         {"feather": 1},
-        {"options": {"outside": 3}},
     ],
-    ids=["painter", "box", "dilation", "feather", "option"],
+    ids=["painter", "box", "dilation", "feather"],
 )
 def test_whatever_changes_the_picture_makes_another_edit(folder: EditFolder, change: dict) -> None:
     usual = composed(folder).edit(sample())
@@ -152,6 +152,19 @@ def test_whatever_changes_the_picture_makes_another_edit(folder: EditFolder, cha
     assert other.record is not None
     assert usual.record.key != other.record.key
     assert usual.record.image_path != other.record.image_path
+
+
+def test_an_option_makes_another_edit_unless_the_painter_says_what_does(folder: EditFolder) -> None:
+    class Silent(FakePainter):
+        identity = Painter.identity
+
+    def key(painter: Painter, **options: object) -> str:
+        record = composed(folder, painter, options=options).edit(sample()).record
+        assert record is not None
+        return record.key
+
+    assert key(Silent(), device="cpu") != key(Silent(), device="cuda")
+    assert key(FakePainter(), device="cpu") == key(FakePainter(), device="cuda")
 
 
 def test_another_seed_or_picture_or_painter_version_makes_another_edit(folder: EditFolder) -> None:

@@ -36,6 +36,35 @@ def test_two_lists_are_enough_for_a_study(study_file: Callable[[str], Path], reg
     assert (study.models, study.datasets, study.seed, study.editor.name) == (["llava-tiny"], ["scenes/color"], 0, "scenes")
 
 
+def test_an_editor_is_a_name_or_a_section(study_file: Callable[[str], Path], registry: Registry) -> None:
+    bare = load_study(study_file(MINIMAL + "editor: recolor\n"), registry).editor
+    section = "editor: {name: recolor, options: {strength: 0.5}, dilation: 2, pairs: passing, clip: models/clip}\n"
+    whole = load_study(study_file(MINIMAL + section), registry).editor
+    assert bare.identity() == "recolor"
+    assert (whole.options, whole.planner, whole.mask, whole.dilation) == ({"strength": 0.5}, "lexicon", "box", 2)
+    # What does not change the pictures is no part of what identifies a run.
+    assert whole.identity() == {"name": "recolor", "options": {"strength": 0.5}, "dilation": 2}
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("editor: recolour", r"study.yaml:3: editor: unknown editor 'recolour'; did you mean 'recolor'"),
+        ("editor: {name: recolor, maks: box}", r"study.yaml:3: editor.maks: unknown field 'maks'; did you mean 'mask'"),
+        ("editor: {name: recolor, planner: nobody}", r"study.yaml:3: editor.planner: unknown edit planner 'nobody'"),
+        ("editor: {name: recolor, mask: nobody}", r"study.yaml:3: editor.mask: unknown mask provider 'nobody'"),
+        ("editor: {name: recolor, dilation: -1}", r"study.yaml:3: editor.dilation: expected a number greater than or equal to 0"),
+        ("editor: {name: recolor, pairs: good}", r"study.yaml:3: editor.pairs: expected 'all', 'passing' or 'accepted'"),
+        ("editor: {name: inpaint, options: {trust_remote_code: true}}", r"study.yaml:3: .*a file may not set this"),
+    ],
+)
+def test_mistakes_about_an_editor_are_named_with_their_line(
+    study_file: Callable[[str], Path], registry: Registry, section: str, expected: str
+) -> None:
+    with pytest.raises(VseamError, match=expected):
+        load_study(study_file(MINIMAL + section + "\n"), registry)
+
+
 def test_a_bare_name_is_a_method_without_options(study_file: Callable[[str], Path]) -> None:
     study = load_study(study_file(MINIMAL + "tracers: [groups, {name: lens, options: {step: 2}}]\n"))
     assert [(method.name, method.options) for method in study.tracers] == [("groups", {}), ("lens", {"step": 2})]

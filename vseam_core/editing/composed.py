@@ -95,7 +95,7 @@ class PaintedRecipe(Recipe):
         request = unit_key(
             picture=image_digest(clean),
             plan={"boxes": plan.boxes, "find": plan.find or plan.source_term},
-            provider=[self.mask_provider, self._masks.version, self._choice.mask_options, dict(self._masks.identity())],
+            provider=[self.mask_provider, self._masks.version, _settings(self._masks, self._choice.mask_options)],
         )
         origin = f"{sample.identifier}: mask provider {self.mask_provider}"
         core = self._folder.mask(request, lambda: checked_mask(self._masks.mask(sample, plan), clean.size, origin))
@@ -119,7 +119,7 @@ class PaintedRecipe(Recipe):
         # Pictures of one study get seeds of their own: one seed would give all of them the same noise.
         own_seed = int(unit_key(picture=image_digest(clean), seed=seed)[:8], 16) & 0x7FFFFFFF
         identity = {
-            "painter": [self.name, self._painter.version, self._choice.options, dict(self._painter.identity())],
+            "painter": [self.name, self._painter.version, _settings(self._painter, self._choice.options)],
             "core": mask_digest(core),
             "feather": self._choice.feather,
             "seed": own_seed,
@@ -274,6 +274,12 @@ class ComposedEditor(Editor):
         clean = sample if job.control else replace(sample, competitor=answer)
         terms = (job.plan.source_term, job.plan.target_term)
         return Pair(clean, corrupt, mask_boxes(job.mask), self.name, *terms, kind, checks, MaskFile(stored.mask), record)
+
+
+def _settings(plugin: Painter | MaskProvider, options: Mapping[str, object]) -> dict[str, object]:
+    """What the plugin says changes its pixels; one that says nothing is told apart by all of its options."""
+    kind = Painter if isinstance(plugin, Painter) else MaskProvider
+    return dict(options) if type(plugin).identity is kind.identity else dict(plugin.identity())
 
 
 def _loaded(sample: Sample) -> Image:
