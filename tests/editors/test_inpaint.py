@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError
 from vseam_core.interfaces import EditPlan
-from vseam_plugins.editors.diffusion.inpaint import InpaintPainter
+from vseam_plugins.editors.diffusion.inpaint import InpaintPainter, default_of, guidance_argument
 
 from .checkpoints import rewrite
 from .pictures import ball
@@ -231,3 +232,46 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(VseamError, match="the hub cannot be reached and the local cache lacks acme/none; give a folder"):
         InpaintPainter("acme/none", **FAST).identity()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("StableDiffusionInpaintPipeline", "guidance_scale"),
+        ("StableDiffusionXLInpaintPipeline", "guidance_scale"),
+        ("FluxInpaintPipeline", "guidance_scale"),
+        ("FluxFillPipeline", "guidance_scale"),
+        ("QwenImageInpaintPipeline", "true_cfg_scale"),
+        ("QwenImageEditInpaintPipeline", "true_cfg_scale"),
+        ("ZImageInpaintPipeline", "guidance_scale"),
+    ],
+)
+def test_guidance_goes_to_the_argument_by_which_a_pipeline_guides(name: str, argument: str) -> None:
+    kind = getattr(diffusers, name)
+    assert guidance_argument(kind) == argument
+    assert default_of(kind, argument) > 1
+
+
+def test_steps_and_guidance_that_are_left_out_are_the_pipelines_own(inpainting: Path) -> None:
+    identity = InpaintPainter(str(inpainting)).identity()
+    assert (identity["steps"], identity["guidance"]) == (50, 7.5)
+    assert InpaintPainter(str(inpainting), steps=50, guidance=7.5).identity() == identity
+
+
+def test_half_precision_paints_nearly_the_same(painter: InpaintPainter, inpainting: Path) -> None:
+    half = pixels(InpaintPainter(str(inpainting), dtype="bfloat16", **FAST))
+    assert 0 < np.abs(half.astype(int) - pixels(painter)).mean() < 8
+
+
+def test_old_names_of_a_vae_are_read(copy: Path, painter: InpaintPainter) -> None:
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for key in [key for key in tensors if "mid_block.attentions" in key]:
+            renamed = key
+            for new, before in old.items():
+                renamed = renamed.replace(f".{new}.", f".{before}.")
+            tensors[renamed] = tensors.pop(key)
+
+    rewrite(copy / "vae" / "diffusion_pytorch_model.safetensors", rename)
+    assert np.array_equal(pixels(InpaintPainter(str(copy), **FAST)), pixels(painter))

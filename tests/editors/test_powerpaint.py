@@ -352,3 +352,23 @@ def test_wrong_options_are_one_line(powerpaint_v2: Path) -> None:
     assert "version is 3; expected 1 or 2" in failure(VseamError, source=source, version=3)
     assert "fitting is 2; expected a number from 0 to 1" in failure(VseamError, source=source, fitting=2)
     assert "conditioning_scale is nan" in failure(VseamError, source=source, conditioning_scale=float("nan"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_default_scheduler_paints_and_differs_from_ddim(version: int, request: pytest.FixtureRequest) -> None:
+    other = request.getfixturevalue(f"v{version}")
+    sources = {1: ("powerpaint_v1", "inpainting"), 2: ("powerpaint_v2", None)}[version]
+    source, base = (str(request.getfixturevalue(name)) if name else None for name in sources)
+    options = {key: value for key, value in FAST.items() if key != "scheduler"}
+    painter = powerpaint(source, version=version, base=base, **options)
+    assert type(painter.pipeline().scheduler).__name__ == "UniPCMultistepScheduler"
+    assert np.array_equal(pixels(painter, 1), pixels(painter, 1))
+    assert not np.array_equal(pixels(painter, 1), pixels(other, 1))
+
+
+def test_pictures_of_any_working_size_are_painted(v2: PowerPaintPainter) -> None:
+    image, mask = ball((200, 30, 35))
+    size = v2.working_size(image.size)
+    assert size == (80, 64)
+    wide = np.asarray(Image.fromarray(mask).resize(size))
+    assert v2.paint(image.resize(size), wide, PLAN, 0).size == size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,8 @@ class InpaintPainter(DiffusionPainter):
         *,
         pipeline: str | None = None,
         revision: str | None = None,
-        steps: int = 50,
-        guidance: float = 7.5,
+        steps: int | None = None,
+        guidance: float | None = None,
         strength: float = 1.0,
         negative_prompt: str = "",
         scheduler: str | None = None,
@@ -83,9 +84,11 @@ class InpaintPainter(DiffusionPainter):
 
     def run(self, pipeline: Any, image: Image, mask: Image, plan: EditPlan, generator: torch.Generator) -> Any:
         negative = ", ".join(words for words in (plan.negative_prompt, self._negative) if words)
-        guidance = "true_cfg_scale" if "true_cfg_scale" in accepted_by(pipeline.__call__, true_cfg_scale=1) else "guidance_scale"
+        guidance = guidance_argument(type(pipeline))
+        # Pipelines with true guidance leave it out where no negative prompt is given.
+        nothing = " " if guidance == "true_cfg_scale" else None
         optional = {
-            "negative_prompt": negative or None,
+            "negative_prompt": negative or nothing,
             "strength": self._strength,
             "num_inference_steps": self.settings.steps,
             guidance: self.settings.guidance,
@@ -97,8 +100,13 @@ class InpaintPainter(DiffusionPainter):
         return pipeline(prompt=words_of(plan, self.name), image=image, mask_image=mask, **given)
 
     def identity(self) -> Mapping[str, object]:
-        own = {"pipeline": self._class, "strength": self._strength, "negative_prompt": self._negative, "arguments": self._arguments}
-        return {**super().identity(), **own}
+        from vseam_plugins.editors.diffusion.loading import read_index
+
+        kind = self._pipeline_class(read_index(self.name, self._located(), WHERE)["_class_name"])
+        used = {"steps": self.settings.steps, "guidance": self.settings.guidance}
+        defaults = {"steps": default_of(kind, "num_inference_steps"), "guidance": default_of(kind, guidance_argument(kind))}
+        own = {"pipeline": kind.__name__, "strength": self._strength, "negative_prompt": self._negative, "arguments": self._arguments}
+        return {**super().identity(), **{name: defaults[name] if value is None else value for name, value in used.items()}, **own}
 
     def weights_identity(self) -> str:
         from vseam_plugins.editors.diffusion.loading import read_index
@@ -136,6 +144,18 @@ class InpaintPainter(DiffusionPainter):
         if not _is_inpainting(kind):
             raise InvalidFileError(f"editor {self.name!r}: {kind.__name__} does not take {', '.join(_TAKES)}, so it cannot paint in a mask")
         return kind
+
+
+def guidance_argument(kind: Any) -> str:
+    """The name of classifier-free guidance in a pipeline's call: `true_cfg_scale` where it guides so by default, else `guidance_scale`."""
+    true_guidance = default_of(kind, "true_cfg_scale")
+    return "true_cfg_scale" if true_guidance is not None and true_guidance > 1 else "guidance_scale"
+
+
+def default_of(kind: Any, argument: str) -> Any:
+    """The default of an argument of a pipeline's call, or None where it takes none of that name."""
+    found = inspect.signature(kind.__call__).parameters.get(argument)
+    return None if found is None or found.default is inspect.Parameter.empty else found.default
 
 
 def _is_inpainting(kind: Any) -> bool:

@@ -19,15 +19,16 @@ _DTYPES = ("auto", "float32", "float16", "bfloat16")
 class DiffusionSettings:
     """Options shared by all diffusion painters, checked.
 
-    `scheduler` is the name of a diffusers scheduler class (None: the checkpoint's own). `dtype` `auto` is float16 on a GPU and float32 on
-    the CPU. `side` is the length to which the shorter side of a picture is brought, `max_side` the most for the longer one;
-    `multiple` is what both are divisible by (None: what the pipeline asks for). `offload` keeps on the GPU only the part of
-    the pipeline that is computing (`model`), or only the layer (`sequential`: slow, least memory).
+    Without `steps` or `guidance` the pipeline's own defaults count. `scheduler` is the name of a diffusers scheduler class (None: the
+    checkpoint's own). `dtype` `auto` is float16 on a GPU and float32 on the CPU. `side` is the length to which the shorter side of a
+    picture is brought, `max_side` the most for the longer one; `multiple` is what both are divisible by (None: what the pipeline asks
+    for). `offload` keeps on the GPU only the part of the pipeline that is computing (`model`), or only the layer (`sequential`: slow,
+    least memory).
     """
 
     painter: str
-    steps: int
-    guidance: float
+    steps: int | None
+    guidance: float | None
     scheduler: str | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -40,8 +41,10 @@ class DiffusionSettings:
     safety_checker: bool = False
 
     def __post_init__(self) -> None:
-        self._number("steps", self.steps, 1, 1000, whole=True)
-        self._number("guidance", self.guidance, 0, 100)
+        if self.steps is not None:
+            self._number("steps", self.steps, 1, 1000, whole=True)
+        if self.guidance is not None:
+            self._number("guidance", self.guidance, 0, 100)
         self._number("side", self.side, 8, 8192, whole=True)
         self._number("max_side", self.max_side, self.side, 8192, whole=True)
         if self.multiple is not None:
