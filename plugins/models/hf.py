@@ -1,8 +1,8 @@
 """Any Hugging Face image-text-to-text model: prompts, positions, answer ids, generation.
 
 Families with a prompt of their own are subclasses (`llava`, `instructblip`). `collate` pads prompts of different length on the left
-where that changes no answer (`pads_left`); generation batches prompts of equal length only. Where the language model is an
-encoder-decoder (T5), positions are the encoder's, and the answer begins at the decoder's start token.
+where that changes no answer (`pads_left`), for generation too. Where the language model is an encoder-decoder (T5), positions are the
+encoder's, and the answer begins at the decoder's start token.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class HuggingFaceModel(VisionLanguageModel):
     def _generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int) -> tuple[list[str], list[torch.Tensor]]:
         answers = [""] * len(prompts)
         first: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
-        for members in _batches(prompts).values():
+        for members in _batches(prompts, self.pads_left).values():
             batch = self.collate([prompts[index] for index in members])
             kept = _FirstLogits()
             with torch.no_grad(), self._greedy(max_new_tokens):
@@ -393,11 +393,13 @@ class _FirstLogits:
         return scores
 
 
-def _batches(prompts: Sequence[EncodedPrompt]) -> dict[tuple[Any, ...], list[int]]:
-    """Indices of prompts that can stand in one batch together."""
+def _batches(prompts: Sequence[EncodedPrompt], pads: bool) -> dict[tuple[Any, ...], list[int]]:
+    """Indices of prompts that can stand in one batch together; where the model `pads`, their lengths may differ."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, prompt in enumerate(prompts):
-        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in prompt.inputs.items() if not name.startswith("qformer_"))
+        padded_inputs = ("input_ids", *PER_POSITION) if pads else ()
+        named = ((name, tensor) for name, tensor in prompt.inputs.items() if not name.startswith("qformer_"))
+        shapes = tuple((name, None if name in padded_inputs else tuple(tensor.shape)) for name, tensor in named)
         groups.setdefault(shapes, []).append(index)
     return groups
 

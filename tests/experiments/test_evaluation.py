@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -334,3 +337,37 @@ def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> No
     assert rows[0][5:] == (29, 15)
     keys = sorted(found.answers["key"].unique().tolist())
     assert len(shared.store.scores("evaluations", found.run, sample_set_hash=unit_key(keys=keys), compared_with=0)) == len(found.metrics)
+
+
+KILLED = """
+import os, signal, sys, torch
+import vseam_core as vseam
+from vseam_core import runner
+torch.set_num_threads(1)
+runner.COMMIT_SECONDS = 0.0
+with vseam.open_workspace(sys.argv[1]) as workspace:
+    engine = workspace.model("llava-tiny").engine
+    whole, calls = engine.respond, []
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*arguments)
+    engine.respond = dies
+    vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_outright_keeps_what_it_had_answered(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    database = tmp_path / "killed.db"
+    process = subprocess.run([sys.executable, "-c", KILLED, str(database)], capture_output=True, text=True, timeout=240)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    with open_workspace(database) as workspace:
+        resumed = vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
+    assert (resumed.made, resumed.reused) == (15, 15)
+    with open_workspace(tmp_path / "whole.db") as workspace:
+        whole = vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
+    pd.testing.assert_frame_equal(resumed.metrics, whole.metrics)
+    assert resumed.answers["predicted"].tolist() == whole.answers["predicted"].tolist()

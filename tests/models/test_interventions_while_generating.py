@@ -287,3 +287,21 @@ def test_hooks_are_gone_after_an_error_inside_the_generation(llava_words: Huggin
     with pytest.raises(RuntimeError, match="broken"):
         FullPassEngine(llava_words).respond([scaled(prompts_of(llava_words)[0])])
     assert hooks() == before
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "idefics"])
+def test_prompts_of_different_length_share_a_batch_and_say_what_they_say_alone(
+    loaded: dict[str, HuggingFaceModel], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded[name]
+    assert model.pads_left
+    prompts = prompts_of(model)
+    assert len({len(prompt) for prompt in prompts}) > 2
+    questions = [scaled(prompt) for prompt in prompts]
+    alone = [ReferenceEngine(model).respond([question], STEPS)[0] for question in questions]
+    batches, original = [], model.module.generate
+    monkeypatch.setattr(model.module, "generate", lambda **inputs: (batches.append(len(inputs["input_ids"])), original(**inputs))[1])
+    together = ReferenceEngine(model).respond(questions, STEPS)
+    assert batches == [len(prompts)]
+    assert texts(together) == texts(alone)
+    assert [difference(each) for each in together] == pytest.approx([difference(each) for each in alone], rel=1e-3, abs=1e-3)

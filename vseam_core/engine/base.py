@@ -100,12 +100,12 @@ class Engine(ABC):
         """
         self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
         found: dict[int, Response] = {}
-        for chunk in batches_of([each.prompt for each in questions], batch_size):
+        for chunk in batches_of([each.prompt for each in questions], batch_size, self.model.pads_left):
             found.update(zip(chunk, self._respond_together([questions[index] for index in chunk], max_new_tokens), strict=True))
         return [found[index] for index in range(len(questions))]
 
     def _respond_together(self, questions: Sequence[Question], max_new_tokens: int) -> list[Response]:
-        """The responses to questions whose prompts are equally long, as one batch."""
+        """The responses to questions whose prompts can stand in one batch."""
         runs = [Run(each.prompt, (), each.interventions, each.donor) for each in questions]
         if blocks_of(runs):
             raise UnsupportedError("attention knockouts cannot be held while a model generates")

@@ -87,12 +87,12 @@ class BudgetedEngine(Engine):
         with self._pictures:
             prompts = [each.prompt for each in questions]
             self._batch_size(f"responses of {max_new_tokens} tokens", questions, prompts, work)
-            for alike in batches_of(prompts, len(prompts)):
+            for alike in batches_of(prompts, len(prompts), self.model.pads_left):
                 kind = (f"responses of {max_new_tokens} tokens", -(-max(map(len, prompts)) // _LENGTH_STEP))
                 waiting = deque(alike)
                 while waiting:
                     chunk = _next_chunk(waiting, lambda index: len(prompts[index]), self._sizer.tokens(kind), batch_size)
-                    tokens = sum(len(prompts[index]) for index in chunk)
+                    tokens = len(chunk) * max(len(prompts[index]) for index in chunk)
                     made = self._attempt(kind, tokens, len(chunk) == 1, partial(work, [questions[index] for index in chunk]))
                     if made is None:
                         waiting.extendleft(reversed(chunk))
