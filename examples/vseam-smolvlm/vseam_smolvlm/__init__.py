@@ -1,0 +1,1 @@
+"""SmolVLM and a small benchmark of drawn shapes, as a plugin for vseam."""
