@@ -95,6 +95,41 @@ def write_pipeline(folder: Path, channels: int, kind: str, seed: int = 0) -> Pat
     return folder
 
 
+def write_sdxl(folder: Path) -> Path:
+    """A Stable Diffusion XL inpainting pipeline: two text encoders, size and crop among the conditions."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    vocabulary = write_tokenizer(folder / "words")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        first = text_encoder(vocabulary)
+        first.config.projection_dim = WIDTH
+        second = CLIPTextModelWithProjection(first.config)
+        network = UNet2DConditionModel(
+            sample_size=8,
+            in_channels=9,
+            block_out_channels=(32, 64),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=8,
+            attention_head_dim=(2, 4),
+            transformer_layers_per_block=(1, 2),
+            use_linear_projection=True,
+            cross_attention_dim=2 * WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+        )
+        autoencoder = vae()
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "words"))
+    pipeline = StableDiffusionXLInpaintPipeline(
+        autoencoder, first, second, tokenizer, tokenizer, network, EulerDiscreteScheduler(beta_schedule="scaled_linear")
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 def powerpaint_text_state(vocabulary: int, seed: int = 1) -> dict[str, torch.Tensor]:
     """A text encoder's weights as PowerPaint stores them: old names, and the task vectors beside the wrapped embedding."""
     generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, V
 from vseam_core.interfaces import EditPlan
 from vseam_plugins.editors.diffusion.inpaint import InpaintPainter, default_of, guidance_argument
 
-from .checkpoints import rewrite
+from .checkpoints import rewrite, write_sdxl
 from .pictures import ball
 
 PLAN = EditPlan("red", "blue", "a red cat", None, negative_prompt="cat")
@@ -275,3 +275,23 @@ def test_old_names_of_a_vae_are_read(copy: Path, painter: InpaintPainter) -> Non
 
     rewrite(copy / "vae" / "diffusion_pytorch_model.safetensors", rename)
     assert np.array_equal(pixels(InpaintPainter(str(copy), **FAST)), pixels(painter))
+
+
+def test_a_pipeline_with_two_text_encoders_paints_as_the_library_does(tmp_path: Path) -> None:
+    folder = write_sdxl(tmp_path / "xl")
+    painter = InpaintPainter(str(folder), **{**FAST, "scheduler": None})
+    image, mask = picture()
+    expected = diffusers.StableDiffusionXLInpaintPipeline.from_pretrained(str(folder))(
+        prompt="a red cat",
+        negative_prompt="cat",
+        image=image,
+        mask_image=Image.fromarray(mask),
+        width=64,
+        height=64,
+        strength=1.0,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
+    assert np.array_equal(pixels(painter, 5), np.asarray(expected))
+    rewrite(folder / "text_encoder_2" / "model.safetensors", lambda tensors: tensors.pop("text_projection.weight"))
+    assert "1 missing, such as text_projection.weight" in failure(folder, scheduler=None)

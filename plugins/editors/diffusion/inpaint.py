@@ -125,7 +125,11 @@ class InpaintPainter(DiffusionPainter):
     def _pipeline_class(self, shipped: str) -> Any:
         """The class asked for, or the inpainting pipeline that belongs to the checkpoint's own. Raises `UnknownNameError`."""
         import diffusers
-        from diffusers.pipelines.auto_pipeline import AUTO_INPAINT_PIPELINES_MAPPING, _get_task_class
+
+        from vseam_plugins.editors.diffusion.loading import quietly
+
+        with quietly():  # importing all pipelines makes remarks about what is not installed
+            from diffusers.pipelines.auto_pipeline import AUTO_INPAINT_PIPELINES_MAPPING, _get_task_class
 
         if self._class is not None:
             kind = getattr(diffusers, self._class, None)

@@ -190,7 +190,8 @@ def quietly() -> Iterator[None]:
     from diffusers.utils import logging as own
     from transformers.utils import logging as other
 
-    before = own.get_verbosity(), other.get_verbosity(), other.is_progress_bar_enabled()
+    before = own.get_verbosity(), other.get_verbosity()
+    bars = [library for library in (own, other) if library.is_progress_bar_enabled()]
     own.set_verbosity_error()
     other.set_verbosity_error()
     own.disable_progress_bar()
@@ -200,6 +201,5 @@ def quietly() -> Iterator[None]:
     finally:
         own.set_verbosity(before[0])
         other.set_verbosity(before[1])
-        own.enable_progress_bar()
-        if before[2]:
-            other.enable_progress_bar()
+        for library in bars:
+            library.enable_progress_bar()

@@ -50,6 +50,8 @@ class DiffusionPainter(Painter):
         import torch
         from PIL import Image as images
 
+        from vseam_plugins.editors.diffusion.loading import quietly
+
         require_paintable(mask, (image.height, image.width))
         self._require_room(mask)
         words_of(plan, self.name)
@@ -57,7 +59,7 @@ class DiffusionPainter(Painter):
         generator = torch.Generator("cpu").manual_seed(seed)
         picture = images.fromarray(mask.astype(np.uint8) * 255)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), quietly():
                 output = self.run(pipeline, image.convert("RGB"), picture, plan, generator)
         except torch.OutOfMemoryError as error:
             raise VseamError(f"editor {self.name!r}: not enough GPU memory; {_memory_advice(self.settings)}") from error
@@ -65,9 +67,12 @@ class DiffusionPainter(Painter):
 
     def pipeline(self) -> Any:
         """The pipeline, placed as the settings say; loaded now if need be."""
+        from vseam_plugins.editors.diffusion.loading import quietly
+
         if self._pipeline is None:
             device, dtype = self.device(), self.dtype()
-            self._pipeline = self._placed(self.load(device, dtype), device)
+            with quietly():
+                self._pipeline = self._placed(self.load(device, dtype), device)
         return self._pipeline
 
     def release(self) -> None:
@@ -82,7 +87,12 @@ class DiffusionPainter(Painter):
         """Weights, settings, number format and library versions."""
         self._weights = self._weights or self.weights_identity()
         versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-        return {**self.settings.identity(), "dtype": str(self.dtype()), "weights": self._weights, "versions": versions}
+        return {
+            **self.settings.identity(),
+            "dtype": str(self.dtype()).removeprefix("torch."),
+            "weights": self._weights,
+            "versions": versions,
+        }
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size at which a picture is painted. Raises `SampleError` for pictures that are too small or too narrow."""
