@@ -25,7 +25,14 @@ def block(language: str) -> str:
 
 
 def commands() -> list[str]:
-    return re.findall(r"^    (vseam [^#\n]*?)\s*(?:#.*)?$", README + SCENES_PAGE, re.MULTILINE)
+    pages = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+    pages = [re.sub(r"\\\n\s*", " ", page) for page in pages]  # long commands go on after a backslash
+    indented = [line for page in pages for line in re.findall(r"^    (vseam [^\n]*)$", page, re.MULTILINE)]
+    fenced = [
+        line for page in pages for block in re.findall(r"^```\w*\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for line in block.splitlines()
+    ]
+    lines = [*indented, *(line for line in fenced if line.startswith("vseam "))]
+    return [re.sub(r"\s+#.*$", "", line).strip() for line in lines]
 
 
 def test_the_python_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,16 +65,27 @@ def test_the_large_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert execute(["study", "check", str(Path(__file__).parents[2] / "studies" / "large.yaml")]) == 0
 
 
-def test_every_command_of_the_readme_and_of_the_scenes_page_exists_and_its_options_too() -> None:
+def test_every_command_of_the_readme_and_of_the_pages_exists_and_its_options_too() -> None:
     found = commands()
-    assert len(found) >= 8
+    assert len(found) >= 30
     for command in found:
         words = shlex.split(command)[1:]
-        verb = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
-        options = [word for word in words if word.startswith("--")]
-        verb = verb[:1] if verb[0] not in ("heads", "db", "study", "zoo") else verb[:2]
+        verb = verb_of(words)
+        options = [word.split("=")[0] for word in words if word.startswith("--")]
         assert execute([*verb, "--help"]) == 0, command
         assert help_of(verb).issuperset(options), command
+
+
+def verb_of(words: list[str]) -> list[str]:
+    """The verb of a command line, with the verb of its group where one follows."""
+    import click
+
+    from vseam_cli.main import vseam
+
+    context = click.Context(vseam)
+    command = vseam.get_command(context, words[0])
+    group = isinstance(command, click.Group) and len(words) > 1 and command.get_command(context, words[1]) is not None
+    return words[: 2 if group else 1]
 
 
 def help_of(verb: list[str]) -> set[str]:
