@@ -15,7 +15,9 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from PIL import Image
 
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError
-from vseam_core.interfaces import EditPlan
+from vseam_core.interfaces import EditPlan, Painter
+from vseam_core.plugins import build_plugins
+from vseam_core.records import EditorRecord
 from vseam_plugins.editors.diffusion.inpaint import InpaintPainter, default_of, guidance_argument
 
 from .checkpoints import rewrite, write_sdxl
@@ -174,6 +176,8 @@ def test_missing_checkpoints_say_where_to_get_one(tmp_path: Path) -> None:
     assert "no folder at" in failure(tmp_path / "none")
     assert "stable-diffusion-inpainting (about 4 GB)" in failure(tmp_path / "none")
     assert "lacks model_index.json" in failure(tmp_path)
+    with pytest.raises(VseamError, match="editor 'inpaint' needs the option source"):
+        build_plugins().find(EditorRecord, "inpaint").create(Painter)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

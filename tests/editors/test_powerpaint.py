@@ -16,7 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vseam_core.errors import InvalidFileError, SampleError, VseamError
-from vseam_core.interfaces import EditPlan
+from vseam_core.interfaces import EditPlan, Painter
+from vseam_core.plugins import build_plugins
+from vseam_core.records import EditorRecord
 from vseam_plugins.editors.diffusion import brushnet
 from vseam_plugins.editors.diffusion.powerpaint import PowerPaintPainter, powerpaint
 from vseam_plugins.editors.diffusion.tasks import QUALITY, prompts
@@ -343,6 +345,13 @@ def test_a_pickle_with_code_is_not_run(copy_v2: Path, tmp_path: Path) -> None:
     torch.save({"text_model.x": Evil()}, copy_v2 / "PowerPaint_Brushnet" / "pytorch_model.bin")
     assert "cannot read" in failure(source=str(copy_v2))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_it_is_registered_with_the_extra_that_it_needs(version: int) -> None:
+    claim = build_plugins().find(EditorRecord, "powerpaint")
+    assert claim.record.extra == "diffusion"
+    assert claim.create(Painter, version=version).edition == version
 
 
 def test_wrong_options_are_one_line(powerpaint_v2: Path) -> None:

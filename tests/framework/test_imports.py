@@ -33,6 +33,7 @@ def imported_by(statement: str, folder: Path) -> list[str]:
         "from vseam_cli.main import execute; execute(['plugins'])",
         "from vseam_cli.main import execute; execute(['models'])",
         "from vseam_cli.main import execute; execute(['datasets', '--json'])",
+        "from vseam_cli.main import execute; execute(['editors'])",
         "from vseam_cli.main import execute; execute(['zoo', 'train', '--help'])",
         "from vseam_cli.main import execute; execute(['query', '--help'])",
         "from vseam_cli.main import execute; execute(['db', 'info', '--help'])",

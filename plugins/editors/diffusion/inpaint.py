@@ -35,7 +35,7 @@ class InpaintPainter(DiffusionPainter):
 
     def __init__(
         self,
-        source: str,
+        source: str | None = None,
         *,
         pipeline: str | None = None,
         revision: str | None = None,
@@ -57,6 +57,8 @@ class InpaintPainter(DiffusionPainter):
     ) -> None:
         from vseam_plugins.editors.pixels import checked_strength
 
+        if not source:
+            raise VseamError(f"editor {self.name!r} needs the option source (--editor-option source=…): {WHERE}")
         memory = {"offload": offload, "attention_slicing": attention_slicing, "vae_tiling": vae_tiling}
         sizes = {"side": side, "max_side": max_side, "multiple": multiple}
         shared: dict[str, Any] = {"scheduler": scheduler, "device": device, "dtype": dtype, "safety_checker": safety_checker}
