@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Double, ForeignKey, Integer, LargeBinary, String
+from sqlalchemy import Boolean, CheckConstraint, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String
+
+metadata = MetaData()
+"""What all tables belong to."""
 
 ARRAY_DTYPE = "<f4"
 

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -31,9 +30,10 @@ from vseam_core.store.columns import (
     row_id,
     text,
 )
-
-metadata = MetaData()
-
+from vseam_core.store.columns import metadata as metadata
+from vseam_core.store.evaluation_tables import answers as answers
+from vseam_core.store.evaluation_tables import evaluations as evaluations
+from vseam_core.store.evaluation_tables import rescalings as rescalings
 
 schema_migrations = Table("schema_migrations", metadata, Column("name", String, primary_key=True), text("applied"))
 
@@ -194,27 +194,6 @@ baselines = Table(
     UniqueConstraint("unit_id", "sample_id", "pair_role"),
     CheckConstraint("pair_role IN ('', 'clean', 'corrupt', 'control')"),
     Index("baselines_by_sample", "sample_id"),
-)
-
-answers = Table(
-    "answers",
-    metadata,
-    row_id(),
-    reference("unit_id", "units"),
-    reference("sample_id", "samples", cascade=False),
-    reference("edit_id", "edits", nullable=True, cascade=False),
-    text("pair_role"),
-    text("predicted"),
-    number("score"),
-    flag("correct"),
-    optional_flag("first_token_correct"),
-    optional_number("gold_probability"),
-    optional_number("competitor_probability"),
-    optional_number("logit_diff"),
-    text("note", ""),
-    UniqueConstraint("unit_id", "sample_id", "pair_role"),
-    CheckConstraint("pair_role IN ('', 'clean', 'corrupt', 'control')"),
-    Index("answers_by_sample", "sample_id"),
 )
 
 trace_axes = Table(
@@ -389,39 +368,6 @@ trace_scores = Table(
         *("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
         *("layer", "column_label", "subset"),
     ),
-)
-
-evaluations = Table(
-    "evaluations",
-    metadata,
-    row_id(),
-    reference("run_id", "runs"),
-    *[text(name) for name in ("model", "dataset", "level", "pool", "split")],
-    text("change", ""),
-    text("subset"),
-    text("metric"),
-    optional_number("value"),
-    *[optional_number(name) for name in ("standard_error", "low", "high", "p_value")],
-    count("n"),
-    count("clusters"),
-    text("interval", ""),
-    text("reason", ""),
-    count("compared_with", "0"),
-    text("sample_set_hash"),
-    UniqueConstraint("run_id", "sample_set_hash", "subset", "metric", "compared_with"),
-)
-
-rescalings = Table(
-    "rescalings",
-    metadata,
-    row_id(),
-    Column("name", String, nullable=False, unique=True),
-    text("model"),
-    text("weights_hash"),
-    text("dataset"),
-    text("scales"),
-    count("fitted_run"),
-    text("saved"),
 )
 
 shared_head_tests = Table(
