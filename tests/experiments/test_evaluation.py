@@ -19,6 +19,7 @@ import vseam_core as vseam
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import METRIC_COLUMNS
 from vseam_core.experiments.asking import Selection, selected_samples, settled
+from vseam_core.experiments.baseline import BaselineOptions, run_baseline
 from vseam_core.interfaces import Benchmark
 from vseam_core.store.records import NamedRescaling
 from vseam_core.types import Answered, PoolChoice, Sample
@@ -371,3 +372,12 @@ def test_a_run_that_was_killed_outright_keeps_what_it_had_answered(tmp_path: Pat
         whole = vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
     pd.testing.assert_frame_equal(resumed.metrics, whole.metrics)
     assert resumed.answers["predicted"].tolist() == whole.answers["predicted"].tolist()
+
+
+def test_a_studys_answers_can_be_compared_with(shared: Workspace) -> None:
+    stored = run_baseline(shared, "llava-tiny", "scenes/color", BaselineOptions("test", "hard", 12))
+    found = vseam.evaluate(shared, "llava-tiny", "scenes/color", split="hard", limit=12, ablate=HEADS, compare=stored.run)
+    before = shared.store.baselines(stored.run)["correct_strict"].mean()
+    assert found.value("gain") == pytest.approx(found.answers["correct"].mean() - before)
+    row = found.metrics[found.metrics["metric"] == "gain"].iloc[0]
+    assert row["n"] == 12
