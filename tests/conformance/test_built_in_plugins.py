@@ -13,7 +13,14 @@ import pytest
 from vseam_core.plugins import build_plugins
 from vseam_core.records import HeadInterventionRecord, TracerRecord
 from vseam_core.registry import Registry
-from vseam_core.testing import BenchmarkConformance, EditorConformance, HeadInterventionConformance, ModelConformance, TracerConformance
+from vseam_core.testing import (
+    BenchmarkConformance,
+    EditorConformance,
+    HeadInterventionConformance,
+    ModelConformance,
+    PainterConformance,
+    TracerConformance,
+)
 from vseam_core.testing.tiny import TinyModel
 from vseam_core.types import HeadId, Sample
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
@@ -92,6 +99,11 @@ class TestTracers(TracerConformance):
     def make(self) -> Any:
         return PLUGINS.tracer(self.name)
 
+    def other(self) -> Any:
+        changed = {"tokenwise": {"sites": ["residual_after"]}, "groups": {"groups": ["image"]}, "regions": {"coverage": 0.5}}
+        changed |= {"lens": {"sites": ["residual_after"]}}
+        return PLUGINS.tracer(self.name, **changed[self.name]) if self.name in changed else None
+
 
 @pytest.mark.parametrize("name", sorted(set(PLUGINS.names(HeadInterventionRecord)) - {"scale"}))
 class TestHeadInterventions(HeadInterventionConformance):
@@ -106,3 +118,16 @@ class TestHeadInterventions(HeadInterventionConformance):
 class TestScale(HeadInterventionConformance):
     def make(self) -> Scale:
         return Scale({HeadId(0, 1): 0.5, HeadId(2, 3): 1.5})
+
+    def identity(self) -> Scale:
+        return Scale({HeadId(0, 1): 1.0, HeadId(2, 3): 1.0})
+
+
+@pytest.mark.parametrize("name", ["recolor", "noise", "blur", "grey"])
+class TestPainters(PainterConformance):
+    @pytest.fixture(autouse=True)
+    def _named(self, name: str) -> None:
+        self.name = name
+
+    def make(self) -> Any:
+        return PLUGINS.editor(self.name)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conformance.support import assert_broken
 from vseam_core import interventions as operations
 from vseam_core.interfaces import EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Variant
 from vseam_core.interventions import Site, SiteEdit
@@ -30,13 +31,6 @@ from vseam_core.types import HeadId, Pair, Sample
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.editors.scenes import SceneEditor
 from vseam_plugins.tracers.groups import GroupPatching
-
-
-def assert_broken(suite: Any, make: Callable[[], Any], test: str, message: str = "", **members: Any) -> None:
-    """The named test of the suite fails with the message; the plugin is otherwise what `make` returns."""
-    instance = type("TestIt", (suite,), {"make": lambda self: make(), **members})()
-    with pytest.raises(AssertionError, match=message or "broken promise"):
-        getattr(instance, test)()
 
 
 class Drifting(TinyModel):

@@ -18,8 +18,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from vseam_cli.main import VERBS
-
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "vseam-smolvlm"
 CLASHING_NAME = "smolvlm-256m-own-prompt"
@@ -138,12 +136,10 @@ def test_its_model_is_traced_and_evaluated_on_its_benchmark(vseam: Vseam) -> Non
     assert counted.returncode == 0, counted.stderr
     # Three pairs, two directions, at least logit_diff.
     assert json.loads(counted.stdout)["rows"][0][0] >= 6
-    verb = "eval" if "eval" in VERBS else "evaluate"
-    editor = () if verb == "eval" else ("--editor", "smolvlm-shapes")
-    evaluated = vseam(verb, *given, *editor)
+    evaluated = vseam("eval", *given)
     assert evaluated.returncode == 0, evaluated.stderr
     report = json.loads(evaluated.stdout)
-    assert report["schema"] == f"vseam.{verb}/1"
+    assert report["schema"] == "vseam.eval/1"
     assert '"mine"' in evaluated.stdout
 
 

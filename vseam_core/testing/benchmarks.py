@@ -36,6 +36,8 @@ class BenchmarkConformance:
                 sample.dataset == benchmark.name and sample.image_id and sample.question_id,
                 f"{sample.identifier}: dataset, picture and question have names",
             )
+            promise(sample.question.strip(), f"{sample.identifier}: the question is not empty")
+            promise(sample.split == benchmark.splits()[0], f"{sample.identifier}: the split is the one that was asked for")
             promise(isinstance(sample.question_id, str), f"{sample.identifier}: identifiers are text")
             promise(
                 sample.competitor is None or sample.competitor.strip().lower() != sample.answer.strip().lower(),
@@ -66,6 +68,17 @@ class BenchmarkConformance:
         known = {sample.identifier for pool in POOLS for sample in islice(self.make().samples(pool), 10 * self.most)}
         promise({sample.identifier for sample in found} <= known, "the pool all is made of the pools' samples")
 
+    def test_all_covers_every_pool(self) -> None:
+        benchmark = self.make()
+        wanted = {pool for pool in POOLS if self._samples(pool, 1)}
+        found: set[str] = set()
+        # Pools of a file may lie far apart in it; endless worlds are looked at in part.
+        for sample in islice(benchmark.samples("all", benchmark.splits()[0]), 100 * self.most):
+            found.add(sample.pool)
+            if found == wanted:
+                return
+        promise(False, f"the pool all covers every pool: {', '.join(sorted(wanted))}; it gave {', '.join(sorted(found)) or 'nothing'}")
+
     def test_pictures_load_or_say_why_not(self) -> None:
         for sample in self._samples("all", 5):
             try:
@@ -73,6 +86,10 @@ class BenchmarkConformance:
             except SampleError as error:
                 promise(str(error) and "\n" not in str(error), f"{sample.identifier}: the reason is one line")
                 continue
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                raise AssertionError(f"broken promise: {sample.identifier}: an unreadable picture is a SampleError, got {what}") from error
+            promise(picture.tobytes() == sample.image.load().tobytes(), f"{sample.identifier}: loading again gives the same pixels")
             promise(picture.mode == "RGB", f"{sample.identifier}: pictures are RGB")
 
     def test_the_gold_answer_is_right_and_scores_lie_between_0_and_1(self) -> None:

@@ -47,6 +47,11 @@ class EditorConformance:
             promise(clean.tobytes() != corrupt.tobytes(), f"{pair.identifier}: the picture is changed")
             promise(pair.kind == "edit" and pair.source_term and pair.target_term, f"{pair.identifier}: it says what became what")
 
+    def test_pairs_are_told_apart_and_name_their_editor(self) -> None:
+        pairs = self._pairs()
+        promise(len({pair.identifier for pair in pairs}) == len(pairs), "every pair has an identifier of its own")
+        promise(all(pair.editor == self.make().name for pair in pairs), "a pair names the editor that made it")
+
     def test_the_true_answer_changes(self) -> None:
         for pair in self._pairs():
             promise(pair.corrupt.answer.lower() != pair.clean.answer.lower(), f"{pair.identifier}: the edited picture has another answer")
@@ -103,6 +108,14 @@ class PainterConformance:
 
     def test_the_same_seed_gives_the_same_pixels(self) -> None:
         promise(np.array_equal(self._paint(7), self._paint(7)), "the same seed gives the same pixels")
+
+    def test_it_leaves_what_it_is_given_alone(self) -> None:
+        picture = Noise(0).load().resize(self.size)
+        mask = np.zeros((self.size[1], self.size[0]), dtype=bool)
+        mask[: self.size[1] // 2] = True
+        before = picture.tobytes(), mask.tobytes()
+        self.make().paint(picture, mask, self.plan, 0)
+        promise((picture.tobytes(), mask.tobytes()) == before, "a painter changes neither the picture nor the mask that it is given")
 
     def test_its_identity_is_plain(self) -> None:
         promise_plain(self.make().identity(), "a painter's identity")

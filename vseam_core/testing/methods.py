@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 
-from vseam_core.errors import UnsupportedError
+from vseam_core.errors import UnsupportedError, VseamError
 from vseam_core.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
-from vseam_core.interventions import AnswerScore, Run, RunResult, SiteEdit
+from vseam_core.interventions import MEASURES, AnswerScore, Run, RunResult, SiteEdit
 from vseam_core.testing.pictures import SIZE, pair, sample
 from vseam_core.testing.promises import promise, promise_plain
-from vseam_core.types import HeadId, TraceEffect
+from vseam_core.types import Direction, HeadId, TraceEffect
 
 _TOLERANCE = 1e-3
 
@@ -24,6 +25,10 @@ class TracerConformance:
     @abstractmethod
     def make(self) -> Tracer:
         """The tracer under test."""
+
+    def other(self) -> Tracer | None:
+        """The tracer with options that change its result, or None where it has none."""
+        return None
 
     def _context(self) -> TraceContext:
         from vseam_core.engine.decoder import find_decoder
@@ -54,16 +59,49 @@ class TracerConformance:
         promise(
             all(run.base.key in known and (run.donor is None or run.donor.key in known) for run in runs), "runs are on the pair's prompts"
         )
-        promise(len(runs) == len(list(self.make().plan(context))), "the plan is the same each time")
+        again = list(self.make().plan(context))
+        promise([*map(_described, runs)] == [*map(_described, again)], "the plan is the same each time: results are read in its order")
 
     def test_effects_are_layers_by_columns(self) -> None:
         context, effects = self._traced()
         promise(effects, "there are effects")
         for effect in effects:
             promise(effect.values.shape == (len(effect.layers), len(effect.columns)), "values are layers × columns")
+            promise(effect.values.dtype == np.float32, "values are float32")
+            promise(effect.tracer == self.make().name, "effects carry the tracer's name")
+            promise(effect.direction in get_args(Direction), f"the direction is among {', '.join(get_args(Direction))}")
+            promise(effect.measure in MEASURES, f"the measure is among {', '.join(MEASURES)}")
             promise(len(effect.roles) == len(effect.columns), "every column has a role")
             promise(np.isfinite(effect.values).all() and np.isfinite([effect.clean, effect.corrupt]).all(), "effects are finite")
             promise(all(layer < context.shape.layers for layer in effect.layers), "layers are the model's")
+
+    def test_no_two_effects_are_stored_under_one_key(self) -> None:
+        keys = [(one.stack, one.site_kind, one.direction, one.measure) for one in self._traced()[1]]
+        promise(len(set(keys)) == len(keys), "stack, site kind, direction and measure tell effects apart")
+
+    def test_clean_and_corrupt_are_the_unchanged_runs(self) -> None:
+        from vseam_core.engine.reference import ReferenceEngine
+
+        context, effects = self._traced()
+        runs = [Run(prompt, (AnswerScore(context.answer),)) for prompt in (context.clean, context.corrupt)]
+        plain = [result.answer for result in ReferenceEngine(self._model).run(runs)]
+        for effect in effects:
+            for name, found, answer in (("clean", effect.clean, plain[0]), ("corrupt", effect.corrupt, plain[1])):
+                difference = abs(found - getattr(answer, effect.measure))
+                promise(difference <= _TOLERANCE, f"{name} is the measure without any change (differs by {difference:.2g})")
+
+    def test_prompts_that_do_not_match_are_refused(self) -> None:
+        from vseam_core.engine.reference import ReferenceEngine
+
+        context, tracer = self._context(), self.make()
+        if all(run.donor is None for run in tracer.plan(context)):
+            return  # nothing is copied from one prompt to the other
+        longer = replace(context, corrupt=self._model.encode(context.pair.corrupt.image.load(), f"{context.pair.clean.question} Is it?"))
+        try:
+            tracer.effects(longer, ReferenceEngine(self._model).run(list(tracer.plan(longer))))
+        except (VseamError, ValueError):
+            return
+        raise AssertionError("broken promise: prompts of different length are refused, with the reason")
 
     def test_effects_do_not_depend_on_the_engine(self) -> None:
         (_, fast), (_, slow) = self._traced(), self._traced(reference=True)
@@ -73,7 +111,10 @@ class TracerConformance:
             promise(difference <= _TOLERANCE, f"replay gives what full forward passes give (differs by {difference:.2g})")
 
     def test_its_options_are_plain(self) -> None:
-        promise_plain(self.make().options(), "a tracer's options")
+        options = self.make().options()
+        promise_plain(options, "a tracer's options")
+        other = self.other()
+        promise(other is None or dict(other.options()) != dict(options), "options() holds every option that changes the result")
 
 
 class HeadInterventionConformance:
@@ -85,11 +126,17 @@ class HeadInterventionConformance:
     def make(self) -> HeadIntervention:
         """The head intervention under test."""
 
-    def _runs(self) -> tuple[Any, list[Run]]:
+    def identity(self) -> HeadIntervention | None:
+        """The intervention with options under which it changes nothing, or None where there are none."""
+        return None
+
+    def _runs(
+        self, method: HeadIntervention | None = None, heads: Sequence[HeadId] = (), positions: tuple[int, ...] | None = None
+    ) -> tuple[Any, list[Run]]:
         from vseam_core.engine.decoder import find_decoder
         from vseam_core.testing.tiny import TinyModel
 
-        model, method = TinyModel(), self.make()
+        model, method = TinyModel(), method or self.make()
         shape = find_decoder(model.module).shape
         needs: Needs = method.needs()
 
@@ -102,11 +149,12 @@ class HeadInterventionConformance:
         context = HeadContext(
             base,
             shape,
+            positions,
             donors=tuple(prompt(seed) for seed in range(1, needs.donors + 1)),
             means=means if needs.means else None,
             other=prompt(99) if needs.pair else None,
         )
-        variants = list(method.interventions(self.heads, context))
+        variants = list(method.interventions(heads or self.heads, context))
         promise(variants, "there is at least one variant")
         promise(not needs.donors or len(variants) <= needs.donors, "there are no more variants than donors")
         answer = model.answer_ids(base, "Yes", "No")
@@ -118,6 +166,33 @@ class HeadInterventionConformance:
             sites = [edit.site for edit in run.interventions if isinstance(edit, SiteEdit)]
             edited = {HeadId(site.layer, site.head, site.stack) for site in sites if site.head is not None}
             promise(edited == set(self.heads), "every variant edits all the heads and no others")
+
+    def test_it_keeps_to_the_positions_of_the_context(self) -> None:
+        _, runs = self._runs(positions=(3, 5))
+        edits = [edit for run in runs for edit in run.interventions if isinstance(edit, SiteEdit)]
+        promise(all(edit.positions == (3, 5) for edit in edits), "heads are replaced at the positions of the context and nowhere else")
+
+    def test_a_head_that_does_not_exist_is_refused(self) -> None:
+        from vseam_core.engine.reference import ReferenceEngine
+
+        try:
+            model, runs = self._runs(heads=[HeadId(99, 0)])
+            ReferenceEngine(model).run(runs)
+        except (VseamError, ValueError):
+            return
+        raise AssertionError("broken promise: a head that the model does not have is refused")
+
+    def test_it_changes_the_answer_unless_it_is_meant_not_to(self) -> None:
+        from vseam_core.engine.reference import ReferenceEngine
+
+        model, runs = self._runs()
+        engine = ReferenceEngine(model)
+        base = engine.run([Run(runs[0].base, runs[0].readouts)])[0].answer.logit_diff
+        promise(any(abs(one.answer.logit_diff - base) > 1e-6 for one in engine.run(runs)), "replacing heads changes the answer")
+        neutral = self.identity()
+        if neutral is not None:
+            for one in engine.run(self._runs(neutral)[1]):
+                promise(abs(one.answer.logit_diff - base) <= _TOLERANCE, "identity() changes nothing")
 
     def test_effects_are_finite_and_do_not_depend_on_the_engine(self) -> None:
         from vseam_core.engine.reference import ReferenceEngine
@@ -152,3 +227,7 @@ class HeadInterventionConformance:
 
     def test_its_options_are_plain(self) -> None:
         promise_plain(self.make().options(), "a head intervention's options")
+
+
+def _described(run: Run) -> tuple[object, ...]:
+    return run.base.key, run.donor and run.donor.key, repr(run.interventions), repr(run.readouts)

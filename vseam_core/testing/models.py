@@ -45,6 +45,7 @@ class ModelConformance:
     def test_it_is_a_model_that_says_what_identifies_it(self) -> None:
         info = self.model.info
         promise(isinstance(self.model, VisionLanguageModel), "make returns a VisionLanguageModel")
+        promise(not self.model.module.training, "the module is in eval mode: dropout would make every number random")
         promise(info.name and info.weights_hash and info.dtype, "info names the model, its weights and its number format")
         promise(min(info.layers, info.heads, info.head_dim) > 0, "info counts layers, heads and head width")
 
@@ -69,6 +70,7 @@ class ModelConformance:
         first = self._prompt()
         promise(first.key == self._prompt().key, "encoding the same again gives the same key")
         promise(first.key != self._prompt(picture=1).key, "another picture is another key")
+        promise(first.ids == self._prompt(picture=1).ids, "pictures of one size give the same ids: pairs are patched position by position")
         promise(first.key != self._prompt(question=f"{self.question} {self.question}").key, "another question is another key")
 
     def test_image_positions_have_a_place_or_are_said_to_have_none(self) -> None:
@@ -88,6 +90,11 @@ class ModelConformance:
         gold, other = self.answers
         found = self.model.answer_ids(prompt, gold, other)
         promise(found.gold and found.competitor and not set(found.gold) & set(found.competitor), "two answers have ids, and none in common")
+        turned = self.model.answer_ids(prompt, other, gold)
+        swapped = (turned.gold, turned.competitor) == (found.competitor, found.gold)
+        promise(swapped, "answers that change places change their ids' places, so that logit_diff changes its sign")
+        alone = self.model.answer_ids(prompt, gold, None)
+        promise(alone.gold and not alone.competitor, "without a competitor there are ids of the gold answer alone")
         promise_refusal(lambda: self.model.answer_ids(prompt, gold, gold), "an answer against itself is refused")
         promise_refusal(lambda: self.model.answer_ids(prompt, "", other), "an empty answer is refused")
         promise(self.model.answer_tokens(prompt, gold), "the whole answer has token ids")
@@ -107,6 +114,19 @@ class ModelConformance:
         for row, single in zip(together, alone, strict=True):
             difference = float((row - single).abs().max())
             promise(difference <= self.tolerance, f"a batch gives what single prompts give (differs by {difference:.2g})")
+
+    def test_the_picture_reaches_the_answer(self) -> None:
+        first, second = self._logits([self._prompt()])[0], self._logits([self._prompt(picture=1)])[0]
+        promise((first - second).abs().max() > 0, "another picture gives other logits")
+
+    def test_an_empty_batch_is_refused(self) -> None:
+        try:
+            self.model.collate([])
+        except ValueError:
+            return
+        except Exception as error:
+            raise AssertionError(f"broken promise: an empty batch is a ValueError, got {type(error).__name__}") from error
+        raise AssertionError("broken promise: an empty batch is a ValueError, nothing was raised")
 
     def test_prompts_of_different_length_are_padded_rightly_or_refused(self) -> None:
         prompts = [self._prompt(), self._prompt(question=f"{self.question} {self.question}")]
@@ -133,9 +153,12 @@ class ModelConformance:
         from vseam_core.engine.selfcheck import checked_engine
 
         try:
-            _, trust = checked_engine(self.model)
+            engine, trust = checked_engine(self.model)
         except SampleError as error:  # pragma: no cover - the probe is an ordinary question
             raise AssertionError(f"broken promise: an ordinary question can be encoded: {error}") from error
+        info, shape = self.model.info, engine.shape
+        said, found = (info.layers, info.heads, info.head_dim), (shape.layers, shape.heads, shape.head_dim)
+        promise(said == found, f"info counts layers, heads and head width as the module has them, {found}, not {said}")
         promise(trust["logits_error"] <= self.tolerance, "final norm and unembedding of the last residual give the model's logits")
 
     def _logits(self, prompts: Sequence[Any]) -> Any:
