@@ -37,11 +37,19 @@ class VisionLanguageModel(ABC):
         return False
 
     @abstractmethod
-    def encode(self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
+    def encode(
+        self,
+        image: Image,
+        question: str,
+        roles: Sequence[RoleSpan] = (),
+        answer_prefix: Sequence[int] = (),
+        instruction: str = "",
+    ) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified.
 
         `roles` are character spans of the question. `answer_prefix` are token ids appended after the prompt (the part that
-        two answers share, teacher-forced). Raises `SampleError` when the image or question cannot be encoded.
+        two answers share, teacher-forced). `instruction` is a text with `{question}` in it that replaces what the family itself
+        asks around the question ("Please answer with a single word."). Raises `SampleError` when the image or question cannot be encoded.
         """
 
     @abstractmethod

@@ -145,11 +145,21 @@ class Registry:
         return spec.claim.call(partial(import_factory(spec.record.describer), **options), spec.name, str(source))
 
     def load_dataset(self, name: str, **overrides: Any) -> Benchmark:
-        """Make a benchmark by name; `overrides` win over the options of the registry and the record."""
+        """Make a benchmark by name; `overrides` win over the options of the registry and the record.
+
+        The option `instruction` (a text with `{question}` in it) belongs to every dataset: its questions are asked in it.
+        """
         from vseam_core.interfaces import Benchmark
 
         spec = self.dataset(name)
-        return spec.claim.create(Benchmark, **{**spec.options, **overrides})
+        options = {**spec.options, **overrides}
+        instruction = options.pop("instruction", None)
+        benchmark = spec.claim.create(Benchmark, **options)
+        if instruction is None and (name not in self.datasets or getattr(benchmark, "name", name) == name):
+            return benchmark
+        from vseam_core.registered import RegisteredBenchmark
+
+        return RegisteredBenchmark(benchmark, spec.name, instruction)
 
     def list_models(self) -> list[Listed]:
         """Every model name with its source and what is wrong with it, if anything; loaders without a source are left out."""

@@ -97,6 +97,7 @@ class Sample:
     weighed against in `logit_diff` (for yes/no the other word), or None where it is unknown. `objects` are the annotated things
     that the question is about, in the order in which it names them (empty where the dataset has no annotation); `others` are
     annotated things that it is not about, which a control edit may change.
+    `instruction` is a text with `{question}` in it that the benchmark wants the question asked in; "" leaves it to the model.
     """
 
     identifier: str
@@ -116,6 +117,7 @@ class Sample:
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
     objects: tuple[SceneObject, ...] = ()
     others: tuple[SceneObject, ...] = ()
+    instruction: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,13 @@ OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "device_map", "max_memory", "offload_folder",
     "quantisation", "local_files_only", "allow_pickle", "prompt_template", "answer_separator",
 )  # fmt: skip
-# What a checkpoint of a type is asked in where it says nothing itself (no chat template): the prompts of the V-SEAM scripts.
-FAMILY_TEMPLATES: dict[str, str] = {
-    "llava": "USER: <image>\n{question} Please answer with a single word.\nASSISTANT:",
-    "instructblip": "Question: {question} Answer using a single word.",
+# The prompts of the V-SEAM scripts: what stands around every question in a family, and how the scripts ask for a short answer.
+FAMILY_FRAMES: dict[str, tuple[str, str]] = {
+    "llava": ("USER: <image>\n{question}\nASSISTANT:", "{question} Please answer with a single word."),
+    "instructblip": ("{question}", "Question: {question} Answer using a single word."),
 }
+# What a checkpoint of a type is asked in where it says nothing itself (no chat template).
+FAMILY_TEMPLATES = {family: frame.replace("{question}", asked) for family, (frame, asked) in FAMILY_FRAMES.items()}
 # Their attention looks both ways over the whole prompt: an appended answer would be seen by the words before it.
 _PREFIX_LANGUAGE_MODELS = ("paligemma",)
 
@@ -73,9 +75,7 @@ class HuggingFaceModel(VisionLanguageModel):
         self.template = PromptTemplate.parse(template or self._default_template())
         self.special_tokens = _special_tokens(self.tokenizer)
         self.decoder_start_id = _decoder_start_id(self.config)
-        if separator is None:
-            separator = "" if self.decoder_start_id is not None else default_separator(self.template.after, self.special_tokens)
-        self.separator = separator
+        self._separator = separator
 
     @classmethod
     def load(
@@ -109,13 +109,21 @@ class HuggingFaceModel(VisionLanguageModel):
 
         return describe_checkpoint(cls, name, source, **options)
 
-    def encode(self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
+    def encode(
+        self,
+        image: Image.Image,
+        question: str,
+        roles: Sequence[RoleSpan] = (),
+        answer_prefix: Sequence[int] = (),
+        instruction: str = "",
+    ) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified and every named word given its role.
 
         `inputs` are float32 on the CPU; `collate` moves them. Raises `SampleError` when the image or question cannot be encoded.
         """
         self._check_question(question)
-        written = write_prompt(self.tokenizer, self.template, question)
+        template = self._frame().around(instruction) if instruction else self.template
+        written = write_prompt(self.tokenizer, template, question)
         inputs = self._process(image, written.text)
         ids = tuple(inputs["input_ids"][0].tolist())
         origins = align(ids, written)
@@ -241,7 +249,20 @@ class HuggingFaceModel(VisionLanguageModel):
     def _reader(self, prompt: EncodedPrompt) -> AnswerReader:
         # A decoder of its own begins with the answer; otherwise the answer continues the prompt.
         text = prompt.text if self.decoder_start_id is None else ""
-        return AnswerReader(self.tokenizer, text, self.separator, frozenset(self.special_tokens.values()))
+        return AnswerReader(self.tokenizer, text, self._separator_after(text), frozenset(self.special_tokens.values()))
+
+    def _separator_after(self, text: str) -> str:
+        """What stands between a prompt and its answer."""
+        if self._separator is not None:
+            return self._separator
+        return "" if self.decoder_start_id is not None else default_separator(text, self.special_tokens)
+
+    def _frame(self) -> PromptTemplate:
+        """What stands around a question whatever the benchmark asks: the template without a family's own instruction."""
+        family = self.config.model_type
+        if family in FAMILY_FRAMES and self.template == PromptTemplate.parse(FAMILY_TEMPLATES[family]):
+            return PromptTemplate.parse(FAMILY_FRAMES[family][0])
+        return self.template
 
     def _default_template(self) -> str:
         return self._own_template() if self.family_template is None else self.family_template

@@ -75,7 +75,7 @@ def test_models_still_lists(vseam: Vseam) -> None:
 
 
 def evaluate(vseam: Vseam, *options: str) -> Any:
-    return vseam("evaluate", "--model", "llava-tiny", "--dataset", "scenes/color", "--limit", "2", "-q", *options)
+    return vseam("eval", "--model", "llava-tiny", "--dataset", "scenes/color", "--limit", "2", "-q", *options)
 
 
 def test_number_format_and_attention_reach_the_stored_run(vseam: Vseam) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
-from vseam_core.experiments.preparation import model_identity
+from vseam_core.experiments.preparation import encode_sample, model_identity
 from vseam_core.interfaces import Benchmark, VisionLanguageModel
 from vseam_core.interventions import AnswerIds
 from vseam_core.prompts import EncodedPrompt
@@ -93,7 +93,7 @@ def ask(model: VisionLanguageModel, sample: Sample) -> Asked:
     if not sample.answer.strip():
         raise SampleError(f"{sample.identifier}: the gold answer is empty")
     image = sample.image.load()
-    free = model.encode(image, sample.question, sample.roles)
+    free = encode_sample(model, sample, image)
     competitor = sample.competitor
     if competitor is None and sample.form == "yes_no":
         competitor = _OPPOSITE.get(sample.answer.strip().casefold())
@@ -101,7 +101,7 @@ def ask(model: VisionLanguageModel, sample: Sample) -> Asked:
         return Asked(sample, free, free, None, NO_COMPETITOR, image.size)
     try:
         answer = model.answer_ids(free, sample.answer, competitor)
-        scored = model.encode(image, sample.question, sample.roles, answer.prefix) if answer.prefix else free
+        scored = encode_sample(model, sample, image, answer.prefix) if answer.prefix else free
     except (SampleError, UnsupportedError) as error:
         return Asked(sample, free, free, None, str(error), image.size)
     return Asked(sample, free, scored, answer, "", image.size)

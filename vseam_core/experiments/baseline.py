@@ -9,7 +9,7 @@ from typing import Literal
 
 from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.errors import SampleError
-from vseam_core.experiments.preparation import Prepared, prepare, sample_unit
+from vseam_core.experiments.preparation import Prepared, encode_sample, prepare, sample_unit
 from vseam_core.interfaces import Benchmark, Editor
 from vseam_core.prompts import EncodedPrompt
 from vseam_core.rows import Baseline, RunSpec, UnitResult
@@ -146,7 +146,7 @@ def _without_prefix(loaded: LoadedModel, prepared: Prepared) -> EncodedPrompt:
     if not prepared.answer.prefix:
         return prepared.prompt
     sample = prepared.sample
-    return loaded.model.encode(sample.image.load(), sample.question, sample.roles)
+    return encode_sample(loaded.model, sample)
 
 
 def _sequence_logprob(loaded: LoadedModel, prepared: Prepared, first_probability: float) -> float:
@@ -154,5 +154,5 @@ def _sequence_logprob(loaded: LoadedModel, prepared: Prepared, first_probability
     if tokens == prepared.answer.published and len(tokens) == 1 and first_probability > 0:
         return math.log(first_probability)
     sample = prepared.sample
-    prompt = loaded.model.encode(sample.image.load(), sample.question, sample.roles, tokens[:-1])
+    prompt = encode_sample(loaded.model, sample, prefix=tokens[:-1])
     return loaded.engine.sequence_logprob(prompt, tokens)

@@ -11,6 +11,7 @@ from vseam_core.editing.composed import ComposedEditor, pairs_of_sample
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.experiments.preparation import encode_sample
 from vseam_core.interfaces import Benchmark, Editor
 from vseam_core.types import Pair, PoolChoice, Sample, Skip
 from vseam_core.workspace import LoadedModel, Workspace
@@ -92,7 +93,7 @@ def flipped(loaded: LoadedModel, benchmark: Benchmark, pair: Pair) -> bool | Non
     """
     samples = (pair.clean, pair.corrupt)
     try:
-        prompts = [loaded.model.encode(sample.image.load(), sample.question, sample.roles) for sample in samples]
+        prompts = [encode_sample(loaded.model, sample) for sample in samples]
         texts = loaded.model.generate(prompts)
     except (SampleError, UnsupportedError):
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.interfaces import Editor, VisionLanguageModel
@@ -13,6 +14,9 @@ from vseam_core.prompts import EncodedPrompt
 from vseam_core.runner import Unit
 from vseam_core.types import Pair, Sample
 from vseam_core.units import unit_key
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +48,21 @@ def prepare(model: VisionLanguageModel, sample: Sample) -> Prepared:
     if not sample.answer.strip():
         raise SampleError(f"{sample.identifier}: the gold answer is empty")
     image = sample.image.load()
-    prompt = model.encode(image, sample.question, sample.roles)
+    prompt = encode_sample(model, sample, image)
     answer = model.answer_ids(prompt, sample.answer, sample.competitor)
     if answer.prefix:
-        prompt = model.encode(image, sample.question, sample.roles, answer.prefix)
+        prompt = encode_sample(model, sample, image, answer.prefix)
     return Prepared(sample, prompt, answer, image.size)
+
+
+def encode_sample(model: VisionLanguageModel, sample: Sample, image: Image | None = None, prefix: Sequence[int] = ()) -> EncodedPrompt:
+    """A sample's prompt in the instruction of its benchmark, where it has one. Raises `SampleError` and `UnsupportedError`."""
+    picture = sample.image.load() if image is None else image
+    if not sample.instruction:
+        return model.encode(picture, sample.question, sample.roles, prefix)
+    if "instruction" not in inspect.signature(model.encode).parameters:
+        raise UnsupportedError(f"model {model.info.name!r}: its plugin takes no instruction from a dataset")
+    return model.encode(picture, sample.question, sample.roles, prefix, instruction=sample.instruction)
 
 
 def prepare_pair(model: VisionLanguageModel, pair: Pair) -> PreparedPair:

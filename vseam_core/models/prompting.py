@@ -42,6 +42,11 @@ class PromptTemplate:
         parts = f"{{% for part in message['content'] if part['type'] == 'text' %}}{text}{{% endfor %}}"
         return f"{{% for message in messages %}}{parts}{{% endfor %}}"
 
+    def around(self, instruction: str) -> PromptTemplate:
+        """The template with an instruction (a text with one `{question}`) where the question stood. Raises `VseamError`."""
+        inner = PromptTemplate.parse(instruction)
+        return PromptTemplate(self.before + inner.before, inner.after + self.after)
+
     def fill(self, question: str) -> str:
         return f"{self.before}{question}{self.after}"
 
