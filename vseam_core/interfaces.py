@@ -37,20 +37,21 @@ class VisionLanguageModel(ABC):
         return False
 
     @abstractmethod
-    def encode(
-        self,
-        image: Image,
-        question: str,
-        roles: Sequence[RoleSpan] = (),
-        answer_prefix: Sequence[int] = (),
-        instruction: str = "",
-    ) -> EncodedPrompt:
+    def encode(self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified.
 
         `roles` are character spans of the question. `answer_prefix` are token ids appended after the prompt (the part that
-        two answers share, teacher-forced). `instruction` is a text with `{question}` in it that replaces what the family itself
-        asks around the question ("Please answer with a single word."). Raises `SampleError` when the image or question cannot be encoded.
+        two answers share, teacher-forced). Raises `SampleError` when the image or question cannot be encoded.
         """
+
+    def encode_instructed(
+        self, image: Image, question: str, instruction: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
+    ) -> EncodedPrompt:
+        """As `encode`, with `instruction` (a text with `{question}` in it) in place of what the family itself asks around a question.
+
+        Raises `UnsupportedError` where the plugin cannot ask otherwise, and as `encode` does.
+        """
+        raise UnsupportedError(f"model {self.info.name!r}: its plugin takes no instruction from a dataset")
 
     @abstractmethod
     def answer_ids(self, prompt: EncodedPrompt, gold: str, competitor: str | None) -> AnswerIds:

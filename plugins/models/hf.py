@@ -109,20 +109,23 @@ class HuggingFaceModel(VisionLanguageModel):
 
         return describe_checkpoint(cls, name, source, **options)
 
-    def encode(
-        self,
-        image: Image.Image,
-        question: str,
-        roles: Sequence[RoleSpan] = (),
-        answer_prefix: Sequence[int] = (),
-        instruction: str = "",
-    ) -> EncodedPrompt:
+    def encode(self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
         """Image and question in this family's prompt, with every position classified and every named word given its role.
 
         `inputs` are float32 on the CPU; `collate` moves them. Raises `SampleError` when the image or question cannot be encoded.
         """
+        return self._encode(self.template, image, question, roles, answer_prefix)
+
+    def encode_instructed(
+        self, image: Image.Image, question: str, instruction: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
+    ) -> EncodedPrompt:
+        """As `encode`, with an instruction in place of the family's own words around the question."""
+        return self._encode(self._frame().around(instruction), image, question, roles, answer_prefix)
+
+    def _encode(
+        self, template: PromptTemplate, image: Image.Image, question: str, roles: Sequence[RoleSpan], answer_prefix: Sequence[int]
+    ) -> EncodedPrompt:
         self._check_question(question)
-        template = self._frame().around(instruction) if instruction else self.template
         written = write_prompt(self.tokenizer, template, question)
         inputs = self._process(image, written.text)
         ids = tuple(inputs["input_ids"][0].tolist())

@@ -45,20 +45,20 @@ def test_a_family_is_asked_in_the_papers_prompt_unless_told_otherwise(
 
 def test_an_instruction_takes_the_place_of_the_familys_own(llava_words: HuggingFaceModel, instructblip_words: HuggingFaceModel) -> None:
     asked = f"{QUESTION}\nAnswer the question using a single word or phrase."
-    assert llava_words.encode(picture(), QUESTION, instruction=HARNESS).text == f"USER: <image>\n{asked}\nASSISTANT:"
-    assert instructblip_words.encode(picture(), QUESTION, instruction=HARNESS).text == asked
+    assert llava_words.encode_instructed(picture(), QUESTION, HARNESS).text == f"USER: <image>\n{asked}\nASSISTANT:"
+    assert instructblip_words.encode_instructed(picture(), QUESTION, HARNESS).text == asked
 
 
 def test_an_instruction_stands_inside_a_chat_template_and_a_template_of_the_users(checkpoints: dict[str, Path]) -> None:
     folder = str(checkpoints["llava-words"])
     chat = hf.load("chat", folder, device="cpu")
-    assert chat.encode(picture(), QUESTION, instruction="Look: {question}").text == f"USER: <image>\nLook: {QUESTION}\nASSISTANT:"
+    assert chat.encode_instructed(picture(), QUESTION, "Look: {question}").text == f"USER: <image>\nLook: {QUESTION}\nASSISTANT:"
     own = llava.load("own", folder, device="cpu", prompt_template="<image>Q: {question} A:")
-    assert own.encode(picture(), QUESTION, instruction="Look: {question}").text == f"<image>Q: Look: {QUESTION} A:"
+    assert own.encode_instructed(picture(), QUESTION, "Look: {question}").text == f"<image>Q: Look: {QUESTION} A:"
 
 
 def test_only_the_question_counts_as_question(llava_words: HuggingFaceModel) -> None:
-    prompt = llava_words.encode(picture(), QUESTION, [RoleSpan(7, 10, "object")], instruction="Answer a question . {question} Answer .")
+    prompt = llava_words.encode_instructed(picture(), QUESTION, "Answer a question . {question} Answer .", [RoleSpan(7, 10, "object")])
     words = [(token, name) for token, name in zip(prompt.tokens, prompt.classes, strict=True) if name in ("question", "template")]
     assert [token for token, name in words if name == "question"] == ["Is", "the", "dog", "red", "?"]
     assert ("Answer", "template") in words
@@ -67,7 +67,7 @@ def test_only_the_question_counts_as_question(llava_words: HuggingFaceModel) -> 
 
 def test_answers_come_after_the_separator_that_the_prompt_needs(checkpoints: dict[str, Path]) -> None:
     model = llava.load("own", str(checkpoints["llava-subwords"]), device="cpu", prompt_template="<image> {question}")
-    plain, asked = (model.encode(picture(), QUESTION, instruction=text) for text in ("", "{question} Answer:\n"))
+    plain, asked = model.encode(picture(), QUESTION), model.encode_instructed(picture(), QUESTION, "{question} Answer:\n")
     assert model.answer_tokens(plain, "No") == (model.tokenizer.convert_tokens_to_ids("▁No"),)
     assert model.answer_tokens(asked, "No") != model.answer_tokens(plain, "No")
 

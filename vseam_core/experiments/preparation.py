@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,9 +59,7 @@ def encode_sample(model: VisionLanguageModel, sample: Sample, image: Image | Non
     picture = sample.image.load() if image is None else image
     if not sample.instruction:
         return model.encode(picture, sample.question, sample.roles, prefix)
-    if "instruction" not in inspect.signature(model.encode).parameters:
-        raise UnsupportedError(f"model {model.info.name!r}: its plugin takes no instruction from a dataset")
-    return model.encode(picture, sample.question, sample.roles, prefix, instruction=sample.instruction)
+    return model.encode_instructed(picture, sample.question, sample.instruction, sample.roles, prefix)
 
 
 def prepare_pair(model: VisionLanguageModel, pair: Pair) -> PreparedPair:
