@@ -18,11 +18,13 @@ from vseam_core.errors import UnsupportedError
 from vseam_core.interventions import AnswerIds, AttentionBlock, MeanOfOthers, Operation, Patch, Replace, Scale, Site, SiteEdit, Zero
 from vseam_core.prompts import EncodedPrompt
 from vseam_plugins.heads.rescaling import fold_into_weights
-from vseam_plugins.models import instructblip
+from vseam_plugins.models import hf, instructblip
 from vseam_plugins.models.hf import HuggingFaceModel
 
 from . import builders
 from .builders import HEADS, WIDTH, picture
+from .checkpoints import build_checkpoint
+from .test_whole_studies import NEEDED, WITH_REGIONS, WITHOUT_REGIONS
 
 QUESTIONS = ("Is the red dog left of the cat?", "Is the blue cat left?", "Is the striped dog of the cat?", "Is red?")
 STEPS = 6
@@ -305,3 +307,26 @@ def test_prompts_of_different_length_share_a_batch_and_say_what_they_say_alone(
     assert batches == [len(prompts)]
     assert texts(together) == texts(alone)
     assert [difference(each) for each in together] == pytest.approx([difference(each) for each in alone], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", [*WITH_REGIONS, *WITHOUT_REGIONS])
+def test_every_family_generates_under_a_rescaling_what_its_weights_would(family: str, tmp_path: Path) -> None:
+    if family in NEEDED:
+        pytest.importorskip(NEEDED[family])
+    model = hf.load(family, str(build_checkpoint(family, tmp_path / family)), device="cpu")
+    engine = FullPassEngine(model)
+    stack = engine.shape.stack
+    factors = {f"L{layer}H{head}": factor for layer in range(2) for head, factor in ((0, -1.5), (1, 2.0))}
+    edits = tuple(SiteEdit(Site(int(n[1]), "head_output", int(n[3]), stack), Scale(f)) for n, f in factors.items())  # type: ignore[arg-type]
+    asked = ("Is the red dog ?", "Is the blue cat in the red car ?", "Is the fish green ?", "Is the lamp ?")
+    prompts = [model.encode(picture(seed), question) for seed, question in enumerate(asked)]
+    plain = engine.respond([Question(prompt, ANSWER) for prompt in prompts], STEPS)
+    held = engine.respond([Question(prompt, ANSWER, edits) for prompt in prompts], STEPS)
+    named = {f"{stack}:{name}": factor for name, factor in factors.items()}
+    with fold_into_weights(model, named):
+        alone = [ReferenceEngine(model).respond([Question(prompt, ANSWER)], STEPS)[0] for prompt in prompts]
+        separate = engine.answers(prompts, [ANSWER] * len(prompts))
+    assert texts(held) == texts(alone)
+    assert [difference(each) for each in held] == pytest.approx([difference(each) for each in alone], rel=2e-3, abs=2e-3)
+    assert [difference(each) for each in held] == pytest.approx([each.logit_diff for each in separate], rel=2e-3, abs=2e-3)
+    assert [difference(each) for each in held] != pytest.approx([difference(each) for each in plain], abs=1e-2)
