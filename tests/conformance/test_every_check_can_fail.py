@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -266,3 +268,9 @@ def test_every_check_of_every_suite_is_broken_once() -> None:
     suites = [getattr(testing, name) for name in testing.__all__ if name.endswith("Conformance")]
     checks = [(suite.__name__, name) for suite in suites for name in dir(suite) if name.startswith("test_")]
     assert [check for check in checks if f'"{check[1]}"' not in source] == []
+
+
+def test_the_suites_do_not_import_pytest(tmp_path: Path) -> None:
+    code = "import vseam_core.testing, sys; print([name for name in sys.modules if name.split('.')[0] in ('pytest', '_pytest')])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
+    assert run.stdout.strip() == "[]"

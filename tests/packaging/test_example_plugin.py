@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,29 @@ def test_its_model_is_traced_and_evaluated_on_its_benchmark(vseam: Vseam) -> Non
     report = json.loads(evaluated.stdout)
     assert report["schema"] == "vseam.eval/1"
     assert '"mine"' in evaluated.stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_on_the_page_about_plugins_work_as_written(clean: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0].strip() for line in page.splitlines() if line.startswith("    ") and "class" not in line]
+    commands = [shlex.split(line) for line in lines if line.split(" ")[0] in ("vseam", "pip", "pytest", "python")]
+    assert len(commands) == 5
+    python = str(clean / "bin" / "python")
+    offline = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    for program, *words in commands:
+        # The environment has no pip and no network: this one's installs into it, and packages are built without isolation.
+        command = {
+            "vseam": [str(clean / "bin" / "vseam"), *words],
+            "pip": [sys.executable, "-m", "pip", "--python", python, *words[:1], *offline, *words[1:]],
+            "pytest": [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
+            "python": [sys.executable, *words, "--no-isolation"],
+        }[program]
+        outcome = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=_variables(), timeout=240)
+        assert outcome.returncode == 0, (command, outcome.stdout[-2000:], outcome.stderr[-2000:])
+        if words == ["plugins"]:
+            assert "my-plugin-windows" in outcome.stdout
+    assert list(tmp_path.glob("vseam-my-plugin/dist/*.whl"))
 
 
 def test_the_example_imports_the_core_alone() -> None:
