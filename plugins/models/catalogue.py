@@ -35,6 +35,7 @@ class Entry(NamedTuple):
     licence: str | None
     gated: bool | None = False
     loader: str = "hf"
+    extra: str | None = None
 
 
 CATALOGUE: tuple[Entry, ...] = (
@@ -67,9 +68,9 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", "Qwen3-VL, 8B", 8.77e9, "Apache-2.0"),
     Entry("paligemma2-3b", "google/paligemma2-3b-mix-224", "PaliGemma 2, 3B, the mix for many tasks", 3.03e9, _GEMMA, gated=True),
     Entry("gemma3-4b", "google/gemma-3-4b-it", "Gemma 3, 4B", 4.3e9, _GEMMA, gated=True),
-    Entry("smolvlm-256m", "HuggingFaceTB/SmolVLM-256M-Instruct", "SmolVLM, 256M", 0.256e9, "Apache-2.0"),
-    Entry("smolvlm-500m", "HuggingFaceTB/SmolVLM-500M-Instruct", "SmolVLM, 500M", 0.508e9, "Apache-2.0"),
-    Entry("smolvlm-2.2b", "HuggingFaceTB/SmolVLM-Instruct", "SmolVLM, 2.2B", 2.25e9, "Apache-2.0"),
+    Entry("smolvlm-256m", "HuggingFaceTB/SmolVLM-256M-Instruct", "SmolVLM, 256M", 0.256e9, "Apache-2.0", extra="smolvlm"),
+    Entry("smolvlm-500m", "HuggingFaceTB/SmolVLM-500M-Instruct", "SmolVLM, 500M", 0.508e9, "Apache-2.0", extra="smolvlm"),
+    Entry("smolvlm-2.2b", "HuggingFaceTB/SmolVLM-Instruct", "SmolVLM, 2.2B", 2.25e9, "Apache-2.0", extra="smolvlm"),
     Entry("internvl3-1b", "OpenGVLab/InternVL3-1B-hf", "InternVL3, 1B", 0.94e9, _INTERNVL),
     Entry("internvl3-2b", "OpenGVLab/InternVL3-2B-hf", "InternVL3, 2B", 2.09e9, _INTERNVL),
     Entry("internvl3-8b", "OpenGVLab/InternVL3-8B-hf", "InternVL3, 8B", 7.94e9, _INTERNVL),
@@ -86,5 +87,6 @@ def records() -> Iterator[ModelRecord]:
             factory=LOADERS[entry.loader],
             describer=DESCRIBERS[entry.loader],
             source=entry.source,
+            extra=entry.extra,
             facts=ModelFacts(parameters=entry.parameters, licence=entry.licence, gated=entry.gated),
         )

@@ -11,19 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import nn
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
+from tests.engine import configs
 from vseam_core.engine.decoder import find_decoder
 from vseam_core.errors import UnsupportedError
+from vseam_core.types import ModelInfo
 from vseam_plugins.models import hf
 from vseam_plugins.models.hf import HuggingFaceModel
+from vseam_plugins.models.loading import Checkpoint
 
-from .checkpoints import RECIPES, build_checkpoint
+from .builders import randomise
+from .checkpoints import RECIPES, build_checkpoint, build_tokenizer
 
 QUESTION = "Is the cat red ?"
 WITHOUT_PLACES = {
@@ -112,6 +119,42 @@ def responses(model: HuggingFaceModel, size: tuple[int, int]) -> tuple[np.ndarra
 @pytest.mark.parametrize("size", [pytest.param(SIZES["wide"], id="wide"), pytest.param(SIZES["tall"], id="tall", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", FAMILIES, indirect=True)
 def test_a_position_changes_with_its_own_part_of_the_picture_and_no_other(model: HuggingFaceModel, size: tuple[int, int]) -> None:
+    check_places(model, size)
+
+
+@pytest.mark.parametrize("family", ["pixtral_llava", "mistral3"])
+def test_rows_with_breaks_lie_where_pixtral_puts_them(family: str) -> None:
+    """The library's own processor needs torchvision: the model is asked with a processor of the test's, on the library's pixels."""
+    recipe = RECIPES[family]
+    with patch.object(configs, "LAYERS", 2):
+        module = getattr(transformers, recipe.model)(recipe.config()).eval()
+    randomise(module, 0)
+    processor = BrokenRows(build_tokenizer(recipe), 8 if family == "pixtral_llava" else 16)
+    info = ModelInfo(family, module.config.model_type, "", "", "float32", "sdpa", "cpu", 2, 4, 16)
+    check_places(HuggingFaceModel(Checkpoint(module, processor, info), "[IMG] {question}"), SIZES["wide"])
+
+
+class BrokenRows:
+    """Writes rows of `[IMG]`, each ended by a mark, for the pixels that the library's image processor makes."""
+
+    chat_template = None
+
+    def __init__(self, tokenizer: Any, step: int) -> None:
+        self.tokenizer, self._step = tokenizer, step
+        self.image_processor = PixtralImageProcessorPil(size={"longest_edge": 96}, patch_size={"height": step, "width": step})
+
+    def __call__(self, images: Any, text: list[str], **_: Any) -> dict[str, torch.Tensor]:
+        pixels = self.image_processor(images, return_tensors="pt")
+        height, width = (int(value) // self._step for value in pixels["image_sizes"][0])
+        rows = ("[IMG]" * width + "[IMG_BREAK]") * height
+        written = self.tokenizer(text[0].replace("[IMG]", rows.removesuffix("[IMG_BREAK]") + "[IMG_END]"), return_tensors="pt")
+        sizes = torch.as_tensor([list(map(int, size)) for size in pixels["image_sizes"]])
+        values = pixels["pixel_values"]
+        return {**{name: written[name] for name in ("input_ids", "attention_mask")}, "pixel_values": values, "image_sizes": sizes}
+
+
+def check_places(model: HuggingFaceModel, size: tuple[int, int]) -> None:
+    """Every box of a picture's positions against what moves the position."""
     prompt = model.encode(Image.new("RGB", size), QUESTION)
     assert prompt.image_boxes is not None, prompt.notes
     changes, cells = responses(model, size)
