@@ -85,6 +85,7 @@ def test_a_check_that_is_not_finite_is_never_stored(store: Store, pairs: list[Pa
 
 
 def test_edits_without_a_verdict_come_first(store: Store, pairs: list[Pair]) -> None:
+    assert [item.kind for item in review_items(store)] == ["edit", "elsewhere", "repaint", "edit"]
     first = review_items(store)[0].identifier
     store.review_edit(first, "accepted")
     items = review_items(store)

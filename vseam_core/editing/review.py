@@ -59,16 +59,18 @@ class _Export(BaseModel):
 
 
 def review_items(store: Store, editor: str | None = None, dataset: str | None = None) -> list[ReviewItem]:
-    """Every stored edit that has pictures, those without a verdict first."""
+    """Every stored edit that has pictures: those without a verdict first, the edit of a sample before its controls."""
     frame, reviews = store.edits(), store.reviews()
-    items = []
+    items, places = [], {}
     for row in frame.to_dict("records"):
         if (editor is not None and row["editor"] != editor) or (dataset is not None and row["dataset"] != dataset):
             continue
         if not row["clean_path"] or not row["image_path"]:
             continue
-        items.append(_item(row, reviews.get(row["identifier"], [])))
-    return sorted(items, key=lambda item: (bool(item.reviews), item.identifier))
+        item = _item(row, reviews.get(row["identifier"], []))
+        items.append(item)
+        places[item.identifier] = (bool(item.reviews), row["clean"], row["kind"] != "edit", item.kind, item.identifier)
+    return sorted(items, key=lambda item: places[item.identifier])
 
 
 def _item(row: Mapping[Any, Any], reviews: Sequence[Mapping[str, str]]) -> ReviewItem:
