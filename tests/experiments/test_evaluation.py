@@ -381,3 +381,19 @@ def test_a_studys_answers_can_be_compared_with(shared: Workspace) -> None:
     assert found.value("gain") == pytest.approx(found.answers["correct"].mean() - before)
     row = found.metrics[found.metrics["metric"] == "gain"].iloc[0]
     assert row["n"] == 12
+
+
+def test_samples_without_a_donor_are_skipped_and_the_others_stay_together(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = Mixed()
+    donors = [sample for sample in mixed.all if sample.form == "yes_no" and sample.category == "color"]
+    monkeypatch.setattr(mixed, "samples", lambda pool, *rest: iter(donors if pool == "score" else mixed.all))
+    workspace._benchmarks["mixed"] = mixed
+    engine = workspace.model("llava-tiny").engine
+    whole, sizes = engine.respond, []
+    monkeypatch.setattr(engine, "respond", lambda questions, *rest: (sizes.append(len(questions)), whole(questions, *rest))[1])
+    found = vseam.evaluate(workspace, "llava-tiny", "mixed", ablate=["L4H1"], operation="resample")
+    assert sizes == [len(found.answers)], "no question was asked alone because of another one's lack"
+    reasons = {skip.identifier: skip.reason for skip in found.skips}
+    assert "donors with its template" in reasons[next(s.identifier for s in mixed.all if s.category == "spatial")]
+    assert len(found.answers) + len(found.skips) == 30
+    assert 0 < len(found.answers) < 29

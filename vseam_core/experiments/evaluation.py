@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vseam_core.analysis.frames import frame_records
 from vseam_core.editing.settings import EditorChoice, editor_choice
 from vseam_core.engine.generation import Question
-from vseam_core.errors import SampleError, VseamError
+from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import Judged, comparison_table, metric_table
 from vseam_core.experiments.asking import Asked, Selection, ask, asked_unit, selected_samples, settled
 from vseam_core.experiments.changes import Change, ChangeOptions, make_change
@@ -185,6 +185,24 @@ class _PartOf:
         """Nothing is said of a part."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Put:
+    """A sample as the engine is given it: the question, and the run that reads its score where the question's first token does not."""
+
+    asked: Asked
+    question: Question
+    after_prefix: Run | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A unit that can be asked: its own image first, then that of its pair."""
+
+    unit: Unit
+    pair: Pair | None
+    puts: Sequence[_Put]
+
+
 class _Asker:
     """Asks units of a model, on their own images and, with an editor, on the edited ones."""
 
@@ -195,21 +213,27 @@ class _Asker:
         self._benchmark, self._editor, self._change, self._seed = benchmark, editor, change, seed
 
     def answers(self, units: Sequence[Unit]) -> list[UnitResult]:
-        """The judged answers of some units."""
-        asked: list[Asked] = []
-        pairs: list[Pair | None] = []
+        """The judged answers of some units. One that cannot be asked (no donor fits it) is a skip, and the others stay together."""
+        ready: list[_Ready] = []
+        results: list[UnitResult] = []
         for unit in units:
-            asked.append(unit.payload)
-            pairs.append(self._pair(unit.payload.sample))
-        twins = [ask(self.loaded.model, pair.corrupt) for pair in pairs if pair is not None]
-        answered = iter(self._ask([*asked, *twins]))
-        own = [next(answered) for _ in asked]
-        results = []
-        for unit, pair, answer in zip(units, pairs, own, strict=True):
-            rows = [_in_role(answer, "clean"), _in_role(next(answered), "corrupt")] if pair is not None else [answer]
-            made = () if pair is None else (pair,)
-            results.append(UnitResult(unit.key, unit.identifier, samples=(answer.sample,), pairs=made, answers=tuple(rows)))
+            try:
+                ready.append(self._ready(unit))
+            except (SampleError, UnsupportedError) as error:
+                results.append(UnitResult(unit.key, unit.identifier, "skipped", str(error)))
+        answered = iter(self._ask([put for each in ready for put in each.puts]))
+        for each in ready:
+            rows = tuple(next(answered) for _ in each.puts)
+            if each.pair is not None:
+                rows = (_in_role(rows[0], "clean"), _in_role(rows[1], "corrupt"))
+            pairs = () if each.pair is None else (each.pair,)
+            results.append(UnitResult(each.unit.key, each.unit.identifier, samples=(rows[0].sample,), pairs=pairs, answers=rows))
         return results
+
+    def _ready(self, unit: Unit) -> _Ready:
+        pair = self._pair(unit.payload.sample)
+        asked = [unit.payload] if pair is None else [unit.payload, ask(self.loaded.model, pair.corrupt)]
+        return _Ready(unit, pair, [self._put(each) for each in asked])
 
     def _pair(self, sample: Sample) -> Pair | None:
         """The edited twin; a sample that cannot be edited is asked on its own image only."""
@@ -218,27 +242,24 @@ class _Asker:
         except SampleError:
             return None
 
-    def _ask(self, asked: Sequence[Asked]) -> list[Answer]:
+    def _put(self, asked: Asked) -> _Put:
+        """What the engine is given for a sample. An answer whose beginning both candidates share is read after it, in a run of its own."""
+        together = asked.scored is asked.free
+        question = self._change.question(asked.sample, asked.free, asked.answer if together else None, asked.size)
+        if together or asked.answer is None:
+            return _Put(asked, question)
+        after = self._change.question(asked.sample, asked.scored, asked.answer, asked.size)
+        return _Put(asked, question, Run(after.prompt, (AnswerScore(asked.answer),), after.interventions, after.donor))
+
+    def _ask(self, puts: Sequence[_Put]) -> list[Answer]:
         engine, options = self.loaded.engine, self.options
-        questions = [self._question(each) for each in asked]
-        responses = engine.respond(questions, options.max_new_tokens, options.batch_size or _TOGETHER)
-        # An answer whose beginning both candidates share is read after it, in a run of its own.
-        apart = [index for index, each in enumerate(asked) if each.answer is not None and each.scored is not each.free]
-        scores = {index: response.values for index, response in enumerate(responses)}
-        for index, result in zip(apart, engine.run([self._run_after_prefix(asked[index]) for index in apart]), strict=True):
-            scores[index] = result.answer
-        return [
-            self._judged(each, response.text, scores[index]) for index, (each, response) in enumerate(zip(asked, responses, strict=True))
-        ]
-
-    def _question(self, asked: Asked) -> Question:
-        answer = asked.answer if asked.scored is asked.free else None
-        return self._change.question(asked.sample, asked.free, answer, asked.size)
-
-    def _run_after_prefix(self, asked: Asked) -> Run:
-        assert asked.answer is not None
-        question = self._change.question(asked.sample, asked.scored, asked.answer, asked.size)
-        return Run(question.prompt, (AnswerScore(asked.answer),), question.interventions, question.donor)
+        responses = engine.respond([put.question for put in puts], options.max_new_tokens, options.batch_size or _TOGETHER)
+        scored = iter(engine.run([put.after_prefix for put in puts if put.after_prefix is not None]))
+        answers = []
+        for put, response in zip(puts, responses, strict=True):
+            values = response.values if put.after_prefix is None else next(scored).answer
+            answers.append(self._judged(put.asked, response.text, values))
+        return answers
 
     def _judged(self, asked: Asked, text: str, values: AnswerValues | None) -> Answer:
         sample, benchmark = asked.sample, self._benchmark
