@@ -81,6 +81,8 @@ def edit(
 
 
 def _report(application: Application, exported: list[ExportedPair], skipped: list[tuple[str, str]]) -> None:
+    from vseam_core.editing.checks import can_measure_ssim
+
     checked = any(item.pair.record for item in exported)
     columns = (*_COLUMNS, "kind", "checks") if checked else _COLUMNS
     rows = [(*_row(item), *_verdict(item.pair)) if checked else _row(item) for item in exported]
@@ -89,6 +91,8 @@ def _report(application: Application, exported: list[ExportedPair], skipped: lis
     for identifier, reason in skipped:
         application.output.note(f"skipped {identifier}: {reason}")
     application.output.note(f"{len(rows)} pairs are in {application.edits}")
+    if checked and not can_measure_ssim():
+        application.output.note("the check raw_ssim_outside was left out: pip install 'vseam[edit]'")
 
 
 def _row(item: ExportedPair) -> tuple[object, ...]:

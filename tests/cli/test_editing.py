@@ -136,6 +136,16 @@ def test_edits_of_real_files_are_made_checked_stored_and_skipped_with_reasons(vs
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "edits" / "recolor").glob("*.json")} == before
 
 
+def test_a_check_whose_package_is_missing_is_said_in_one_line(vseam: Vseam, photos, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    photos(drawn_rows)
+    monkeypatch.setattr("vseam_core.editing.checks.can_measure_ssim", lambda: False)
+    outcome = vseam("edit", *USE, "--pool", "all", "--limit", "1", "--no-controls")
+    assert outcome.stderr.count("pip install 'vseam[edit]'") == 1
+    (row,) = json.loads(vseam("query", "SELECT checks FROM edits", "--json").stdout)["rows"]
+    assert "raw_ssim_outside" not in json.loads(row[0])
+    assert "raw_psnr_outside" in json.loads(row[0])
+
+
 def edits_made(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (folder / "edits" / "recolor").glob("*.json")}
 
