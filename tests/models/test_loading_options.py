@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +184,13 @@ def test_a_model_in_the_local_cache_is_loaded_with_its_commit(
     assert model.info.weights_hash == llava_words.info.weights_hash
     described = hf.describe("mine", "org/cached")
     assert (described.place, described.problem, described.family) == ("the hub's local cache", "", "llava")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_processor_that_needs_torchvision_says_so(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints["llava-words"], tmp_path / "copy"))
+    settings = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({**settings, "processor_class": "PixtralProcessor"}))
+    with pytest.raises(VseamError, match="its processor needs torchvision .*: pip install torchvision$") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
