@@ -191,6 +191,6 @@ def test_a_processor_that_needs_torchvision_says_so(checkpoints: dict[str, Path]
     folder = Path(shutil.copytree(checkpoints["llava-words"], tmp_path / "copy"))
     settings = json.loads((folder / "processor_config.json").read_text())
     (folder / "processor_config.json").write_text(json.dumps({**settings, "processor_class": "PixtralProcessor"}))
-    with pytest.raises(VseamError, match="its processor needs torchvision .*: pip install torchvision$") as caught:
+    with pytest.raises(VseamError, match=r"its processor needs torchvision .*: pip install torchvision$") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
