@@ -1,0 +1,1 @@
+"""What finds the pixels of a concept."""

@@ -1,0 +1,1 @@
+"""Edit planners: which concept of a question to change, and into what."""

@@ -1,0 +1,1 @@
+"""The planner by rules: question shapes, curated sets of siblings, and English inflection."""

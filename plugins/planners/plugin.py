@@ -1,0 +1,26 @@
+"""Registers the built-in edit planners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vseam_core.hookspecs import hookimpl
+from vseam_core.records import EditPlannerRecord
+
+PLUGIN_API = 1
+
+
+@hookimpl
+def vseam_edit_planners() -> Iterator[EditPlannerRecord]:
+    """Plans by rules and curated siblings, and by a language model."""
+    yield EditPlannerRecord(
+        name="lexicon",
+        summary="rules for question shapes, with curated siblings of objects, colours, materials and relations",
+        factory="vseam_plugins.planners.lexicon.planner:LexiconPlanner",
+    )
+    yield EditPlannerRecord(
+        name="llm",
+        summary="asks a language model behind any OpenAI-compatible endpoint; options model, base_url",
+        factory="vseam_plugins.planners.language_model:LanguageModelPlanner",
+        extra="llm",
+    )
