@@ -139,7 +139,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     names = {name: f"[{name.split('_')[0].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}
     PreTrainedTokenizerFast(tokenizer_object=backend, **names).save_pretrained(folder)
-    GroundingDinoImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 64}).save_pretrained(folder)
+    GroundingDinoImageProcessorPil(size={"shortest_edge": 160, "longest_edge": 256}).save_pretrained(folder)
     stages = ["stage2", "stage3", "stage4"]
     swin = SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=2, image_size=32, out_features=stages)
     bert = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
