@@ -231,7 +231,7 @@ def default_study() -> Study:
         random_models=5,
         workers=2,
         sizes=Sizes(
-            pairs=14,
+            pairs=20,
             random_model_pairs=2,
             score=40,
             hard=160,
