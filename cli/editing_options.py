@@ -25,7 +25,7 @@ def use_editing(context: click.Context, parameter: click.Parameter, value: Any) 
     elif parameter.name == "edits":
         application.edits = str(value)
     else:
-        application.editing[str(parameter.name)] = dict(value) if parameter.name == "options" else value
+        application.editing[str(parameter.name)] = dict(value) if str(parameter.name).endswith("options") else value
 
 
 class AssignmentType(click.ParamType):
@@ -44,18 +44,16 @@ class AssignmentType(click.ParamType):
             self.fail(f"{value!r}: the value is not YAML", param, ctx)
 
 
+def _assignments(option: str, field: str, text: str) -> Callable[[Any], Any]:
+    """An option that may be given again, each time as NAME=VALUE, for one field of `EditorChoice`."""
+    return click.option(
+        option, field, type=AssignmentType(), multiple=True, metavar="NAME=VALUE", expose_value=False, callback=use_editing, help=text
+    )
+
+
 _EDITING: tuple[Callable[[Any], Any], ...] = (
     click.option("--editor", metavar="NAME", envvar="VSEAM_EDITOR", help="The editor or painter (`vseam editors`)."),
-    click.option(
-        "--editor-option",
-        "options",
-        type=AssignmentType(),
-        multiple=True,
-        metavar="NAME=VALUE",
-        expose_value=False,
-        callback=use_editing,
-        help="An option of the editor; may be given again.",
-    ),
+    _assignments("--editor-option", "options", "An option of the editor; may be given again."),
     click.option(
         "--planner",
         metavar="NAME",
@@ -64,6 +62,7 @@ _EDITING: tuple[Callable[[Any], Any], ...] = (
         callback=use_editing,
         help="What decides what a painter changes (`vseam planners`; default: lexicon).",
     ),
+    _assignments("--planner-option", "planner_options", "An option of the planner; may be given again."),
     click.option(
         "--mask",
         metavar="NAME",
@@ -72,6 +71,7 @@ _EDITING: tuple[Callable[[Any], Any], ...] = (
         callback=use_editing,
         help="What finds the pixels that a painter may change (`vseam masks`; default: box).",
     ),
+    _assignments("--mask-option", "mask_options", "An option of the mask provider; may be given again."),
     click.option(
         "--controls/--no-controls",
         default=None,

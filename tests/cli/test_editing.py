@@ -241,3 +241,22 @@ def test_two_models_answers_are_checks_and_the_second_one_decides(vseam: Vseam) 
     checks = [json.loads(row[0]) for row in rows]
     assert len(checks) == 2
     assert all(set(found) == {"flip_model", "flip_second"} and set(found.values()) <= {0.0, 1.0} for found in checks)
+
+
+def test_the_planner_and_the_mask_of_the_defaults_take_options(vseam: Vseam, photos, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    photos(drawn_rows)
+    plain = ("--dataset", "photos", "--editor", "recolor", "--pool", "all", "--limit", "2", "--no-controls", "--json")
+    found = {}
+    for name, more in {"default": (), "padded": ("--mask-option", "padding=0.5"), "another": ("--planner-option", "seed=11")}.items():
+        outcome = vseam("edit", *plain, *more)
+        assert outcome.code == 0, outcome.stderr
+        result = json.loads(outcome.stdout)
+        found[name] = [dict(zip(result["columns"], row, strict=True)) for row in result["rows"]]
+    assert all(row["clean answer"] == "Yes" and row["corrupt answer"] == "No" for rows in found.values() for row in rows)
+    for usual, padded in zip(found["default"], found["padded"], strict=True):
+        assert usual["edit"] == padded["edit"]
+        assert usual["view"] != padded["view"]
+    assert [row["edit"] for row in found["default"]] != [row["edit"] for row in found["another"]]
+    unknown = vseam("edit", *plain, "--mask-option", "pading=1")
+    assert unknown.code == 2
+    assert "did you mean 'padding'" in unknown.stderr
