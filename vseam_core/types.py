@@ -78,7 +78,8 @@ class MaskSource(Protocol):
 class SceneObject:
     """One annotated thing in a picture: its name, where it is, and what is said about it.
 
-    `box` is in pixels of the picture, `(x0, y0, x1, y1)`. `relations` are pairs (relation, identifier of the other object).
+    The name is "" where only the place is known: then it is what the question is about. `box` is in pixels, `(x0, y0, x1, y1)`.
+    `relations` are pairs (relation, identifier of the other object).
     """
 
     name: str

@@ -17,7 +17,8 @@ class TableBenchmark(FileBenchmark):
     """The user's own table: CSV, JSON, JSON lines or parquet. `columns` says which column is what.
 
     Known parts are question, answer, image and id (by default columns of these names), and optionally category, level, competitor and box
-    (`[x0, y0, x1, y1]` in pixels, as JSON or a list) with object, its name. Further columns are kept beside each sample.
+    (`[x0, y0, x1, y1]` in pixels, as JSON or a list) with object, its name (without one the box is of whatever the question is about).
+    Further columns are kept beside each sample.
     """
 
     _PARTS = ("question", "answer", "image", "id", "category", "level", "competitor", "box", "object")
@@ -67,4 +68,4 @@ def _boxed(record: Record, column: str, name: str) -> tuple[SceneObject, ...]:
         x0, y0, x1, y1 = box
     except (ValueError, TypeError):
         raise SampleError(f"{record.place}: box: expected [x0, y0, x1, y1], found {value!r:.60}") from None
-    return (SceneObject(name or "thing", (x0, y0, x1, y1)),)
+    return (SceneObject(name, (x0, y0, x1, y1)),)

@@ -72,7 +72,8 @@ def _vanish(reading: Reading, known: Known, tail: str) -> Draft:
 def _appear(reading: Reading, known: Known, core: str, tail: str) -> Draft:
     """Something in the picture becomes the thing asked for: a sibling of it, else another thing, else a part of the usual place."""
     siblings = things().siblings(known.term)
-    candidates = [thing for thing in reading.sample.objects if not things().related(english.singular(thing.name.lower()), known.term)]
+    named = [thing for thing in reading.sample.objects if thing.name.strip()]
+    candidates = [thing for thing in named if not things().related(english.singular(thing.name.lower()), known.term)]
     akin = [thing for thing in candidates if things().canonical(english.singular(thing.name.lower())) in map(things().canonical, siblings)]
     chosen = (akin or candidates)[:1]
     phrase = english.a(core)

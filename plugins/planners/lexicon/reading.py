@@ -92,7 +92,13 @@ class Reading:
         return self.rng.choice(list(options))
 
     def named(self, phrase: str) -> tuple[SceneObject, ...]:
-        """The annotated objects that a phrase names: by the same word, else by its last words, else as a kind of it."""
+        """The annotated objects that a phrase names: by the same word, else by its last words, else as a kind of it.
+
+        Boxes without a name are of whatever the question is about.
+        """
+        unnamed = [thing for thing in self.sample.objects if not thing.name.strip()]
+        if unnamed:
+            return tuple(unnamed)
         wanted = english.singular(phrase)
         exact = [thing for thing in self.sample.objects if english.singular(thing.name.lower()) == wanted]
         if exact:
