@@ -28,7 +28,7 @@ _SHARE_OF_PICTURES = 1 / 16
 _LENGTH_STEP = 64
 # So many runs of a kind are tried before its batches are made: one, one more, and the others together.
 _TRIED = 8
-_FEW = 2 * _TRIED
+_FEW = 4 * _TRIED
 
 
 class BudgetedEngine(Engine):
