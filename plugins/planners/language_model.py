@@ -23,6 +23,7 @@ from vseam_core.types import Sample
 KEY_VARIABLES = ("VSEAM_LLM_KEY", "OPENAI_API_KEY")
 _LONGEST_QUESTION = 500
 _LONGEST_REPLY = 4000
+_LONGEST_LOCAL = 600  # tokens
 _SYSTEM = """You plan one edit of a photograph so that the true answer to a question about it changes.
 Change exactly one concept (an object, an attribute or a relation) into another of its kind that could stand at the same place.
 Reply with one JSON object and nothing else. Its fields:
@@ -228,3 +229,43 @@ def _in_one_line(error: ValueError) -> str:
         place = ".".join(map(str, first["loc"])) or "the reply"
         return f"{place}: {first['msg']}"
     return " ".join(str(error).split())[:200]
+
+
+class LocalLanguageModelPlanner(LanguageModelPlanner):
+    """Plans by a language model on this machine, whose replies `outlines` holds to the schema while they are generated.
+
+    `source` is a checkpoint folder or a hub id of a causal language model, loaded on first use.
+    """
+
+    name = "local-llm"
+
+    def __init__(self, source: str = "", device: str = "cpu", repairs: int = 2, cache: str | None = ".vseam-plans") -> None:
+        if not source:
+            raise VseamError("edit planner 'local-llm' needs a language model: --planner-option source=FOLDER-OR-HUB-ID")
+        super().__init__(source, repairs=repairs, cache=cache)
+        self.device = device
+
+    def _complete(self, messages: list[dict[str, str]]) -> str:
+        generator, tokenizer = self._generator
+        if tokenizer.chat_template:
+            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            prompt = "\n".join(message["content"] for message in messages) + "\n"
+        return str(generator(prompt, max_new_tokens=_LONGEST_LOCAL, do_sample=False))
+
+    @cached_property
+    def _generator(self) -> tuple[Any, Any]:
+        import outlines
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.model)
+            loader: Any = AutoModelForCausalLM
+            module, report = loader.from_pretrained(self.model, use_safetensors=True, output_loading_info=True)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise VseamError(f"edit planner 'local-llm': no language model can be loaded from {self.model} ({reason})") from None
+        if report["missing_keys"]:
+            raise VseamError(f"edit planner 'local-llm': {self.model} lacks weights, such as {sorted(report['missing_keys'])[0]}")
+        model = outlines.from_transformers(module.to(self.device).eval(), tokenizer)
+        return outlines.Generator(model, Reply), tokenizer

@@ -24,3 +24,9 @@ def vseam_edit_planners() -> Iterator[EditPlannerRecord]:
         factory="vseam_plugins.planners.language_model:LanguageModelPlanner",
         extra="llm",
     )
+    yield EditPlannerRecord(
+        name="local-llm",
+        summary="asks a language model on this machine, held to the schema by outlines; option source names the checkpoint",
+        factory="vseam_plugins.planners.language_model:LocalLanguageModelPlanner",
+        extra="local-llm",
+    )
