@@ -9,7 +9,7 @@ import torch
 
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.testing.pictures import sample
-from vseam_plugins.planners.language_model import LocalLanguageModelPlanner, Reply
+from vseam_plugins.planners.language_model import LocalLanguageModelPlanner
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,12 @@ def test_what_a_random_model_generates_fits_the_schema_or_is_a_skip(checkpoint: 
     assert text.lstrip().startswith("{")
     assert '"level"' in text
     assert any(f'"{level}"' in text for level in ("object", "attribute", "relation"))
+    outcome: object
     try:
-        plan = planner.plan(sample())
+        outcome = planner.plan(sample()).level
     except SampleError as error:
-        assert "gave no valid plan in 1 replies" in str(error)
-    else:
-        assert plan.level in Reply.model_fields["level"].annotation.__args__  # type: ignore[union-attr]
+        outcome = str(error)
+    assert outcome in ("object", "attribute", "relation") or "gave no valid plan in 1 replies" in str(outcome)
 
 
 def test_a_checkpoint_that_is_missing_is_one_line(tmp_path: Path) -> None:
