@@ -259,7 +259,7 @@ class LocalLanguageModelPlanner(LanguageModelPlanner):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model)
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.model)
             loader: Any = AutoModelForCausalLM
             module, report = loader.from_pretrained(self.model, use_safetensors=True, output_loading_info=True)
         except (OSError, ValueError) as error:
