@@ -13,10 +13,10 @@ from vseam_cli.output import Output
 from vseam_core.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
-    from vseam_core.editing.settings import EditorChoice
-    from vseam_core.plugins import Plugins
-    from vseam_core.registry import Registry
-    from vseam_core.workspace import Workspace
+    from vseam_core.config.editor_settings import EditorChoice
+    from vseam_core.plugins.discovery import Plugins
+    from vseam_core.plugins.registry import Registry
+    from vseam_core.runs.workspace import Workspace
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Application:
     @cached_property
     def plugins(self) -> Plugins:
         """The plugins that `--plugin` and `--no-plugin` leave."""
-        from vseam_core.plugins import build_plugins
+        from vseam_core.plugins.discovery import build_plugins
 
         return build_plugins(self.select, self.exclude)
 
     @cached_property
     def registry(self) -> Registry:
         """The names of models and datasets."""
-        from vseam_core.registry import load_registry
+        from vseam_core.plugins.registry import load_registry
 
         return load_registry(self.plugins, self.registry_path)
 
@@ -66,13 +66,13 @@ class Application:
 
     def loading_of(self, model: str) -> dict[str, Any]:
         """How the command line wants a model to be loaded."""
-        from vseam_core.workspace import loading_of
+        from vseam_core.runs.workspace import loading_of
 
         return loading_of(self.loading, model)
 
     def editor_choice(self, name: str | None, base: EditorChoice | None = None) -> EditorChoice:
         """What the command line says about editing laid over `base` (a study's); another editor begins with its own defaults."""
-        from vseam_core.editing.settings import EditorChoice
+        from vseam_core.config.editor_settings import EditorChoice
 
         base = base or EditorChoice()
         if name is not None and name != base.name:
@@ -83,7 +83,7 @@ class Application:
     @contextmanager
     def workspace(self, database: str, device: str | None = None, seed: int | None = None) -> Iterator[Workspace]:
         """Everything an experiment needs, with its progress shown on stderr while the context is open."""
-        from vseam_core.workspace import Opening
+        from vseam_core.runs.workspace import Opening
 
         registry = str(self.registry_path) if self.registry_path else None
         named = (database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget)

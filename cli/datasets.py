@@ -16,8 +16,8 @@ from vseam_cli.output import Table
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 
 if TYPE_CHECKING:
+    from vseam_core.api.types import Sample
     from vseam_core.datasets.checking import DatasetCheck
-    from vseam_core.types import Sample
 
 # Rendered worlds are endless: so many of their samples are looked at unless --limit says otherwise.
 _MOST = 100_000

@@ -60,7 +60,7 @@ def _examine(application: Application, name: str, device: str | None, with_drift
         }
         found |= {"tolerance": tolerance_of(model.info.dtype), "least_effect": least_effect(trust)}
         if with_drift:
-            from vseam_core.engine.drift import drift
+            from vseam_core.engine.precision import drift
 
             found["drift"] = [asdict(entry) for entry in drift(model)]
             advance(1)

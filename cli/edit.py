@@ -14,8 +14,8 @@ from vseam_cli.output import Table
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 
 if TYPE_CHECKING:
+    from vseam_core.api.types import Pair
     from vseam_core.editing.export import ExportedPair
-    from vseam_core.types import Pair
 
 _COLUMNS = ("question", "clean answer", "corrupt answer", "edit", "changed inside", "changed outside", "view")
 

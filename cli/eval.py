@@ -18,7 +18,7 @@ from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
 
 if TYPE_CHECKING:
     from vseam_core.experiments.evaluation import Evaluation
-    from vseam_core.workspace import Workspace
+    from vseam_core.runs.workspace import Workspace
 
 SCHEMA = "eval/1"
 COLUMNS = ("metric", "value", "standard_error", "low", "high", "p_value", "n", "clusters", "interval", "reason")
@@ -120,8 +120,8 @@ def evaluate(
 
 def _options(**given: Any) -> Any:
     from vseam_core.experiments.asking import Selection
-    from vseam_core.experiments.changes import ChangeOptions
     from vseam_core.experiments.evaluation import EvaluationOptions
+    from vseam_core.experiments.heads.changed_model import ChangeOptions
 
     heads = tuple(head.strip() for text in given["ablate"] for head in text.split(",") if head.strip())
     size = given["batch_size"]

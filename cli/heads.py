@@ -13,9 +13,9 @@ from vseam_cli.application import Application
 
 if TYPE_CHECKING:
     from vseam_cli.stages import Finish
-    from vseam_core.report.material import StudyMaterial
-    from vseam_core.study import Study
-    from vseam_core.workspace import Workspace
+    from vseam_core.config.study import Study
+    from vseam_core.results.study_results import StudyMaterial
+    from vseam_core.runs.workspace import Workspace
 
 _operation = click.option("--operation", metavar="NAME", help="What heads are replaced by (`vseam operations`; default: resample).")
 _positions = click.option(
@@ -87,7 +87,7 @@ def _run(
 
 def _saving(study: Study, folder: Path | None, name: str | None) -> Finish:
     """What keeps the fitted rescaling: as a checkpoint folder, under a name. Raises click.UsageError and VseamError before any work."""
-    from vseam_core.experiments.saving import fitted_scales, name_rescaling, require_free_folder, save_rescaled_model
+    from vseam_core.experiments.rescaling.checkpoint import fitted_scales, name_rescaling, require_free_folder, save_rescaled_model
 
     if len(study.models) != 1 or len(study.datasets) != 1:
         option = "--save-model" if folder else "--save-as"

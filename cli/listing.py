@@ -9,9 +9,9 @@ import click
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
-from vseam_core.factories import Claim
-from vseam_core.records import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
-from vseam_core.registry import Listed
+from vseam_core.plugins.loading import Claim
+from vseam_core.plugins.registry import Listed
+from vseam_core.plugins.specs import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 
 
 @options.verb(example="vseam editors --json")

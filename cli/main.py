@@ -51,7 +51,7 @@ class VerbGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb of that name, imported now, or None where nobody has it."""
-        from vseam_core.records import CommandRecord, import_factory
+        from vseam_core.plugins.specs import CommandRecord, import_factory
 
         if cmd_name in VERBS:
             found: Any = import_factory(VERBS[cmd_name][0])
@@ -94,7 +94,7 @@ def application_of(ctx: click.Context) -> Application:
 
 
 def _plugin_verbs(ctx: click.Context) -> dict[str, str]:
-    from vseam_core.records import CommandRecord
+    from vseam_core.plugins.specs import CommandRecord
 
     try:
         claims = application_of(ctx).plugins.claims(CommandRecord)

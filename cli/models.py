@@ -13,7 +13,7 @@ from vseam_cli.listing import show_names
 from vseam_cli.output import Table
 
 if TYPE_CHECKING:
-    from vseam_core.types import ModelDescription
+    from vseam_core.api.types import ModelDescription
 
 _BYTES = {"float32": 4.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.5}
 # Residuals before and after, attention and MLP outputs, head outputs, keys and values of every layer, for both images of a pair.
@@ -78,7 +78,7 @@ def _rows(data: dict[str, Any], found: ModelDescription | None) -> list[tuple[st
 
 
 def _architecture(data: dict[str, Any], found: ModelDescription) -> list[tuple[str, str]]:
-    from vseam_core.sizes import readable_bytes
+    from vseam_core.config.bytes import readable_bytes
 
     width, height = found.picture_size
     regions = "yes: a box selects image positions" if found.regions else f"no: {found.regions_reason or 'unknown'}"
@@ -107,6 +107,6 @@ def _count(parameters: float | None) -> str:
 
 
 def _memory(sizes: dict[str, int] | None) -> str:
-    from vseam_core.sizes import readable_bytes
+    from vseam_core.config.bytes import readable_bytes
 
     return ", ".join(f"{readable_bytes(size)} in {kind}" for kind, size in sizes.items()) if sizes else "unknown"

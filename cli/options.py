@@ -42,7 +42,7 @@ class SizeType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The size in bytes."""
-        from vseam_core.sizes import parse_bytes
+        from vseam_core.config.bytes import parse_bytes
 
         try:
             return value if isinstance(value, int) else parse_bytes(str(value))

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vseam_core.errors import VseamError
-from vseam_core.progress import SilentProgress
+from vseam_core.runs.progress import SilentProgress
 
 if TYPE_CHECKING:
     import rich.progress
     import rich.table
 
-    from vseam_core.progress import Advance, Progress
+    from vseam_core.runs.progress import Advance, Progress
 
 JSON_SCHEMA_PREFIX = "vseam"
 SECONDS_BETWEEN_LINES = 10.0

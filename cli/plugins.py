@@ -9,7 +9,7 @@ import click
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
-from vseam_core.plugins import HOOK_RECORDS, LoadedPlugin
+from vseam_core.plugins.discovery import HOOK_RECORDS, LoadedPlugin
 
 _KINDS = ("model", "benchmark", "editor", "tracer", "head-intervention")
 
@@ -55,7 +55,7 @@ def plugins(application: Application) -> None:
 @click.pass_obj
 def new(application: Application, name: str, kinds: tuple[str, ...], output: Path) -> None:
     """Write a working plugin package `vseam-NAME` with tests that inherit the conformance suites. Overwrites nothing."""
-    from vseam_core.scaffold import write_plugin
+    from vseam_core.plugins.scaffold import write_plugin
 
     files = write_plugin(name, kinds or _KINDS, output)
     root = files[0].parent

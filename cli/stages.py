@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from vseam_cli.application import Application
 from vseam_cli.options import given
 from vseam_cli.output import Table
+from vseam_core.config.study import Study, default_study, load_study
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
-from vseam_core.study import Study, default_study, load_study
 
 if TYPE_CHECKING:
-    from vseam_core.report.material import StudyMaterial
-    from vseam_core.workspace import Workspace
+    from vseam_core.results.study_results import StudyMaterial
+    from vseam_core.runs.workspace import Workspace
 
     Finish = Callable[[Workspace, StudyMaterial], str]
 
 
 def study_of(application: Application, file: str | Path | None, limit: int | None, **overrides: Any) -> Study:
     """The study of a file, or the default one, with what the command line says laid over it; every name is checked."""
-    from vseam_core.study import check_names
+    from vseam_core.config.study import check_names
 
     study = load_study(file, application.registry) if file else default_study()
     overrides["editor"] = application.editor_choice(overrides.get("editor"), study.editor)
@@ -46,7 +46,7 @@ def run_stages(
 
     `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the tables.
     """
-    from vseam_core.experiments.studies import run_study
+    from vseam_core.experiments.study_run import run_study
 
     remark, problem = "", None
     with application.workspace(database, device, study.seed) as workspace:
@@ -75,7 +75,7 @@ def _draw(material: StudyMaterial, reports: str | Path | None) -> list[Path]:
 
 
 def _print(application: Application, material: StudyMaterial, schema: str, database: str, figures: Sequence[Path]) -> None:
-    from vseam_core.report.tables import closing_tables
+    from vseam_core.report.tables.closing import closing_tables
 
     tables = closing_tables(material)
     data = {

@@ -21,7 +21,7 @@ def study() -> None:
 @click.pass_obj
 def check(application: Application, file: Path) -> None:
     """Check FILE, names included, and print the tasks it expands to."""
-    from vseam_core.study import load_study
+    from vseam_core.config.study import load_study
 
     loaded = load_study(file, application.registry)
     tasks = loaded.expand()

@@ -18,9 +18,9 @@ import torch
 from perf.counting import Counter
 from perf.others import nnsight_patch, transformer_lens_patch
 from perf.shapes import ANSWER, RandomLlava, Shape, picture
+from vseam_core.api.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.replay import ReplayEngine
-from vseam_core.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
-from vseam_core.prompts import EncodedPrompt
 
 Cell = Callable[[int, int], torch.Tensor]
 

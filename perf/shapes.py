@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt, PositionClass
-from vseam_core.types import ModelInfo
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt, PositionClass
+from vseam_core.api.types import ModelInfo
 
 ANSWER = AnswerIds((20,), (21,), (20,))
 _BEFORE = 3

@@ -17,23 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this list against the one below
-    from vseam_core.editing.settings import EditorChoice
-    from vseam_core.errors import (
-        InvalidFileError,
-        NameClashError,
-        PluginError,
-        QueryError,
-        SampleError,
-        StoreError,
-        UnknownNameError,
-        UnsupportedError,
-        VseamError,
-    )
-    from vseam_core.experiments.evaluation import Evaluation, evaluate
-    from vseam_core.experiments.saving import fitted_scales, save_rescaled_model
-    from vseam_core.experiments.studies import run_study
-    from vseam_core.hookspecs import hookimpl
-    from vseam_core.interfaces import (
+    from vseam_core.api.interfaces import (
         Benchmark,
         EditedPictures,
         Editor,
@@ -50,7 +34,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         Variant,
         VisionLanguageModel,
     )
-    from vseam_core.interventions import (
+    from vseam_core.api.interventions import (
         Add,
         AnswerIds,
         AnswerScore,
@@ -66,9 +50,28 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         SiteEdit,
         Zero,
     )
-    from vseam_core.plugins import Plugins, build_plugins
-    from vseam_core.prompts import EncodedPrompt
-    from vseam_core.records import (
+    from vseam_core.api.prompts import EncodedPrompt
+    from vseam_core.api.types import HeadEffect, HeadId, ModelInfo, Pair, RoleSpan, Sample, Skip, TraceEffect
+    from vseam_core.config.editor_settings import EditorChoice
+    from vseam_core.config.study import Study, default_study, load_study
+    from vseam_core.errors import (
+        InvalidFileError,
+        NameClashError,
+        PluginError,
+        QueryError,
+        SampleError,
+        StoreError,
+        UnknownNameError,
+        UnsupportedError,
+        VseamError,
+    )
+    from vseam_core.experiments.evaluation import Evaluation, evaluate
+    from vseam_core.experiments.rescaling.checkpoint import fitted_scales, save_rescaled_model
+    from vseam_core.experiments.study_run import run_study
+    from vseam_core.plugins.discovery import Plugins, build_plugins
+    from vseam_core.plugins.hookspecs import hookimpl
+    from vseam_core.plugins.registry import Registry, load_registry
+    from vseam_core.plugins.specs import (
         PLUGIN_API,
         CommandRecord,
         DatasetRecord,
@@ -79,16 +82,13 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this list again
         ModelRecord,
         TracerRecord,
     )
-    from vseam_core.registry import Registry, load_registry
-    from vseam_core.report.tables import closing_tables
+    from vseam_core.report.tables.closing import closing_tables
     from vseam_core.report.writer import write_report
+    from vseam_core.runs.workspace import Workspace, open_workspace
     from vseam_core.store import open_store
-    from vseam_core.study import Study, default_study, load_study
-    from vseam_core.types import HeadEffect, HeadId, ModelInfo, Pair, RoleSpan, Sample, Skip, TraceEffect
-    from vseam_core.workspace import Workspace, open_workspace
 
 _HOMES = {
-    "vseam_core.editing.settings": ("EditorChoice",),
+    "vseam_core.config.editor_settings": ("EditorChoice",),
     "vseam_core.errors": (
         "InvalidFileError",
         "NameClashError",
@@ -101,10 +101,10 @@ _HOMES = {
         "VseamError",
     ),
     "vseam_core.experiments.evaluation": ("Evaluation", "evaluate"),
-    "vseam_core.experiments.saving": ("fitted_scales", "save_rescaled_model"),
-    "vseam_core.experiments.studies": ("run_study",),
-    "vseam_core.hookspecs": ("hookimpl",),
-    "vseam_core.interfaces": (
+    "vseam_core.experiments.rescaling.checkpoint": ("fitted_scales", "save_rescaled_model"),
+    "vseam_core.experiments.study_run": ("run_study",),
+    "vseam_core.plugins.hookspecs": ("hookimpl",),
+    "vseam_core.api.interfaces": (
         "Benchmark",
         "EditPlan",
         "EditPlanner",
@@ -121,7 +121,7 @@ _HOMES = {
         "Variant",
         "VisionLanguageModel",
     ),
-    "vseam_core.interventions": (
+    "vseam_core.api.interventions": (
         "Add",
         "AnswerIds",
         "AnswerScore",
@@ -137,9 +137,9 @@ _HOMES = {
         "SiteEdit",
         "Zero",
     ),
-    "vseam_core.plugins": ("Plugins", "build_plugins"),
-    "vseam_core.prompts": ("EncodedPrompt",),
-    "vseam_core.records": (
+    "vseam_core.plugins.discovery": ("Plugins", "build_plugins"),
+    "vseam_core.api.prompts": ("EncodedPrompt",),
+    "vseam_core.plugins.specs": (
         "PLUGIN_API",
         "CommandRecord",
         "DatasetRecord",
@@ -150,12 +150,12 @@ _HOMES = {
         "ModelRecord",
         "TracerRecord",
     ),
-    "vseam_core.registry": ("Registry", "load_registry"),
-    "vseam_core.report.tables": ("closing_tables",),
+    "vseam_core.plugins.registry": ("Registry", "load_registry"),
+    "vseam_core.report.tables.closing": ("closing_tables",),
     "vseam_core.report.writer": ("write_report",),
     "vseam_core.store": ("open_store",),
-    "vseam_core.study": ("Study", "default_study", "load_study"),
-    "vseam_core.types": (
+    "vseam_core.config.study": ("Study", "default_study", "load_study"),
+    "vseam_core.api.types": (
         "HeadEffect",
         "HeadId",
         "ModelInfo",
@@ -165,7 +165,7 @@ _HOMES = {
         "Skip",
         "TraceEffect",
     ),
-    "vseam_core.workspace": ("Workspace", "open_workspace"),
+    "vseam_core.runs.workspace": ("Workspace", "open_workspace"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vseam_core.api.types import Level, Sample
 from vseam_core.datasets.file_benchmark import FileBenchmark
 from vseam_core.datasets.records import Record
-from vseam_core.types import Level, Sample
 
 # The last step of a question's program says what it asks for.
 _LEVEL_OF_STEP: Mapping[str, Level] = {

@@ -7,10 +7,10 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any
 
+from vseam_core.api.types import Answered, Level, Sample
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.records import Record
 from vseam_core.errors import InvalidFileError
-from vseam_core.types import Answered, Level, Sample
 
 _LEVELS: Mapping[str, Level] = {
     "object": "object",

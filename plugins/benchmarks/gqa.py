@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vseam_core.api.types import Answered, Box, Level, RoleSpan, Sample, SceneObject
 from vseam_core.datasets.file_benchmark import FileBenchmark, find_file, spans_of
 from vseam_core.datasets.records import Record
 from vseam_core.errors import InvalidFileError, SampleError
-from vseam_core.types import Answered, Box, Level, RoleSpan, Sample, SceneObject
 
 LEVELS: Mapping[str, Level] = {
     "animal": "object", "indoor": "object", "vehicle": "object", "color": "attribute", "material": "attribute", "action": "relation",

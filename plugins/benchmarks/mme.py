@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vseam_core.api.types import Answered, Sample
 from vseam_core.datasets.answers import yes_or_no
 from vseam_core.datasets.file_benchmark import FileBenchmark
 from vseam_core.datasets.images import image_folders
 from vseam_core.datasets.records import KEY, Record
 from vseam_core.errors import InvalidFileError
-from vseam_core.types import Answered, Sample
 from vseam_plugins.benchmarks.vqa import picture_of
 
 

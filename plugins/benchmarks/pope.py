@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vseam_core.api.types import Answered, Sample
 from vseam_core.datasets.answers import pope_official, yes_or_no
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.records import Record
 from vseam_core.errors import InvalidFileError
-from vseam_core.types import Answered, Sample
 
 SPLITS = ("adversarial", "popular", "random")
 # "imange" is how the published files write it after "an".

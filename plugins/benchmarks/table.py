@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from vseam_core.api.types import Sample, SceneObject
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.records import Record
 from vseam_core.errors import InvalidFileError, SampleError
-from vseam_core.types import Sample, SceneObject
 
 
 class TableBenchmark(FileBenchmark):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vseam_core.api.types import Answered, Sample
 from vseam_core.datasets.answers import vqa_accuracy
 from vseam_core.datasets.file_benchmark import FileBenchmark, find_file
 from vseam_core.datasets.records import KEY, Record, read_records
 from vseam_core.errors import InvalidFileError
-from vseam_core.types import Answered, Sample
 
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "vqav2": ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/validation.parquet"),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan, Painter
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.interfaces import EditPlan, Painter
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditedPictures, EditPlan
+from vseam_core.api.types import Sample
 from vseam_core.editing.folder import PictureFile
 from vseam_core.editing.masks import MaskFile
 from vseam_core.errors import SampleError, VseamError, did_you_mean
-from vseam_core.interfaces import EditedPictures, EditPlan
-from vseam_core.types import Sample
 from vseam_plugins.editors.differences import difference_mask
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan
 from vseam_core.errors import SampleError, VseamError, did_you_mean
-from vseam_core.interfaces import EditPlan
 from vseam_plugins.editors.colors import NamedColor, color_of, oklab, shown
 from vseam_plugins.editors.pixels import PixelPainter
 

@@ -6,9 +6,9 @@ import random
 from dataclasses import replace
 from typing import Literal
 
+from vseam_core.api.interfaces import Editor
+from vseam_core.api.types import Pair, Sample
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import Editor
-from vseam_core.types import Pair, Sample
 from vseam_plugins.benchmarks.scenes.benchmark import SceneImage
 from vseam_plugins.benchmarks.scenes.edits import Edited, control_edit, edit_scene
 from vseam_plugins.benchmarks.scenes.questions import Question

@@ -11,12 +11,12 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from vseam_core import interventions as operations
+from vseam_core.api import interventions as operations
+from vseam_core.api.interfaces import HeadContext, HeadIntervention, ModelShape, Needs, Variant
+from vseam_core.api.interventions import Operation, Site, SiteEdit, Stack
+from vseam_core.api.prompts import comparable, same_template
+from vseam_core.api.types import HeadId
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
-from vseam_core.interfaces import HeadContext, HeadIntervention, ModelShape, Needs, Variant
-from vseam_core.interventions import Operation, Site, SiteEdit, Stack
-from vseam_core.prompts import comparable, same_template
-from vseam_core.types import HeadId
 
 
 def check_head(head: HeadId, shape: ModelShape) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from vseam_core import interventions as operations
+from vseam_core.api import interventions as operations
+from vseam_core.api.interfaces import HeadContext, HeadIntervention, Variant
+from vseam_core.api.types import HeadId, parse_head
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
-from vseam_core.interfaces import HeadContext, HeadIntervention, Variant
-from vseam_core.types import HeadId, parse_head
 from vseam_plugins.heads.ablation import check_head, head_edits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vseam_core.interfaces import VisionLanguageModel
+    from vseam_core.api.interfaces import VisionLanguageModel
 
 
 class Scale(HeadIntervention):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan, MaskProvider
+from vseam_core.api.types import Box, Sample
 from vseam_core.editing.masks import check_boxes
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.interfaces import EditPlan, MaskProvider
-from vseam_core.types import Box, Sample
 
 
 class BoxMask(MaskProvider):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan, MaskProvider
+from vseam_core.api.types import Box, Sample
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.interfaces import EditPlan, MaskProvider
-from vseam_core.models.fingerprints import weights_hash
-from vseam_core.types import Box, Sample
+from vseam_core.huggingface.fingerprints import weights_hash
 from vseam_plugins.masks.box import boxes_of
 
 if TYPE_CHECKING:

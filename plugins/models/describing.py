@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vseam_core.api.types import ModelDescription, ModelInfo
 from vseam_core.errors import VseamError
-from vseam_core.types import ModelDescription, ModelInfo
+from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.loading import Checkpoint, open_processor
-from vseam_plugins.models.requests import LoadRequest
 
 PICTURE = (640, 480)
 QUESTION = "Is the dog red?"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vseam_core.types import Box
+from vseam_core.api.types import Box
 
 WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
 

@@ -15,12 +15,14 @@ from typing import Any, ClassVar, Self
 import torch
 from PIL import Image
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Box, ModelDescription, RoleSpan
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.models.answers import AnswerReader
-from vseam_core.models.fingerprints import inputs_key
-from vseam_core.models.prompting import (
+from vseam_core.huggingface.answers import AnswerReader
+from vseam_core.huggingface.fingerprints import inputs_key
+from vseam_core.huggingface.prompting import (
     PromptTemplate,
     WrittenPrompt,
     adds_special_tokens,
@@ -32,12 +34,10 @@ from vseam_core.models.prompting import (
     unknown_words,
     write_prompt,
 )
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import Box, ModelDescription, RoleSpan
+from vseam_plugins.models.image_regions import NoPlacesError, PicturePrompt, image_places
+from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
-from vseam_plugins.models.places import NoPlacesError, PicturePrompt, image_places
-from vseam_plugins.models.requests import LoadRequest, parse_device, parse_dtype
 
 OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "device_map", "max_memory", "offload_folder",

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from vseam_core.engine.formats import cast_weights
+from vseam_core.api.types import ModelInfo
+from vseam_core.engine.dtype import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
-from vseam_core.models.fingerprints import processor_hash, weights_hash
-from vseam_core.types import ModelInfo
+from vseam_core.huggingface.fingerprints import processor_hash, weights_hash
+from vseam_plugins.models.hub import commit_of, explained, locate
+from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.processors import read_processor
-from vseam_plugins.models.requests import LoadRequest
-from vseam_plugins.models.sources import commit_of, explained, locate
 
 # Parameters that the library starts with (nearly) equal values, and what they are redrawn with: see `initialise`.
 DEGENERATE_STD = 1e-6

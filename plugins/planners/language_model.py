@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from vseam_core.api.interfaces import EditPlan, EditPlanner
+from vseam_core.api.types import Sample
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.interfaces import EditPlan, EditPlanner
-from vseam_core.types import Sample
 
 KEY_VARIABLES = ("VSEAM_LLM_KEY", "OPENAI_API_KEY")
 _LONGEST_QUESTION = 500

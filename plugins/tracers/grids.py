@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import numpy as np
 
+from vseam_core.api.interfaces import ModelShape, TraceContext, Tracer
+from vseam_core.api.interventions import MEASURES, AnswerScore, AnswerValues, Patch, Run, RunResult, Site, SiteEdit, Stack
+from vseam_core.api.prompts import comparable
+from vseam_core.api.types import Direction, TraceEffect
 from vseam_core.errors import SampleError, UnknownNameError, did_you_mean
-from vseam_core.interfaces import ModelShape, TraceContext, Tracer
-from vseam_core.interventions import MEASURES, AnswerScore, AnswerValues, Patch, Run, RunResult, Site, SiteEdit, Stack
-from vseam_core.prompts import comparable
-from vseam_core.types import Direction, TraceEffect
 
 if TYPE_CHECKING:
-    from vseam_core.prompts import EncodedPrompt
+    from vseam_core.api.prompts import EncodedPrompt
 
 PATCH_DIRECTIONS: tuple[Direction, ...] = ("denoising", "noising")
 PATCH_MEASURES: tuple[str, ...] = ("logit_diff", "prob_sum", "logit")

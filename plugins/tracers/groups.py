@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from vseam_core.api.interfaces import TraceContext
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import TraceContext
-from vseam_core.prompts import EncodedPrompt
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, residual_rows
 
 GROUPS: tuple[str, ...] = (

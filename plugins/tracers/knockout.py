@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+from vseam_core.api.interfaces import ModelShape, TraceContext, Tracer
+from vseam_core.api.interventions import MEASURES, AnswerScore, AttentionBlock, Run, RunResult
+from vseam_core.api.prompts import POSITION_CLASSES, EncodedPrompt, PositionClass
+from vseam_core.api.types import TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
-from vseam_core.interfaces import ModelShape, TraceContext, Tracer
-from vseam_core.interventions import MEASURES, AnswerScore, AttentionBlock, Run, RunResult
-from vseam_core.prompts import POSITION_CLASSES, EncodedPrompt, PositionClass
-from vseam_core.types import TraceEffect
 from vseam_plugins.tracers.grids import (
     BASELINES,
     baseline_answers,

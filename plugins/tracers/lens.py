@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from vseam_core.api.interfaces import TraceContext, Tracer
+from vseam_core.api.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
+from vseam_core.api.prompts import POSITION_CLASSES, role_of_positions
+from vseam_core.api.types import Direction, TraceEffect
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import TraceContext, Tracer
-from vseam_core.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
-from vseam_core.prompts import POSITION_CLASSES, role_of_positions
-from vseam_core.types import Direction, TraceEffect
 from vseam_plugins.tracers.grids import (
     PATCH_MEASURES,
     baseline_answers,

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from vseam_core.api.interfaces import TraceContext
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Box
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
-from vseam_core.interfaces import TraceContext
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import Box
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, residual_rows
 
 COLUMNS: tuple[str, ...] = ("region", "complement", "random")

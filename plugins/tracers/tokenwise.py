@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from vseam_core.interfaces import TraceContext
-from vseam_core.interventions import Site, SiteKind
-from vseam_core.prompts import role_of_positions
+from vseam_core.api.interfaces import TraceContext
+from vseam_core.api.interventions import Site, SiteKind
+from vseam_core.api.prompts import role_of_positions
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, stack_of
 
 SITES: tuple[SiteKind, ...] = ("attention_output", "mlp_output", "residual_after")

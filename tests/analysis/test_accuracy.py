@@ -8,6 +8,7 @@ import pytest
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import clustered_mean
+from vseam_core.api.types import Pair, Sample
 from vseam_core.evaluation.accuracy import (
     COMPARISON_COLUMNS,
     SUMMARY_COLUMNS,
@@ -16,8 +17,7 @@ from vseam_core.evaluation.accuracy import (
     compare,
     summarise,
 )
-from vseam_core.rows import Baseline
-from vseam_core.types import Pair, Sample
+from vseam_core.runs.spec import Baseline
 
 
 class NoImage:

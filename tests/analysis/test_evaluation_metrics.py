@@ -12,9 +12,9 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from vseam_core.analysis.bootstrap import resampling_weights
 from vseam_core.analysis.statistics import cluster_sign_flip, clustered_difference, generator
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import Answered, Sample
 from vseam_core.evaluation.metrics import DRAWS, Judged, comparison_table, metric_table
-from vseam_core.interfaces import Benchmark
-from vseam_core.types import Answered, Sample
 
 IMAGES = 20
 

@@ -13,8 +13,8 @@ from vseam_core.analysis.head_sets import (
     smallest_faithful_size,
 )
 from vseam_core.analysis.heads import score_heads
+from vseam_core.api.types import HeadId
 from vseam_core.errors import VseamError
-from vseam_core.types import HeadId
 
 
 @pytest.fixture

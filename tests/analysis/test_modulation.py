@@ -20,7 +20,7 @@ from vseam_core.analysis.modulation import (
     scaled_by_rank,
     shuffled_within_layers,
 )
-from vseam_core.types import HeadId
+from vseam_core.api.types import HeadId
 
 SCORES = np.array([[0.8, 0.1, 0.0], [-0.4, 0.2, -0.05]])
 POSITIVE, NEGATIVE = [HeadId(0, 0), HeadId(1, 1)], [HeadId(1, 0)]

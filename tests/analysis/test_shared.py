@@ -20,7 +20,7 @@ from vseam_core.analysis.shared import (
     similarity_matrix,
     split_half_ceiling,
 )
-from vseam_core.types import HeadId
+from vseam_core.api.types import HeadId
 
 SHAPE = (5, 8)
 

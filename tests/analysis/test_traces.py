@@ -19,7 +19,7 @@ from vseam_core.analysis.traces import (
     random_model_band,
     strongest_cells,
 )
-from vseam_core.types import TraceEffect
+from vseam_core.api.types import TraceEffect
 
 ROLES = ("template", "object", "object", "last")
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from vseam_core.editing.settings import EditorChoice, WhichPairs
+from vseam_core.config.editor_settings import EditorChoice, WhichPairs
 from vseam_core.experiments.tracing import TraceOptions, run_trace
-from vseam_core.runner import Outcome
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.runs.runner import Outcome
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 from .conftest import Vseam
 
@@ -22,9 +22,9 @@ PLUGIN = """
 import re
 import numpy as np
 from vseam_core.errors import SampleError
-from vseam_core.hookspecs import hookimpl
-from vseam_core.interfaces import EditPlan, EditPlanner, MaskProvider
-from vseam_core.records import EditPlannerRecord, MaskProviderRecord
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.api.interfaces import EditPlan, EditPlanner, MaskProvider
+from vseam_core.plugins.specs import EditPlannerRecord, MaskProviderRecord
 
 
 class Planner(EditPlanner):

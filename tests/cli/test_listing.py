@@ -13,8 +13,8 @@ Vseam = Callable[..., Any]
 Install = Callable[..., Path]
 
 GOOD = """
-from vseam_core.hookspecs import hookimpl
-from vseam_core.records import ModelRecord
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.specs import ModelRecord
 
 @hookimpl
 def vseam_models():
@@ -23,8 +23,8 @@ def vseam_models():
 CLASHING = GOOD.replace("acme-2b", "llava-tiny")
 COMMAND = """
 import click
-from vseam_core.hookspecs import hookimpl
-from vseam_core.records import CommandRecord
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.specs import CommandRecord
 
 @click.command()
 def acme():

@@ -35,8 +35,8 @@ def test_an_embedded_model_is_here_with_its_architecture(vseam: Vseam) -> None:
 
 
 def test_the_parameter_count_is_what_the_weights_add_up_to(vseam: Vseam) -> None:
-    from vseam_core.plugins import build_plugins
-    from vseam_core.registry import load_registry
+    from vseam_core.plugins.discovery import build_plugins
+    from vseam_core.plugins.registry import load_registry
 
     model = load_registry(build_plugins()).load_model("llava-tiny", device="cpu")
     assert shown(vseam, "llava-tiny")["parameters"] == sum(tensor.numel() for tensor in model.module.state_dict().values())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vseam_cli.main import execute
-from vseam_core.scaffold import KINDS
+from vseam_core.plugins.scaffold import KINDS
 
 
 def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Vseam
-from vseam_core.report.material import StudyMaterial
+from vseam_core.results.study_results import StudyMaterial
 
 RESCALE = ("heads", "rescale", "--model", "llava-tiny", "--dataset", "scenes/color")
 
@@ -31,8 +31,8 @@ def study_that_fits(monkeypatch: pytest.MonkeyPatch, scales: dict[str, float]) -
     """Skip the scan: whether a small one fits anything is not the matter here."""
     torch.set_num_threads(1)
     with monkeypatch.context() as patch:
-        patch.setattr("vseam_core.experiments.studies.run_study", lambda workspace, study: material(scales))
-        patch.setattr("vseam_core.report.tables.closing_tables", lambda material: [])
+        patch.setattr("vseam_core.experiments.study_run.run_study", lambda workspace, study: material(scales))
+        patch.setattr("vseam_core.report.tables.closing.closing_tables", lambda material: [])
         patch.setattr("vseam_core.report.writer.write_report", lambda material, folder: [])
         yield
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from vseam_core.plugins import build_plugins
-from vseam_core.records import HeadInterventionRecord, TracerRecord
-from vseam_core.registry import Registry
+from vseam_core.api.types import HeadId, Sample
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry
+from vseam_core.plugins.specs import HeadInterventionRecord, TracerRecord
 from vseam_core.testing import (
     BenchmarkConformance,
     EditorConformance,
@@ -22,7 +23,6 @@ from vseam_core.testing import (
     TracerConformance,
 )
 from vseam_core.testing.tiny import TinyModel
-from vseam_core.types import HeadId, Sample
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.benchmarks.table import TableBenchmark

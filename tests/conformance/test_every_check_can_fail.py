@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from tests.conformance.support import assert_broken
-from vseam_core import interventions as operations
 from vseam_core import testing
+from vseam_core.api import interventions as operations
+from vseam_core.api.interfaces import EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Variant
+from vseam_core.api.interventions import Site, SiteEdit
+from vseam_core.api.types import HeadId, Pair, Sample
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Variant
-from vseam_core.interventions import Site, SiteEdit
 from vseam_core.testing import (
     BenchmarkConformance,
     EditorConformance,
@@ -32,7 +33,6 @@ from vseam_core.testing import (
     TracerConformance,
 )
 from vseam_core.testing.tiny import TinyModel
-from vseam_core.types import HeadId, Pair, Sample
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.editors.scenes import SceneEditor
 from vseam_plugins.tracers.groups import GroupPatching

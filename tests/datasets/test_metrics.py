@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import Answered, Sample
 from vseam_core.datasets.answers import normalise_vqa, other_word, pope_official, vqa_accuracy, yes_or_no
-from vseam_core.interfaces import Benchmark
-from vseam_core.types import Answered, Sample
 from vseam_plugins.benchmarks.cocoqa import CocoQaBenchmark
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.mme import MmeBenchmark

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from vseam_core.datasets.checking import check_dataset
-from vseam_core.plugins import build_plugins
-from vseam_core.registry import Registry
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry
 
 FOLDER = os.environ.get("VSEAM_PUBLISHED_DATA", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="VSEAM_PUBLISHED_DATA names no folder with the published files")

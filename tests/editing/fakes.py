@@ -9,14 +9,14 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
+from vseam_core.api.interfaces import EditPlan, EditPlanner, MaskProvider, Painter
+from vseam_core.api.types import Sample, SceneObject
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.composed import ComposedEditor, PaintedRecipe
 from vseam_core.editing.folder import EditFolder
-from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError
-from vseam_core.hookspecs import hookimpl
-from vseam_core.interfaces import EditPlan, EditPlanner, MaskProvider, Painter
-from vseam_core.records import EditorRecord, EditPlannerRecord, MaskProviderRecord
-from vseam_core.types import Sample, SceneObject
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.specs import EditorRecord, EditPlannerRecord, MaskProviderRecord
 
 SIZE = (48, 36)
 BOX = (10.0, 8.0, 26.0, 22.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vseam_core.api.types import Level, Sample
 from vseam_core.editing.folder import PictureFile
-from vseam_core.types import Level, Sample
 
 CATEGORIES: dict[str, tuple[Level, str, str, str, str]] = {
     "action": ("relation", "Is the person standing?", "standing", "walking", "No"),

@@ -12,11 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from vseam_core.api.interfaces import EditPlan
 from vseam_core.editing.clip import ClipMargin, concept_words, crop_box
 from vseam_core.editing.composed import ComposedEditor
 from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import VseamError
-from vseam_core.interfaces import EditPlan
 
 from .fakes import DrawnPicture, FakePainter, FakePlanner, composed, sample
 

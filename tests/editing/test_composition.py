@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vseam_core.api.interfaces import Painter
+from vseam_core.api.types import SceneObject
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.building import ChosenPairs, build_editor
 from vseam_core.editing.composed import ComposedEditor
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.masks import blending_weights, composited, dilated, mask_boxes, resized_mask
-from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import PluginError, SampleError, UnknownNameError
-from vseam_core.interfaces import Painter
-from vseam_core.plugins import build_plugins
-from vseam_core.types import SceneObject
+from vseam_core.plugins.discovery import build_plugins
 
 from .fakes import BOX, SIZE, DrawnPicture, FakeMask, FakePainter, FakePlanner, FakePlugin, composed, sample
 

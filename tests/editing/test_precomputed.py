@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.building import build_editor
 from vseam_core.editing.folder import EditFolder, PictureFile
-from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.plugins import build_plugins
+from vseam_core.plugins.discovery import build_plugins
 from vseam_plugins.editors.differences import difference_mask
 from vseam_plugins.editors.precomputed import PrecomputedPictures
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.building import build_editor
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.review import review_items
 from vseam_core.editing.review_page import review_page
-from vseam_core.editing.settings import EditorChoice
-from vseam_core.plugins import build_plugins
+from vseam_core.plugins.discovery import build_plugins
 from vseam_core.store import open_store
 
 from .published import CATEGORIES, example_folder, example_samples

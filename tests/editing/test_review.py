@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vseam_core.api.types import Pair
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.review import find_edit, import_verdicts, review_items
 from vseam_core.editing.review_page import difference_view, mask_view, review_page
@@ -22,7 +23,6 @@ from vseam_core.editing.review_server import ReviewServer
 from vseam_core.errors import InvalidFileError, StoreError, UnknownNameError, VseamError
 from vseam_core.store import open_store
 from vseam_core.store.store import Store
-from vseam_core.types import Pair
 
 from .fakes import composed, sample
 

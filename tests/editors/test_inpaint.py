@@ -14,10 +14,10 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from PIL import Image
 
+from vseam_core.api.interfaces import EditPlan, Painter
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError
-from vseam_core.interfaces import EditPlan, Painter
-from vseam_core.plugins import build_plugins
-from vseam_core.records import EditorRecord
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.specs import EditorRecord
 from vseam_plugins.editors.diffusion.inpaint import InpaintPainter, default_of, guidance_argument
 
 from .checkpoints import rewrite, write_sdxl

@@ -15,10 +15,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from safetensors.torch import load_file
 
+from vseam_core.api.interfaces import EditPlan, Painter
 from vseam_core.errors import InvalidFileError, SampleError, VseamError
-from vseam_core.interfaces import EditPlan, Painter
-from vseam_core.plugins import build_plugins
-from vseam_core.records import EditorRecord
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.specs import EditorRecord
 from vseam_plugins.editors.diffusion import brushnet
 from vseam_plugins.editors.diffusion.powerpaint import PowerPaintPainter, powerpaint
 from vseam_plugins.editors.diffusion.tasks import QUALITY, prompts

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models import builders
-from vseam_core.interfaces import VisionLanguageModel
+from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_plugins.models import instructblip, llava
 
 LOADERS = {"llava": (builders.build_llava, llava.load), "instructblip": (builders.build_instructblip, instructblip.load)}

@@ -18,10 +18,10 @@ import transformers
 
 from tests.engine import configs
 from tests.engine.configs import BOI, BOS, EOI, IMAGE, PAD, VISION_END, VISION_START
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt, PositionClass
-from vseam_core.types import ModelInfo
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt, PositionClass
+from vseam_core.api.types import ModelInfo
 
 LAYERS, HEADS, VOCABULARY = configs.LAYERS, configs.HEADS, configs.VOCABULARY
 Padding = Literal["left", "right"]

@@ -10,7 +10,7 @@ import numpy as np
 from tests.engine import configs
 from tests.engine.families import HEADS, LAYERS, TinyVLM
 from tests.engine.independent import MLLAMA_CROSS_LAYERS
-from vseam_core.interventions import (
+from vseam_core.api.interventions import (
     Add,
     AnswerIds,
     AnswerScore,
@@ -25,7 +25,7 @@ from vseam_core.interventions import (
     SiteEdit,
     Zero,
 )
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
 
 KINDS = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value")
 OPERATIONS = ("patch", "zero", "scale", "add", "replace")

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from tests.engine.families import HEADS, TinyVLM
-from vseam_core.interventions import Add, AttentionBlock, MeanOfOthers, Patch, Replace, Run, Scale, SiteEdit, Zero
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.interventions import Add, AttentionBlock, MeanOfOthers, Patch, Replace, Run, Scale, SiteEdit, Zero
+from vseam_core.api.prompts import EncodedPrompt
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Takes an activation `[positions, width]` and returns what it becomes."""

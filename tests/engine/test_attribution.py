@@ -13,13 +13,8 @@ import torch
 
 from tests.engine.test_engines import ANSWER, HEADS, KINDS, LAYERS, SIZE, attach, hooks_on, layers_of
 from tests.models import builders
-from vseam_core.engine.attribution import estimate
-from vseam_core.engine.base import Engine
-from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.engine.replay import ReplayEngine
-from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import (
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import (
     Add,
     AnswerIds,
     AnswerScore,
@@ -37,7 +32,12 @@ from vseam_core.interventions import (
     SiteKind,
     Zero,
 )
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.attribution import estimate
+from vseam_core.engine.base import Engine
+from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.engine.replay import ReplayEngine
+from vseam_core.errors import UnsupportedError
 
 VARIANTS = AnswerIds((20, 22), (21, 23, 24), (20,))
 READ = (AnswerScore(VARIANTS),)

@@ -10,13 +10,8 @@ import pytest
 import torch
 
 from tests.models import builders
-from vseam_core.engine.base import Engine
-from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.engine.replay import ReplayEngine
-from vseam_core.engine.selfcheck import trust_record
-from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import (
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import (
     Add,
     AnswerIds,
     AnswerScore,
@@ -33,7 +28,12 @@ from vseam_core.interventions import (
     SiteKind,
     Zero,
 )
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.base import Engine
+from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.engine.replay import ReplayEngine
+from vseam_core.engine.selfcheck import trust_record
+from vseam_core.errors import UnsupportedError
 
 ANSWER = AnswerIds((20,), (21,), (20,))
 KINDS: tuple[SiteKind, ...] = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output")

@@ -17,11 +17,11 @@ import torch
 from tests.engine.families import FAMILIES, Padding, TinyVLM, softmax_in_float64
 from tests.engine.grids import KINDS, TOKENS, Grid, prompts
 from tests.engine.independent import plain_logits
+from vseam_core.api.interventions import Run, RunResult, SiteEdit
 from vseam_core.engine.base import Engine
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import Run, RunResult, SiteEdit
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}

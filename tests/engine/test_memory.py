@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.engine.families import TinyVLM
+from vseam_core.api.interventions import AnswerIds, AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
+from vseam_core.config.bytes import parse_bytes, readable_bytes
 from vseam_core.engine.attribution import estimate
 from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.memory import BatchSizer, MemoryBudgetError, PeakMemory
 from vseam_core.engine.replay import ReplayEngine
-from vseam_core.interventions import AnswerIds, AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
-from vseam_core.sizes import parse_bytes, readable_bytes
 
 ANSWER = AnswerIds((20,), (21,), (20,))
 CPU = torch.device("cpu")

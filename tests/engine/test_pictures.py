@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.engine.families import FAMILIES, TinyVLM
-from vseam_core.engine.pictures import PictureCache
+from vseam_core.api.interventions import AnswerIds, AnswerScore, Patch, Run, Site, SiteEdit
 from vseam_core.engine.replay import ReplayEngine
-from vseam_core.interventions import AnswerIds, AnswerScore, Patch, Run, Site, SiteEdit
+from vseam_core.engine.vision_cache import PictureCache
 
 ANSWER = AnswerIds((20,), (21,), (20,))
 PLENTY = 2**28

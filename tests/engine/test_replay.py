@@ -11,17 +11,7 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.engine.families import TinyVLM
-from vseam_core.engine import replay
-from vseam_core.engine.attribution import estimate
-from vseam_core.engine.budgeted import FullPassEngine
-from vseam_core.engine.layout import Layout
-from vseam_core.engine.plan import planned
-from vseam_core.engine.recording import ALWAYS, record
-from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.engine.replay import ReplayEngine
-from vseam_core.engine.selfcheck import checked_engine
-from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import (
+from vseam_core.api.interventions import (
     AnswerIds,
     AnswerScore,
     AttentionBlock,
@@ -33,7 +23,17 @@ from vseam_core.interventions import (
     SiteEdit,
     Zero,
 )
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine import replay
+from vseam_core.engine.attribution import estimate
+from vseam_core.engine.budgeted import FullPassEngine
+from vseam_core.engine.layout import Layout
+from vseam_core.engine.plan import planned
+from vseam_core.engine.recording import ALWAYS, record
+from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.engine.replay import ReplayEngine
+from vseam_core.engine.selfcheck import checked_engine
+from vseam_core.errors import UnsupportedError
 
 ANSWER = AnswerScore(AnswerIds((20,), (21,), (20,)))
 

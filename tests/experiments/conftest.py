@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from vseam_core.experiments.studies import run_study
-from vseam_core.report.material import StudyMaterial
-from vseam_core.study import HeadScan, Method, Sizes, Study
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.config.study import HeadScan, Method, Sizes, Study
+from vseam_core.experiments.study_run import run_study
+from vseam_core.results.study_results import StudyMaterial
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 SIZES = Sizes(
     pairs=3,

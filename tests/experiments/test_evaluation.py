@@ -16,15 +16,15 @@ import pytest
 import torch
 
 import vseam_core as vseam
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import Answered, PoolChoice, Sample
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import METRIC_COLUMNS
 from vseam_core.experiments.asking import Selection, selected_samples, settled
 from vseam_core.experiments.baseline import BaselineOptions, run_baseline
-from vseam_core.interfaces import Benchmark
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.records import NamedRescaling
-from vseam_core.types import Answered, PoolChoice, Sample
-from vseam_core.units import unit_key
-from vseam_core.workspace import Workspace, open_workspace
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.heads.rescaling import fold_into_weights
 
@@ -343,7 +343,7 @@ def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> No
 KILLED = """
 import os, signal, sys, torch
 import vseam_core as vseam
-from vseam_core import runner
+from vseam_core.runs import runner
 torch.set_num_threads(1)
 runner.COMMIT_SECONDS = 0.0
 with vseam.open_workspace(sys.argv[1]) as workspace:

@@ -18,10 +18,10 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
-from vseam_core.experiments.studies import run_study
-from vseam_core.study import HeadScan, Method, Sizes, Study
-from vseam_core.types import Sample
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.api.types import Sample
+from vseam_core.config.study import HeadScan, Method, Sizes, Study
+from vseam_core.experiments.study_run import run_study
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 TOLERANCE = 1e-4
 PROMPTS = {

@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from vseam_core.api.interfaces import HeadContext, VisionLanguageModel
+from vseam_core.api.interventions import AnswerScore, Run
+from vseam_core.api.types import HeadId
 from vseam_core.errors import UnsupportedError, VseamError
 from vseam_core.experiments.preparation import prepare
-from vseam_core.experiments.saving import fitted_scales, require_free_folder, save_rescaled_model
-from vseam_core.interfaces import HeadContext, VisionLanguageModel
-from vseam_core.interventions import AnswerScore, Run
-from vseam_core.types import HeadId
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.experiments.rescaling.checkpoint import fitted_scales, require_free_folder, save_rescaled_model
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 SCALES = {"L1H2": 1.5, "L3H0": 0.0, "L4H5": 0.4, "L5H7": -1.0}
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.cli.conftest import Vseam, vseam  # noqa: F401
 from tests.experiments.conftest import small_study
+from vseam_core.api.interventions import AnswerScore, Patch, Run, Site, SiteEdit
+from vseam_core.config.study import HeadScan, Sizes
 from vseam_core.errors import VseamError
 from vseam_core.experiments.preparation import Prepared, prepare_pair
-from vseam_core.experiments.studies import run_study
-from vseam_core.interventions import AnswerScore, Patch, Run, Site, SiteEdit
-from vseam_core.study import HeadScan, Sizes
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.experiments.study_run import run_study
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 SIZES = Sizes(score=12, hard=4, scan_correct=10, scan_wrong=0, reference=4)
 SCANS = [HeadScan(operation="patch", direction=direction) for direction in ("noising", "denoising")]

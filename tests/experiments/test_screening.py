@@ -13,14 +13,14 @@ import pytest
 
 from tests.experiments.conftest import small_study
 from vseam_core.analysis.screening import agreement, choose_heads
+from vseam_core.config.study import HeadScan, Sizes
 from vseam_core.errors import UnsupportedError, VseamError
-from vseam_core.experiments.head_scan import ScanOptions, run_scan
-from vseam_core.experiments.screening import ESTIMATE, aggregate_screening
-from vseam_core.experiments.studies import run_study
-from vseam_core.report.tables import closing_tables
-from vseam_core.runner import Outcome
-from vseam_core.study import HeadScan, Sizes
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.experiments.heads.scan import ScanOptions, run_scan
+from vseam_core.experiments.heads.screening import ESTIMATE, aggregate_screening
+from vseam_core.experiments.study_run import run_study
+from vseam_core.report.tables.closing import closing_tables
+from vseam_core.runs.runner import Outcome
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 MODEL, DATASET = "llava-tiny", "scenes/color"
 OPTIONS = ScanOptions("zero", correct=12, wrong=0, reference_size=8, method="screen", screen_top=6)
@@ -96,7 +96,7 @@ def test_a_second_start_repeats_nothing(workspace: Workspace, baselines: pd.Data
 def test_a_screening_that_stopped_after_its_estimates_goes_on_from_there(
     workspace: Workspace, baselines: pd.DataFrame, screened: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vseam_core.experiments import screening
+    from vseam_core.experiments.heads import screening
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -8,16 +8,16 @@ from typing import Any
 
 from PIL import Image
 
+from vseam_core.api.types import Sample
 from vseam_core.errors import SampleError
 from vseam_core.experiments.baseline import BaselineOptions, run_baseline
-from vseam_core.experiments.conditions import evaluation_set
+from vseam_core.experiments.evaluation_sets import evaluation_set
 from vseam_core.experiments.tracing import TraceOptions, run_trace
-from vseam_core.hookspecs import hookimpl
-from vseam_core.plugins import build_plugins
-from vseam_core.progress import SilentProgress
-from vseam_core.records import DatasetRecord
-from vseam_core.types import Sample
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.specs import DatasetRecord
+from vseam_core.runs.progress import SilentProgress
+from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 
 

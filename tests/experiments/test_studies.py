@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from tests.experiments.conftest import small_study
-from vseam_core.experiments.studies import run_study
-from vseam_core.report.material import StudyMaterial
-from vseam_core.report.tables import closing_tables
-from vseam_core.workspace import Workspace, open_workspace
+from vseam_core.experiments.study_run import run_study
+from vseam_core.report.tables.closing import closing_tables
+from vseam_core.results.study_results import StudyMaterial
+from vseam_core.runs.workspace import Workspace, open_workspace
 
 Finished = tuple[Workspace, StudyMaterial]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vseam_core import hookspecs
-from vseam_core.hook_reference import example_of, render
-from vseam_core.plugins import HOOK_RECORDS, build_plugins
+from vseam_core.plugins import hookspecs
+from vseam_core.plugins.discovery import HOOK_RECORDS, build_plugins
+from vseam_core.plugins.reference import example_of, render
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 
@@ -30,4 +30,4 @@ def test_the_example_of_a_hook_is_a_working_plugin(hook: str) -> None:
 
 
 def test_the_page_in_docs_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(), "run: python -m vseam_core.hook_reference > docs/hooks.md"
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: python -m vseam_core.plugins.reference > docs/hooks.md"

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from vseam_core.errors import NameClashError, PluginError, UnknownNameError
-from vseam_core.hookspecs import hookimpl
-from vseam_core.plugins import build_plugins
-from vseam_core.records import DatasetRecord, EditorRecord, HeadInterventionRecord, ModelRecord, TracerRecord
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.specs import DatasetRecord, EditorRecord, HeadInterventionRecord, ModelRecord, TracerRecord
 
 Install = Callable[..., Path]
 
 HEADER = """
-from vseam_core.hookspecs import hookimpl
-from vseam_core.records import *
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.specs import *
 """
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from vseam_core.api.interfaces import Benchmark
 from vseam_core.errors import InvalidFileError, NameClashError, UnknownNameError, VseamError
-from vseam_core.hookspecs import hookimpl
-from vseam_core.interfaces import Benchmark
-from vseam_core.plugins import Plugins, build_plugins
-from vseam_core.records import DatasetRecord, ModelRecord
-from vseam_core.registry import Registry, load_registry
+from vseam_core.plugins.discovery import Plugins, build_plugins
+from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.registry import Registry, load_registry
+from vseam_core.plugins.specs import DatasetRecord, ModelRecord
 
 
 class TinyBenchmark(Benchmark):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vseam_core.config.study import Study, check_names, default_study, load_study
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError
-from vseam_core.plugins import build_plugins
-from vseam_core.registry import Registry, load_registry
-from vseam_core.study import Study, check_names, default_study, load_study
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry, load_registry
 
 MINIMAL = "models: [llava-tiny]\ndatasets: [scenes/color]\n"
 

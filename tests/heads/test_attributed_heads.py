@@ -8,10 +8,10 @@ import pytest
 from tests.heads.test_heads_on_a_model import ALL_HEADS, METHODS, Scene, one_thread, plant, scene  # noqa: F401
 from tests.tracers.support import ANSWER, SHAPE
 from tests.tracers.tiny_llava import HEAD_DIM
+from vseam_core.api.interfaces import HeadContext
+from vseam_core.api.interventions import AnswerScore, Patch, Replace, Run, Site, SiteEdit
+from vseam_core.api.types import HeadId
 from vseam_core.engine.attribution import estimate
-from vseam_core.interfaces import HeadContext
-from vseam_core.interventions import AnswerScore, Patch, Replace, Run, Site, SiteEdit
-from vseam_core.types import HeadId
 
 READ = (AnswerScore(ANSWER),)
 

@@ -9,11 +9,11 @@ from transformers import AutoModelForImageTextToText
 
 from tests.tracers.support import ANSWER, SHAPE
 from tests.tracers.tiny_llava import PlainModel, TinyLlava, build, image_prompt
+from vseam_core.api.interfaces import HeadContext
+from vseam_core.api.interventions import AnswerScore, Run
+from vseam_core.api.types import HeadId
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.errors import UnknownNameError, UnsupportedError
-from vseam_core.interfaces import HeadContext
-from vseam_core.interventions import AnswerScore, Run
-from vseam_core.types import HeadId
 from vseam_plugins.heads.rescaling import Scale, fold_into_weights
 
 SCALES = {HeadId(0, 1): 0.0, HeadId(0, 2): 1.7, HeadId(2, 3): 0.4, HeadId(1, 0): -1.0}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.tracers.support import CLASSES, ROLES, SHAPE, prompt
-from vseam_core import interventions
+from vseam_core.api import interventions
+from vseam_core.api.interfaces import HeadContext, Needs
+from vseam_core.api.interventions import Site, SiteEdit
+from vseam_core.api.types import HeadId
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
-from vseam_core.interfaces import HeadContext, Needs
-from vseam_core.interventions import Site, SiteEdit
-from vseam_core.types import HeadId
 from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
 from vseam_plugins.heads.rescaling import Scale
 

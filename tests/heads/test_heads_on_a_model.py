@@ -19,10 +19,10 @@ from tests.tracers.tiny_llava import (
     measures,
     of_head,
 )
+from vseam_core.api.interfaces import HeadContext
+from vseam_core.api.interventions import AnswerScore, Run
+from vseam_core.api.types import HeadId
 from vseam_core.engine.replay import ReplayEngine
-from vseam_core.interfaces import HeadContext
-from vseam_core.interventions import AnswerScore, Run
-from vseam_core.types import HeadId
 from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
 from vseam_plugins.heads.rescaling import Scale
 

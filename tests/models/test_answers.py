@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from vseam_core.api.interventions import AnswerIds
 from vseam_core.errors import SampleError
-from vseam_core.interventions import AnswerIds
-from vseam_core.models.answers import AnswerReader
-from vseam_core.models.prompting import default_separator
+from vseam_core.huggingface.answers import AnswerReader
+from vseam_core.huggingface.prompting import default_separator
 from vseam_plugins.models.hf import HuggingFaceModel
 
 from .builders import build_tokenizer, picture

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.models import builders
+from vseam_core.api.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit, Zero
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.engine.selfcheck import checked_engine
-from vseam_core.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit, Zero
 from vseam_plugins.models import instructblip
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import RoleSpan
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import RoleSpan
 from vseam_plugins.models import hf, instructblip, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 

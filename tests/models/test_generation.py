@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_plugins.models import instructblip, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 

@@ -13,10 +13,10 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from vseam_core.api.types import Box
 from vseam_core.errors import UnsupportedError
-from vseam_core.types import Box
 from vseam_plugins.models.hf import HuggingFaceModel
-from vseam_plugins.models.places import NoPlacesError, PicturePrompt, image_places
+from vseam_plugins.models.image_regions import NoPlacesError, PicturePrompt, image_places
 
 from .builders import GRID, IMAGE_SIZE, PATCH_SIZE, picture
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from vseam_cli.main import execute
+from vseam_core.api.types import RoleSpan
 from vseam_core.errors import VseamError
-from vseam_core.plugins import build_plugins
-from vseam_core.registry import Registry, load_registry
-from vseam_core.types import RoleSpan
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry, load_registry
 from vseam_plugins.models import hf, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 

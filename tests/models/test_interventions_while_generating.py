@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from vseam_core.api.interventions import AnswerIds, AttentionBlock, MeanOfOthers, Operation, Patch, Replace, Scale, Site, SiteEdit, Zero
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.readouts import answer_values
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AnswerIds, AttentionBlock, MeanOfOthers, Operation, Patch, Replace, Scale, Site, SiteEdit, Zero
-from vseam_core.prompts import EncodedPrompt
 from vseam_plugins.heads.rescaling import fold_into_weights
 from vseam_plugins.models import hf, instructblip
 from vseam_plugins.models.hf import HuggingFaceModel
@@ -268,7 +268,7 @@ def test_batches_are_halved_where_memory_runs_out_and_nothing_is_lost(
 
 
 def test_a_model_without_respond_of_its_own_gets_the_logits_by_a_pass_of_their_own(llava_words: HuggingFaceModel) -> None:
-    from vseam_core.interfaces import VisionLanguageModel
+    from vseam_core.api.interfaces import VisionLanguageModel
 
     prompts = prompts_of(llava_words)
     found, logits = VisionLanguageModel.respond(llava_words, prompts, STEPS)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vseam_core.errors import InvalidFileError, UnknownNameError, UnsupportedError, VseamError
-from vseam_core.models.fingerprints import weights_hash
+from vseam_core.huggingface.fingerprints import weights_hash
 from vseam_plugins.models import hf, instructblip, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 
@@ -113,7 +113,7 @@ def test_the_processor_hash_changes_with_what_the_processor_does(
 
 
 def test_using_a_model_does_not_change_its_processor_hash(folder: Path, llava_words: HuggingFaceModel) -> None:
-    from vseam_core.models.fingerprints import processor_hash
+    from vseam_core.huggingface.fingerprints import processor_hash
 
     model = load(folder)
     model.generate([model.encode(picture(), QUESTION)], 2)

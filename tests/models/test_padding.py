@@ -12,7 +12,7 @@ import transformers
 from tests.engine import configs
 from tests.engine.families import FAMILIES as TINY_FAMILIES
 from tests.engine.families import TinyVLM
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_plugins.models import llava
 from vseam_plugins.models.hf import HuggingFaceModel
 from vseam_plugins.models.padding import reason_against_padding

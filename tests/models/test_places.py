@@ -22,9 +22,9 @@ from torch import nn
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
 from tests.engine import configs
+from vseam_core.api.types import ModelInfo
 from vseam_core.engine.decoder import find_decoder
 from vseam_core.errors import UnsupportedError
-from vseam_core.types import ModelInfo
 from vseam_plugins.models import hf
 from vseam_plugins.models.hf import HuggingFaceModel
 from vseam_plugins.models.loading import Checkpoint

@@ -15,8 +15,8 @@ from transformers import AutoModelForImageTextToText
 
 from vseam_cli.main import execute
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
-from vseam_core.plugins import build_plugins
-from vseam_core.registry import load_registry
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import load_registry
 from vseam_plugins.models import hf
 
 from .checkpoints import build_checkpoint

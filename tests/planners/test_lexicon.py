@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from vseam_core.api.interfaces import EditPlan
+from vseam_core.api.types import Sample, SceneObject
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import EditPlan
-from vseam_core.plugins import build_plugins
-from vseam_core.registry import Registry
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry
 from vseam_core.testing import EditPlannerConformance
 from vseam_core.testing.pictures import BOX, sample
-from vseam_core.types import Sample, SceneObject
 from vseam_plugins.planners.lexicon.planner import LexiconPlanner
 from vseam_plugins.planners.lexicon.siblings import things
 

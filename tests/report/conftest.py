@@ -14,9 +14,9 @@ import pytest
 from vseam_core.analysis.heads import HeadScores, score_heads
 from vseam_core.analysis.shared import SplitHalfCeiling, level_test, shared_heads, similarity_matrix, split_half_ceiling
 from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces, random_model_band, strongest_cells
+from vseam_core.api.types import TraceEffect
 from vseam_core.evaluation.accuracy import summarise
-from vseam_core.report.material import HeadMap, StudyMaterial
-from vseam_core.types import TraceEffect
+from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 LAYERS, HEADS = 6, 8
 LEVEL_OF = {

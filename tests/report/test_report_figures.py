@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import FillBetweenPolyCollection, PatchCollection
 from matplotlib.figure import Figure
 
-from vseam_core.report.controls import ablation_histograms, rescaling_gains
-from vseam_core.report.curves import GROUPS, REGIONS, group_curves, region_curves
-from vseam_core.report.figures import caption_of, pages, save_figure, title_of
-from vseam_core.report.head_maps import head_maps, published_head_maps
-from vseam_core.report.heat_maps import role_map, token_heat_maps, token_heat_page
-from vseam_core.report.overlap import overlap_matrices
+from vseam_core.report.figures.curves import GROUPS, REGIONS, group_curves, region_curves
+from vseam_core.report.figures.figures import caption_of, pages, save_figure, title_of
+from vseam_core.report.figures.head_maps import head_maps, published_head_maps
+from vseam_core.report.figures.heat_maps import role_map, token_heat_maps, token_heat_page
+from vseam_core.report.figures.overlap import overlap_matrices
+from vseam_core.report.tables.controls import ablation_histograms, rescaling_gains
 from vseam_core.report.tasks import Task, study_tasks
 
 MODEL = "instructblip-tiny"

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from vseam_core.report.page import shown
-from vseam_core.report.report_table import ReportTable, table_of
-from vseam_core.report.summaries import AgainstRandom, reasons_by_task
-from vseam_core.report.tables import closing_tables
+from vseam_core.report.tables.closing import closing_tables
+from vseam_core.report.tables.report_table import ReportTable, table_of
+from vseam_core.report.tables.summaries import AgainstRandom, reasons_by_task
 from vseam_core.report.tasks import study_tasks
 
 MODEL = "instructblip-tiny"
@@ -267,5 +267,5 @@ def test_a_column_that_says_the_same_everywhere_becomes_a_note():
 
 
 def test_tables_need_no_matplotlib():
-    code = "import sys, vseam_core.report.tables; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, vseam_core.report.tables.closing; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,8 +12,8 @@ from PIL import Image
 
 from vseam_core.errors import VseamError
 from vseam_core.report.page import Picture, report_page
-from vseam_core.report.report_table import ReportTable
-from vseam_core.report.tables import closing_tables
+from vseam_core.report.tables.closing import closing_tables
+from vseam_core.report.tables.report_table import ReportTable
 from vseam_core.report.writer import file_name, planned_figures, write_report
 
 MODEL = "instructblip-tiny"

@@ -9,9 +9,9 @@ import numpy as np
 from vseam_core.analysis.frames import nullable_frame
 from vseam_core.analysis.heads import HEAD_COLUMNS
 from vseam_core.analysis.screening import SCREENING_COLUMNS
-from vseam_core.report.head_maps import head_maps
-from vseam_core.report.screening_table import screening_table
-from vseam_core.report.tables import closing_tables
+from vseam_core.report.figures.head_maps import head_maps
+from vseam_core.report.tables.closing import closing_tables
+from vseam_core.report.tables.screening_table import screening_table
 from vseam_core.report.tasks import study_tasks
 
 CORRECT = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.rows import Ablation, Baseline, Modulation, RunSpec, UnitResult
-from vseam_core.types import HeadEffect, ModelInfo, Pair, RoleSpan, Sample, TraceEffect
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import HeadEffect, ModelInfo, Pair, RoleSpan, Sample, TraceEffect
+from vseam_core.runs.spec import Ablation, Baseline, Modulation, RunSpec, UnitResult
 
 LAYERS, HEADS = 2, 3
 

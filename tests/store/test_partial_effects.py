@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sqlalchemy import select
 
+from vseam_core.api.types import HeadEffect
 from vseam_core.store import Store, schema
-from vseam_core.types import HeadEffect
 
 from .builders import head_unit, run_spec, sample
 

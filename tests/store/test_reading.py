@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vseam_core.errors import StoreError
-from vseam_core.rows import UnitResult
+from vseam_core.runs.spec import UnitResult
 from vseam_core.store import Store
 
 from .builders import (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vseam_core.errors import StoreError
-from vseam_core.rows import UnitResult
+from vseam_core.runs.spec import UnitResult
 from vseam_core.store import Store, open_store
 
 from .builders import (
@@ -262,7 +262,7 @@ def test_unknown_runs_and_configurations_without_a_spelling_are_one_clear_line(s
 def test_saving_imports_neither_pandas_nor_torch_and_the_package_not_even_sqlalchemy(path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import vseam_core.store, vseam_core.store.query, vseam_core.units\n"
+        "import vseam_core.store, vseam_core.store.query, vseam_core.runs.identity\n"
         "assert not {'sqlalchemy', 'pandas', 'torch', 'numpy'} & set(sys.modules)\n"
         "from builders import head_unit, run_spec\n"
         "store = vseam_core.store.open_store(sys.argv[2]); store.save(store.ensure_run(run_spec()), [head_unit()])\n"

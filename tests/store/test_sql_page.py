@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vseam_core.rows import UnitResult
+from vseam_core.runs.spec import UnitResult
 from vseam_core.store import Store
 from vseam_core.store.query import run_query
 from vseam_core.store.schema import metadata

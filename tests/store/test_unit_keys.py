@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vseam_core.units import image_digest, unit_key
+from vseam_core.runs.identity import image_digest, unit_key
 
 
 def test_the_order_of_mappings_does_not_matter_and_that_of_sequences_does() -> None:
@@ -21,7 +21,7 @@ def test_the_order_of_mappings_does_not_matter_and_that_of_sequences_does() -> N
 
 
 def test_a_key_is_the_same_in_another_process_with_another_hash_seed() -> None:
-    code = "from vseam_core.units import unit_key; print(unit_key(method='heads', options={'b': 0.1, 'a': [1, True, None]}))"
+    code = "from vseam_core.runs.identity import unit_key; print(unit_key(method='heads', options={'b': 0.1, 'a': [1, True, None]}))"
     here = unit_key(method="heads", options={"a": [1, True, None], "b": 0.1})
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from PIL import Image
 
-from vseam_core.interfaces import ModelShape, TraceContext
-from vseam_core.interventions import AnswerIds, AnswerValues, Run, RunResult
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import Box, Pair, Sample
+from vseam_core.api.interfaces import ModelShape, TraceContext
+from vseam_core.api.interventions import AnswerIds, AnswerValues, Run, RunResult
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Box, Pair, Sample
 
 GRID = 4
 """The picture is GRID × GRID image positions, each 8 pixels wide."""

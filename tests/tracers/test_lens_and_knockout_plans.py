@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from vseam_core.api.interventions import AnswerIds, AnswerScore, AttentionBlock, Site
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
-from vseam_core.interventions import AnswerIds, AnswerScore, AttentionBlock, Site
 from vseam_plugins.tracers.knockout import AttentionKnockout
 from vseam_plugins.tracers.lens import LogitLens
 

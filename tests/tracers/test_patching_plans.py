@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vseam_core.api.interfaces import ModelShape
+from vseam_core.api.interventions import AnswerIds, Patch, Site, SiteEdit
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError
-from vseam_core.interfaces import ModelShape
-from vseam_core.interventions import AnswerIds, Patch, Site, SiteEdit
 from vseam_plugins.tracers.groups import GroupPatching
 from vseam_plugins.tracers.regions import RegionPatching
 from vseam_plugins.tracers.tokenwise import TokenwisePatching

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from vseam_core.api.types import Box, Pair
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.types import Box, Pair
 from vseam_plugins.tracers.regions import RegionPatching, covered_shares
 
 from .support import GRID, IMAGE_POSITIONS, SIZE, context, pair

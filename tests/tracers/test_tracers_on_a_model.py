@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vseam_core.api.interventions import AnswerIds
 from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.interventions import AnswerIds
 from vseam_plugins.tracers.groups import GroupPatching
 from vseam_plugins.tracers.knockout import EDGES, AttentionKnockout
 from vseam_plugins.tracers.lens import LogitLens

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import ModelInfo
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import ModelInfo
 
 from .support import CLASSES, SHAPE, SIZE, prompt
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import InstructBlipForConditionalGeneration, LlavaForConditionalGeneration
 
-from vseam_core.plugins import build_plugins
-from vseam_core.registry import load_registry
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import load_registry
 from vseam_plugins.models import zoo
 from vseam_plugins.models.zoo.batches import CATEGORIES, FORMS
 from vseam_plugins.models.zoo.card import read_record

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from vseam_core.analysis.frames import NUMBER, WHOLE, nullable_frame
 from vseam_core.analysis.heads import MINIMUM_ANSWERS, HeadScores, Sign
 from vseam_core.analysis.statistics import Array, finite, generator
+from vseam_core.api.types import HeadId
 from vseam_core.errors import VseamError
-from vseam_core.types import HeadId
 
 ATTEMPTS = 5
 LAST_ATTEMPTS = 50

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.statistics import Array, Estimate, clustered_mean, finite, generator
-from vseam_core.types import HeadId
+from vseam_core.api.types import HeadId
 
 PUBLISHED_RANGE = (0.0, 2.0)
 STRENGTHS: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)

@@ -19,7 +19,7 @@ from scipy import stats
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, nullable_frame
 from vseam_core.analysis.heads import FLOOR_FACTOR, HEAD_COLUMNS, HeadScores, score_heads
 from vseam_core.analysis.statistics import Array, finite, generator
-from vseam_core.types import HeadId
+from vseam_core.api.types import HeadId
 
 LEAST_TOP, LEAST_RANDOM = 8, 3
 FEWEST_RANKED = 3

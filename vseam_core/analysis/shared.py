@@ -30,7 +30,7 @@ from vseam_core.analysis.statistics import (
     generator,
     permutation_p_value,
 )
-from vseam_core.types import HeadId
+from vseam_core.api.types import HeadId
 
 LARGEST_SHARE = 0.1
 NULL_NAME = "heads permuted within layers (exact)"

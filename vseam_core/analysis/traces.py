@@ -16,7 +16,7 @@ import pandas as pd
 
 from vseam_core.analysis.frames import FLAG, NUMBER, TEXT, WHOLE, nullable_frame, optional
 from vseam_core.analysis.statistics import Array, cluster_codes, clustered_moments, clustered_ratio, finite, generator
-from vseam_core.types import TraceEffect
+from vseam_core.api.types import TraceEffect
 
 MINIMUM_GAP = 1.0
 """Nats of |clean - corrupt| below which a pair has no normalised effect."""

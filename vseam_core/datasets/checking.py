@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vseam_core.api.types import POOLS, Sample
 from vseam_core.datasets.images import MissingImage
 from vseam_core.errors import SampleError
-from vseam_core.types import POOLS, Sample
 
 SHOWN = 5
 """Examples kept of each kind of problem."""

@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import Form, Level, Pool, PoolChoice, RoleSpan, Sample, SceneObject
 from vseam_core.datasets.answers import other_word
 from vseam_core.datasets.images import BytesImage, ImageFolders, MissingImage, image_folders
 from vseam_core.datasets.records import Record, read_records
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, did_you_mean
-from vseam_core.interfaces import Benchmark
-from vseam_core.types import Form, Level, Pool, PoolChoice, RoleSpan, Sample, SceneObject
 
 if TYPE_CHECKING:
-    from vseam_core.types import ImageSource
+    from vseam_core.api.types import ImageSource
 
 DATA_VARIABLE = "VSEAM_DATA"
 # Shares of the pools in 20ths. Half of the pictures score heads and are traced, a fifth chooses settings, the rest is reported on.

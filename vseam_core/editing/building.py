@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vseam_core.api.interfaces import EditedPictures, Editor, Painter
+from vseam_core.api.types import Pair, Sample
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.composed import ComposedEditor, PaintedRecipe, PicturesRecipe, Recipe
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.model_check import ModelCheck
-from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import EditedPictures, Editor, Painter
-from vseam_core.types import Pair, Sample
 
 if TYPE_CHECKING:
-    from vseam_core.plugins import Plugins
+    from vseam_core.plugins.discovery import Plugins
 
 IsAccepted = Callable[[Pair], bool]
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vseam_core.api.types import Box
 from vseam_core.errors import SampleError
-from vseam_core.types import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image

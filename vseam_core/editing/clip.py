@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan
 from vseam_core.editing.controls import repaint_plan
 from vseam_core.editing.model_check import ModelCheck
 from vseam_core.errors import VseamError
-from vseam_core.interfaces import EditPlan
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditedPictures, Editor, EditPlan, EditPlanner, MaskProvider, Painter
+from vseam_core.api.types import EditRecord, Pair, Sample
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.checks import judge, measure_edit
 from vseam_core.editing.controls import elsewhere, repaint_plan
 from vseam_core.editing.folder import EditFolder, PictureFile, StoredEdit
@@ -29,11 +32,8 @@ from vseam_core.editing.masks import (
     resized_mask,
 )
 from vseam_core.editing.model_check import ModelCheck
-from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import PluginError, SampleError
-from vseam_core.interfaces import EditedPictures, Editor, EditPlan, EditPlanner, MaskProvider, Painter
-from vseam_core.types import EditRecord, Pair, Sample
-from vseam_core.units import image_digest, unit_key
+from vseam_core.runs.identity import image_digest, unit_key
 
 if TYPE_CHECKING:
     from PIL.Image import Image

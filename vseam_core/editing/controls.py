@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan
+from vseam_core.api.types import Sample, SceneObject
 from vseam_core.editing.checks import region
-from vseam_core.interfaces import EditPlan
-from vseam_core.types import Sample, SceneObject
 
 _SIMILAR = 2.0
 """Another object may be larger or smaller than the edited region by this factor."""

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.api.types import Pair
 from vseam_core.editing.checks import EditCheck, check_edit
 from vseam_core.editing.folder import safe_name, write_atomically
-from vseam_core.types import Pair
 
 if TYPE_CHECKING:
     from PIL.Image import Image

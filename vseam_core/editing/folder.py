@@ -25,7 +25,7 @@ import numpy as np
 
 from vseam_core.editing.masks import MaskFile, mask_digest, mask_picture
 from vseam_core.errors import SampleError
-from vseam_core.units import image_digest
+from vseam_core.runs.identity import image_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vseam_core.interfaces import EditPlan
+from vseam_core.api.interfaces import EditPlan
 
 if TYPE_CHECKING:
     import numpy as np

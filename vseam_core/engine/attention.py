@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from vseam_core.api.interventions import AttentionBlock
 from vseam_core.engine.layout import Layout, Span, padded
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AttentionBlock
 
 IMPLEMENTATION = "vseam_replay"
 # The library keeps its attention functions in one table for the whole process: threads that replace one take turns.

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from vseam_core.api.interventions import AnswerIds, AnswerScore, AttentionBlock, MeanOfOthers, Patch, Run, SiteEdit
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.config.bytes import readable_bytes
 from vseam_core.engine.base import Advance, Engine
 from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.memory import MemoryBudgetError
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AnswerIds, AnswerScore, AttentionBlock, MeanOfOthers, Patch, Run, SiteEdit
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.sizes import readable_bytes
 
 ROWS_PER_PASS = 4
 """Points of the integrated line in one backward pass: each keeps the whole decoder's activations in memory."""

@@ -9,14 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
-from vseam_core.engine.decoder import Decoder, find_decoder
-from vseam_core.engine.generation import GenerationHooks, Question, Response
-from vseam_core.engine.hooks import SiteKey
-from vseam_core.engine.operations import EditOfRow
-from vseam_core.engine.readouts import answer_values, check_lens
-from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import ModelShape, VisionLanguageModel
-from vseam_core.interventions import (
+from vseam_core.api.interfaces import ModelShape, VisionLanguageModel
+from vseam_core.api.interventions import (
     Add,
     AnswerIds,
     AnswerValues,
@@ -30,7 +24,13 @@ from vseam_core.interventions import (
     SiteEdit,
     Zero,
 )
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.decoder import Decoder, find_decoder
+from vseam_core.engine.generation import GenerationHooks, Question, Response
+from vseam_core.engine.hooks import SiteKey
+from vseam_core.engine.operations import EditOfRow
+from vseam_core.engine.readouts import answer_values, check_lens
+from vseam_core.errors import UnsupportedError
 
 Advance = Callable[[int], None]
 DonorActivation = Callable[[Run, SiteKey], torch.Tensor]

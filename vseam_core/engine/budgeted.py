@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import torch
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds, AnswerValues, Run, RunResult
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Advance, Engine, batches_of
 from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
-from vseam_core.engine.pictures import PictureCache
 from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerValues, Run, RunResult
-from vseam_core.prompts import EncodedPrompt
+from vseam_core.engine.vision_cache import PictureCache
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from vseam_core.engine import finder
+from vseam_core.api.interfaces import ModelShape
+from vseam_core.engine import module_discovery as finder
 from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import ModelShape
 
 
 @dataclass(frozen=True, eq=False)

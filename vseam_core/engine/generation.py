@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from vseam_core.api.interventions import AnswerIds, AnswerValues, Intervention, Patch, Replace
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AnswerIds, AnswerValues, Intervention, Patch, Replace
-from vseam_core.prompts import EncodedPrompt
 
 
 @dataclass(frozen=True, eq=False)

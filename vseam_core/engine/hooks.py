@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from vseam_core.api.interventions import AttentionBlock, SiteKind
 from vseam_core.engine.decoder import Decoder, DecoderLayer
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AttentionBlock, SiteKind
 
 SiteKey = tuple[int, SiteKind]
 Change = Callable[[torch.Tensor], torch.Tensor | None]

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vseam_core.config.bytes import readable_bytes
 from vseam_core.errors import VseamError
-from vseam_core.sizes import readable_bytes
 
 Result = TypeVar("Result")
 

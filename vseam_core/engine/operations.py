@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from vseam_core.api.interventions import Add, MeanOfOthers, Operation, Patch, Replace, Scale, Zero
 from vseam_core.engine.layout import Layout, Selection
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import Add, MeanOfOthers, Operation, Patch, Replace, Scale, Zero
 
 
 @dataclass(frozen=True, eq=False)

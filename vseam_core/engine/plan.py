@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vseam_core.api.interventions import AttentionBlock, Intervention, LensScore, Run
 from vseam_core.engine.recording import Recording
-from vseam_core.interventions import AttentionBlock, Intervention, LensScore, Run
 
 # Sites after the attention of their layer: nothing before them in that layer changes, and no other position of that layer.
 AFTER_ATTENTION = frozenset({"head_output", "attention_output", "mlp_output", "residual_after"})

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 
 _NOT_DEFINED = float("nan")
 Activation = Callable[[int, SiteKey, Sequence[int]], torch.Tensor]

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import SiteKind
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention import FUNCTION_TABLE
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, named_arguments
 from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import SiteKind
-from vseam_core.prompts import EncodedPrompt
 
 
 @dataclass(eq=False)

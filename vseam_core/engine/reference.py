@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import Run, RunResult
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Advance, Engine, batches_of, blocks_of, donor_sites, edits_by_site
 from vseam_core.engine.hooks import BlockHooks, EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.readouts import lens_sites, results_of
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import Run, RunResult
-from vseam_core.prompts import EncodedPrompt
 
 
 class ReferenceEngine(Engine):

@@ -15,6 +15,9 @@ from contextlib import contextmanager
 
 import torch
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AttentionBlock, LensScore, Run, RunResult, SiteKind
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, donor_sites, edits_by_site
 from vseam_core.engine.budgeted import BudgetedEngine
@@ -24,9 +27,6 @@ from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keeping
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.errors import UnsupportedError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AttentionBlock, LensScore, Run, RunResult, SiteKind
-from vseam_core.prompts import EncodedPrompt
 
 _LENGTH_STEP = 64
 _FEW_RUNS = 2

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vseam_core.api.interventions import AttentionBlock, RunResult
 from vseam_core.engine.attention import AttentionCall, KeysFound, PackedAttention, RecordedLayer
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
@@ -18,7 +19,6 @@ from vseam_core.engine.plan import PlannedRun
 from vseam_core.engine.readouts import lens_sites, results_of
 from vseam_core.engine.recording import Recording, position_axis
 from vseam_core.errors import UnsupportedError
-from vseam_core.interventions import AttentionBlock, RunResult
 
 # These do not go by query position, or are handled by the attention itself.
 _NOT_BY_POSITION = frozenset({"position_bias", "cross_attention_states", "encoder_hidden_states", "encoder_attention_mask"})

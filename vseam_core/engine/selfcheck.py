@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds, AnswerScore, Patch, Run, Scale, Site, SiteEdit, SiteKind, Stack, Zero
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Engine
 from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds, AnswerScore, Patch, Run, Scale, Site, SiteEdit, SiteKind, Stack, Zero
-from vseam_core.prompts import EncodedPrompt
 
 _IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output")
 # The largest difference of a logit that is still rounding; coarser for half precision.

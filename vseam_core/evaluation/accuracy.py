@@ -16,8 +16,8 @@ from scipy import stats
 
 from vseam_core.analysis.frames import FLAG, NUMBER, TEXT, WHOLE, nullable_frame
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, Estimate, clustered_mean, paired_comparison
-from vseam_core.rows import Baseline
-from vseam_core.types import Pair
+from vseam_core.api.types import Pair
+from vseam_core.runs.spec import Baseline
 
 GROUPS: tuple[str, ...] = ("model", "category", "split")
 

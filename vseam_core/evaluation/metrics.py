@@ -24,9 +24,9 @@ from vseam_core.analysis.statistics import (
     paired_comparison,
     too_few_clusters,
 )
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import Answered
 from vseam_core.evaluation.accuracy import accuracy_estimate, says_yes
-from vseam_core.interfaces import Benchmark
-from vseam_core.types import Answered
 
 METRIC_COLUMNS: dict[str, str] = {
     "subset": TEXT,

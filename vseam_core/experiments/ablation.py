@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vseam_core.editing.settings import EditorChoice, editor_choice
-from vseam_core.experiments.conditions import EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
-from vseam_core.experiments.head_scan import HeadScanner, ScanOptions, all_heads, score_reference_set
+from vseam_core.api.interventions import Run
+from vseam_core.api.types import HeadId
+from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.experiments.evaluation_sets import EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
+from vseam_core.experiments.heads.donors_and_means import ReferenceSet
+from vseam_core.experiments.heads.scan import HeadScanner, ScanOptions, all_heads, score_reference_set
 from vseam_core.experiments.preparation import Prepared, model_identity
-from vseam_core.experiments.references import ReferenceSet
-from vseam_core.interventions import Run
-from vseam_core.rows import Ablation, RunSpec, UnitResult
-from vseam_core.runner import Outcome, Unit, run_units
-from vseam_core.types import HeadId
-from vseam_core.units import unit_key
-from vseam_core.workspace import LoadedModel, Workspace
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.spec import Ablation, RunSpec, UnitResult
+from vseam_core.runs.workspace import LoadedModel, Workspace
 
 if TYPE_CHECKING:
     from vseam_core.engine.base import Engine

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from vseam_core.api.interfaces import Benchmark, VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import POOLS, PoolChoice, Sample
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.experiments.preparation import encode_sample, model_identity
-from vseam_core.interfaces import Benchmark, VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.runner import Unit
-from vseam_core.types import POOLS, PoolChoice, Sample
-from vseam_core.units import unit_key
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.runner import Unit
 
 LIMIT_OF_ENDLESS = 100
 NO_COMPETITOR = "no competing answer is known"

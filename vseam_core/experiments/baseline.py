@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vseam_core.editing.settings import EditorChoice, editor_choice
+from vseam_core.api.interfaces import Benchmark, Editor
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Pair, Pool
+from vseam_core.config.editor_settings import EditorChoice, editor_choice
 from vseam_core.errors import SampleError
 from vseam_core.experiments.preparation import Prepared, encode_sample, prepare, sample_unit
-from vseam_core.interfaces import Benchmark, Editor
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.rows import Baseline, RunSpec, UnitResult
-from vseam_core.runner import Outcome, Unit, run_units
-from vseam_core.types import Pair, Pool
-from vseam_core.units import unit_key
-from vseam_core.workspace import LoadedModel, Workspace
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.spec import Baseline, RunSpec, UnitResult
+from vseam_core.runs.workspace import LoadedModel, Workspace
 
 VERSION = 1
 CHUNK = 64

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from vseam_core.api.interfaces import Benchmark, Editor
+from vseam_core.api.types import Pair, PoolChoice, Sample, Skip
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.editing.building import build_editor
 from vseam_core.editing.checks import judge
 from vseam_core.editing.composed import ComposedEditor, pairs_of_sample
 from vseam_core.editing.folder import EditFolder
-from vseam_core.editing.settings import EditorChoice
 from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.experiments.preparation import encode_sample
-from vseam_core.interfaces import Benchmark, Editor
-from vseam_core.types import Pair, PoolChoice, Sample, Skip
-from vseam_core.workspace import LoadedModel, Workspace
+from vseam_core.runs.workspace import LoadedModel, Workspace
 
 
 @dataclass(frozen=True)

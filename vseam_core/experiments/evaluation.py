@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.analysis.frames import frame_records
-from vseam_core.editing.settings import EditorChoice, editor_choice
+from vseam_core.api.interfaces import Benchmark, Editor
+from vseam_core.api.interventions import AnswerScore, AnswerValues, Run
+from vseam_core.api.types import Answered, Pair, PoolChoice, Sample, Skip
+from vseam_core.config.editor_settings import EditorChoice, editor_choice
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import Judged, comparison_table, metric_table
 from vseam_core.experiments.asking import Asked, Selection, ask, asked_unit, selected_samples, settled
-from vseam_core.experiments.changes import Change, ChangeOptions, make_change
-from vseam_core.interfaces import Benchmark, Editor
-from vseam_core.interventions import AnswerScore, AnswerValues, Run
-from vseam_core.progress import Advance
-from vseam_core.rows import Answer, RunSpec, UnitResult
-from vseam_core.runner import Unit, run_units
-from vseam_core.types import Answered, Pair, PoolChoice, Sample, Skip
-from vseam_core.units import unit_key
-from vseam_core.workspace import LoadedModel, Workspace
+from vseam_core.experiments.heads.changed_model import Change, ChangeOptions, make_change
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.progress import Advance
+from vseam_core.runs.runner import Unit, run_units
+from vseam_core.runs.spec import Answer, RunSpec, UnitResult
+from vseam_core.runs.workspace import LoadedModel, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.api.interfaces import Editor, VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Pair, Sample
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.interfaces import Editor, VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.runner import Unit
-from vseam_core.types import Pair, Sample
-from vseam_core.units import unit_key
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.runner import Unit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vseam_core.editing.settings import EditorChoice, editor_choice
+from vseam_core.api.interfaces import Benchmark, TraceContext, Tracer
+from vseam_core.api.types import Pool
+from vseam_core.config.editor_settings import EditorChoice, editor_choice
 from vseam_core.experiments.baseline import answer
 from vseam_core.experiments.preparation import PreparedPair, make_pairs, pair_unit
-from vseam_core.interfaces import Benchmark, TraceContext, Tracer
-from vseam_core.rows import RunSpec, UnitResult
-from vseam_core.runner import Outcome, Unit, run_units
-from vseam_core.types import Pool
-from vseam_core.workspace import LoadedModel, Workspace
+from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.spec import RunSpec, UnitResult
+from vseam_core.runs.workspace import LoadedModel, Workspace
 
 VERSION = 1
 

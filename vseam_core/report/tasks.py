@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.analysis.frames import frame_records
-from vseam_core.types import LEVELS
+from vseam_core.api.types import LEVELS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vseam_core.report.material import StudyMaterial
+    from vseam_core.results.study_results import StudyMaterial
 
 
 @dataclass(frozen=True)

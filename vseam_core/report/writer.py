@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vseam_core.errors import VseamError
-from vseam_core.report.controls import ablation_histograms, rescaling_gains
-from vseam_core.report.curves import curve_tasks, group_curves, region_curves
-from vseam_core.report.figures import caption_of, pages, save_figure, title_of
-from vseam_core.report.head_maps import head_maps, published_head_maps
-from vseam_core.report.head_states import primary_maps
-from vseam_core.report.heat_maps import heat_map_tasks, token_heat_maps, token_heat_page
-from vseam_core.report.material import HeadMap, StudyMaterial
-from vseam_core.report.overlap import overlap_matrices
+from vseam_core.report.figures.curves import curve_tasks, group_curves, region_curves
+from vseam_core.report.figures.figures import caption_of, pages, save_figure, title_of
+from vseam_core.report.figures.head_maps import head_maps, published_head_maps
+from vseam_core.report.figures.head_states import primary_maps
+from vseam_core.report.figures.heat_maps import heat_map_tasks, token_heat_maps, token_heat_page
+from vseam_core.report.figures.overlap import overlap_matrices
 from vseam_core.report.page import Picture, report_page
-from vseam_core.report.tables import closing_tables
+from vseam_core.report.tables.closing import closing_tables
+from vseam_core.report.tables.controls import ablation_histograms, rescaling_gains
 from vseam_core.report.tasks import Task, model_rows, study_tasks, tasks_with_rows
 from vseam_core.report.words import PARITY_OPERATION
+from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from vseam_core.api.types import HeadEffect
 from vseam_core.errors import StoreError
-from vseam_core.rows import UnitResult
+from vseam_core.runs.spec import UnitResult
 from vseam_core.store.columns import ARRAY_DTYPE
-from vseam_core.types import HeadEffect
 
 
 def _plain(value: object) -> object:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import CompoundSelect, Connection, Select, select, union
 
+from vseam_core.api.types import TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
 from vseam_core.store.codec import decode_array, decode_head_effect
 from vseam_core.store.records import HeadEffectSet, TraceRecord
 from vseam_core.store.shared_rows import chunks
-from vseam_core.types import TraceEffect
 
 _SAMPLE_COLUMNS = ("identifier", "image_id", "dataset", "pool", "split", "level", "category", "form", "answer")
 _SAME_MODEL = ("weights_hash", "processor_hash", "dtype", "attention")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vseam_core.types import TraceEffect
+from vseam_core.api.types import TraceEffect
 
 if TYPE_CHECKING:
     import numpy as np

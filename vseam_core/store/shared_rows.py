@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Table, select
 
+from vseam_core.api.types import Pair, Sample, TraceEffect
 from vseam_core.errors import StoreError
-from vseam_core.rows import UnitResult
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.spec import UnitResult
 from vseam_core.store import schema
 from vseam_core.store.codec import encode_json, encode_what_json_holds
-from vseam_core.types import Pair, Sample, TraceEffect
-from vseam_core.units import unit_key
 
 if TYPE_CHECKING:
-    from vseam_core.prompts import EncodedPrompt
+    from vseam_core.api.prompts import EncodedPrompt
 
 Rows = list[dict[str, Any]]
 Axes = tuple[tuple[int, ...], str, tuple[str, ...], tuple[str, ...]]

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, select
 
+from vseam_core.api.types import Pair
 from vseam_core.errors import StoreError
-from vseam_core.rows import RunSpec, UnitResult
+from vseam_core.runs.identity import canonical_json, unit_key
+from vseam_core.runs.spec import RunSpec, UnitResult
 from vseam_core.store import effects, naming, reading, schema
 from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database
@@ -21,8 +23,6 @@ from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
 from vseam_core.store.scores import replace_rows, score_table, scores_frame
 from vseam_core.store.shared_rows import put_edits, put_samples
 from vseam_core.store.writing import save_units
-from vseam_core.types import Pair
-from vseam_core.units import canonical_json, unit_key
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
+from vseam_core.api.types import Pair, TraceEffect
 from vseam_core.errors import StoreError
-from vseam_core.rows import Answer, Baseline, UnitResult
+from vseam_core.runs.spec import Answer, Baseline, UnitResult
 from vseam_core.store import schema
 from vseam_core.store.codec import encode_array, encode_head_effect, encode_json, non_finite
 from vseam_core.store.migrations import now
@@ -25,7 +26,6 @@ from vseam_core.store.shared_rows import (
     put_prompts,
     put_samples,
 )
-from vseam_core.types import Pair, TraceEffect
 
 
 def save_units(connection: Connection, run_id: int, model: str, results: Sequence[UnitResult]) -> list[str]:

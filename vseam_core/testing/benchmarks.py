@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from itertools import islice
 
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import LEVELS, POOLS, Answered, PoolChoice, Sample
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import Benchmark
 from vseam_core.testing.promises import promise
-from vseam_core.types import LEVELS, POOLS, Answered, PoolChoice, Sample
 
 
 class BenchmarkConformance:

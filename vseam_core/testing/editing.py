@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vseam_core.api.interfaces import Editor, EditPlan, EditPlanner, MaskProvider, Painter
+from vseam_core.api.types import Pair, Sample
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import Editor, EditPlan, EditPlanner, MaskProvider, Painter
 from vseam_core.testing.pictures import BOX, SIZE, Noise, sample
 from vseam_core.testing.promises import promise, promise_plain
-from vseam_core.types import Pair, Sample
 
 PLAN = EditPlan("red", "blue", "a blue dog", "No", level="attribute", boxes=(BOX,), region_prompt="a blue dog")
 

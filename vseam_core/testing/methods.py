@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import numpy as np
 
+from vseam_core.api.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
+from vseam_core.api.interventions import MEASURES, AnswerScore, Run, RunResult, SiteEdit
+from vseam_core.api.types import Direction, HeadId, TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
-from vseam_core.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
-from vseam_core.interventions import MEASURES, AnswerScore, Run, RunResult, SiteEdit
 from vseam_core.testing.pictures import SIZE, pair, sample
 from vseam_core.testing.promises import promise, promise_plain
-from vseam_core.types import Direction, HeadId, TraceEffect
 
 _TOLERANCE = 1e-3
 

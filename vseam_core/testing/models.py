@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.prompts import POSITION_CLASSES
+from vseam_core.api.types import RoleSpan
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.prompts import POSITION_CLASSES
 from vseam_core.testing.pictures import Noise
 from vseam_core.testing.promises import promise, promise_refusal
-from vseam_core.types import RoleSpan
 
 
 class ModelConformance:

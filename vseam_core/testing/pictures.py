@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vseam_core.types import Pair, RoleSpan, Sample, SceneObject
+from vseam_core.api.types import Pair, RoleSpan, Sample, SceneObject
 
 SIZE = (64, 48)
 BOX = (16.0, 12.0, 40.0, 36.0)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt, PositionClass
+from vseam_core.api.types import Box, ModelInfo, RoleSpan
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.prompts import EncodedPrompt, PositionClass
-from vseam_core.types import Box, ModelInfo, RoleSpan
 
 GRID, PATCH = 4, 8
 LAYERS, HEADS, WIDTH = 4, 4, 32

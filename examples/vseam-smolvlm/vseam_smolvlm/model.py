@@ -10,14 +10,14 @@ import torch
 from PIL.Image import Image
 from transformers import AutoImageProcessor, GenerationConfig, Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
 
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import ModelInfo, RoleSpan
 from vseam_core.errors import InvalidFileError, SampleError
-from vseam_core.interfaces import VisionLanguageModel
-from vseam_core.interventions import AnswerIds
-from vseam_core.models.answers import AnswerReader
-from vseam_core.models.fingerprints import inputs_key, processor_hash, weights_hash
-from vseam_core.models.prompting import PromptTemplate, align, assign_roles, classify, default_separator, unknown_words, write_prompt
-from vseam_core.prompts import EncodedPrompt
-from vseam_core.types import ModelInfo, RoleSpan
+from vseam_core.huggingface.answers import AnswerReader
+from vseam_core.huggingface.fingerprints import inputs_key, processor_hash, weights_hash
+from vseam_core.huggingface.prompting import PromptTemplate, align, assign_roles, classify, default_separator, unknown_words, write_prompt
 
 PROMPT = "<|im_start|>User:<image>{question} Answer with a single word.<end_of_utterance>\nAssistant:"
 

@@ -9,10 +9,10 @@ from itertools import islice
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vseam_core.api.interfaces import Benchmark, Editor
+from vseam_core.api.types import Pair, PoolChoice, RoleSpan, Sample
 from vseam_core.datasets.file_benchmark import pool_of
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import Benchmark, Editor
-from vseam_core.types import Pair, PoolChoice, RoleSpan, Sample
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (50, 80, 220)}
 SHAPES = ("circle", "square")

@@ -10,9 +10,9 @@ from typing import ClassVar, cast
 
 from PIL import Image
 
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import POOLS, Form, Level, Pool, PoolChoice, RoleSpan, Sample
 from vseam_core.errors import UnknownNameError, did_you_mean
-from vseam_core.interfaces import Benchmark
-from vseam_core.types import POOLS, Form, Level, Pool, PoolChoice, RoleSpan, Sample
 from vseam_plugins.benchmarks.scenes.edits import edit_scene
 from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, FORMS, LEVELS, Question, ask
 from vseam_plugins.benchmarks.scenes.world import Scene, render, sample_scene

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.api.interfaces import EditPlan
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError, did_you_mean
-from vseam_core.interfaces import EditPlan
 from vseam_plugins.editors.diffusion.painting import DiffusionPainter, accepted_by, source_identity, words_of
 from vseam_plugins.editors.diffusion.settings import DiffusionSettings, Offload
 

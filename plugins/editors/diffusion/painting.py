@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vseam_core.api.interfaces import EditPlan, Painter
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.interfaces import EditPlan, Painter
 from vseam_plugins.editors.diffusion.settings import DiffusionSettings
 from vseam_plugins.editors.pixels import require_paintable
 
@@ -105,7 +105,7 @@ class DiffusionPainter(Painter):
 
     def device(self) -> torch.device:
         """Where the pipeline computes. Raises `VseamError` where there is no such device, or none to offload from."""
-        from vseam_plugins.models.requests import parse_device
+        from vseam_plugins.models.load_options import parse_device
 
         device = parse_device(self.settings.device)
         if self.settings.offload != "none" and device.type == "cpu":

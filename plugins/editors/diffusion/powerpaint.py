@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.api.interfaces import EditPlan
 from vseam_core.errors import InvalidFileError, VseamError, did_you_mean
-from vseam_core.interfaces import EditPlan
 from vseam_plugins.editors.diffusion.painting import DiffusionPainter, source_identity, words_of
 from vseam_plugins.editors.diffusion.settings import DiffusionSettings, Offload
 

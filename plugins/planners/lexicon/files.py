@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vseam_core.yaml_files import read_yaml
+from vseam_core.config.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent
 Paint = Literal["subject", "other", "both", "move"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from vseam_core.api.interfaces import EditPlan, EditPlanner
+from vseam_core.api.types import Sample
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import EditPlan, EditPlanner
-from vseam_core.types import Sample
 from vseam_plugins.planners.lexicon import attributes, existence, open_questions, relations
 from vseam_plugins.planners.lexicon.reading import Draft, Reading
 

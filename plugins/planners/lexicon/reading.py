@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vseam_core.api.interfaces import EditPlan
+from vseam_core.api.types import Box, Level, Sample, SceneObject
 from vseam_core.errors import SampleError
-from vseam_core.interfaces import EditPlan
-from vseam_core.types import Box, Level, Sample, SceneObject
 from vseam_plugins.planners.lexicon import english
 from vseam_plugins.planners.lexicon.siblings import things
 

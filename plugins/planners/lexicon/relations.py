@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vseam_core.types import Box, SceneObject
+from vseam_core.api.types import Box, SceneObject
 from vseam_plugins.planners.lexicon import english
 from vseam_plugins.planners.lexicon.files import Paint, relations_file
 from vseam_plugins.planners.lexicon.reading import Draft, Reading

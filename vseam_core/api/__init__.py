@@ -1,0 +1,1 @@
+"""What plugin authors import: the abstract classes, and the records that travel between rooms."""

@@ -1,0 +1,376 @@
+"""The abstract classes that plugins implement.
+
+Tracers and head interventions are declarative: they say which runs to make and what an effect means; only the engine runs
+models. That is why a stranger's tracer gets batching, the memory budget, the self-check and resume without doing anything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from vseam_core.api.interventions import AnswerIds, Run, RunResult, SiteEdit
+from vseam_core.api.types import Answered, Box, HeadId, Level, ModelInfo, Pair, PoolChoice, RoleSpan, Sample, TraceEffect
+from vseam_core.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+    from vseam_core.api.prompts import EncodedPrompt
+
+
+class VisionLanguageModel(ABC):
+    """A loaded model with its processor: encodes image and question, finds answer ids, answers."""
+
+    info: ModelInfo
+    module: torch.nn.Module
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether `collate` takes prompts of different length, because pads in front change no answer of this model."""
+        return False
+
+    @abstractmethod
+    def encode(self, image: Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
+        """Image and question in this family's prompt, with every position classified.
+
+        `roles` are character spans of the question. `answer_prefix` are token ids appended after the prompt (the part that
+        two answers share, teacher-forced). Raises `SampleError` when the image or question cannot be encoded.
+        """
+
+    def encode_instructed(
+        self, image: Image, question: str, instruction: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()
+    ) -> EncodedPrompt:
+        """As `encode`, with `instruction` (a text with `{question}` in it) in place of what the family itself asks around a question.
+
+        Raises `UnsupportedError` where the plugin cannot ask otherwise, and as `encode` does.
+        """
+        raise UnsupportedError(f"model {self.info.name!r}: its plugin takes no instruction from a dataset")
+
+    @abstractmethod
+    def answer_ids(self, prompt: EncodedPrompt, gold: str, competitor: str | None) -> AnswerIds:
+        """Where and by which token ids the two answers are told apart after `prompt`'s own separator.
+
+        tokens(prompt + answer) minus tokens(prompt), surface variants ("Yes", "yes") combined, checked by decoding
+        again. Raises `SampleError` for unknown or identical ids.
+        """
+
+    @abstractmethod
+    def answer_tokens(self, prompt: EncodedPrompt, answer: str) -> tuple[int, ...]:
+        """The token ids of a whole answer after `prompt`'s own separator, for the log-probability of the sequence.
+
+        Raises `SampleError` for an answer that the tokenizer does not know.
+        """
+
+    @abstractmethod
+    def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+        """The forward arguments of several prompts as one batch `[batch, …]`.
+
+        Prompts of different length are padded on the left where `pads_left` says so, so that all end at the last position. Raises
+        `ValueError` for prompts that cannot stand in one batch.
+        """
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> list[str]:
+        """The greedy answers as text, special tokens removed, in order."""
+
+    def respond(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8) -> tuple[list[str], torch.Tensor]:
+        """The greedy answers, and the logits that chose the first token of each, `[prompts, vocabulary]`.
+
+        By default the logits come from forward passes of their own; a plugin that can read them off the generation overrides this.
+        """
+        import torch
+
+        texts = self.generate(prompts, max_new_tokens)
+        with torch.no_grad():
+            rows = [self.module(**self.collate([prompt]), use_cache=False).logits[0, -1] for prompt in prompts]
+        return texts, torch.stack(rows)
+
+    def save(self, folder: Path) -> None:
+        """Write the model as it is now to a checkpoint folder that can be loaded by its path.
+
+        Raises `UnsupportedError` where the plugin offers no such folder.
+        """
+        raise UnsupportedError(f"model {self.info.name!r}: its plugin cannot write checkpoint folders")
+
+
+class Benchmark(ABC):
+    """A set of questions about images with gold answers and the official rule that judges an answer.
+
+    `endless` says that samples are made as they are asked for: without a limit there is no end, and `all` has no size.
+    """
+
+    endless: ClassVar[bool] = False
+    name: str
+    level: str
+    category: str
+
+    @abstractmethod
+    def samples(self, pool: PoolChoice, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
+        """Samples of one pool in a fixed order: the first `n` are the same whatever the limit.
+
+        Pools share no image; `all` is every sample in the order of the benchmark's own files, whatever its pool. A sample that
+        cannot be used is yielded all the same and fails at `image.load()`.
+        """
+
+    @abstractmethod
+    def judge(self, sample: Sample, answer: str) -> bool:
+        """Whether a free-text answer is right by the benchmark's official rule."""
+
+    def score(self, sample: Sample, answer: str) -> float:
+        """What the official rule gives a free-text answer, from 0 to 1; rules that give part marks (VQA accuracy) override this."""
+        return float(self.judge(sample, answer))
+
+    def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
+        """The official figures over a whole set of answers beyond the mean score (POPE's F1 and yes-ratio …), by name.
+
+        None stands for a figure that these answers do not determine.
+        """
+        return {}
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that each pool has, the easiest first."""
+        return ("plain",)
+
+    def control_edit(self, sample: Sample) -> Pair | None:
+        """An edit of the same size on something not asked about, where the benchmark can make one itself."""
+        return None
+
+
+class Editor(ABC):
+    """Edits one concept of a sample's image so that the true answer changes."""
+
+    name: str
+
+    @abstractmethod
+    def edit(self, sample: Sample, seed: int = 0) -> Pair:
+        """The clean sample beside its corrupt twin. Raises `SampleError` with the reason where this sample cannot be edited."""
+
+    def control(self, sample: Sample, seed: int = 0) -> Pair | None:
+        """An edit of the same size that leaves the answer as it is, or None where there is none."""
+        return None
+
+    def release(self) -> None:  # noqa: B027  (most have nothing to free)
+        """Free what the editor has loaded; the next edit loads it again."""
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """What to change in a picture: the concept, what it becomes, where, and the words an image generator is given.
+
+    `boxes` (pixels of the picture) are what is to be painted over, empty where a mask provider has to find it by itself: by the
+    words of `find` ("brown horses"), or `source_term` where that is empty.
+    `region_prompt` describes the edited region alone ("a green car"), `prompt` the same for the whole picture where that differs.
+    `target_answer` is the true answer after the edit, None where the plan cannot know it. `confidence` from 0 to 1 says how sure the
+    planner is that painting this region makes the edit true; `reason` says why it is low.
+    """
+
+    source_term: str
+    target_term: str
+    prompt: str
+    target_answer: str | None
+    confidence: float = 1.0
+    level: Level = "object"
+    boxes: tuple[Box, ...] = ()
+    region_prompt: str = ""
+    negative_prompt: str = ""
+    reason: str = ""
+    find: str = ""
+
+
+class EditPlanner(ABC):
+    """Decides which concept of a question to change, and into what."""
+
+    name: str
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def plan(self, sample: Sample) -> EditPlan:
+        """The plan of one edit. Raises `SampleError` where the question names nothing that can be changed."""
+
+
+class MaskProvider(ABC):
+    """Finds the pixels that an edit may change.
+
+    `identity` holds whatever changes the mask (padding, weights hash, thresholds), so that a mask made once is found again.
+    """
+
+    name: str
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
+        """A boolean array `[height, width]`, True where the editor may paint. Raises `SampleError` when nothing is found."""
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about this provider that changes its masks: part of every mask's identity."""
+        return {}
+
+    def release(self) -> None:  # noqa: B027  (most have nothing to free)
+        """Free what the provider has loaded; the next mask loads it again."""
+
+
+class Painter(ABC):
+    """Paints inside a mask of a picture what a plan says. An editor plugin supplies either an `Editor` or a `Painter`.
+
+    A painter returns the picture as its method made it, at the size that it was given; the core makes it an editor: it plans, masks,
+    dilates the mask, resizes, puts back every original pixel outside the mask, checks and stores. `identity` holds
+    whatever changes the pixels (weights hash, scheduler, steps), so that an edit made once is found again.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    # Whether the core's defaults should make control edits too: where painting costs next to nothing.
+    is_cheap: ClassVar[bool] = False
+
+    @abstractmethod
+    def paint(self, image: Image, mask: np.ndarray, plan: EditPlan, seed: int) -> Image:
+        """The picture (RGB) with the mask (boolean `[height, width]`, True where it may paint) repainted, at the same size.
+
+        The same seed gives the same pixels. Raises `SampleError` where this picture or plan cannot be painted.
+        """
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about this painter that changes its pixels: part of every edit's identity."""
+        return {}
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size (width, height) that a picture of `size` is brought to before painting; by default as it is."""
+        return size
+
+    def release(self) -> None:  # noqa: B027  (most have nothing to free)
+        """Free what the painter has loaded; the next picture loads it again."""
+
+
+class EditedPictures(ABC):
+    """Pictures that were edited elsewhere: the third kind of thing that an editor plugin supplies.
+
+    The core resizes them, puts back every original pixel outside the mask where `composites` says so, checks and stores.
+    """
+
+    name: str
+    version: ClassVar[int] = 1
+    composites: bool = True
+
+    @abstractmethod
+    def plan(self, sample: Sample) -> EditPlan:
+        """What was edited, as far as it is known. Raises `SampleError`."""
+
+    @abstractmethod
+    def picture(self, sample: Sample) -> Image:
+        """The edited picture of a sample, whatever its size. Raises `SampleError` where there is none or it cannot be read."""
+
+    @abstractmethod
+    def mask(self, sample: Sample, clean: Image, edited: Image) -> np.ndarray:
+        """The region that was edited, boolean `[height, width]`; both pictures have the same size. Raises `SampleError`."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Layers, heads and head width of a stack that methods address."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    stack: str = "decoder"
+
+
+@dataclass(frozen=True, eq=False)
+class TraceContext:
+    """Everything that a tracer may know about one pair: both prompts, the answer, the edited region and the model's shape."""
+
+    pair: Pair
+    clean: EncodedPrompt
+    corrupt: EncodedPrompt
+    answer: AnswerIds
+    shape: ModelShape
+    image_size: tuple[int, int]
+    seed: int = 0
+
+
+class Tracer(ABC):
+    """Plans the runs of a causal trace on one pair, and says what their results mean."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def plan(self, context: TraceContext) -> Sequence[Run]:
+        """The runs to make. Raises `UnsupportedError` where the family lacks what the method needs, with the reason."""
+
+    @abstractmethod
+    def effects(self, context: TraceContext, results: Sequence[RunResult]) -> list[TraceEffect]:
+        """The planned runs' results, in order, as arrays of layers × columns."""
+
+    def options(self) -> Mapping[str, object]:
+        """The options that change the result: part of every stored unit's identity."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a head intervention must be given: how many resampling donors, dataset means, the other image of the pair."""
+
+    donors: int = 0
+    means: bool = False
+    pair: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class HeadContext:
+    """What a head intervention may know about one sample.
+
+    `positions` is where heads are replaced (`None`: everywhere). `donors` are prompts of other images with the same template and
+    length. `means[layer]` holds dataset means resolved to this prompt's token roles, float32 `[positions, heads, head_dim]` over all
+    of the prompt's positions. `other` is the other image of the pair.
+    """
+
+    base: EncodedPrompt
+    shape: ModelShape
+    positions: tuple[int, ...] | None = None
+    donors: tuple[EncodedPrompt, ...] = ()
+    means: Mapping[int, np.ndarray] | None = None
+    other: EncodedPrompt | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to carry an intervention out; effects are averaged over an intervention's variants (resampling donors)."""
+
+    edits: tuple[SiteEdit, ...]
+    donor: EncodedPrompt | None = None
+
+
+class HeadIntervention(ABC):
+    """Replaces or rescales the outputs of a set of attention heads.
+
+    One that amounts to other weights, whatever the input, may say so by `folded`, so that it can be saved as a checkpoint.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
+        """The variants that intervene on all `heads` at once; effects are averaged over them."""
+
+    def folded(self, model: VisionLanguageModel) -> AbstractContextManager[object]:
+        """A context in which the model's own weights carry this intervention; on leaving it they are back as they were.
+
+        Raises `UnsupportedError` where the intervention depends on the input.
+        """
+        raise UnsupportedError(f"{self.name}: what it puts in place of a head depends on the input, so no weights can carry it")
+
+    def needs(self) -> Needs:
+        """The reference statistics that `interventions` must be given in its context."""
+        return Needs()
+
+    def options(self) -> Mapping[str, object]:
+        """The options that change the result: part of every stored unit's identity."""
+        return {}

@@ -1,0 +1,179 @@
+"""The declarative language between methods and the engine: which run to make, what to change in it, what to read from it.
+
+A tracer or head intervention says *what* with these records; only the engine runs models. A run is one forward pass of `base`
+in which `interventions` replace activations, by what the same sites held in `donor` where an operation needs one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vseam_core.api.prompts import EncodedPrompt
+
+SiteKind = Literal["residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value"]
+Stack = Literal["decoder", "encoder"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in the model: `head_output` is the input of the attention output projection (one head's slice, or all heads).
+
+    `query`, `key` and `value` are what the projections of those names put out, before any head norm and rotation, where a family has them
+    apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
+    """
+
+    layer: int
+    kind: SiteKind
+    head: int | None = None
+    stack: Stack = "decoder"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Take what the same site held, at the same positions, in the run's donor."""
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Set to zero."""
+
+
+@dataclass(frozen=True)
+class MeanOfOthers:
+    """Per position, the mean of the layer's other heads: those not named by any edit of this run (live values).
+
+    The published V-SEAM operation; only for `head_output` sites.
+    """
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiply the live value by `factor`."""
+
+    factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Replace:
+    """Set to given values, float32 `[positions, width]` in the order of the edit's positions (dataset means, for one)."""
+
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Add a vector, float32 `[width]`, at every named position (steering)."""
+
+    vector: np.ndarray
+
+
+Operation = Patch | Zero | MeanOfOthers | Scale | Replace | Add
+
+
+@dataclass(frozen=True)
+class SiteEdit:
+    """Apply an operation to one site at some positions (`None`: all of them)."""
+
+    site: Site
+    operation: Operation
+    positions: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """Attention knockout: in these layers, queries at `targets` may not look at keys at `sources` (masked before the softmax).
+
+    `heads` limits it to some heads (`None`: all). A query that loses every key outputs 0.
+    """
+
+    layers: tuple[int, ...]
+    targets: tuple[int, ...]
+    sources: tuple[int, ...]
+    heads: tuple[int, ...] | None = None
+    stack: Stack = "decoder"
+
+
+Intervention = SiteEdit | AttentionBlock
+
+
+@dataclass(frozen=True)
+class AnswerIds:
+    """The token ids that an answer score reads, found by `VisionLanguageModel.answer_ids`.
+
+    `gold` and `competitor` hold the surface variants of both answers (combined by logsumexp) at the token where they first
+    differ; `prefix` is what both answers share before it, to be encoded into the prompt (`encode(…, answer_prefix=prefix)`).
+    `published` holds the ids of the answer alone, as the published scripts read them.
+    """
+
+    gold: tuple[int, ...]
+    competitor: tuple[int, ...]
+    published: tuple[int, ...]
+    prefix: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """Read the answer at the last position of the run."""
+
+    answer: AnswerIds
+
+
+@dataclass(frozen=True)
+class LensScore:
+    """Read the answer at an inner site: final norm and unembedding of the residual (logit lens).
+
+    For attention, MLP and head outputs: direct logit attribution, the output's contribution to `logit_diff` through the
+    unembedding with the final norm's scale as recorded in this run (norming a component alone is not its contribution).
+    """
+
+    site: Site
+    answer: AnswerIds
+    positions: tuple[int, ...] = ()
+
+
+Readout = AnswerScore | LensScore
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One forward pass to make. `donor` is needed by `Patch` only."""
+
+    base: EncodedPrompt
+    readouts: tuple[Readout, ...]
+    interventions: tuple[Intervention, ...] = ()
+    donor: EncodedPrompt | None = None
+
+
+@dataclass(frozen=True)
+class AnswerValues:
+    """What an answer readout yields, all from the logits in float64.
+
+    `logit_diff` gold minus competitor, logsumexp over variants (nan without a competitor) · `logprob` log-probability of the
+    gold variants · `published_prob` p[A[0]] · `prob_sum` Σ p over A · `logit` mean logit over A · `top` the argmax token id.
+    """
+
+    logit_diff: float
+    logprob: float
+    published_prob: float
+    prob_sum: float
+    logit: float
+    top: int
+
+
+MEASURES: tuple[str, ...] = ("logit_diff", "logprob", "published_prob", "prob_sum", "logit")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The readouts of one run, in the order they were asked for; a lens readout has one entry per position."""
+
+    readouts: tuple[tuple[AnswerValues, ...], ...] = field(default=())
+
+    @property
+    def answer(self) -> AnswerValues:
+        """The first readout's first value: what most methods ask for."""
+        return self.readouts[0][0]

@@ -1,0 +1,300 @@
+"""A study: models × datasets × methods, read from a YAML file, checked, and expanded into tasks with a stable identity.
+
+name: colours
+models: [llava-tiny]
+datasets: [scenes/color, scenes/material]
+sizes: {pairs: 50}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vseam_core.api.types import ScanDirection
+from vseam_core.config.editor_settings import EditorChoice, EditorSetting
+from vseam_core.config.yaml_files import Location, YamlFile, read_yaml
+from vseam_core.errors import VseamError
+from vseam_core.plugins.registry_yaml import refuse_unsafe_options
+from vseam_core.plugins.specs import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
+
+if TYPE_CHECKING:
+    from vseam_core.analysis.modulation import Setting
+    from vseam_core.plugins.discovery import Plugins
+    from vseam_core.plugins.registry import Registry
+
+Stage = Literal["evaluate", "trace", "scan", "ablate", "rescale", "shared", "report"]
+Positions = Literal["all", "question", "image", "last"]
+Protocol = Literal["claims", "published"]
+ScanMethod = Literal["exact", "screen"]
+STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "ablate", "rescale", "shared", "report")
+RANDOM_MODEL_STAGES: tuple[Stage, ...] = ("trace",)
+CATEGORIES = ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")
+
+MINIMUM_RANDOM_MODELS = 5
+UNCAPPED_SIZES = ("random_model_pairs", "random_sets", "reference")
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Method(_Section):
+    """A registered method with options; a bare name in the file means no options."""
+
+    name: Name
+    options: dict[str, Any] = {}
+
+
+class HeadScan(_Section):
+    """One scan of all heads: by what they are replaced, at which positions, and which protocol scores them.
+
+    `method: screen` estimates all heads from gradients and replaces only the `screen_top` best ones and a random tenth as many;
+    `integrated_steps` averages the gradients over so many points between a sample and its donor.
+
+    `direction` is for operations that take the other image of a pair (`patch`): noising puts the edited image's heads into the
+    clean run, denoising the clean image's into the edited one.
+    """
+
+    operation: Name = "resample"
+    positions: Positions = "all"
+    direction: ScanDirection = "noising"
+    protocol: Protocol = "claims"
+    options: dict[str, Any] = {}
+    method: ScanMethod = "exact"
+    screen_top: Positive | None = None
+    integrated_steps: Count = 0
+
+    @model_validator(mode="after")
+    def _screening_has_its_own_fields(self) -> HeadScan:
+        if self.method == "exact" and (self.screen_top is not None or self.integrated_steps):
+            raise ValueError("screen_top and integrated_steps belong to method: screen, an exact scan replaces every head")
+        return self
+
+
+class Sizes(_Section):
+    """How many samples each step takes per dataset.
+
+    `score` and `hard` are the questions of the score pool that are answered to find right and wrong answers (easiest split, other
+    splits); `scan_correct` and `scan_wrong` how many of those have their heads scanned. `test` and `choose` count per split.
+    `reference` samples lend resampling donors and dataset means.
+    """
+
+    pairs: Count = 40
+    random_model_pairs: Count = 12
+    score: Count = 200
+    hard: Count = 200
+    scan_correct: Count = 40
+    scan_wrong: Count = 20
+    choose: Count = 100
+    test: Count = 200
+    ablation: Count = 40
+    random_sets: Count = 199
+    reference: Positive = 64
+
+
+class Rescaling(_Section):
+    """The grid that head rescaling is chosen from, on the choose pool: λ, heads per sign, and bounds on the scales."""
+
+    strengths: list[float] = Field(default=[0.25, 0.5, 1.0], min_length=1)
+    top_k: list[Positive] = Field(default=[2, 4], min_length=1)
+    clips: list[float | None] = Field(default=[None], min_length=1)
+
+    def settings(self) -> list[Setting]:
+        """Every point of the grid."""
+        from vseam_core.analysis.modulation import rescaling_grid
+
+        return rescaling_grid(self.strengths, self.top_k, self.clips)
+
+
+class Ablation(_Section):
+    """Which selected heads are ablated on the test pool, and with what; beside matched random sets."""
+
+    signs: list[Literal["positive", "negative"]] = Field(default=["positive", "negative"])
+    operations: list[Name] = Field(default=["resample", "zero"], min_length=1)
+
+
+class Study(_Section):
+    """What a study does. Everything but the lists of models and datasets has a default.
+
+    `workers` models run side by side, each in its own process: for small models only, all are in memory at once.
+    """
+
+    name: Name = "study"
+    models: list[Name] = Field(min_length=1)
+    datasets: list[Name] = Field(min_length=1)
+    seed: Count = 0
+    editor: EditorSetting = EditorChoice()
+    tracers: list[Annotated[Method, BeforeValidator(_named)]] = [Method(name="tokenwise"), Method(name="groups")]
+    heads: list[HeadScan] = [HeadScan(), HeadScan(operation="mean_of_others", protocol="published")]
+    donors: Positive = 5
+    sizes: Sizes = Sizes()
+    rescaling: Rescaling = Rescaling()
+    ablation: Ablation = Ablation()
+    top_k: Positive = 4
+    shared_k: Positive = 4
+    random_models: Count = 0
+    workers: Positive = 1
+    stages: list[Stage] = Field(default=list(STAGES), min_length=1)
+
+    @field_validator("random_models")
+    @classmethod
+    def _enough_for_a_band(cls, value: int) -> int:
+        if 0 < value < MINIMUM_RANDOM_MODELS:
+            raise ValueError(f"{value} random models make no band: give 0 or at least {MINIMUM_RANDOM_MODELS}")
+        return value
+
+    @field_validator("models", "datasets", "stages")
+    @classmethod
+    def _once_each(cls, values: list[str]) -> list[str]:
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} is listed twice")
+        return values
+
+    def with_overrides(self, limit: int | None = None, **fields: Any) -> Study:
+        """The same study with other fields (`models=…, seed=…`); `limit` caps every size. None leaves a field as it is."""
+        changes = {name: value for name, value in fields.items() if value is not None}
+        if limit is not None:
+            sizes = changes.get("sizes", self.sizes)
+            capped = {name: min(getattr(sizes, name), limit) for name in Sizes.model_fields if name not in UNCAPPED_SIZES}
+            changes["sizes"] = sizes.model_copy(update=capped)
+        merged = {name: getattr(self, name) for name in type(self).model_fields} | changes
+        try:
+            return Study.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise VseamError(f"study: {'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}") from None
+
+    def expand(self) -> list[StudyTask]:
+        """One task for each model and dataset, then those of the randomly initialised models, which are only traced."""
+        tasks = [self._task(model, dataset, self._ordered(STAGES)) for model in self.models for dataset in self.datasets]
+        random_stages = self._ordered(RANDOM_MODEL_STAGES)
+        if random_stages:
+            tasks += [
+                self._task(f"{model}@random-{seed}", dataset, random_stages)
+                for model in self.models
+                for seed in range(1, self.random_models + 1)
+                for dataset in self.datasets
+            ]
+        return tasks
+
+    def _ordered(self, allowed: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        return tuple(stage for stage in allowed if stage in self.stages)
+
+    def _task(self, model: str, dataset: str, stages: tuple[Stage, ...]) -> StudyTask:
+        """A task whose identity holds what changes its numbers: no name, no sizes, no list of the other tasks."""
+        settings = self.model_dump(mode="json", include={"seed", "tracers", "heads", "donors", "rescaling"})
+        settings["editor"] = self.editor.identity()
+        text = json.dumps({"model": model, "dataset": dataset, **settings}, sort_keys=True, separators=(",", ":"))
+        return StudyTask(model, dataset, stages, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class StudyTask:
+    """One model on one dataset. Equal identities mean the same work, in whichever study and however large."""
+
+    model: str
+    dataset: str
+    stages: tuple[Stage, ...]
+    identity: str
+
+
+def default_study() -> Study:
+    """The small study of `vseam run`: both embedded models on the seven categories of the scenes world, in a few minutes.
+
+    Most head claims need more samples than this takes; what is not resolved is said. `studies/large.yaml` resolves it.
+    """
+    tracers = ("tokenwise", "groups", "regions", "lens")
+    scans = ("resample", "mean_of_others")
+    return Study(
+        name="default",
+        models=["llava-tiny", "instructblip-tiny"],
+        datasets=[f"scenes/{category}" for category in CATEGORIES],
+        tracers=[Method(name=name) for name in tracers],
+        heads=[HeadScan(operation=name, protocol="published" if name == "mean_of_others" else "claims") for name in scans],
+        ablation=Ablation(operations=["resample"]),
+        random_models=5,
+        workers=2,
+        sizes=Sizes(
+            pairs=20,
+            random_model_pairs=2,
+            score=40,
+            hard=160,
+            scan_correct=20,
+            scan_wrong=10,
+            choose=20,
+            test=20,
+            ablation=4,
+            random_sets=99,
+            reference=32,
+        ),
+    )
+
+
+def load_study(path: str | Path, registry: Registry | None = None) -> Study:
+    """Read a study file; with a registry, every name in it is checked too.
+
+    Raises `InvalidFileError` with file, line and what was expected, and `UnknownNameError` with file, line and the closest names.
+    """
+    file = read_yaml(Path(path))
+    study = file.validate(Study)
+    for index, method in enumerate(study.tracers):
+        refuse_unsafe_options(file, method.options, ("tracers", index, "options"))
+    for index, scan in enumerate(study.heads):
+        refuse_unsafe_options(file, scan.options, ("heads", index, "options"))
+    for name in ("options", "planner_options", "mask_options"):
+        refuse_unsafe_options(file, getattr(study.editor, name), ("editor", name))
+    if registry is not None:
+        check_names(study, registry, file)
+    return study
+
+
+def check_names(study: Study, registry: Registry, file: YamlFile | None = None) -> None:
+    """Raise `UnknownNameError` (or a clash) about the first model, dataset or method that the study names in vain."""
+    for location, name, find in _lookups(study, registry):
+        try:
+            find(name)
+        except VseamError as error:
+            if file is None:
+                raise
+            where = ".".join(map(str, location))
+            raise type(error)(f"{file.path}:{file.line(location)}: {where}: {error}") from error
+
+
+def _editing_lookups(choice: EditorChoice, plugins: Plugins) -> list[tuple[Location, str, Any]]:
+    """A planner and a mask provider are looked up where somebody named them: an editor that paints nothing needs none."""
+    kinds: dict[str, type[PluginRecord]] = {"planner": EditPlannerRecord, "mask": MaskProviderRecord}
+    named = [field for field in kinds if field in choice.model_dump(exclude_defaults=True)]
+    return [(("editor", field), getattr(choice, field), partial(plugins.find, kinds[field])) for field in named]
+
+
+def _lookups(study: Study, registry: Registry) -> list[tuple[Location, str, Any]]:
+    """Every name in a study with its place in the file and the function that finds it."""
+    plugins = registry.plugins
+    lookups: list[tuple[Location, str, Any]] = [
+        *((("models", index), name, registry.loadable_model) for index, name in enumerate(study.models)),
+        *((("datasets", index), name, registry.dataset) for index, name in enumerate(study.datasets)),
+        (("editor",), study.editor.name, lambda name: plugins.find(EditorRecord, name)),
+        *_editing_lookups(study.editor, plugins),
+        *((("tracers", index), method.name, lambda name: plugins.find(TracerRecord, name)) for index, method in enumerate(study.tracers)),
+        *(
+            (("heads", index, "operation"), scan.operation, lambda name: plugins.find(HeadInterventionRecord, name))
+            for index, scan in enumerate(study.heads)
+        ),
+    ]
+    return lookups

@@ -1,0 +1,95 @@
+"""What head interventions are given beside the sample: resampling donors and dataset means, from a fixed reference set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vseam_core.api.prompts import EncodedPrompt, role_of_positions, same_template
+from vseam_core.engine.base import Engine
+from vseam_core.errors import SampleError
+from vseam_core.experiments.preparation import Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceSet:
+    """Samples of the score pool that lend their activations: donors for resampling, means for `dataset_mean`."""
+
+    members: tuple[Prepared, ...]
+
+    @property
+    def identity(self) -> list[str]:
+        """What the reference set contributes to the identity of a unit."""
+        return [member.prompt.key for member in self.members]
+
+    def donors(self, prepared: Prepared, count: int, seed: int) -> tuple[EncodedPrompt, ...]:
+        """`count` seeded prompts of other images with the same template and length.
+
+        The choice depends on the sample and the seed only. Raises `SampleError` where fewer fit.
+        """
+        fitting = [
+            member.prompt
+            for member in self.members
+            if member.sample.image_id != prepared.sample.image_id and same_template(member.prompt, prepared.prompt)
+        ]
+        if len(fitting) < count:
+            raise SampleError(
+                f"{prepared.sample.identifier}: {len(fitting)} donors with its template, {count} needed: enlarge the reference set"
+            )
+        digest = hashlib.sha256(f"{seed}/{prepared.sample.identifier}".encode()).digest()
+        generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        return tuple(fitting[index] for index in generator.choice(len(fitting), count, replace=False))
+
+    def means(self, engine: Engine) -> RoleMeans:
+        """The mean head outputs of every token role over the whole reference set."""
+        layers = range(engine.shape.layers)
+        sums: dict[str, np.ndarray] = {}
+        counts: dict[str, int] = defaultdict(int)
+        for member in self.members:
+            activations = engine.activations(member.prompt, [(layer, "head_output") for layer in layers])
+            stacked = np.stack([activations[(layer, "head_output")].double().cpu().numpy() for layer in layers])
+            for position, role in enumerate(role_of_positions(member.prompt, range(len(member.prompt)))):
+                sums[role] = sums.get(role, 0.0) + stacked[:, position]
+                counts[role] += 1
+        return RoleMeans({role: total / counts[role] for role, total in sums.items()}, engine.shape.heads)
+
+
+@dataclass(frozen=True, eq=False)
+class RoleMeans:
+    """Mean head outputs by token role, each float64 `[layers, heads × head_dim]`."""
+
+    by_role: dict[str, np.ndarray]
+    heads: int
+
+    def resolve(self, prompt: EncodedPrompt) -> dict[int, np.ndarray]:
+        """The means laid out over a prompt's positions: layer → float32 `[positions, heads, head_dim]`."""
+        roles = role_of_positions(prompt, range(len(prompt)))
+        missing = sorted(set(roles) - set(self.by_role))
+        if missing:
+            raise SampleError(f"the reference set has no token with role {', '.join(missing)}")
+        stacked = np.stack([self.by_role[role] for role in roles], axis=1).astype(np.float32)
+        return {layer: values.reshape(len(roles), self.heads, -1) for layer, values in enumerate(stacked)}
+
+
+def head_positions(prompt: EncodedPrompt, name: str) -> tuple[int, ...] | None:
+    """Where heads are replaced: `all` positions (None), or those of the `question`, the `image`, or the `last` one."""
+    if name == "all":
+        return None
+    if name == "last":
+        return (prompt.last,)
+    positions = prompt.positions("image") if name == "image" else prompt.positions("question")
+    if not positions:
+        raise SampleError(f"this prompt has no {name} positions")
+    return positions
+
+
+POSITION_CHOICES: tuple[str, ...] = ("all", "question", "image", "last")
+
+
+def reference_set(members: Sequence[Prepared], size: int) -> ReferenceSet:
+    """The first `size` members: fixed, whatever the limit of the experiment."""
+    return ReferenceSet(tuple(members[:size]))

@@ -1,0 +1,123 @@
+"""A head scan by screening: every head estimated from gradients, the best and some random ones run exactly, both compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vseam_core.analysis.frames import nullable_frame
+from vseam_core.analysis.heads import MINIMUM_ANSWERS
+from vseam_core.analysis.screening import SCREENING_COLUMNS, HeadChoice, agreement, choose_heads
+from vseam_core.api.interfaces import ModelShape
+from vseam_core.api.types import HeadEffect, HeadId
+from vseam_core.engine.attribution import estimate
+from vseam_core.errors import UnsupportedError
+from vseam_core.experiments.heads.scan import Scan, ScanOptions, all_heads, effect_name, effect_sign, in_turn, scan_sample, screened_heads
+from vseam_core.results.scoring import correct_flags, sample_set_hash
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.spec import UnitResult
+from vseam_core.runs.workspace import Workspace
+from vseam_core.store.records import HeadEffectSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ESTIMATE = "logit_diff_estimate"
+"""The measure that estimates are stored under; `logit_diff` is always what exact runs gave."""
+
+
+def run_screening(scan: Scan) -> Outcome:
+    """Estimate all heads on every sample, choose heads by the means of the estimates, and run those exactly on every sample.
+
+    Units of the first part hold the estimates, those of the second the exact effects; a larger limit may choose other heads, whose
+    units are then made anew. Raises `UnsupportedError` for integrated steps with an operation that has no donors.
+    """
+    needs = scan.scanner.intervention.needs()
+    if scan.options.integrated_steps and not needs.donors and not needs.pair:
+        raise UnsupportedError(
+            f"integrated steps lead from a sample to the donor of its replacement, and {scan.options.operation} has none: "
+            "use 0 steps, or an operation with donors (resample, patch)"
+        )
+    workspace, shape = scan.workspace, scan.loaded.engine.shape
+
+    def estimates(part: Sequence[Unit]) -> list[UnitResult]:
+        return [_estimate_sample(scan, unit) for unit in part]
+
+    first = [replace(unit, key=unit_key(part="estimates", of=unit.key)) for unit in scan.units]
+    estimated = run_units(workspace.store, scan.run, first, estimates, workspace.progress, f"{scan.title}, estimated", finish=False)
+    choice = _choice(workspace, estimated.run, estimated.keys, scan.options, shape)
+    if choice is None:
+        workspace.store.finish_run(scan.run)
+        return estimated
+    heads = [HeadId(int(layer), int(head), shape.stack) for layer, head in np.argwhere(choice.verified)]
+    names = [str(head) for head in heads]
+
+    def exact(part: Sequence[Unit]) -> list[UnitResult]:
+        return [scan_sample(scan, unit, heads) for unit in part]
+
+    done = set(estimated.keys)
+    second = [replace(unit, key=unit_key(part="verified", of=unit.key, heads=names)) for unit in first if unit.key in done]
+    verified = run_units(workspace.store, scan.run, second, exact, workspace.progress, f"{scan.title}, {len(heads)} verified")
+    return Outcome(
+        scan.run,
+        [*estimated.keys, *verified.keys],
+        estimated.made + verified.made,
+        estimated.reused + verified.reused,
+        [*estimated.skips, *verified.skips],
+    )
+
+
+def _estimate_sample(scan: Scan, unit: Unit) -> UnitResult:
+    target, engine = unit.payload, scan.loaded.engine
+    shape, clean = engine.shape, target.clean
+    groups = scan.scanner.runs(target.prepared, [[head] for head in all_heads(shape)], target.other)
+    found = estimate(engine, [run for group in groups for run in group], scan.options.integrated_steps)
+    # An effect is base minus replaced, a change the reverse.
+    values = -effect_sign(scan.options) * np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
+    matrix = values.astype(np.float32).reshape(shape.layers, shape.heads)
+    name = effect_name(scan.scanner.intervention.name, scan.options.direction)
+    effect = HeadEffect(name, scan.options.positions, ESTIMATE, shape.stack, matrix, found[0].base)
+    prompts = ((clean.sample, clean.prompt),)
+    return UnitResult(unit.key, unit.identifier, samples=(clean.sample,), prompts=prompts, head_effects=((clean.sample, effect),))
+
+
+def _choice(workspace: Workspace, run: int, keys: Sequence[str], options: ScanOptions, shape: ModelShape) -> HeadChoice | None:
+    """The heads to verify, from the stored estimates: by correct and by wrong answers, each where there are enough for a ranking."""
+    effects = workspace.store.head_effects(run, measure=ESTIMATE, keys=keys)
+    if not len(effects):
+        return None
+    sides = _sides(effects)
+    enough = {name: mask for name, mask in sides.items() if mask.sum() >= MINIMUM_ANSWERS} or sides
+    means = {name: effects.values[mask].mean(axis=0) for name, mask in enough.items()}
+    return choose_heads(means, screened_heads(options, shape), workspace.seed)
+
+
+def _sides(effects: HeadEffectSet) -> dict[str, np.ndarray]:
+    """Which samples were answered rightly and which wrongly, where there are any."""
+    correct = correct_flags(effects)
+    return {name: mask for name, mask in (("correct", correct), ("wrong", ~correct)) if mask.any()}
+
+
+def aggregate_screening(workspace: Workspace, model_name: str, outcome: Outcome, options: ScanOptions, noise_floor: float) -> pd.DataFrame:
+    """How the estimates of a screening agreed with its exact runs, for correct and for wrong answers; stored as `screenings`."""
+    store = workspace.store
+    exact = store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys)
+    estimates = store.head_effects(outcome.run, measure=ESTIMATE, keys=outcome.keys)
+    choice = _choice(workspace, outcome.run, outcome.keys, options, workspace.model(model_name).engine.shape)
+    rows = []
+    # Both are ordered by sample; one that failed in the exact part counts in neither.
+    shared = estimates.samples["identifier"].isin(exact.samples["identifier"]).to_numpy(dtype=bool)
+    for subset, mask in _sides(exact).items():
+        assert choice is not None, "an exact effect comes from a choice"
+        guess, truth = estimates.values[shared][mask].mean(axis=0), exact.values[mask].mean(axis=0)
+        rows.append({"subset": subset, "n": int(mask.sum()), **agreement(guess, truth, choice, noise_floor=noise_floor)})
+    frame = nullable_frame(rows, SCREENING_COLUMNS)
+    if rows:
+        kind = {name: str(exact.samples[name].iloc[0]) for name in ("pool", "operation", "positions", "stack")}
+        stored = frame.assign(**kind, measure="logit_diff", integrated_steps=options.integrated_steps)
+        store.replace_scores("screenings", outcome.run, stored, sample_set_hash(outcome.keys))
+    return frame.assign(operation=options.operation, integrated_steps=options.integrated_steps)

@@ -1,0 +1,1 @@
+"""Head rescaling: candidates, their fit, and the fitted model as a checkpoint."""

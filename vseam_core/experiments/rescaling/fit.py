@@ -1,0 +1,259 @@
+"""Head rescaling: fitted on the choose pool, reported on the test pool with its error and its controls, whatever its sign."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vseam_core.analysis.modulation import Setting, SettingResult, choose, fit_yes_no_bias
+from vseam_core.analysis.statistics import cluster_sign_flip, clustered_mean
+from vseam_core.api.interfaces import HeadContext
+from vseam_core.api.interventions import AnswerScore, Run
+from vseam_core.api.types import Pool
+from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.engine.base import Engine
+from vseam_core.errors import SampleError
+from vseam_core.experiments.evaluation_sets import Answers, EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
+from vseam_core.experiments.preparation import Prepared, model_identity
+from vseam_core.experiments.rescaling.candidates import PUBLISHED, Candidate, RescalingScores, candidates_of, published_candidate, shuffles
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.spec import Modulation, RunSpec, UnitResult
+from vseam_core.runs.workspace import LoadedModel, Workspace
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class RescalingOptions:
+    """How many samples choose the scales and test them, and the controls beside.
+
+    `splits` are those chosen on (together) and tested on (apart); `shuffles` the number of shuffled controls;
+    `transfer` the datasets that the fitted scales are tried on, untouched.
+    """
+
+    choose: int = 60
+    test: int = 60
+    splits: tuple[str, ...] = ("plain", "hard")
+    shuffles: int = 5
+    transfer: tuple[str, ...] = ()
+    editor: EditorChoice | str = "scenes"
+
+
+class Rescaled(RunsOfCondition):
+    """Runs with every head of a candidate multiplied by its factor, at all positions."""
+
+    def __init__(self, workspace: Workspace, engine: Engine, candidate: Candidate):
+        self._heads = [head for head, factor in candidate.factors.items() if factor != 1.0]
+        self._intervention = workspace.plugins.head_intervention("scale", factors=candidate.factors)
+        self._shape = engine.shape
+
+    def runs(self, prepared: Prepared) -> list[Run]:
+        if not self._heads:
+            return super().runs(prepared)
+        context = HeadContext(base=prepared.prompt, shape=self._shape)
+        readouts = (AnswerScore(prepared.answer),)
+        variants = self._intervention.interventions(self._heads, context)
+        return [Run(prepared.prompt, readouts, variant.edits, variant.donor) for variant in variants]
+
+
+def run_rescaling(
+    workspace: Workspace,
+    model_name: str,
+    dataset: str,
+    options: RescalingOptions,
+    settings: Sequence[Setting],
+    scores: RescalingScores,
+    study: int | None = None,
+) -> Outcome:
+    """Choose the best of `settings` on the choose pool, then measure it and its controls on the test pool."""
+    loaded = workspace.model(model_name)
+    fitting = Fitting(workspace, loaded, dataset, options)
+    run = _open_run(workspace, loaded, dataset, options, study)
+    candidates = candidates_of(scores, settings)
+    grid = Measurement("grid", candidates)
+    compute = _computer(fitting)
+    outcome = run_units(
+        workspace.store, run, [fitting.unit(grid)], compute, workspace.progress, f"{model_name} rescaling grid on {dataset}"
+    )
+    chosen = _chosen(workspace, run, outcome.keys, candidates)
+    tests = [Measurement("fitted", (chosen,)), Measurement("bias", ())]
+    if scores.published is not None:
+        tests.append(Measurement("published", (published_candidate(scores.published),)))
+    drawn = shuffles(chosen, loaded.engine.shape, options.shuffles, workspace.seed)
+    tests += [Measurement(f"shuffled {index}", (other,)) for index, other in enumerate(drawn)]
+    tests += [Measurement(f"transfer {name}", (chosen,), name) for name in options.transfer if name != dataset]
+    units = [fitting.unit(test) for test in tests]
+    tested = run_units(workspace.store, run, units, compute, workspace.progress, f"{model_name} rescaling tests on {dataset}")
+    return Outcome(run, outcome.keys + tested.keys, outcome.made + tested.made, outcome.reused + tested.reused, tested.skips)
+
+
+def _open_run(workspace: Workspace, loaded: LoadedModel, dataset: str, options: RescalingOptions, study: int | None) -> int:
+    benchmark, info = workspace.benchmark(dataset), loaded.model.info
+    configuration = {"splits": list(options.splits), "shuffles": options.shuffles, "editor": editor_choice(options.editor).identity()}
+    spec = RunSpec(
+        "rescaling",
+        VERSION,
+        info,
+        dataset,
+        benchmark.level,
+        benchmark.category,
+        "test",
+        "all",
+        configuration,
+        workspace.seed,
+    )
+    return workspace.store.ensure_run(spec, study=study, device=info.device, versions=workspace.versions(), trust=loaded.trust)
+
+
+def _computer(fitting: Fitting) -> Callable[[Sequence[Unit]], list[UnitResult]]:
+    return lambda part: [fitting.measure(unit) for unit in part]
+
+
+def _chosen(workspace: Workspace, run: int, keys: Sequence[str], candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the best accuracy on the choose pool, by the stored grid."""
+    frame = workspace.store.modulations(run)
+    frame = frame[frame["key"].isin(keys)]
+    results = []
+    for candidate, (_, row) in zip(candidates, frame[frame["role"] == "grid"].iterrows(), strict=True):
+        change = float(np.linalg.norm([factor - 1 for factor in candidate.factors.values()]))
+        results.append(SettingResult(candidate.setting, float(row["accuracy"]), change))
+    choice = choose(results)
+    return next(candidate for candidate in candidates if candidate.setting == choice.setting)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one unit measures: a role, the candidates it tries, and another dataset where it is a transfer.
+
+    The role `bias` has no candidate: it shifts the yes/no threshold instead, the control that any rescaling has to beat.
+    """
+
+    role: str
+    candidates: tuple[Candidate, ...]
+    dataset: str = ""
+
+
+class Fitting:
+    """The samples of one rescaling, and how each measurement is made on them."""
+
+    def __init__(self, workspace: Workspace, loaded: LoadedModel, dataset: str, options: RescalingOptions):
+        self._workspace, self._loaded, self._dataset, self._options = workspace, loaded, dataset, options
+        self._sets: dict[tuple[str, Pool, str], EvaluationSet] = {}
+
+    def _set(self, dataset: str, pool: Pool, split: str) -> EvaluationSet:
+        if (dataset, pool, split) not in self._sets:
+            editor = self._workspace.editor(self._options.editor) if pool == "test" else None
+            limit = self._options.test if pool == "test" else self._options.choose
+            benchmark = self._workspace.benchmark(dataset)
+            samples = evaluation_set(self._workspace, self._loaded, benchmark, pool, split, limit, editor)
+            self._sets[(dataset, pool, split)] = samples
+        return self._sets[(dataset, pool, split)]
+
+    def _sets_of(self, measurement: Measurement) -> list[EvaluationSet]:
+        pool: Pool = "choose" if measurement.role == "grid" else "test"
+        return [self._set(measurement.dataset or self._dataset, pool, split) for split in self._options.splits]
+
+    def unit(self, measurement: Measurement) -> Unit:
+        """The unit of a measurement; its key holds the factors and every prompt they are measured on."""
+        sets = [samples.identity for samples in self._sets_of(measurement)]
+        fitted_on = [self._set(self._dataset, "choose", split).identity for split in self._options.splits]
+        key = unit_key(
+            method="rescaling",
+            version=VERSION,
+            role=measurement.role,
+            candidates=[candidate.named for candidate in measurement.candidates],
+            samples=sets,
+            fitted_on=fitted_on if measurement.role == "bias" else [],
+            seed=self._workspace.seed,
+            **model_identity(self._loaded.model),
+        )
+        return Unit(key, f"{self._dataset}: {measurement.role}", measurement)
+
+    def measure(self, unit: Unit) -> UnitResult:
+        """The rows of one unit: the grid on the choose pool together, everything else on each split of the test pool."""
+        measurement: Measurement = unit.payload
+        if measurement.role == "grid":
+            rows = self._measure_grid(measurement)
+        elif measurement.role == "bias":
+            rows = self._measure_bias()
+        else:
+            rows = [self._measure_test(measurement, samples) for samples in self._sets_of(measurement)]
+        return UnitResult(unit.key, unit.identifier, modulations=tuple(rows))
+
+    def _answers(self, candidates: Sequence[Candidate], samples: EvaluationSet) -> list[Answers]:
+        engine = self._loaded.engine
+        rescaled: list[RunsOfCondition] = [Rescaled(self._workspace, engine, candidate) for candidate in candidates]
+        return evaluate_conditions(engine, [RunsOfCondition(), *rescaled], samples)
+
+    def _measure_grid(self, measurement: Measurement) -> list[Modulation]:
+        answered = [self._answers(measurement.candidates, samples) for samples in self._sets_of(measurement)]
+        base = np.concatenate([answers[0].correct for answers in answered])
+        rows = []
+        for index, candidate in enumerate(measurement.candidates):
+            correct = np.concatenate([answers[index + 1].correct for answers in answered])
+            rows.append(_row(candidate, "grid", "choose", "choose", correct, base, None, None))
+        return rows
+
+    def _measure_test(self, measurement: Measurement, samples: EvaluationSet) -> Modulation:
+        candidate = measurement.candidates[0]
+        base, changed = self._answers([candidate], samples)
+        chosen_on = "" if candidate.recipe == PUBLISHED else "choose"
+        return _row(candidate, measurement.role, chosen_on, samples.name, changed.correct, base.correct, samples.clusters, changed)
+
+    def _measure_bias(self) -> list[Modulation]:
+        """The yes/no threshold fitted on the choose pool, tried on each split of the test pool."""
+        fits = [self._yes_no_scores(self._set(self._dataset, "choose", split)) for split in self._options.splits]
+        bias = fit_yes_no_bias(np.concatenate([scores for scores, _ in fits]), np.concatenate([gold for _, gold in fits]))
+        rows = []
+        for split in self._options.splits:
+            samples = self._set(self._dataset, "test", split)
+            scores, gold = self._yes_no_scores(samples)
+            correct, base = ((scores > threshold) == gold for threshold in (bias.threshold, 0.0))
+            candidate = Candidate("yes/no bias", Setting(bias.threshold, 0))
+            rows.append(_row(candidate, "bias", "choose", samples.name, correct * 1.0, base * 1.0, samples.clusters, None))
+        return rows
+
+    def _yes_no_scores(self, samples: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
+        """logit(yes) − logit(no) and whether the gold answer is yes. Raises `SampleError` for open questions."""
+        if any(prepared.sample.form != "yes_no" for prepared in samples.clean):
+            raise SampleError(f"{samples.name}: a yes/no bias has no meaning for open questions")
+        answers = self._loaded.engine.answers([p.prompt for p in samples.clean], [p.answer for p in samples.clean])
+        gold = np.array([prepared.gold_yes for prepared in samples.clean])
+        return np.array([value.logit_diff for value in answers]) * np.where(gold, 1.0, -1.0), gold
+
+
+def _row(
+    candidate: Candidate,
+    role: str,
+    chosen_on: str,
+    evaluated_on: str,
+    correct: np.ndarray,
+    base: np.ndarray,
+    clusters: Sequence[str] | None,
+    answers: Answers | None,
+) -> Modulation:
+    difference = correct - base
+    error = p_value = None
+    if clusters is not None:
+        error = clustered_mean(difference, clusters).standard_error
+        p_value = cluster_sign_flip(difference, clusters, seed=0).p_value
+    return Modulation(
+        recipe=candidate.recipe,
+        role=role,
+        scales=candidate.named,
+        strength=candidate.setting.strength,
+        top_k=candidate.setting.top_k,
+        clip=candidate.setting.clip,
+        chosen_on=chosen_on,
+        evaluated_on=evaluated_on,
+        n=len(correct),
+        accuracy=float(correct.mean()),
+        base_accuracy=float(base.mean()),
+        gain=float(difference.mean()),
+        gain_error=error,
+        p_value=p_value,
+        pair_accuracy=answers.pair_accuracy if answers else None,
+    )

@@ -1,0 +1,73 @@
+"""Heads shared between tasks: overlaps against chance and against a task's own ceiling, and the test of the level claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.shared import LevelTest, level_test, shared_heads, similarity_matrix, split_half_ceiling
+from vseam_core.results.scoring import correct_flags, sample_set_hash
+from vseam_core.runs.workspace import Workspace
+from vseam_core.store.records import HeadEffectSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class ScannedTask:
+    """The head scores of one task and the effects they came from."""
+
+    scores: HeadScores
+    effects: HeadEffectSet
+
+
+def share_heads(
+    workspace: Workspace,
+    model: str,
+    tasks: Mapping[str, ScannedTask],
+    levels: Mapping[str, str],
+    sign: Sign,
+    k: int,
+    seed: int,
+) -> tuple[pd.DataFrame, LevelTest]:
+    """Every pair of tasks' shared heads at `k`, stored, and whether tasks of one level share more than others."""
+    ceilings = {
+        name: split_half_ceiling(
+            task.effects.values,
+            correct_flags(task.effects),
+            task.effects.samples["image_id"].to_numpy(),
+            sign=sign,
+            k=k,
+            seed=seed,
+        )
+        for name, task in tasks.items()
+    }
+    frame = shared_heads({name: task.scores for name, task in tasks.items()}, sign=sign, k=k, seed=seed, ceilings=ceilings)
+    keys = [key for task in tasks.values() for key in task.effects.samples["key"]]
+    workspace.store.replace_scores("shared_head_tests", None, _as_stored(frame, model, tasks, levels), sample_set_hash(keys))
+    names, matrix = similarity_matrix(frame)
+    return frame.assign(model=model), level_test(matrix, [levels[name] for name in names], seed=seed)
+
+
+def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScannedTask], levels: Mapping[str, str]) -> pd.DataFrame:
+    """The table as the store names its columns."""
+    samples = next(iter(tasks.values())).effects.samples
+    side = "n_correct" if frame["sign"].iloc[0] == "positive" else "n_wrong"
+    counts = {name: getattr(task.scores, side) for name, task in tasks.items()}
+    stored = frame.rename(columns={"first": "task_a", "second": "task_b", "expected_overlap": "expected", "null": "null_name"})
+    stored = stored.assign(
+        model=model,
+        pool="score",
+        measure="logit_diff",
+        level_a=stored["task_a"].map(levels),
+        level_b=stored["task_b"].map(levels),
+        n_a=stored["task_a"].map(counts),
+        n_b=stored["task_b"].map(counts),
+        status=stored["overlap"].isna().map({True: "unresolved", False: "tested"}),
+    )
+    for column in ("operation", "positions", "stack"):
+        stored[column] = samples[column].iloc[0]
+    return stored.drop(columns=["heads", "ceiling_first", "ceiling_second"])

@@ -1,0 +1,364 @@
+"""The whole study: baseline, traces, head scans, ablations, rescaling and shared heads, in the order in which each needs the last.
+
+Every step is resumable by itself, so running a study again completes it. What a study finds is gathered as `StudyMaterial`, from
+which the report is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vseam_core.analysis.head_sets import ranked_heads, select_heads
+from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.modulation import rescaling_scores
+from vseam_core.analysis.shared import LevelTest
+from vseam_core.analysis.traces import random_model_band, strongest_cells
+from vseam_core.api.types import HeadId
+from vseam_core.config.study import HeadScan, Method, Study
+from vseam_core.evaluation.accuracy import summarise
+from vseam_core.experiments.ablation import AblationOptions, run_ablation
+from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+from vseam_core.experiments.heads.scan import ScanOptions, check_direction, effect_name, run_scan
+from vseam_core.experiments.heads.screening import aggregate_screening
+from vseam_core.experiments.rescaling.candidates import RescalingScores
+from vseam_core.experiments.rescaling.fit import RescalingOptions, run_rescaling
+from vseam_core.experiments.shared_heads import ScannedTask, share_heads
+from vseam_core.experiments.tracing import TraceOptions, run_trace
+from vseam_core.results.scoring import aggregate_head_run, aggregate_trace_run, pair_traces
+from vseam_core.results.study_results import HeadMap, StudyMaterial
+from vseam_core.runs.runner import Outcome
+from vseam_core.runs.workers import run_side_by_side
+from vseam_core.runs.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_FRAMES = ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings")
+
+
+def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
+    """Run every stage of a study on every model and dataset, and gather what came out.
+
+    Models run one after another, or `study.workers` of them side by side where the workspace can be opened again.
+    """
+    _check_scans(workspace, study)
+    identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
+    workers = min(study.workers, len(study.models))
+    if workers > 1 and workspace.opening is not None:
+        # Random models come last: they fill the time of the worker that has less to do.
+        tasks = [(study, identity, model, random) for random in (False, True) for model in study.models]
+        found = run_side_by_side(study_one_model, workspace.opening, tasks, workers, workspace.progress)
+    else:
+        found = [study_one_model(workspace, study, identity, model, random) for model in study.models for random in (False, True)]
+    return gather(study, found)
+
+
+def _check_scans(workspace: Workspace, study: Study) -> None:
+    """Refuse a scan that cannot be made before hours have gone into what comes ahead of it."""
+    for scan in study.heads if "scan" in study.stages else ():
+        check_direction(workspace.plugins.head_intervention(scan.operation, **scan.options), scan.direction)
+
+
+def study_one_model(workspace: Workspace, study: Study, identity: int, model: str, random: bool) -> Findings:
+    """Every stage of a study on one of its models, or the traces of its randomly initialised twins."""
+    part = StudyRun(workspace, study, identity)
+    return part.run_random_models(model) if random else part.run(model)
+
+
+@dataclass
+class Findings:
+    """What one model's part of a study found: tables by name, head maps, level tests, and what was skipped."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    frames: dict[str, list[pd.DataFrame]] = field(default_factory=lambda: {name: [] for name in _FRAMES})
+    maps: list[HeadMap] = field(default_factory=list)
+    level_tests: list[tuple[str, str, LevelTest]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refusals: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    """Datasets by (model, tracing method, reason): where a method has no meaning for a family."""
+
+
+class StudyRun:
+    """One model's part of a study in progress: what is finished is in the store, what the report needs is collected here."""
+
+    def __init__(self, workspace: Workspace, study: Study, identity: int):
+        self._workspace, self._study, self._id = workspace, study, identity
+        self._found = Findings()
+        self._scanned: dict[tuple[str, str], ScannedTask] = {}
+
+    def run(self, model: str) -> Findings:
+        """Stage by stage on one dataset after another."""
+        stages = set(self._study.stages)
+        for dataset in self._study.datasets:
+            if "evaluate" in stages:
+                self._evaluate(model, dataset)
+            if "trace" in stages:
+                self._trace(model, dataset)
+            if stages & {"scan", "ablate", "rescale", "shared"}:
+                self._scan(model, dataset)
+            if "ablate" in stages:
+                self._ablate(model, dataset)
+            if "rescale" in stages:
+                self._rescale(model, dataset)
+        if "shared" in stages:
+            self._share(model)
+        self._workspace.release(model)
+        return self._found
+
+    def run_random_models(self, model: str) -> Findings:
+        """The band of random models for group curves, where the study traces groups."""
+        if "trace" in self._study.stages:
+            self._trace_random_models(model)
+        return self._found
+
+    def _label(self, frame: pd.DataFrame, model: str, dataset: str) -> pd.DataFrame:
+        benchmark = self._workspace.benchmark(dataset)
+        labels = {"model": model, "dataset": dataset, "category": benchmark.category, "level": benchmark.level}
+        return frame.assign(**labels)[[*labels, *frame.columns.difference(list(labels), sort=False)]]
+
+    def _noise_floor(self, model: str) -> float:
+        return float(self._workspace.model(model).trust["noise_floor"])
+
+    def _splits(self, dataset: str) -> tuple[str, ...]:
+        return self._workspace.benchmark(dataset).splits()
+
+    def _evaluate(self, model: str, dataset: str) -> None:
+        for split in self._splits(dataset):
+            options = BaselineOptions("test", split, self._study.sizes.test, self._study.editor)
+            baselines = self._baseline(model, dataset, options)
+            self._found.frames["baselines"].append(with_clean_identifiers(baselines, self._workspace.store.edits()))
+
+    def _score_baselines(self, model: str, dataset: str) -> pd.DataFrame:
+        """The answers on the score pool, from which right and wrong ones are taken for the head scan."""
+        import pandas as pd
+
+        sizes, easiest = self._study.sizes, self._splits(dataset)[0]
+        limits = {split: sizes.score if split == easiest else sizes.hard for split in self._splits(dataset)}
+        return pd.concat([self._baseline(model, dataset, BaselineOptions("score", split, limit)) for split, limit in limits.items()])
+
+    def _baseline(self, model: str, dataset: str, options: BaselineOptions) -> pd.DataFrame:
+        outcome = run_baseline(self._workspace, model, dataset, options, self._id)
+        self._found.outcomes.append(outcome)
+        return finished(self._workspace.store.baselines(outcome.run), outcome)
+
+    def _trace(self, model: str, dataset: str) -> None:
+        for method in self._study.tracers:
+            outcome = self._run_trace(model, dataset, method, self._study.sizes.pairs)
+            frame = aggregate_trace_run(self._workspace, outcome, self._noise_floor(model))
+            self._found.frames["traces"].append(self._label(frame, model, dataset))
+            records = self._workspace.store.trace_effects(outcome.run, outcome.keys)
+            traces = pair_traces(records, self._noise_floor(model))
+            if traces:
+                strongest = strongest_cells(traces, seed=self._study.seed)
+                self._found.frames["strongest"].append(self._label(strongest, model, dataset))
+
+    def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
+        options = TraceOptions(method.name, self._study.editor, limit=limit, tracer_options=method.options)
+        outcome = run_trace(self._workspace, model, dataset, options, self._id)
+        refusals = {skip.reason for skip in outcome.skips}
+        if not outcome.keys and len(refusals) == 1:
+            # The method has no meaning for this family: that is one remark, not a list of broken samples.
+            self._found.refusals.setdefault((model, method.name, refusals.pop()), []).append(dataset)
+        else:
+            self._found.outcomes.append(outcome)
+        return outcome
+
+    def _trace_random_models(self, model: str) -> None:
+        """The band that group curves must leave before they mean anything: the same shape with random weights."""
+        groups = next((method for method in self._study.tracers if method.name == "groups"), None)
+        if groups is None or not self._study.random_models:
+            return
+        tables: dict[str, list[pd.DataFrame]] = {dataset: [] for dataset in self._study.datasets}
+        for seed in range(1, self._study.random_models + 1):
+            name = f"{model}@random-{seed}"
+            for dataset in self._study.datasets:
+                outcome = self._run_trace(name, dataset, groups, self._study.sizes.random_model_pairs)
+                tables[dataset].append(aggregate_trace_run(self._workspace, outcome, self._noise_floor(name), random_model=True))
+            self._workspace.release(name)
+        for dataset, frames in tables.items():
+            self._found.frames["bands"].append(self._label(random_model_band(frames), model, dataset))
+
+    def _scan(self, model: str, dataset: str) -> None:
+        sizes = self._study.sizes
+        baselines = self._score_baselines(model, dataset)
+        for scan in self._study.heads:
+            options = ScanOptions(
+                scan.operation,
+                scan.positions,
+                correct=sizes.scan_correct,
+                wrong=sizes.scan_wrong,
+                reference_size=sizes.reference,
+                direction=scan.direction,
+                editor=self._study.editor,
+                operation_options=self._operation_options(scan),
+                method=scan.method,
+                screen_top=scan.screen_top,
+                integrated_steps=scan.integrated_steps,
+            )
+            outcome = run_scan(self._workspace, model, dataset, options, baselines, self._id)
+            self._found.outcomes.append(outcome)
+            scores = aggregate_head_run(self._workspace, outcome, self._noise_floor(model))
+            if scan.method == "screen":
+                agreement = aggregate_screening(self._workspace, model, outcome, options, self._noise_floor(model))
+                self._found.frames["screenings"].append(self._label(agreement, model, dataset))
+            if "logit_diff" not in scores:
+                continue
+            benchmark = self._workspace.benchmark(dataset)
+            self._found.maps.append(
+                HeadMap(
+                    model,
+                    dataset,
+                    benchmark.category,
+                    benchmark.level,
+                    effect_name(scan.operation, scan.direction),
+                    scores["logit_diff"],
+                    scores.get("published_prob"),
+                )
+            )
+            if scan is self._study.heads[0]:
+                effects = self._workspace.store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys)
+                self._scanned[model, dataset] = ScannedTask(scores["logit_diff"], effects)
+
+    def _operation_options(self, scan: HeadScan) -> Mapping[str, Any]:
+        return {"donors": self._study.donors, **scan.options} if scan.operation == "resample" else scan.options
+
+    def _selected(self, model: str, dataset: str, sign: Sign) -> tuple[HeadId, ...]:
+        """The heads that pass the claim; where none do, the highest ranked, which is exploration and said to be."""
+        scores = self._scanned[model, dataset].scores
+        return selected_heads(scores, sign, self._study.top_k, self._study.seed)[0]
+
+    def _ablate(self, model: str, dataset: str) -> None:
+        if (model, dataset) not in self._scanned:
+            return
+        for sign, split in (("positive", self._splits(dataset)[0]), ("negative", self._splits(dataset)[-1])):
+            if sign not in self._study.ablation.signs:
+                continue
+            heads = self._selected(model, dataset, sign)
+            for operation in self._study.ablation.operations if heads else ():
+                options = AblationOptions(
+                    sign=sign,
+                    operation=operation,
+                    # Where the heads were scanned that are ablated now.
+                    positions=self._study.heads[0].positions,
+                    split=split,
+                    samples=self._study.sizes.ablation,
+                    random_sets=self._study.sizes.random_sets,
+                    editor=self._study.editor,
+                    reference_size=self._study.sizes.reference,
+                )
+                outcome = run_ablation(self._workspace, model, dataset, options, heads, self._id)
+                self._found.outcomes.append(outcome)
+                self._found.frames["ablations"].append(finished(self._workspace.store.ablations(outcome.run), outcome))
+
+    def _rescale(self, model: str, dataset: str) -> None:
+        if (model, dataset) not in self._scanned:
+            return
+        scores = self._rescaling_scores(model, dataset)
+        if not scores.positive and not scores.negative:
+            return
+        sizes = self._study.sizes
+        options = RescalingOptions(
+            sizes.choose, sizes.test, self._splits(dataset), transfer=self._transfer(dataset), editor=self._study.editor
+        )
+        outcome = run_rescaling(self._workspace, model, dataset, options, self._study.rescaling.settings(), scores, self._id)
+        self._found.outcomes.append(outcome)
+        self._found.frames["modulations"].append(finished(self._workspace.store.modulations(outcome.run), outcome))
+
+    def _transfer(self, dataset: str) -> tuple[str, ...]:
+        return tuple(name for name in self._study.datasets if name != dataset)
+
+    def _rescaling_scores(self, model: str, dataset: str) -> RescalingScores:
+        scores = self._scanned[model, dataset].scores
+        positive, first = selected_heads(scores, "positive", self._study.top_k, self._study.seed)
+        negative, second = selected_heads(scores, "negative", self._study.top_k, self._study.seed)
+        negative = tuple(head for head in negative if head not in positive)
+        published = next((m.published for m in self._found.maps if (m.model, m.dataset) == (model, dataset) and m.published), None)
+        return RescalingScores(
+            rescaling_scores(scores, positive, negative),
+            positive,
+            negative,
+            published.map("signed") if published and not published.frame["signed"].isna().any() else None,
+            exploratory=first or second,
+        )
+
+    def _share(self, model: str) -> None:
+        tasks = {dataset: self._scanned[model, dataset] for dataset in self._study.datasets if (model, dataset) in self._scanned}
+        if any(np.isnan(task.effects.values).any() for task in tasks.values()):
+            self._found.notes.append(f"{model}: shared heads are not compared, since its heads were screened: scan them with method exact")
+            return
+        if len(tasks) < 2:
+            return
+        levels = {dataset: self._workspace.benchmark(dataset).level for dataset in tasks}
+        for sign in ("positive", "negative"):
+            frame, test = share_heads(self._workspace, model, tasks, levels, sign, self._study.shared_k, self._study.seed)
+            self._found.frames["shared"].append(frame)
+            self._found.level_tests.append((model, sign, test))
+
+
+def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
+    """One study's material from the findings of its models."""
+    import pandas as pd
+
+    def joined(name: str) -> pd.DataFrame:
+        frames = [frame for part in found for frame in part.frames[name] if len(frame)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    baselines = joined("baselines")
+    skips = [
+        {"run": outcome.run, "identifier": skip.identifier, "reason": skip.reason}
+        for part in found
+        for outcome in part.outcomes
+        for skip in outcome.skips
+    ]
+    return StudyMaterial(
+        name=study.name,
+        models=tuple(study.models),
+        datasets=tuple(study.datasets),
+        accuracy=summarise(baselines, by=("model", "dataset", "category", "level", "split")) if len(baselines) else pd.DataFrame(),
+        traces=joined("traces"),
+        bands=joined("bands"),
+        strongest=joined("strongest"),
+        heads=[head_map for part in found for head_map in part.maps],
+        ablations=joined("ablations"),
+        modulations=joined("modulations"),
+        shared=joined("shared"),
+        level_tests=[test for part in found for test in part.level_tests],
+        skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
+        notes=[note for part in found for note in (*part.notes, *_refusal_notes(part))],
+        screenings=joined("screenings"),
+    )
+
+
+def _refusal_notes(found: Findings) -> list[str]:
+    """One remark for each method that a model's family does not allow, whatever the number of datasets."""
+    return [
+        f"{model}, {', '.join(datasets)}: {method} tracing is not possible: {reason}"
+        for (model, method, reason), datasets in found.refusals.items()
+    ]
+
+
+def finished(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    """The rows of one outcome's units: a run in the store may hold more, from a larger study."""
+    return frame[frame["key"].isin(outcome.keys)]
+
+
+def selected_heads(scores: HeadScores, sign: Sign, k: int, seed: int) -> tuple[tuple[HeadId, ...], bool]:
+    """The best heads for ablation and rescaling, and whether they are exploratory (ranked, without passing the claim)."""
+    passing = select_heads(scores, sign, k, seed, exclusive=True)
+    if passing.heads:
+        return tuple(passing.heads), False
+    return tuple(ranked_heads(scores, sign, k, seed).heads), True
+
+
+def with_clean_identifiers(baselines: pd.DataFrame, edits: pd.DataFrame) -> pd.DataFrame:
+    """Stored answers as `summarise` reads them: each answer on a corrupt image knows its clean sample."""
+    clean_of = dict(zip(edits["corrupt"], edits["clean"], strict=True))
+    corrupt = baselines["pair_role"] == "corrupt"
+    return baselines.assign(
+        clean_identifier=baselines["identifier"].map(clean_of).where(corrupt), correct=baselines["correct_strict"].astype(bool)
+    )

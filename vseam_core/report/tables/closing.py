@@ -1,0 +1,36 @@
+"""The tables that close a study, in the order in which they are to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vseam_core.report.tables.head_tables import ablation_tables, head_table, published_table
+from vseam_core.report.tables.report_table import ReportTable
+from vseam_core.report.tables.result_tables import accuracy_table, rescaling_table, skips_table, strongest_table
+from vseam_core.report.tables.screening_table import screening_table
+from vseam_core.report.tables.sharing_tables import level_table, shared_table
+from vseam_core.results.study_results import StudyMaterial
+
+__all__ = ["ReportTable", "closing_tables"]
+
+
+def closing_tables(material: StudyMaterial) -> list[ReportTable]:
+    """Everything a study found as compact tables; stages that were not asked for have none.
+
+    Values are those of the study's own tables, unrounded; None is a value that is unknown, and the row says why.
+    """
+    makers: list[Callable[[StudyMaterial], ReportTable | None]] = [
+        accuracy_table,
+        strongest_table,
+        screening_table,
+        lambda found: head_table(found, "positive"),
+        lambda found: head_table(found, "negative"),
+        *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
+        shared_table,
+        level_table,
+        rescaling_table,
+        published_table,
+        skips_table,
+    ]
+    tables = (make(material) for make in makers)
+    return [table for table in tables if table is not None]

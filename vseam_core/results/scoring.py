@@ -1,0 +1,91 @@
+"""From the stored effects of one run to its scores: recomputed from the effects, stored with a hash of the sample set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vseam_core.analysis.heads import HeadScores
+from vseam_core.analysis.screening import score_verified_heads
+from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces
+from vseam_core.runs.runner import Outcome
+from vseam_core.runs.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vseam_core.store.records import HeadEffectSet, TraceRecord
+
+
+def sample_set_hash(keys: Iterable[str]) -> str:
+    """The identity of a set of finished units, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+
+
+def pair_traces(records: Sequence[TraceRecord], noise_floor: float) -> list[PairTrace]:
+    """Stored trace effects with their flags; the noise floor is in nats and holds for `logit_diff` alone."""
+    return [
+        PairTrace(
+            effect=record.effect,
+            cluster=record.image_id,
+            clean_right=bool(record.clean_correct),
+            corrupt_flipped=bool(record.corrupt_correct),
+            noise_floor=noise_floor if record.effect.measure == "logit_diff" else 0.0,
+        )
+        for record in records
+    ]
+
+
+def aggregate_trace_run(workspace: Workspace, outcome: Outcome, noise_floor: float, random_model: bool = False) -> pd.DataFrame:
+    """The trace scores of one run over its finished pairs; stored unless the model is a randomly initialised one."""
+    traces = pair_traces(workspace.store.trace_effects(outcome.run, outcome.keys), noise_floor)
+    if random_model:
+        return aggregate_random_model(traces)
+    frame = aggregate_traces(traces)
+    workspace.store.replace_scores("trace_scores", outcome.run, frame, sample_set_hash(outcome.keys))
+    return frame
+
+
+def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: float) -> dict[str, HeadScores]:
+    """The head scores of one run by measure: claims on `logit_diff`, the published formulas on `published_prob`; stored."""
+    import pandas as pd
+
+    scores, frames = {}, []
+    for measure, correctness in (("logit_diff", "correct_strict"), ("published_prob", "correct_published")):
+        effects = workspace.store.head_effects(outcome.run, measure=measure, keys=outcome.keys)
+        if not len(effects):
+            continue
+        floor = noise_floor if measure == "logit_diff" else 0.0
+        scores[measure] = score_effects(effects, measure, correctness, workspace.seed, floor)
+        frame = scores[measure].frame.assign(measure=measure)
+        for column in ("pool", "operation", "positions"):
+            frame[column] = effects.samples[column].iloc[0]
+        frames.append(frame)
+    if frames:
+        workspace.store.replace_scores("head_scores", outcome.run, pd.concat(frames), sample_set_hash(outcome.keys))
+    return scores
+
+
+def score_effects(effects: HeadEffectSet, measure: str, correctness: str, seed: int, noise_floor: float) -> HeadScores:
+    """`score_verified_heads` on stored effects; open questions have no gold classes yes and no."""
+    samples = effects.samples
+    yes_no = bool((samples["form"] == "yes_no").all())
+    return score_verified_heads(
+        effects.values,
+        effects.base,
+        samples[correctness].to_numpy(dtype=bool),
+        (samples["answer"].str.lower() == "yes").to_numpy() if yes_no else None,
+        samples["image_id"].to_numpy(),
+        measure=measure,
+        seed=seed,
+        stack=str(samples["stack"].iloc[0]),
+        noise_floor=noise_floor,
+    )
+
+
+def correct_flags(effects: HeadEffectSet) -> np.ndarray:
+    """Whether each scanned sample was answered right, bool `[n]`."""
+    return effects.samples["correct_strict"].to_numpy(dtype=bool)

@@ -1,0 +1,118 @@
+"""Runs units of work, saves each whole, and leaves out what an earlier run finished.
+
+A unit is computed in memory and saved in one transaction. A run that is killed loses the units in flight and nothing else; the
+same command again finds the finished ones by their keys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vseam_core.api.types import Skip
+from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.runs.progress import Progress
+from vseam_core.runs.spec import UnitResult
+
+if TYPE_CHECKING:
+    from vseam_core.store.store import Store
+
+COMMIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: its key, what people call it, and what its computation needs.
+
+    `problem` marks a unit that cannot even be prepared (an image that is missing); it is stored as a skip with that reason.
+    """
+
+    key: str
+    identifier: str
+    payload: Any = None
+    problem: str = ""
+
+
+@dataclass
+class Outcome:
+    """What became of the units of one run. `keys` are the finished ones, in order, whether made now or before."""
+
+    run: int
+    keys: list[str] = field(default_factory=list)
+    made: int = 0
+    reused: int = 0
+    skips: list[Skip] = field(default_factory=list)
+
+
+Compute = Callable[[Sequence[Unit]], Sequence[UnitResult]]
+
+
+def run_units(
+    store: Store,
+    run: int,
+    units: Sequence[Unit],
+    compute: Compute,
+    progress: Progress,
+    description: str,
+    chunk: int = 1,
+    finish: bool = True,
+) -> Outcome:
+    """Compute and save all units that are not finished yet, `chunk` at a time.
+
+    A unit whose computation raises `SampleError` or `UnsupportedError` is stored as a skip with the reason, and the rest goes on.
+    `finish` notes the run as finished; it is False where more units of the same run follow.
+    """
+    outcome = Outcome(run)
+    statuses = store.unit_statuses(run)
+    waiting = [unit for unit in units if unit.key not in statuses]
+    outcome.reused = len(units) - len(waiting)
+    pending: list[UnitResult] = []
+    with progress.task(description, len(units)) as advance:
+        advance(outcome.reused)
+        try:
+            saved = time.monotonic()
+            for start in range(0, len(waiting), chunk):
+                part = waiting[start : start + chunk]
+                pending.extend(_compute_or_skip(compute, part))
+                if time.monotonic() - saved >= COMMIT_SECONDS:
+                    pending = _save(store, run, pending)
+                    saved = time.monotonic()
+                advance(len(part))
+        finally:
+            # Also on Ctrl-C: what is computed is not lost.
+            _save(store, run, pending)
+    outcome.made = len(waiting)
+    statuses = store.unit_statuses(run)
+    outcome.keys = [unit.key for unit in units if statuses.get(unit.key) == "done"]
+    outcome.skips = _skips(store, run, {unit.key for unit in units})
+    if finish:
+        store.finish_run(run)
+    return outcome
+
+
+def _skips(store: Store, run: int, keys: set[str]) -> list[Skip]:
+    frame = store.skips(run)
+    asked = frame[frame["key"].isin(keys)]
+    return [Skip(str(row.identifier), str(row.reason)) for row in asked.itertuples()]
+
+
+def _save(store: Store, run: int, results: list[UnitResult]) -> list[UnitResult]:
+    if results:
+        store.save(run, results)
+    return []
+
+
+def _compute_or_skip(compute: Compute, units: Sequence[Unit]) -> list[UnitResult]:
+    results = [UnitResult(unit.key, unit.identifier, "skipped", unit.problem) for unit in units if unit.problem]
+    sound = [unit for unit in units if not unit.problem]
+    if not sound:
+        return results
+    try:
+        return results + list(compute(sound))
+    except (SampleError, UnsupportedError) as error:
+        if len(sound) == 1:
+            return [*results, UnitResult(sound[0].key, sound[0].identifier, "skipped", str(error))]
+        # One bad sample must not take its neighbours with it.
+        return results + [result for unit in sound for result in _compute_or_skip(compute, [unit])]

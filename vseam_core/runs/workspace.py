@@ -1,0 +1,186 @@
+"""A workspace: plugins, registry, store and loaded models, opened together and passed to every experiment.
+
+import vseam_core as vseam
+
+with vseam.open_workspace("results.db") as workspace:
+    study = vseam.default_study().with_overrides(models=["llava-tiny"], datasets=["scenes/color"], limit=20)
+    print(vseam.run_study(workspace, study).accuracy)
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vseam_core.plugins.discovery import Plugins, build_plugins
+from vseam_core.plugins.registry import Registry, load_registry
+from vseam_core.runs.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from vseam_core.api.interfaces import Benchmark, Editor, VisionLanguageModel
+    from vseam_core.config.editor_settings import EditorChoice
+    from vseam_core.engine.base import Engine
+    from vseam_core.experiments.evaluation_sets import EvaluationSet
+    from vseam_core.store.store import Store
+
+
+EDITS = "edits"
+"""The folder of edited pictures, unless another is given."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model with the engine that runs it and the engine's trust record."""
+
+    model: VisionLanguageModel
+    engine: Engine
+    trust: dict[str, Any]
+
+
+class Workspace:
+    """Everything that an experiment needs; build it with `open_workspace` and close it (it is a context manager)."""
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        registry: Registry,
+        store: Store,
+        progress: Progress,
+        device: str = "auto",
+        seed: int = 0,
+        opening: Opening | None = None,
+        memory_budget: int | None = None,
+        loading: Mapping[str, Mapping[str, Any]] | None = None,
+        edits: str | Path = EDITS,
+    ):
+        self.edits = Path(edits)
+        self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
+        self.device, self.seed, self.opening, self.memory_budget = device, seed, opening, memory_budget
+        self.loading = loading or {}
+        self._models: dict[str, LoadedModel] = {}
+        self._benchmarks: dict[str, Benchmark] = {}
+        self._editors: dict[str, Editor] = {}
+        self.evaluation_sets: dict[tuple[object, ...], EvaluationSet] = {}
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.store.close()
+
+    def model(self, name: str) -> LoadedModel:
+        """The model of that name, loaded and checked once."""
+        if name not in self._models:
+            from vseam_core.engine.selfcheck import checked_engine
+
+            model = self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
+            engine, trust = checked_engine(model, self.memory_budget)
+            if trust.get("fallback"):
+                self.progress.note(f"{name}: every run is a full forward pass, many times slower, because {trust['fallback']}")
+            self._models[name] = LoadedModel(model, engine, trust)
+        return self._models[name]
+
+    def release(self, name: str) -> None:
+        """Forget a loaded model, so that its memory is free again."""
+        self._models.pop(name, None)
+        self.evaluation_sets.clear()
+
+    def benchmark(self, name: str) -> Benchmark:
+        """The dataset of that name."""
+        if name not in self._benchmarks:
+            self._benchmarks[name] = self.registry.load_dataset(name)
+        return self._benchmarks[name]
+
+    def editor(self, choice: EditorChoice | str) -> Editor:
+        """The editor of that choice, built once; only the latest one keeps a painter in memory."""
+        from vseam_core.config.editor_settings import editor_choice
+        from vseam_core.editing.building import build_editor
+        from vseam_core.editing.folder import EditFolder
+
+        chosen = editor_choice(choice)
+        name = chosen.model_dump_json()
+        for other, editor in self._editors.items():
+            if other != name:
+                editor.release()
+        if name not in self._editors:
+            self._editors[name] = build_editor(self.plugins, chosen, EditFolder(self.edits), self.store.is_accepted)
+        return self._editors[name]
+
+    def versions(self) -> dict[str, str]:
+        """The library versions that a run is stored with."""
+        import importlib.metadata
+
+        names = ("vseam", "torch", "transformers", "numpy", "scipy")
+        found = {name: importlib.metadata.version(name) for name in names}
+        return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def open_workspace(
+    database: str | Path = "results.db",
+    *,
+    registry: str | Path | None = None,
+    plugins: Plugins | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    memory_budget: int | None = None,
+    loading: Mapping[str, Mapping[str, Any]] | None = None,
+    edits: str | Path = EDITS,
+) -> Workspace:
+    """Open (or create) a results database and everything needed to add to it.
+
+    `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
+    use instead of all installed ones. `memory_budget` is the most bytes that the engine may hold beside the model (default:
+    part of what is free). `loading` are options of the models' loaders by model name, "" for all: `{"": {"dtype": "bfloat16"}}`.
+    `edits` is the folder that edited pictures are kept in. Raises `VseamError` subclasses for a broken registry or database.
+    """
+    opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed, memory_budget=memory_budget)
+    opening = replace(opening, loading=loading or {}, edits=str(edits))
+    return _opened(opening, plugins or build_plugins(), progress, opening if plugins is None else None)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a workspace was opened, so that another process can open the same; `select` and `exclude` name plugins."""
+
+    database: str
+    registry: str | None = None
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    device: str = "auto"
+    seed: int = 0
+    memory_budget: int | None = None
+    loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    edits: str = EDITS
+
+    def open(self, progress: Progress | None = None) -> Workspace:
+        """Open the workspace."""
+        return _opened(self, build_plugins(self.select, self.exclude), progress, self)
+
+
+def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again: Opening | None) -> Workspace:
+    from vseam_core.store import open_store
+
+    registry = load_registry(plugins, Path(opening.registry) if opening.registry else None)
+    store = open_store(opening.database)
+    return Workspace(
+        plugins,
+        registry,
+        store,
+        progress or SilentProgress(),
+        opening.device,
+        opening.seed,
+        again,
+        opening.memory_budget,
+        opening.loading,
+        opening.edits,
+    )
+
+
+def loading_of(loading: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Any]:
+    """The loader's options for one model: those for all, then its own; `NAME@random-SEED` is loaded as NAME is."""
+    base = model.rpartition("@")[0] or model
+    return {**loading.get("", {}), **loading.get(base, {}), **loading.get(model, {})}
