@@ -6,6 +6,7 @@ models. That is why a stranger's tracer gets batching, the memory budget, the se
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from vseam_core.api.interventions import AnswerIds, Run, RunResult, SiteEdit
+from vseam_core.api.contexts import HeadContext, ModelShape, Needs, TraceContext, Variant
+from vseam_core.api.interventions import AnswerIds, Run, RunResult
 from vseam_core.api.types import Answered, Box, HeadId, Level, ModelInfo, Pair, PoolChoice, RoleSpan, Sample, TraceEffect
 from vseam_core.errors import UnsupportedError
 
@@ -23,6 +25,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vseam_core.api.prompts import EncodedPrompt
+
+__all__ = [
+    "Benchmark",
+    "EditPlan",
+    "EditPlanner",
+    "EditedPictures",
+    "Editor",
+    "HeadContext",
+    "HeadIntervention",
+    "MaskProvider",
+    "ModelShape",
+    "Needs",
+    "Painter",
+    "TraceContext",
+    "Tracer",
+    "Variant",
+    "VisionLanguageModel",
+]
 
 
 class VisionLanguageModel(ABC):
@@ -103,9 +123,11 @@ class VisionLanguageModel(ABC):
 class Benchmark(ABC):
     """A set of questions about images with gold answers and the official rule that judges an answer.
 
-    `endless` says that samples are made as they are asked for: without a limit there is no end, and `all` has no size.
+    `version` is the rule's: raise it when `judge` or `score` changes, so that stored verdicts are made again. `endless` says that
+    samples are made as they are asked for: without a limit there is no end, and `all` has no size.
     """
 
+    version: ClassVar[int] = 1
     endless: ClassVar[bool] = False
     name: str
     level: str
@@ -144,9 +166,13 @@ class Benchmark(ABC):
 
 
 class Editor(ABC):
-    """Edits one concept of a sample's image so that the true answer changes."""
+    """Edits one concept of a sample's image so that the true answer changes.
+
+    Raise `version` when the same sample and seed give other pixels. `identity` holds whatever else changes them (options).
+    """
 
     name: str
+    version: ClassVar[int] = 1
 
     @abstractmethod
     def edit(self, sample: Sample, seed: int = 0) -> Pair:
@@ -155,6 +181,10 @@ class Editor(ABC):
     def control(self, sample: Sample, seed: int = 0) -> Pair | None:
         """An edit of the same size that leaves the answer as it is, or None where there is none."""
         return None
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about this editor that changes its edits: part of the identity of whatever uses them."""
+        return {}
 
     def release(self) -> None:  # noqa: B027  (most have nothing to free)
         """Free what the editor has loaded; the next edit loads it again."""
@@ -193,6 +223,10 @@ class EditPlanner(ABC):
     @abstractmethod
     def plan(self, sample: Sample) -> EditPlan:
         """The plan of one edit. Raises `SampleError` where the question names nothing that can be changed."""
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything about this planner that changes its plans: part of the identity of whatever uses their edits."""
+        return {}
 
 
 class MaskProvider(ABC):
@@ -271,29 +305,6 @@ class EditedPictures(ABC):
         """The region that was edited, boolean `[height, width]`; both pictures have the same size. Raises `SampleError`."""
 
 
-@dataclass(frozen=True)
-class ModelShape:
-    """Layers, heads and head width of a stack that methods address."""
-
-    layers: int
-    heads: int
-    head_dim: int
-    stack: str = "decoder"
-
-
-@dataclass(frozen=True, eq=False)
-class TraceContext:
-    """Everything that a tracer may know about one pair: both prompts, the answer, the edited region and the model's shape."""
-
-    pair: Pair
-    clean: EncodedPrompt
-    corrupt: EncodedPrompt
-    answer: AnswerIds
-    shape: ModelShape
-    image_size: tuple[int, int]
-    seed: int = 0
-
-
 class Tracer(ABC):
     """Plans the runs of a causal trace on one pair, and says what their results mean."""
 
@@ -313,40 +324,6 @@ class Tracer(ABC):
         return {}
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What a head intervention must be given: how many resampling donors, dataset means, the other image of the pair."""
-
-    donors: int = 0
-    means: bool = False
-    pair: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class HeadContext:
-    """What a head intervention may know about one sample.
-
-    `positions` is where heads are replaced (`None`: everywhere). `donors` are prompts of other images with the same template and
-    length. `means[layer]` holds dataset means resolved to this prompt's token roles, float32 `[positions, heads, head_dim]` over all
-    of the prompt's positions. `other` is the other image of the pair.
-    """
-
-    base: EncodedPrompt
-    shape: ModelShape
-    positions: tuple[int, ...] | None = None
-    donors: tuple[EncodedPrompt, ...] = ()
-    means: Mapping[int, np.ndarray] | None = None
-    other: EncodedPrompt | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """One way to carry an intervention out; effects are averaged over an intervention's variants (resampling donors)."""
-
-    edits: tuple[SiteEdit, ...]
-    donor: EncodedPrompt | None = None
-
-
 class HeadIntervention(ABC):
     """Replaces or rescales the outputs of a set of attention heads.
 
@@ -355,6 +332,13 @@ class HeadIntervention(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+
+    @classmethod
+    def accepts(cls, option: str) -> bool:
+        """Whether the constructor takes an option of that name: the core sets `donors` and `factors` by name where they are taken."""
+        takes = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        parameter = inspect.signature(cls).parameters.get(option)
+        return parameter is not None and parameter.kind in takes
 
     @abstractmethod
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:

@@ -1,6 +1,7 @@
 """The identity of a unit of work: a hash of everything that changes its result, and of nothing else.
 
-Two processes, machines or days that would compute the same numbers get the same key; that is what lets a run resume.
+Two processes, machines or days that would compute the same numbers get the same key; that is what lets a run resume. Whatever a
+plugin contributes is a `Component`, which carries its version and its options in a place of their own.
 """
 
 from __future__ import annotations
@@ -9,16 +10,60 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from vseam_core.api.types import ModelInfo
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of an experiment that can be exchanged or upgraded: its name, its version, and the options that change its results.
+
+    `options` are plain values or further components (an editor's painter, planner and masks).
+    """
+
+    name: str
+    version: int = 1
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """The component as plain values. Raises `TypeError` and `ValueError` as `unit_key` does."""
+        return {"name": self.name, "version": self.version, "options": _plain(self.options, f"the options of {self.name}")}
+
+
+def component_of(plugin: Any, given: Mapping[str, object] | None = None, name: str = "") -> Component:
+    """What a plugin contributes to an identity: its name, version, and what its `options()` or `identity()` says.
+
+    A plugin that says nothing of its own is told apart by the options that it was `given`. `name` is for plugins that are known by the
+    name they were asked for.
+    """
+    own = own_options(plugin)
+    return Component(name or plugin.name, plugin.version, dict(given or {}) if own is None else own)
+
+
+def own_options(plugin: Any) -> dict[str, object] | None:
+    """What a plugin's `options()` or `identity()` says, or None where it leaves it to its interface, which says nothing."""
+    for method in ("options", "identity"):
+        owner = next((kind for kind in type(plugin).__mro__ if method in vars(kind)), None)
+        if owner is not None:
+            # The interfaces' own methods return nothing, for plugins that have no options or forgot to name them.
+            return None if owner.__module__ == "vseam_core.api.interfaces" else dict(getattr(plugin, method)())
+    return None
+
+
+def model_identity(info: ModelInfo) -> dict[str, Any]:
+    """What about a model changes its numbers: weights, number format, attention implementation, processor."""
+    return {"weights": info.weights_hash, "dtype": info.dtype, "attention": info.attention, "processor": info.processor_hash}
+
 
 def unit_key(**parts: object) -> str:
     """The identity of a unit: the sha256 (64 hex digits) of its parts as canonical JSON.
 
-    Parts are None, booleans, integers, finite floats, strings, lists or tuples, mappings with string keys, and numpy
+    Parts are None, booleans, integers, finite floats, strings, lists or tuples, mappings with string keys, components, and numpy
     scalars. The order of mappings does not matter, that of sequences does. Leave out what does not change the result:
     device, batch size, limit, path. Raises `TypeError` for anything else (hash it first, pictures with
     `image_digest`) and `ValueError` for NaN and infinity.
@@ -54,6 +99,8 @@ def _plain(value: object, where: str) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"{where} is {value}: a unit's identity takes finite numbers only")
         return float(value)
+    if isinstance(value, Component):
+        return value.identity()
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

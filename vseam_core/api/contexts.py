@@ -1,0 +1,79 @@
+"""What tracers and head interventions are told about a model and a sample, and what they answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vseam_core.api.interventions import AnswerIds, SiteEdit
+from vseam_core.api.types import HeadId, Pair
+from vseam_core.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vseam_core.api.prompts import EncodedPrompt
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Layers, heads and head width of a stack that methods address."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    stack: str = "decoder"
+
+    def require(self, head: HeadId) -> None:
+        """Raise `UnknownNameError` for a head that a model of this shape does not have."""
+        if head.stack != self.stack or not 0 <= head.layer < self.layers or not 0 <= head.head < self.heads:
+            known = f"the {self.stack} has layers 0 to {self.layers - 1} with heads 0 to {self.heads - 1}"
+            raise UnknownNameError(f"head {head} does not exist: {known}")
+
+
+@dataclass(frozen=True, eq=False)
+class TraceContext:
+    """Everything that a tracer may know about one pair: both prompts, the answer, the edited region and the model's shape."""
+
+    pair: Pair
+    clean: EncodedPrompt
+    corrupt: EncodedPrompt
+    answer: AnswerIds
+    shape: ModelShape
+    image_size: tuple[int, int]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a head intervention must be given: how many resampling donors, dataset means, the other image of the pair."""
+
+    donors: int = 0
+    means: bool = False
+    pair: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class HeadContext:
+    """What a head intervention may know about one sample.
+
+    `positions` is where heads are replaced (`None`: everywhere). `donors` are prompts of other images with the same template and
+    length. `means[layer]` holds dataset means resolved to this prompt's token roles, float32 `[positions, heads, head_dim]` over all
+    of the prompt's positions. `other` is the other image of the pair.
+    """
+
+    base: EncodedPrompt
+    shape: ModelShape
+    positions: tuple[int, ...] | None = None
+    donors: tuple[EncodedPrompt, ...] = ()
+    means: Mapping[int, np.ndarray] | None = None
+    other: EncodedPrompt | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to carry an intervention out; effects are averaged over an intervention's variants (resampling donors)."""
+
+    edits: tuple[SiteEdit, ...]
+    donor: EncodedPrompt | None = None
