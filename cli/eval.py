@@ -119,9 +119,9 @@ def evaluate(
 
 
 def _options(**given: Any) -> Any:
-    from vseam_core.experiments.asking import Selection
     from vseam_core.experiments.evaluation import EvaluationOptions
     from vseam_core.experiments.heads.changed_model import ChangeOptions
+    from vseam_core.experiments.selection import Selection
 
     heads = tuple(head.strip() for text in given["ablate"] for head in text.split(",") if head.strip())
     size = given["batch_size"]

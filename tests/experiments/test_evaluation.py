@@ -20,8 +20,8 @@ from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import Answered, PoolChoice, Sample
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import METRIC_COLUMNS
-from vseam_core.experiments.asking import Selection, selected_samples, settled
-from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+from vseam_core.experiments.answering import BaselineOptions, run_baseline
+from vseam_core.experiments.selection import Selection, selected_samples, settled
 from vseam_core.runs.identity import unit_key
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.records import NamedRescaling

@@ -13,7 +13,7 @@ from vseam_core.api.interfaces import HeadContext, VisionLanguageModel
 from vseam_core.api.interventions import AnswerScore, Run
 from vseam_core.api.types import HeadId
 from vseam_core.errors import UnsupportedError, VseamError
-from vseam_core.experiments.preparation import prepare
+from vseam_core.experiments.encoding import prepare
 from vseam_core.experiments.rescaling.checkpoint import fitted_scales, require_free_folder, save_rescaled_model
 from vseam_core.runs.workspace import Workspace, open_workspace
 
@@ -33,7 +33,7 @@ def answers(workspace: Workspace, model_name: str, scales: dict[str, float]) -> 
     heads = [HeadId(int(name[1]), int(name[3])) for name in scales]
     values = []
     for sample in workspace.benchmark("scenes/action").samples("test", "hard", 8, 0):
-        prepared = prepare(loaded.model, sample)
+        prepared = prepare(loaded, sample)
         context = HeadContext(prepared.prompt, loaded.engine.shape)
         edits = intervention.interventions(heads, context)[0].edits if heads else ()
         answer = loaded.engine.run([Run(prepared.prompt, (AnswerScore(prepared.answer),), edits)])[0].answer

@@ -13,7 +13,7 @@ from tests.experiments.conftest import small_study
 from vseam_core.api.interventions import AnswerScore, Patch, Run, Site, SiteEdit
 from vseam_core.config.study import HeadScan, Sizes
 from vseam_core.errors import VseamError
-from vseam_core.experiments.preparation import Prepared, prepare_pair
+from vseam_core.experiments.encoding import Prepared, prepare_pair
 from vseam_core.experiments.study_run import run_study
 from vseam_core.runs.workspace import Workspace, open_workspace
 
@@ -53,7 +53,7 @@ def test_an_effect_is_what_the_clean_head_is_worth_in_that_direction(scanned: Wo
     editor = scanned.plugins.editor("scenes")
     samples = {sample.identifier: sample for sample in scanned.benchmark("scenes/color").samples("score", "plain", 16, 0)}
     for index, identifier in enumerate(identifiers[:3]):
-        pair = prepare_pair(scanned.model("llava-tiny").model, editor.edit(samples[identifier], 0))
+        pair = prepare_pair(scanned.model("llava-tiny"), editor.edit(samples[identifier], 0))
         for layer, head in [(1, 2), (4, 5), (0, 0)]:
             if direction == "noising":
                 with_head = logit_diff(scanned, pair.clean, pair.clean, layer, head, None)

@@ -34,7 +34,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 @pytest.fixture(scope="module")
 def baselines(workspace: Workspace) -> pd.DataFrame:
-    from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+    from vseam_core.experiments.answering import BaselineOptions, run_baseline
 
     outcome = run_baseline(workspace, MODEL, DATASET, BaselineOptions("score", "plain", 16))
     return workspace.store.baselines(outcome.run)
@@ -102,7 +102,7 @@ def test_a_screening_that_stopped_after_its_estimates_goes_on_from_there(
         raise KeyboardInterrupt
 
     with open_workspace(tmp_path / "broken.db") as other:
-        from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+        from vseam_core.experiments.answering import BaselineOptions, run_baseline
 
         run_baseline(other, MODEL, DATASET, BaselineOptions("score", "plain", 16))
         with monkeypatch.context() as patched:

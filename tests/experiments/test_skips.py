@@ -10,7 +10,7 @@ from PIL import Image
 
 from vseam_core.api.types import Sample
 from vseam_core.errors import SampleError
-from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.evaluation_sets import evaluation_set
 from vseam_core.experiments.tracing import TraceOptions, run_trace
 from vseam_core.plugins.discovery import build_plugins

@@ -59,7 +59,11 @@ class RoleSpan(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Where a picture comes from: a file, a rendered scene, an edited array."""
+    """Where a picture comes from: a file, a rendered scene, an edited array.
+
+    A source may have a method `stamp()` too: something hashable that is cheaper than loading and changes whenever the pixels do. Images
+    that have one are not loaded again to learn that they are as they were.
+    """
 
     def load(self) -> Image:
         """The picture in RGB. Raises `SampleError` when it is missing or cannot be read."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.errors import SampleError
+from vseam_core.runs.identity import file_stamp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +46,10 @@ class FileImage:
         """The picture in RGB. Raises `SampleError`."""
         return open_picture(self.path, str(self.path))
 
+    def stamp(self) -> tuple[str, ...]:
+        """What changes when the file does."""
+        return file_stamp(self.path)
+
 
 @dataclass(frozen=True)
 class BytesImage:
@@ -56,6 +61,10 @@ class BytesImage:
     def load(self) -> Image:
         """The picture in RGB. Raises `SampleError`."""
         return open_picture(io.BytesIO(self.content), self.name)
+
+    def stamp(self) -> BytesImage:
+        """The image itself: its bytes are all there is."""
+        return self
 
 
 @dataclass(frozen=True)

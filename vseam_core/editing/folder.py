@@ -25,7 +25,7 @@ import numpy as np
 
 from vseam_core.editing.masks import MaskFile, mask_digest, mask_picture
 from vseam_core.errors import SampleError
-from vseam_core.runs.identity import image_digest
+from vseam_core.runs.identity import file_stamp, image_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +50,10 @@ class PictureFile:
                 return picture.convert("RGB")
         except (OSError, ValueError, images.DecompressionBombError) as error:
             raise SampleError(f"picture {self.path}: cannot be read: {error}") from None
+
+    def stamp(self) -> tuple[str, ...]:
+        """What changes when the file does."""
+        return file_stamp(self.path)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 from vseam_core.api.interventions import Run
 from vseam_core.api.types import HeadId
 from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.experiments.encoding import Prepared, model_identity
 from vseam_core.experiments.evaluation_sets import EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
 from vseam_core.experiments.heads.donors_and_means import ReferenceSet
 from vseam_core.experiments.heads.scan import HeadScanner, ScanOptions, all_heads, score_reference_set
-from vseam_core.experiments.preparation import Prepared, model_identity
 from vseam_core.runs.identity import unit_key
 from vseam_core.runs.runner import Outcome, Unit, run_units
 from vseam_core.runs.spec import Ablation, RunSpec, UnitResult

@@ -13,7 +13,7 @@ from vseam_core.editing.checks import judge
 from vseam_core.editing.composed import ComposedEditor, pairs_of_sample
 from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.experiments.preparation import encode_sample
+from vseam_core.experiments.encoding import encode_sample
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
 
@@ -93,7 +93,7 @@ def flipped(loaded: LoadedModel, benchmark: Benchmark, pair: Pair) -> bool | Non
     """
     samples = (pair.clean, pair.corrupt)
     try:
-        prompts = [encode_sample(loaded.model, sample) for sample in samples]
+        prompts = [encode_sample(loaded, sample).prompt for sample in samples]
         texts = loaded.model.generate(prompts)
     except (SampleError, UnsupportedError):
         return None

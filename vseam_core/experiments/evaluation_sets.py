@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vseam_core.api.interfaces import Benchmark, Editor, VisionLanguageModel
+from vseam_core.api.interfaces import Benchmark, Editor
 from vseam_core.api.interventions import AnswerScore, AnswerValues, Run
 from vseam_core.api.types import Pool, Sample
 from vseam_core.engine.base import Engine
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
-from vseam_core.experiments.preparation import Prepared, make_pairs, prepare, prepare_pair
+from vseam_core.experiments.encoding import Prepared, make_pairs, prepare, prepare_pair
 from vseam_core.runs.runner import Unit
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
@@ -52,7 +52,7 @@ def evaluation_set(
     identity = (loaded.model.info, benchmark.name, pool, split, limit, editor)
     if identity not in workspace.evaluation_sets:
         samples = benchmark.samples(pool, split, limit, workspace.seed)
-        prepared = _prepare_set(f"{benchmark.name}/{pool}/{split}", loaded.model, samples, editor, workspace.seed)
+        prepared = _prepare_set(f"{benchmark.name}/{pool}/{split}", loaded, samples, editor, workspace.seed)
         _say_what_is_left_out(workspace, prepared)
         workspace.evaluation_sets[identity] = prepared
     return workspace.evaluation_sets[identity]
@@ -69,7 +69,7 @@ def _say_what_is_left_out(workspace: Workspace, prepared: EvaluationSet) -> None
     workspace.progress.note(f"{prepared.name}: left out of ablation and rescaling: {names} ({reason})")
 
 
-def _prepare_set(name: str, model: VisionLanguageModel, samples: Iterable[Sample], editor: Editor | None, seed: int) -> EvaluationSet:
+def _prepare_set(name: str, loaded: LoadedModel, samples: Iterable[Sample], editor: Editor | None, seed: int) -> EvaluationSet:
     """Broken samples are left out by name."""
     clean: list[Prepared] = []
     corrupt: list[Prepared | None] = []
@@ -78,10 +78,10 @@ def _prepare_set(name: str, model: VisionLanguageModel, samples: Iterable[Sample
         try:
             pair = next(iter(make_pairs(editor, [sample], seed))) if editor else None
             if pair is None or isinstance(pair, Unit):
-                clean.append(prepare(model, sample))
+                clean.append(prepare(loaded, sample))
                 corrupt.append(None)
             else:
-                prepared = prepare_pair(model, pair)
+                prepared = prepare_pair(loaded, pair)
                 clean.append(prepared.clean)
                 corrupt.append(prepared.corrupt)
         except (SampleError, UnsupportedError) as error:

@@ -21,7 +21,7 @@ from vseam_core.api.types import HeadId
 from vseam_core.config.study import HeadScan, Method, Study
 from vseam_core.evaluation.accuracy import summarise
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
-from vseam_core.experiments.baseline import BaselineOptions, run_baseline
+from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.heads.scan import ScanOptions, check_direction, effect_name, run_scan
 from vseam_core.experiments.heads.screening import aggregate_screening
 from vseam_core.experiments.rescaling.candidates import RescalingScores

@@ -9,8 +9,8 @@ from typing import Any
 from vseam_core.api.interfaces import Benchmark, TraceContext, Tracer
 from vseam_core.api.types import Pool
 from vseam_core.config.editor_settings import EditorChoice, editor_choice
-from vseam_core.experiments.baseline import answer
-from vseam_core.experiments.preparation import PreparedPair, make_pairs, pair_unit
+from vseam_core.experiments.answering import baselines_of, judge_again
+from vseam_core.experiments.encoding import PreparedPair, make_pairs, pair_unit
 from vseam_core.runs.runner import Outcome, Unit, run_units
 from vseam_core.runs.spec import RunSpec, UnitResult
 from vseam_core.runs.workspace import LoadedModel, Workspace
@@ -52,13 +52,16 @@ def run_trace(workspace: Workspace, model_name: str, dataset: str, options: Trac
     run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
     method = {"method": "trace", "version": VERSION, "seed": workspace.seed, **configuration}
     samples = benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
-    units = [pair_unit(loaded.model, pair, method) for pair in make_pairs(editor, samples, workspace.seed)]
+    units = [pair_unit(loaded, pair, method) for pair in make_pairs(editor, samples, workspace.seed)]
 
     def compute(part: Sequence[Unit]) -> list[UnitResult]:
         return [_trace_pair(loaded, benchmark, tracer, unit, workspace.seed) for unit in part]
 
     what = f"{model_name} {options.tracer} traces of {dataset}"
-    return run_units(workspace.store, run, units, compute, workspace.progress, what)
+    outcome = run_units(workspace.store, run, units, compute, workspace.progress, what)
+    pairs = [unit.payload.pair for unit in units if unit.payload is not None]
+    judge_again(workspace, run, benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)})
+    return outcome
 
 
 def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int) -> TraceContext:
@@ -78,7 +81,7 @@ def _trace_pair(loaded: LoadedModel, benchmark: Benchmark, tracer: Tracer, unit:
     prepared: PreparedPair = unit.payload
     context = trace_context(loaded, prepared, seed)
     effects = tracer.effects(context, loaded.engine.run(tracer.plan(context)))
-    clean, corrupt = answer(loaded, benchmark, [prepared.clean, prepared.corrupt])
+    clean, corrupt = baselines_of(loaded, benchmark, [prepared.clean, prepared.corrupt])
     return UnitResult(
         unit.key,
         unit.identifier,

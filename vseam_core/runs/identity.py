@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
     from vseam_core.api.types import ModelInfo
@@ -84,6 +86,15 @@ def image_digest(image: Image) -> str:
         digest.update(bytes(palette))
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def file_stamp(path: Path) -> tuple[str, ...]:
+    """What changes when a file does, without reading it: its path, inode, size and time of change; the path alone where it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (str(path),)
+    return (str(path), *(str(part) for part in (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
 
 
 def _plain(value: object, where: str) -> Any:

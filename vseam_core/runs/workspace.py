@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from vseam_core.plugins.discovery import Plugins, build_plugins
 from vseam_core.plugins.registry import Registry, load_registry
+from vseam_core.runs.kept import Kept
 from vseam_core.runs.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from vseam_core.api.interfaces import Benchmark, Editor, VisionLanguageModel
+    from vseam_core.api.interventions import AnswerValues
+    from vseam_core.api.prompts import EncodedPrompt
     from vseam_core.config.editor_settings import EditorChoice
     from vseam_core.engine.base import Engine
     from vseam_core.experiments.evaluation_sets import EvaluationSet
@@ -31,13 +34,36 @@ EDITS = "edits"
 """The folder of edited pictures, unless another is given."""
 
 
+PROMPT_BYTES = 256 * 1024 * 1024
+ANSWERS = 65_536
+"""How much of encoded prompts, and how many answers, a model keeps for the next role that a question plays."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPrompt:
+    """An encoded prompt and the (width, height) of its image."""
+
+    prompt: EncodedPrompt
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a model answered: the greedy text, and what the sample's answer ids score (None where it has none)."""
+
+    text: str
+    values: AnswerValues | None
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model with the engine that runs it and the engine's trust record."""
+    """A model with the engine that runs it, the engine's trust record, and the prompts and answers that it has made lately."""
 
     model: VisionLanguageModel
     engine: Engine
     trust: dict[str, Any]
+    prompts: Kept[KeptPrompt] = field(default_factory=lambda: Kept(PROMPT_BYTES))
+    answers: Kept[Given] = field(default_factory=lambda: Kept(ANSWERS))
 
 
 class Workspace:

@@ -168,14 +168,13 @@ class Store:
         with self._database.reading() as connection:
             return reading.answers_frame(connection, run_ids, study, filters)
 
-    def rescore(self, run_id: int, scores: Mapping[tuple[str, str], tuple[float, bool]]) -> None:
-        """Give stored answers, by unit key and pair role, another score and correctness: the benchmark's rule has changed."""
-        answers, units = schema.answers, schema.units
+    def rejudge(self, table: str, run_id: int, verdicts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Give rows of `answers` or `baselines`, by unit key and pair role, another verdict: the benchmark's rule has changed."""
+        rows, units = schema.metadata.tables[table], schema.units
         with self._database.writing() as connection:
-            for (key, role), (score, correct) in scores.items():
+            for (key, role), verdict in verdicts.items():
                 unit = select(units.c.id).where(units.c.run_id == run_id, units.c.key == key).scalar_subquery()
-                here = (answers.c.unit_id == unit, answers.c.pair_role == role)
-                connection.execute(answers.update().where(*here).values(score=score, correct=correct))
+                connection.execute(rows.update().where(rows.c.unit_id == unit, rows.c.pair_role == role).values(**verdict))
 
     def name_rescaling(self, name: str, row: NamedRescaling) -> None:
         """Keep a rescaling under a name. Raises `StoreError` where another one has it."""

@@ -31,6 +31,10 @@ class SceneImage:
     def load(self) -> Image.Image:
         return Image.fromarray(render(self.scene))
 
+    def stamp(self) -> Scene:
+        """The scene: it says every pixel."""
+        return self.scene
+
 
 class SceneBenchmark(Benchmark):
     """Questions of one category about rendered scenes, as many "Yes" as "No", or open questions.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.interventions import AnswerIds
 from vseam_core.api.prompts import EncodedPrompt
-from vseam_core.api.types import HeadId, Sample, parse_head
+from vseam_core.api.types import HeadId, parse_head
 from vseam_core.engine.generation import Question
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
+from vseam_core.experiments.answering import Change
+from vseam_core.experiments.encoding import Prepared
 from vseam_core.experiments.heads.donors_and_means import ReferenceSet
 from vseam_core.experiments.heads.scan import HeadScanner, ScanOptions, score_reference_set
-from vseam_core.experiments.preparation import Prepared
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
 if TYPE_CHECKING:
@@ -35,26 +36,6 @@ class ChangeOptions:
     operation: str = "zero"
 
 
-class Change:
-    """Asks questions of a changed model. `label` says for people what is changed, `configuration` what identifies it."""
-
-    label = ""
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """What of the change is part of a run's identity."""
-        return {}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of the change is part of a unit's identity beside the configuration."""
-        return {}
-
-    def question(self, sample: Sample, prompt: EncodedPrompt, answer: AnswerIds | None, size: tuple[int, int]) -> Question:
-        """A prompt with the interventions that carry the change."""
-        return Question(prompt, answer)
-
-
 class HeadChange(Change):
     """Heads changed by an intervention at all positions, those generated included."""
 
@@ -72,10 +53,9 @@ class HeadChange(Change):
         """The reference set, where the operation takes anything from it."""
         return self._scanner.identity()
 
-    def question(self, sample: Sample, prompt: EncodedPrompt, answer: AnswerIds | None, size: tuple[int, int]) -> Question:
+    def question(self, prepared: Prepared, prompt: EncodedPrompt, answer: AnswerIds | None) -> Question:
         """A prompt with the intervention's edits. Raises `SampleError` where the sample lacks what they need (donors)."""
-        prepared = Prepared(sample, prompt, answer or AnswerIds((), (), ()), size)
-        variants = self._scanner.intervention.interventions(self._heads, self._scanner.context(prepared))
+        variants = self._scanner.intervention.interventions(self._heads, self._scanner.context(replace(prepared, prompt=prompt)))
         if len(variants) != 1:
             raise UnsupportedError(
                 f"{self._scanner.intervention.name}: it averages over {len(variants)} variants, and texts cannot be averaged; give it one"

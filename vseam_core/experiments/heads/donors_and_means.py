@@ -12,7 +12,7 @@ import numpy as np
 from vseam_core.api.prompts import EncodedPrompt, role_of_positions, same_template
 from vseam_core.engine.base import Engine
 from vseam_core.errors import SampleError
-from vseam_core.experiments.preparation import Prepared
+from vseam_core.experiments.encoding import Prepared
 
 
 @dataclass(frozen=True, eq=False)

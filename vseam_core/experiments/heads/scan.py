@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,9 +13,9 @@ from vseam_core.api.interventions import AnswerScore, Run
 from vseam_core.api.types import HeadEffect, HeadId, Sample, ScanDirection
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
-from vseam_core.experiments.baseline import answer
+from vseam_core.experiments.answering import baselines_of, judge_again
+from vseam_core.experiments.encoding import Prepared, model_identity, prepare, prompt_identity
 from vseam_core.experiments.heads.donors_and_means import ReferenceSet, RoleMeans, head_positions
-from vseam_core.experiments.preparation import Prepared, model_identity, prepare, prompt_identity
 from vseam_core.runs.identity import unit_key
 from vseam_core.runs.runner import Outcome, Unit, run_units
 from vseam_core.runs.spec import RunSpec, UnitResult
@@ -91,7 +91,15 @@ def run_scan(
     def compute(part: Sequence[Unit]) -> list[UnitResult]:
         return [scan_sample(scan, unit, heads) for unit in part]
 
-    return run_units(workspace.store, scan.run, scan.units, compute, workspace.progress, scan.title)
+    outcome = run_units(workspace.store, scan.run, scan.units, compute, workspace.progress, scan.title)
+    judge_scan_again(scan)
+    return outcome
+
+
+def judge_scan_again(scan: Scan) -> None:
+    """Which effects are of right and which of wrong answers is said by the benchmark's rule as it is now."""
+    samples = [unit.payload.clean.sample for unit in scan.units if unit.payload is not None]
+    judge_again(scan.workspace, scan.run, scan.benchmark, {sample.identifier: sample for sample in samples})
 
 
 def _set_up(workspace: Workspace, model_name: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None) -> Scan:
@@ -156,7 +164,7 @@ def score_reference_set(workspace: Workspace, loaded: LoadedModel, benchmark: Be
     members = []
     for sample in benchmark.samples("score", benchmark.splits()[0], options.reference_size, workspace.seed):
         try:
-            members.append(prepare(loaded.model, sample))
+            members.append(prepare(loaded, sample))
         except (SampleError, UnsupportedError):
             continue
     return ReferenceSet(tuple(members))
@@ -218,14 +226,14 @@ def _scan_unit(
 
 def _target(loaded: LoadedModel, sample: Sample, editor: Editor | None, options: ScanOptions, seed: int) -> _Target:
     if editor is None:
-        clean = prepare(loaded.model, sample)
+        clean = prepare(loaded, sample)
         return _Target(clean, None, clean)
     pair = editor.edit(sample, seed)
-    clean, corrupt = prepare(loaded.model, pair.clean), prepare(loaded.model, pair.corrupt)
+    clean, corrupt = prepare(loaded, pair.clean), prepare(loaded, pair.corrupt)
     if options.direction == "noising":
         return _Target(clean, corrupt, clean)
     # Denoising reads the clean answer in the corrupt run.
-    return _Target(Prepared(corrupt.sample, corrupt.prompt, clean.answer, corrupt.size), clean, clean)
+    return _Target(replace(corrupt, answer=clean.answer), clean, clean)
 
 
 class HeadScanner:
@@ -302,6 +310,6 @@ def scan_sample(scan: Scan, unit: Unit, heads: Sequence[HeadId]) -> UnitResult:
         unit.identifier,
         samples=(target.clean.sample,),
         prompts=((target.clean.sample, target.clean.prompt),),
-        baselines=tuple(answer(scan.loaded, scan.benchmark, [target.clean])),
+        baselines=tuple(baselines_of(scan.loaded, scan.benchmark, [target.clean])),
         head_effects=tuple((target.clean.sample, effect) for effect in effects),
     )

@@ -15,7 +15,17 @@ from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.types import HeadEffect, HeadId
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
-from vseam_core.experiments.heads.scan import Scan, ScanOptions, all_heads, effect_name, effect_sign, in_turn, scan_sample, screened_heads
+from vseam_core.experiments.heads.scan import (
+    Scan,
+    ScanOptions,
+    all_heads,
+    effect_name,
+    effect_sign,
+    in_turn,
+    judge_scan_again,
+    scan_sample,
+    screened_heads,
+)
 from vseam_core.results.scoring import correct_flags, sample_set_hash
 from vseam_core.runs.identity import unit_key
 from vseam_core.runs.runner import Outcome, Unit, run_units
@@ -62,6 +72,7 @@ def run_screening(scan: Scan) -> Outcome:
     done = set(estimated.keys)
     second = [replace(unit, key=unit_key(part="verified", of=unit.key, heads=names)) for unit in first if unit.key in done]
     verified = run_units(workspace.store, scan.run, second, exact, workspace.progress, f"{scan.title}, {len(heads)} verified")
+    judge_scan_again(scan)
     return Outcome(
         scan.run,
         [*estimated.keys, *verified.keys],

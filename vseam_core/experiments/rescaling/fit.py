@@ -15,8 +15,8 @@ from vseam_core.api.types import Pool
 from vseam_core.config.editor_settings import EditorChoice, editor_choice
 from vseam_core.engine.base import Engine
 from vseam_core.errors import SampleError
+from vseam_core.experiments.encoding import Prepared, model_identity
 from vseam_core.experiments.evaluation_sets import Answers, EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
-from vseam_core.experiments.preparation import Prepared, model_identity
 from vseam_core.experiments.rescaling.candidates import PUBLISHED, Candidate, RescalingScores, candidates_of, published_candidate, shuffles
 from vseam_core.runs.identity import unit_key
 from vseam_core.runs.runner import Outcome, Unit, run_units

@@ -1,0 +1,338 @@
+"""How a model answers: every question asked once, judged by the benchmark's rule, stored. A study's baselines and `vseam eval` alike.
+
+Samples are encoded a window at a time, so that a large benchmark needs no more memory than a small one. What a model answered is kept
+with it for a while: a scan or a trace that stores the answer beside its effects does not ask again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from vseam_core.analysis.frames import frame_records
+from vseam_core.api.interfaces import Benchmark, Editor
+from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, Run
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Pair, Pool, Sample
+from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.engine.generation import Question
+from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.experiments.encoding import Prepared, ask, encode_sample, model_identity, prepare, prompt_identity
+from vseam_core.runs.identity import unit_key
+from vseam_core.runs.progress import Advance
+from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.spec import Answer, Baseline, RunSpec, UnitResult
+from vseam_core.runs.workspace import Given, LoadedModel, Workspace
+
+BASELINE, BASELINE_VERSION = "baseline", 1
+MAX_NEW_TOKENS = 16
+# Encoded at a time, images included; and at most so many of them are asked together.
+_WINDOW, _TOGETHER = 256, 64
+
+PairRole = Literal["", "clean", "corrupt", "control"]
+
+
+class Change:
+    """Puts questions to a model. This one changes nothing in it; `label` says for people what others change."""
+
+    label = ""
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What of the change is part of a run's identity."""
+        return {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the change is part of a unit's identity beside the configuration."""
+        return {}
+
+    def question(self, prepared: Prepared, prompt: EncodedPrompt, answer: AnswerIds | None) -> Question:
+        """One of the sample's prompts with the interventions that carry the change. Raises `SampleError` where it lacks what they need."""
+        return Question(prompt, answer)
+
+
+@dataclass(frozen=True, eq=False)
+class _Put:
+    """A sample as the engine is given it: the question, and the run that reads its score where the question's first token does not."""
+
+    question: Question
+    after_prefix: Run | None = None
+
+
+def _put(prepared: Prepared, change: Change) -> _Put:
+    """An answer whose beginning both candidates share is read after it, in a run of its own."""
+    known, together = bool(prepared.answer.gold), prepared.prompt is prepared.free
+    question = change.question(prepared, prepared.free, prepared.answer if known and together else None)
+    if together or not known:
+        return _Put(question)
+    after = change.question(prepared, prepared.prompt, prepared.answer)
+    return _Put(question, Run(after.prompt, (AnswerScore(prepared.answer),), after.interventions, after.donor))
+
+
+def give_answers(loaded: LoadedModel, puts: Sequence[_Put], max_new_tokens: int, batch_size: int | None = None) -> list[Given]:
+    """What the model answers, each with its scores where ids are known: one generation gives the text and the first token's logits."""
+    responses = loaded.engine.respond([put.question for put in puts], max_new_tokens, batch_size or _TOGETHER)
+    scored = iter(loaded.engine.run([put.after_prefix for put in puts if put.after_prefix is not None]))
+    return [
+        Given(response.text, response.values if put.after_prefix is None else next(scored).answer)
+        for put, response in zip(puts, responses, strict=True)
+    ]
+
+
+def answers_as_is(
+    loaded: LoadedModel, asked: Sequence[Prepared], max_new_tokens: int = MAX_NEW_TOKENS, batch_size: int | None = None
+) -> list[Given]:
+    """What the unchanged model answers; what it has answered lately is not asked again."""
+    keys = [(each.free.key, each.prompt.key, each.answer, max_new_tokens) for each in asked]
+    found = {key: given for key in keys if (given := loaded.answers.get(key)) is not None}
+    waiting = {key: each for key, each in zip(keys, asked, strict=True) if key not in found}
+    puts = [_put(each, Change()) for each in waiting.values()]
+    for key, given in zip(waiting, give_answers(loaded, puts, max_new_tokens, batch_size) if puts else [], strict=True):
+        found[key] = given
+        loaded.answers.put(key, given)
+    return [found[key] for key in keys]
+
+
+def baselines_of(loaded: LoadedModel, benchmark: Benchmark, asked: Sequence[Prepared]) -> list[Baseline]:
+    """What the unchanged model answers, with the measures of the published protocol beside the verdict of the benchmark's rule."""
+    return [_baseline(loaded, benchmark, each, given) for each, given in zip(asked, answers_as_is(loaded, asked), strict=True)]
+
+
+def _baseline(loaded: LoadedModel, benchmark: Benchmark, prepared: Prepared, given: Given) -> Baseline:
+    values = _values(given)
+    return Baseline(
+        sample=prepared.sample,
+        predicted=given.text,
+        answer_prob=values.published_prob,
+        prob_sum=values.prob_sum,
+        logit=values.logit,
+        logit_diff=values.logit_diff if prepared.answer.competitor else None,
+        sequence_logprob=_sequence_logprob(loaded, prepared, values.published_prob),
+        correct_published=values.top in prepared.answer.published,
+        correct_strict=bool(benchmark.judge(prepared.sample, given.text)),
+    )
+
+
+def _values(given: Given) -> AnswerValues:
+    assert given.values is not None, "a prepared sample's answer has ids to read"
+    return given.values
+
+
+def _sequence_logprob(loaded: LoadedModel, prepared: Prepared, first_probability: float) -> float:
+    """The log-probability of the whole gold answer; one token's is known already."""
+    tokens = loaded.model.answer_tokens(prepared.free, prepared.sample.answer)
+    if tokens == prepared.answer.published and len(tokens) == 1 and first_probability > 0:
+        return math.log(first_probability)
+    return loaded.engine.sequence_logprob(encode_sample(loaded, prepared.sample, tokens[:-1]).prompt, tokens)
+
+
+def _answer(benchmark: Benchmark, prepared: Prepared, given: Given) -> Answer:
+    sample, text, values = prepared.sample, given.text, given.values
+    score, correct = float(benchmark.score(sample, text)), bool(benchmark.judge(sample, text))
+    if prepared.note or values is None:
+        return Answer(sample, text, score, correct, note=prepared.note)
+    return Answer(
+        sample,
+        text,
+        score,
+        correct,
+        first_token_correct=values.logit_diff > 0,
+        gold_probability=math.exp(values.logprob),
+        competitor_probability=math.exp(values.logprob - values.logit_diff),
+        logit_diff=values.logit_diff,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A sample to answer, with the pairs whose edited images are answered too and what those are in them."""
+
+    prepared: Prepared
+    pairs: tuple[tuple[Pair, PairRole], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerPass:
+    """Answers the questions of one run, and stores them.
+
+    With an `editor` every sample is asked on its edited image too, with `controls` on a control edit as well. `baseline` stores the
+    measures of the published protocol, for which an answer must have token ids; without, it may be judged by its text alone.
+    """
+
+    workspace: Workspace
+    loaded: LoadedModel
+    benchmark: Benchmark
+    run: int
+    method: Mapping[str, Any]
+    title: str
+    editor: Editor | None = None
+    change: Change = field(default_factory=Change)
+    controls: bool = False
+    baseline: bool = False
+    max_new_tokens: int = MAX_NEW_TOKENS
+    batch_size: int | None = None
+
+    def answer(self, samples: Sequence[Sample]) -> Outcome:
+        """Ask what is not answered yet. Stored answers get the verdict of the benchmark's rule as it is now."""
+        total, known = Outcome(self.run), dict[str, Sample]()
+        with self.workspace.progress.task(self.title, len(samples)) as advance:
+            for start in range(0, len(samples), _WINDOW):
+                units = [self._unit(sample) for sample in samples[start : start + _WINDOW]]
+                for unit in units:
+                    known.update((sample.identifier, sample) for sample in _samples_of(unit))
+                outcome = self._run(units, _PartOf(advance))
+                total.keys += outcome.keys
+                total.skips += outcome.skips
+                total.made += outcome.made
+                total.reused += outcome.reused
+        self.workspace.store.finish_run(self.run)
+        judge_again(self.workspace, self.run, self.benchmark, known)
+        return total
+
+    def _run(self, units: list[Unit], progress: _PartOf) -> Outcome:
+        # Neighbours in length share a batch; a unit that could not be prepared has none.
+        ordered = sorted(units, key=lambda unit: len(unit.payload.prepared.free) if unit.payload else 0)
+        together = self.batch_size or _TOGETHER
+        return run_units(self.workspace.store, self.run, ordered, self._answers, progress, self.title, together, finish=False)
+
+    def _unit(self, sample: Sample) -> Unit:
+        """A sample with its edited twins, or with the problem that it has. Images that a painter made belong to its identity."""
+        identity = {**self.method, **model_identity(self.loaded.model), "sample": sample.identifier}
+        try:
+            prepared = self._prepared(sample)
+        except (SampleError, UnsupportedError) as error:
+            return Unit(unit_key(**identity, problem=str(error)), sample.identifier, None, str(error))
+        pairs = tuple(self._pairs(sample))
+        made = [pair.identifier for pair, _ in pairs if pair.record is not None]
+        key = unit_key(**identity, **prompt_identity(prepared), free=prepared.free.key, answer=sample.answer, pairs=made)
+        return Unit(key, sample.identifier, Asked(prepared, pairs))
+
+    def _prepared(self, sample: Sample) -> Prepared:
+        return prepare(self.loaded, sample) if self.baseline else ask(self.loaded, sample)
+
+    def _pairs(self, sample: Sample) -> Iterator[tuple[Pair, PairRole]]:
+        """The edit and the control edit; a sample that cannot be edited is asked on its own image only."""
+        if self.editor is None:
+            return
+        seed = self.workspace.seed
+        try:
+            yield self.editor.edit(sample, seed), "corrupt"
+        except SampleError:
+            return
+        control = self.editor.control(sample, seed) if self.controls else None
+        if control is not None:
+            yield control, "control"
+
+    def _answers(self, units: Sequence[Unit]) -> list[UnitResult]:
+        """The judged answers of some units. One that cannot be asked (no donor fits it) is a skip, and the others stay together."""
+        ready: list[tuple[Unit, list[Prepared], list[_Put]]] = []
+        results: list[UnitResult] = []
+        for unit in units:
+            asked: Asked = unit.payload
+            try:
+                prepared = [asked.prepared, *(self._prepared(pair.corrupt) for pair, _ in asked.pairs)]
+                ready.append((unit, prepared, [_put(each, self.change) for each in prepared]))
+            except (SampleError, UnsupportedError) as error:
+                results.append(UnitResult(unit.key, unit.identifier, "skipped", str(error)))
+        given = iter(self._given([each for _, some, _ in ready for each in some], [put for _, _, puts in ready for put in puts]))
+        for unit, prepared, _ in ready:
+            results.append(self._result(unit, prepared, [next(given) for _ in prepared]))
+        return results
+
+    def _given(self, asked: Sequence[Prepared], puts: Sequence[_Put]) -> list[Given]:
+        if self.change.label:
+            return give_answers(self.loaded, puts, self.max_new_tokens, self.batch_size)
+        return answers_as_is(self.loaded, asked, self.max_new_tokens, self.batch_size)
+
+    def _result(self, unit: Unit, prepared: Sequence[Prepared], given: Sequence[Given]) -> UnitResult:
+        asked: Asked = unit.payload
+        roles: list[PairRole] = ["clean" if asked.pairs else "", *(role for _, role in asked.pairs)]
+        common = UnitResult(
+            unit.key, unit.identifier, samples=tuple(each.sample for each in prepared), pairs=tuple(pair for pair, _ in asked.pairs)
+        )
+        together = list(zip(prepared, given, roles, strict=True))
+        if not self.baseline:
+            answers = tuple(replace(_answer(self.benchmark, one, text), pair_role=role) for one, text, role in together)
+            return replace(common, answers=answers)
+        rows = tuple(replace(_baseline(self.loaded, self.benchmark, one, text), pair_role=role) for one, text, role in together)
+        prompts = ((asked.prepared.sample, asked.prepared.prompt),)
+        return replace(common, baselines=rows, prompts=prompts)
+
+
+def _samples_of(unit: Unit) -> Iterator[Sample]:
+    """Every sample that the answers of a unit are about."""
+    if unit.payload is not None:
+        yield unit.payload.prepared.sample
+        yield from (pair.corrupt for pair, _ in unit.payload.pairs)
+
+
+class _PartOf:
+    """Progress of a part of a task: it advances the task."""
+
+    def __init__(self, advance: Advance):
+        self._advance = advance
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """The task itself."""
+        yield self._advance
+
+    def note(self, text: str) -> None:
+        """Nothing is said of a part."""
+
+
+def judge_again(workspace: Workspace, run: int, benchmark: Benchmark, samples: Mapping[str, Sample]) -> None:
+    """Give a run's stored answers on `samples` (by identifier) the verdict of the benchmark's rule as it is now.
+
+    It may be another one than when they were stored: a corrected rule, or a gold answer that the rule looks up.
+    """
+    store = workspace.store
+    for table, frame in (("baselines", store.baselines(run)), ("answers", store.answers(run))):
+        changed: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in frame_records(frame[frame["identifier"].isin(list(samples))]):
+            sample, text = samples[row["identifier"]], row["predicted"]
+            verdict = {"score": float(benchmark.score(sample, text)), "correct": bool(benchmark.judge(sample, text))}
+            if table == "baselines":
+                verdict = {"correct_strict": verdict["correct"]}
+            if any(row[name] != value for name, value in verdict.items()):
+                changed[row["key"], row["pair_role"]] = verdict
+        if changed:
+            store.rejudge(table, run, changed)
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Which samples a study answers. With `editor`, every sample is answered on its edited image and on a control edit too."""
+
+    pool: Pool = "test"
+    split: str = "plain"
+    limit: int | None = None
+    editor: EditorChoice | str | None = None
+
+
+def run_baseline(workspace: Workspace, model_name: str, dataset: str, options: BaselineOptions, study: int | None = None) -> Outcome:
+    """Answer every sample once, on its image and its edited twins, and store the answers with the published protocol's measures."""
+    loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
+    configuration = {"editor": editor_choice(options.editor).identity() if options.editor else None}
+    spec = RunSpec(
+        BASELINE,
+        BASELINE_VERSION,
+        loaded.model.info,
+        dataset,
+        benchmark.level,
+        benchmark.category,
+        options.pool,
+        options.split,
+        configuration,
+        workspace.seed,
+    )
+    run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
+    method = {"method": BASELINE, "version": BASELINE_VERSION, "seed": workspace.seed, **configuration}
+    title = f"{model_name} answers {dataset} ({options.pool}, {options.split})"
+    editor = workspace.editor(options.editor) if options.editor else None
+    asker = AnswerPass(workspace, loaded, benchmark, run, method, title, editor, controls=True, baseline=True)
+    return asker.answer(list(benchmark.samples(options.pool, options.split, options.limit, workspace.seed)))

@@ -1,0 +1,172 @@
+"""From a sample to what a model runs: the prompt, encoded once for all the roles that a question plays, and the answer's ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vseam_core.api.interfaces import Editor, VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import Pair, Sample
+from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.runs.identity import image_digest, unit_key
+from vseam_core.runs.runner import Unit
+from vseam_core.runs.workspace import KeptPrompt, LoadedModel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NO_IDS = AnswerIds((), (), ())
+NO_COMPETITOR = "no competing answer is known"
+_OTHER_WORD = {"yes": "No", "no": "Yes"}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A sample as it is put to a model.
+
+    `free` is the prompt that the model answers by itself; `prompt` ends with what gold and competing answer share, where that is anything.
+    `answer` are the ids read after `prompt`: `NO_IDS` where the answers cannot be told apart, for the reason in `note`. `size` is the
+    image's (width, height).
+    """
+
+    sample: Sample
+    prompt: EncodedPrompt
+    answer: AnswerIds
+    size: tuple[int, int]
+    free: EncodedPrompt
+    note: str = ""
+
+    @property
+    def gold_yes(self) -> bool:
+        """Whether the gold answer of a yes/no question is yes."""
+        return self.sample.answer.strip().lower() == "yes"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPair:
+    """A pair ready to run; the answer's ids are the clean answer against the corrupt one, for both prompts."""
+
+    pair: Pair
+    clean: Prepared
+    corrupt: Prepared
+
+
+def ask(loaded: LoadedModel, sample: Sample) -> Prepared:
+    """A sample as it is put to a model, to be judged by its text at least.
+
+    Raises `SampleError` and `UnsupportedError` for a sample that cannot be answered or judged at all.
+    """
+    if not sample.answer.strip():
+        raise SampleError(f"{sample.identifier}: the gold answer is empty")
+    free = encode_sample(loaded, sample)
+    try:
+        answer = loaded.model.answer_ids(free.prompt, sample.answer, competitor_of(sample))
+        prompt = encode_sample(loaded, sample, answer.prefix).prompt if answer.prefix else free.prompt
+    except (SampleError, UnsupportedError) as error:
+        return Prepared(sample, free.prompt, NO_IDS, free.size, free.prompt, str(error))
+    return Prepared(sample, prompt, answer, free.size, free.prompt, "" if answer.competitor else NO_COMPETITOR)
+
+
+def prepare(loaded: LoadedModel, sample: Sample) -> Prepared:
+    """A sample whose answer can be read from logits. Raises `SampleError` for one that cannot be used, and `UnsupportedError`."""
+    prepared = ask(loaded, sample)
+    if not prepared.answer.gold:
+        raise SampleError(prepared.note)
+    return prepared
+
+
+def competitor_of(sample: Sample) -> str | None:
+    """The answer that the gold one is held against: the sample's own, for yes/no questions the other word."""
+    if sample.competitor is None and sample.form == "yes_no":
+        return _OTHER_WORD.get(sample.answer.strip().casefold())
+    return sample.competitor
+
+
+def encode_sample(loaded: LoadedModel, sample: Sample, prefix: Sequence[int] = ()) -> KeptPrompt:
+    """A sample's prompt in the instruction of its benchmark, where it has one, followed by the token ids of `prefix`.
+
+    Encoded once: what else asks the same question about the same image is given the same prompt, as long as the model keeps it.
+    Raises `SampleError` and `UnsupportedError`.
+    """
+    image: Image | None = None
+    stamp: Any = getattr(sample.image, "stamp", None)
+    if stamp is None:
+        # An image that cannot say what it is has to be looked at.
+        image = sample.image.load()
+    known = image_digest(image) if image is not None else stamp()
+    key = (known, sample.question, sample.instruction, tuple(sample.roles), tuple(prefix))
+    kept = loaded.prompts.get(key)
+    if kept is None:
+        image = sample.image.load() if image is None else image
+        if sample.instruction:
+            prompt = loaded.model.encode_instructed(image, sample.question, sample.instruction, sample.roles, prefix)
+        else:
+            prompt = loaded.model.encode(image, sample.question, sample.roles, prefix)
+        kept = KeptPrompt(prompt, image.size)
+        loaded.prompts.put(key, kept, sum(value.nbytes for value in prompt.inputs.values()))
+    return kept
+
+
+def prepare_pair(loaded: LoadedModel, pair: Pair) -> PreparedPair:
+    """Both sides of a pair. The competitor of the clean answer is the corrupt answer."""
+    return PreparedPair(pair, prepare(loaded, pair.clean), prepare(loaded, pair.corrupt))
+
+
+def make_pairs(editor: Editor, samples: Iterable[Sample], seed: int) -> Iterator[Pair | Unit]:
+    """The edited pair of each sample, or a unit that stands for the sample that could not be edited, with the reason."""
+    for sample in samples:
+        try:
+            yield editor.edit(sample, seed)
+        except SampleError as error:
+            yield Unit(unit_key(editor=editor.name, sample=sample.identifier, problem=str(error)), sample.identifier, None, str(error))
+
+
+def model_identity(model: VisionLanguageModel) -> dict[str, Any]:
+    """What about a model changes its numbers: weights, precision, attention implementation, processor."""
+    info = model.info
+    return {"weights": info.weights_hash, "dtype": info.dtype, "attention": info.attention, "processor": info.processor_hash}
+
+
+def prompt_identity(prepared: Prepared) -> dict[str, Any]:
+    """What about a sample changes its numbers: the encoded inputs and the answer's ids (not its name)."""
+    answer = prepared.answer
+    return {
+        "prompt": prepared.prompt.key,
+        "gold": list(answer.gold),
+        "competitor": list(answer.competitor),
+        "published": list(answer.published),
+        "roles": list(prepared.prompt.roles),
+    }
+
+
+def sample_unit(loaded: LoadedModel, sample: Sample, method: Mapping[str, Any]) -> Unit:
+    """A unit for one sample: prepared, or with the problem that keeps it from being prepared."""
+    try:
+        prepared = prepare(loaded, sample)
+    except (SampleError, UnsupportedError) as error:
+        key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, problem=str(error))
+        return Unit(key, sample.identifier, None, str(error))
+    key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, **prompt_identity(prepared))
+    return Unit(key, sample.identifier, prepared)
+
+
+def pair_unit(loaded: LoadedModel, pair: Pair | Unit, method: Mapping[str, Any]) -> Unit:
+    """A unit for one pair: prepared, or with the problem that keeps it from being prepared."""
+    if isinstance(pair, Unit):
+        return pair
+    try:
+        prepared = prepare_pair(loaded, pair)
+    except (SampleError, UnsupportedError) as error:
+        key = unit_key(**method, **model_identity(loaded.model), sample=pair.identifier, problem=str(error))
+        return Unit(key, pair.identifier, None, str(error))
+    key = unit_key(
+        **method,
+        **model_identity(loaded.model),
+        sample=pair.identifier,
+        clean=prompt_identity(prepared.clean),
+        corrupt=prompt_identity(prepared.corrupt),
+    )
+    return Unit(key, pair.identifier, prepared)
