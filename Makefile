@@ -24,8 +24,9 @@ perf: $(READY)  ## how much faster than full forward passes the engine is (some 
 lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	mkdir -p .mypy_packages && ln -sfn ../plugins .mypy_packages/vseam_plugins && ln -sfn ../cli .mypy_packages/vseam_cli && ln -sfn ../vseam_core .mypy_packages/vseam_core
-	MYPYPATH=.mypy_packages $(BIN)/mypy --explicit-package-bases -p vseam_core -p vseam_plugins -p vseam_cli
+	mkdir -p .mypy_packages && ln -sfn ../plugins .mypy_packages/vseam_plugins && ln -sfn ../cli .mypy_packages/vseam_cli \
+		&& ln -sfn ../vseam_core .mypy_packages/vseam_core && ln -sfn ../vseam .mypy_packages/vseam
+	MYPYPATH=.mypy_packages $(BIN)/mypy --explicit-package-bases -p vseam -p vseam_core -p vseam_plugins -p vseam_cli
 	$(BIN)/lint-imports
 
 # The marker file is made last, so that an interrupted installation starts again.

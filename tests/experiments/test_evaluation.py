@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-import vseam_core as vseam
+import vseam
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import Answered, PoolChoice, Sample
 from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
@@ -342,7 +342,7 @@ def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> No
 
 KILLED = """
 import os, signal, sys, torch
-import vseam_core as vseam
+import vseam
 from vseam_core.runs import runner
 torch.set_num_threads(1)
 runner.COMMIT_SECONDS = 0.0

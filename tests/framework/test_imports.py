@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import vseam
 import vseam_core
 
 HEAVY = ("torch", "transformers", "diffusers", "sqlalchemy", "pandas", "scipy", "matplotlib", "sklearn", "numpy", "PIL")
@@ -24,10 +24,10 @@ def imported_by(statement: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import vseam_core",
-        "from vseam_core import VisionLanguageModel, Sample, Site, Benchmark, ModelRecord, hookimpl",
-        "from vseam_core import default_study; default_study().expand()",
-        "from vseam_core import build_plugins, load_registry; load_registry(build_plugins()).list_models()",
+        "import vseam",
+        "from vseam import VisionLanguageModel, Sample, Site, Benchmark, ModelRecord, hookimpl",
+        "from vseam import default_study; default_study().expand()",
+        "from vseam import build_plugins, load_registry; load_registry(build_plugins()).list_models()",
         "from vseam_cli.main import execute; execute(['--help'])",
         "from vseam_cli.main import execute; execute(['--version'])",
         "from vseam_cli.main import execute; execute(['plugins'])",
@@ -51,14 +51,19 @@ def test_importing_the_command_line_imports_neither_plugins_nor_pydantic(tmp_pat
 
 
 def test_every_public_name_can_be_imported() -> None:
-    missing = [name for name in vseam_core.__all__ if not hasattr(vseam_core, name)]
+    assert {"open_workspace", "run_study", "evaluate", "VisionLanguageModel", "hookimpl"} <= set(vseam.__all__)
+    missing = [name for name in vseam.__all__ if not hasattr(vseam, name)]
     assert missing == []
+    assert set(vseam.__all__) <= set(dir(vseam))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        vseam_core.nonsense  # noqa: B018
+        vseam.nonsense  # noqa: B018
 
 
-def test_type_checkers_see_the_same_names_as_python() -> None:
-    tree = ast.parse(Path(vseam_core.__file__).read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    seen = {(node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert seen == {(module, name) for module, names in vseam_core._HOMES.items() for name in names}
+def test_the_framework_below_has_no_second_list_of_the_public_names() -> None:
+    assert [name for name in vseam.__all__ if name in vars(vseam_core)] == []
+
+
+def test_python_dash_m_vseam_is_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vseam", "--version"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
+    assert run.stdout == f"vseam {vseam.__version__}\n"

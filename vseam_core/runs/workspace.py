@@ -1,6 +1,6 @@
 """A workspace: plugins, registry, store and loaded models, opened together and passed to every experiment.
 
-import vseam_core as vseam
+import vseam
 
 with vseam.open_workspace("results.db") as workspace:
     study = vseam.default_study().with_overrides(models=["llava-tiny"], datasets=["scenes/color"], limit=20)
