@@ -137,7 +137,9 @@ def _units(loaded: LoadedModel, conditions: Sequence[Condition], samples: Evalua
         part = tuple(conditions[start : start + SETS_PER_UNIT])
         named = [[condition.name, condition.trial, [str(head) for head in condition.heads]] for condition in part]
         key = unit_key(**method, **model_identity(loaded.model), conditions=named, samples=samples.identity)
-        units.append(Unit(key, f"{samples.name}: {part[0].name} {part[0].trial} to {part[-1].name} {part[-1].trial}", part))
+        units.append(
+            Unit(key, f"{samples.name}: {part[0].name} {part[0].trial} to {part[-1].name} {part[-1].trial}", part, subject="conditions")
+        )
     return units
 
 

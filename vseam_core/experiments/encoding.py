@@ -121,7 +121,8 @@ def make_pairs(editor: Editor, samples: Iterable[Sample], seed: int) -> Iterator
         try:
             yield editor.edit(sample, seed)
         except SampleError as error:
-            yield Unit(unit_key(editor=editor.name, sample=sample.identifier, problem=str(error)), sample.identifier, None, str(error))
+            key = unit_key(editor=editor.name, sample=sample.identifier, problem=str(error))
+            yield Unit(key, sample.identifier, None, str(error), subject=sample.identifier)
 
 
 def model_identity(model: VisionLanguageModel) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def pair_unit(loaded: LoadedModel, pair: Pair | Unit, method: Mapping[str, Any])
         prepared = prepare_pair(loaded, pair)
     except (SampleError, UnsupportedError) as error:
         key = unit_key(**method, **model_identity(loaded.model), sample=pair.identifier, problem=str(error))
-        return Unit(key, pair.identifier, None, str(error))
+        return Unit(key, pair.identifier, None, str(error), subject=pair.clean.identifier)
     key = unit_key(
         **method,
         **model_identity(loaded.model),
@@ -169,4 +170,5 @@ def pair_unit(loaded: LoadedModel, pair: Pair | Unit, method: Mapping[str, Any])
         clean=prompt_identity(prepared.clean),
         corrupt=prompt_identity(prepared.corrupt),
     )
-    return Unit(key, pair.identifier, prepared)
+    # Another image made of the same sample takes the place of this one.
+    return Unit(key, pair.identifier, prepared, subject=pair.clean.identifier)

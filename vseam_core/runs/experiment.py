@@ -93,13 +93,16 @@ class OpenRun:
         """The key of the unit that is about this: everything that changes its result beside what the run's units share."""
         return unit_key(**self.identity, unit=about)
 
-    def unit(self, identifier: str, prepare: Prepare) -> Unit:
-        """The unit of one sample or pair; one that cannot be prepared is a skip with the reason."""
+    def unit(self, identifier: str, prepare: Prepare, subject: str = "") -> Unit:
+        """The unit of one sample or pair; one that cannot be prepared is a skip with the reason.
+
+        `subject` is what the unit is about, where that is not the identifier (a pair is about its clean sample).
+        """
         try:
             payload, about = prepare()
         except (SampleError, UnsupportedError) as error:
-            return Unit(self.key(sample=identifier, problem=str(error)), identifier, None, str(error))
-        return Unit(self.key(sample=identifier, of=dict(about)), identifier, payload)
+            return Unit(self.key(sample=identifier, problem=str(error)), identifier, None, str(error), subject)
+        return Unit(self.key(sample=identifier, of=dict(about)), identifier, payload, subject=subject)
 
     def run_units(
         self,

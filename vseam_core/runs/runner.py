@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.api.types import Skip
@@ -27,12 +27,17 @@ class Unit:
     """One piece of work: its key, what people call it, and what its computation needs.
 
     `problem` marks a unit that cannot even be prepared (an image that is missing); it is stored as a skip with that reason.
+
+    `subject` is what the unit is about (default: the identifier): among the units of a run with one subject, those of the latest
+    call are current and all others are superseded. Units that only have a meaning together (the conditions of one ablation) share
+    a subject, so that a later call replaces the whole.
     """
 
     key: str
     identifier: str
     payload: Any = None
     problem: str = ""
+    subject: str = ""
 
 
 @dataclass
@@ -59,16 +64,26 @@ def run_units(
     chunk: int = 1,
     finish: bool = True,
 ) -> Outcome:
-    """Compute and save all units that are not finished yet, `chunk` at a time.
+    """Compute and save all units that are not finished yet, `chunk` at a time; afterwards these are the run's current units.
+
+    What an earlier call left about the same subjects (an image was replaced under its name) is kept and marked superseded; units
+    that were superseded and are asked for again are current again, without being recomputed.
 
     A unit whose computation raises `SampleError` or `UnsupportedError` is stored as a skip with the reason, and the rest goes on.
     `finish` notes the run as finished; it is False where more units of the same run follow.
     """
     outcome = Outcome(run)
-    statuses = store.unit_statuses(run)
+    subjects = {unit.key: unit.subject or unit.identifier for unit in units}
+    store.make_current(run, subjects)
+    statuses = store.unit_statuses(run, subjects)
     waiting = [unit for unit in units if unit.key not in statuses]
     outcome.reused = len(units) - len(waiting)
     pending: list[UnitResult] = []
+
+    def save() -> None:
+        store.save(run, [replace(result, subject=subjects.get(result.key, "")) for result in pending])
+        pending.clear()
+
     with progress.task(description, len(units)) as advance:
         advance(outcome.reused)
         try:
@@ -77,14 +92,14 @@ def run_units(
                 part = waiting[start : start + chunk]
                 pending.extend(_compute_or_skip(compute, part))
                 if time.monotonic() - saved >= COMMIT_SECONDS:
-                    pending = _save(store, run, pending)
+                    save()
                     saved = time.monotonic()
                 advance(len(part))
         finally:
             # Also on Ctrl-C: what is computed is not lost.
-            _save(store, run, pending)
+            save()
     outcome.made = len(waiting)
-    statuses = store.unit_statuses(run)
+    statuses = store.unit_statuses(run, subjects)
     outcome.keys = [unit.key for unit in units if statuses.get(unit.key) == "done"]
     outcome.skips = _skips(store, run, {unit.key for unit in units})
     if finish:
@@ -96,12 +111,6 @@ def _skips(store: Store, run: int, keys: set[str]) -> list[Skip]:
     frame = store.skips(run)
     asked = frame[frame["key"].isin(keys)]
     return [Skip(str(row.identifier), str(row.reason)) for row in asked.itertuples()]
-
-
-def _save(store: Store, run: int, results: list[UnitResult]) -> list[UnitResult]:
-    if results:
-        store.save(run, results)
-    return []
 
 
 def _compute_or_skip(compute: Compute, units: Sequence[Unit]) -> list[UnitResult]:

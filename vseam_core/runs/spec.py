@@ -125,7 +125,8 @@ class UnitResult:
     """Everything that one finished (or skipped) unit leaves behind.
 
     `key` is the unit's identity (a hash of everything that changes its result); `identifier` names the sample or condition
-    for people. Saving a unit that holds NaN or infinity turns it into a skip that names the sample.
+    for people; `subject` is what the unit is about (`Unit.subject`; empty: the identifier). Saving a unit that holds NaN or
+    infinity turns it into a skip that names the sample.
     """
 
     key: str
@@ -142,3 +143,4 @@ class UnitResult:
     ablations: tuple[Ablation, ...] = ()
     modulations: tuple[Modulation, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    subject: str = ""

@@ -56,9 +56,9 @@ def _finite(name: str) -> CheckConstraint:
     return CheckConstraint(f"{name} BETWEEN -{_LARGEST} AND {_LARGEST}")
 
 
-def flag(name: str) -> Column[bool]:
+def flag(name: str, default: str | None = None) -> Column[bool]:
     """Yes or no: 1 or 0 in SQLite."""
-    return Column(name, Boolean(create_constraint=True, name=None), nullable=False)
+    return Column(name, Boolean(create_constraint=True, name=None), nullable=False, server_default=default)
 
 
 def optional_flag(name: str) -> Column[bool]:

@@ -13,6 +13,7 @@ from vseam_core.api.types import TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
 from vseam_core.store.codec import decode_array, decode_head_effect
+from vseam_core.store.currency import is_current
 from vseam_core.store.records import HeadEffectSet, TraceRecord
 from vseam_core.store.shared_rows import chunks
 
@@ -31,7 +32,7 @@ class _Answers:
         query = (
             select(table.c.unit_id, table.c.sample_id, table.c.correct_strict, table.c.correct_published)
             .select_from(table.join(units).join(runs))
-            .where(*[runs.c[name] == own[name] for name in _SAME_MODEL], table.c.sample_id.in_(samples))
+            .where(*[runs.c[name] == own[name] for name in _SAME_MODEL], table.c.sample_id.in_(samples), is_current())
             .order_by(table.c.id)
         )
         self._by_unit: dict[tuple[int, int], tuple[bool, bool]] = {}
@@ -138,7 +139,7 @@ def _head_frame(found: Sequence[Mapping[str, Any]], kind: Sequence[str], answers
 
 
 def _narrowed(query: Select[Any], table: Any, run_id: int, equals: Mapping[str, str | None]) -> Select[Any]:
-    query = query.where(schema.units.c.run_id == run_id)
+    query = query.where(schema.units.c.run_id == run_id, is_current())
     for name, value in equals.items():
         if value is not None:
             query = query.where(table.c[name] == value)

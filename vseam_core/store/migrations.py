@@ -50,11 +50,32 @@ def _evaluation(connection: Connection) -> None:
         table.create(connection)
 
 
+def _superseded_units(connection: Connection) -> None:
+    """What a unit is about, and whether a later one about the same has taken its place.
+
+    Before, nothing said so: of the units of a run under one identifier, the latest is current. A screening's estimates and exact effects
+    have the same identifier and stand beside one another.
+    """
+    connection.exec_driver_sql("ALTER TABLE units ADD COLUMN subject VARCHAR DEFAULT '' NOT NULL")
+    connection.exec_driver_sql("ALTER TABLE units ADD COLUMN superseded BOOLEAN DEFAULT '0' NOT NULL CHECK (superseded IN (0, 1))")
+    connection.exec_driver_sql("UPDATE units SET subject = identifier")
+    connection.exec_driver_sql(
+        "UPDATE units SET subject = identifier || ': estimates' "
+        "WHERE id IN (SELECT unit_id FROM head_effects WHERE measure = 'logit_diff_estimate')"
+    )
+    connection.exec_driver_sql("CREATE INDEX units_by_subject ON units (run_id, subject)")
+    connection.exec_driver_sql(
+        "UPDATE units SET superseded = 1 WHERE id < (SELECT MAX(later.id) FROM units AS later "
+        "WHERE later.run_id = units.run_id AND later.subject = units.subject)"
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("0001_first_schema", _first_schema),
     Migration("0002_screening", _screening),
     Migration("0003_made_edits", _made_edits),
     Migration("0004_evaluation", _evaluation),
+    Migration("0005_superseded_units", _superseded_units),
 )
 
 

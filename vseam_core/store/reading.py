@@ -1,4 +1,4 @@
-"""Reading tables back: runs, baselines, conditions and skips as pandas tables."""
+"""Reading tables back: runs, baselines, conditions and skips as pandas tables; of units, those that are current."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, case, func, select
 
 from vseam_core.store import schema
+from vseam_core.store.currency import is_current
 from vseam_core.store.frames import RunIds, frame_of, of_runs, run_labels
 
 if TYPE_CHECKING:
@@ -17,14 +18,13 @@ _ANSWERS = ("answer", "competitor")
 
 
 def runs_frame(connection: Connection, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
-    """One row per run: everything that identifies it, and how many of its units are done and skipped."""
+    """One row per run: everything that identifies it, and how many of its units are done, skipped and superseded."""
     runs, units = schema.runs, schema.units
-    counts = [
-        func.coalesce(func.sum(case((units.c.status == status, 1), else_=0)), 0).label(f"units_{status}") for status in ("done", "skipped")
-    ]
+    kinds = {status: is_current() & (units.c.status == status) for status in ("done", "skipped")} | {"superseded": units.c.superseded}
+    counts = [func.coalesce(func.sum(case((kind, 1), else_=0)), 0).label(f"units_{name}") for name, kind in kinds.items()]
     query = select(runs, *counts).select_from(runs.outerjoin(units)).group_by(runs.c.id).order_by(runs.c.id)
     frame = frame_of(connection, of_runs(query, None, study, filters), decode=("configuration", "versions", "trust"))
-    return frame.astype({"units_done": "int64", "units_skipped": "int64"})
+    return frame.astype({f"units_{name}": "int64" for name in kinds})
 
 
 def baselines_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
@@ -50,6 +50,7 @@ def baselines_frame(connection: Connection, run_ids: RunIds, study: int | None, 
             *own,
         )
         .select_from(table.join(units).join(runs).join(samples, samples.c.id == table.c.sample_id))
+        .where(is_current())
         .outerjoin(edits, edits.c.id == table.c.edit_id)
         .order_by(runs.c.id, samples.c.identifier, table.c.pair_role, units.c.key)
     )
@@ -71,6 +72,7 @@ def answers_frame(connection: Connection, run_ids: RunIds, study: int | None, fi
             *own,
         )
         .select_from(table.join(units).join(runs).join(samples, samples.c.id == table.c.sample_id))
+        .where(is_current())
         .outerjoin(edits, edits.c.id == table.c.edit_id)
         .outerjoin(clean, clean.c.id == edits.c.clean_id)
         .order_by(runs.c.id, units.c.id, table.c.id)
@@ -85,6 +87,7 @@ def ablations_frame(connection: Connection, run_ids: RunIds, study: int | None, 
     query = (
         select(*run_labels(), units.c.key, units.c.identifier, *own)
         .select_from(table.join(units).join(runs))
+        .where(is_current())
         .order_by(runs.c.id, *[table.c[name] for name in ("condition", "sign", "operation", "size", "trial")])
     )
     return frame_of(connection, of_runs(query, run_ids, study, filters), decode=("heads",))
@@ -97,6 +100,7 @@ def modulations_frame(connection: Connection, run_ids: RunIds, study: int | None
     query = (
         select(*run_labels(), units.c.key, units.c.identifier, *own)
         .select_from(table.join(units).join(runs))
+        .where(is_current())
         .order_by(runs.c.id, units.c.identifier, units.c.key, table.c.ordinal)
     )
     return frame_of(connection, of_runs(query, run_ids, study, filters), decode=("scales",))
@@ -108,6 +112,7 @@ def skips_frame(connection: Connection, run_ids: RunIds, study: int | None, filt
     query = (
         select(*run_labels(), units.c.key, table.c.identifier, table.c.reason)
         .select_from(table.join(units).join(runs))
+        .where(is_current())
         .order_by(runs.c.id, table.c.identifier, units.c.key)
     )
     return frame_of(connection, of_runs(query, run_ids, study, filters))

@@ -99,7 +99,10 @@ units = Table(
     text("reason", ""),
     text("details", "{}"),
     text("saved"),
+    text("subject", ""),
+    flag("superseded", "0"),
     UniqueConstraint("run_id", "key"),
+    Index("units_by_subject", "run_id", "subject"),
     CheckConstraint("status IN ('done', 'skipped')"),
 )
 

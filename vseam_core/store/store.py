@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from vseam_core.api.types import Pair
 from vseam_core.errors import StoreError
 from vseam_core.runs.identity import canonical_json, unit_key
 from vseam_core.runs.spec import RunSpec, UnitResult
-from vseam_core.store import effects, naming, reading, schema
+from vseam_core.store import currency, effects, naming, reading, schema
 from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database
 from vseam_core.store.frames import RunIds
@@ -132,12 +132,22 @@ class Store:
             if changed.rowcount == 0:
                 raise StoreError(f"there is no run {run_id} in {self.label}")
 
-    def unit_statuses(self, run_id: int) -> dict[str, str]:
-        """What a run need not do again: unit key → `done` or `skipped`."""
-        table = schema.units
+    def unit_statuses(self, run_id: int, keys: Iterable[str] | None = None) -> dict[str, str]:
+        """What a run (of the units in `keys`) need not do again, superseded or not: unit key → `done` or `skipped`."""
         with self._database.reading() as connection:
-            query = select(table.c.key, table.c.status).where(table.c.run_id == run_id).order_by(table.c.id)
-            return {row.key: row.status for row in connection.execute(query)}
+            return currency.unit_statuses(connection, run_id, keys)
+
+    def make_current(self, run_id: int, subjects: Mapping[str, str]) -> None:
+        """Let the units with these keys (key → what the unit is about) be current, and all others about the same superseded.
+
+        Units that are not stored yet are current when they are saved. Nothing is deleted: superseded units keep their results, and
+        are current again when a later call names them.
+        """
+        with self._database.reading() as connection:
+            outdated = currency.outdated(connection, run_id, subjects)
+        if outdated:
+            with self._database.writing() as connection:
+                currency.update(connection, currency.outdated(connection, run_id, subjects))
 
     def save(self, run_id: int, results: Sequence[UnitResult]) -> list[str]:
         """Write units in one transaction; a key that is there already is replaced with everything that hung on it.
@@ -154,7 +164,7 @@ class Store:
             return save_units(connection, run_id, model, results)
 
     def runs(self, study: int | None = None, **filters: Any) -> pd.DataFrame:
-        """One row per run, with `configuration`, `versions` and `trust` decoded and `units_done` and `units_skipped` counted."""
+        """One row per run, with `configuration`, `versions` and `trust` decoded and its done, skipped and superseded units counted."""
         with self._database.reading() as connection:
             return reading.runs_frame(connection, study, filters)
 

@@ -82,6 +82,7 @@ def _put_units(connection: Connection, run_id: int, units: Sequence[UnitResult],
                 "reason": _reason(unit, bad),
                 "details": "{}" if bad else encode_json(unit.details, f"the details of {unit.identifier}"),
                 "saved": saved,
+                "subject": unit.subject or unit.identifier,
             }
         )
     insert(connection, table, rows)

@@ -57,7 +57,7 @@ def run_screening(scan: Scan) -> Outcome:
     def estimates(part: Sequence[Unit]) -> list[UnitResult]:
         return [_estimate_sample(scan, unit) for unit in part]
 
-    first = [replace(unit, key=unit_key(part="estimates", of=unit.key)) for unit in scan.units]
+    first = [replace(unit, key=unit_key(part="estimates", of=unit.key), subject=f"{unit.identifier}: estimates") for unit in scan.units]
     estimated = run_units(workspace.store, scan.run, first, estimates, workspace.progress, f"{scan.title}, estimated", finish=False)
     choice = _choice(workspace, estimated.run, estimated.keys, scan.options, shape)
     if choice is None:
@@ -70,7 +70,10 @@ def run_screening(scan: Scan) -> Outcome:
         return [scan_sample(scan, unit, heads) for unit in part]
 
     done = set(estimated.keys)
-    second = [replace(unit, key=unit_key(part="verified", of=unit.key, heads=names)) for unit in first if unit.key in done]
+    # The heads were chosen by all samples together, so another choice replaces the whole.
+    second = [
+        replace(unit, key=unit_key(part="verified", of=unit.key, heads=names), subject="verified") for unit in first if unit.key in done
+    ]
     verified = run_units(workspace.store, scan.run, second, exact, workspace.progress, f"{scan.title}, {len(heads)} verified")
     judge_scan_again(scan)
     return Outcome(

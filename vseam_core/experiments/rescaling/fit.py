@@ -170,7 +170,8 @@ class Fitting:
             seed=self._workspace.seed,
             **model_identity(self._loaded.model),
         )
-        return Unit(key, f"{self._dataset}: {measurement.role}", measurement)
+        subject = "grid" if measurement.role == "grid" else "tests"
+        return Unit(key, f"{self._dataset}: {measurement.role}", measurement, subject=subject)
 
     def measure(self, unit: Unit) -> UnitResult:
         """The rows of one unit: the grid on the choose pool together, everything else on each split of the test pool."""
