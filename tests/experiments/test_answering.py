@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import vseam_core as vseam_package
+import vseam as vseam_package
 from tests.cli.conftest import Vseam, vseam  # noqa: F401
 from tests.experiments.conftest import small_study
 from vseam_core.analysis.frames import frame_records
@@ -190,7 +190,7 @@ def test_a_corrected_rule_judges_the_stored_answers_of_a_study_again(ruled: dict
 
 
 def test_a_corrected_rule_divides_a_scan_into_right_and_wrong_as_a_fresh_scan_does(ruled: dict[str, tuple[Any, dict[str, Any]]]) -> None:
-    ours, wanted = (ruled[name][0].heads[0].scores.frame for name in ("after", "fresh"))
+    ours, wanted = (ruled[name][0].heads[0].claims.frame for name in ("after", "fresh"))
     assert ours["n_correct"].tolist() == wanted["n_correct"].tolist()
     for name in ("signed", "mean_correct", "mean_wrong"):
         np.testing.assert_allclose(ours[name].to_numpy(float), wanted[name].to_numpy(float), atol=1e-5, err_msg=name)
@@ -223,6 +223,7 @@ class Anonymous:
 
 def test_an_image_that_has_no_stamp_is_known_by_its_pixels(workspace: Workspace, encoded: Encoded) -> None:
     loaded = workspace.model("llava-tiny")
+    encoded.clear()
     one = replace(next(workspace.benchmark("scenes/color").samples("test")), image=Anonymous(10))
     keys = [prepare(loaded, replace(one, image=Anonymous(grey))).prompt.key for grey in (10, 10, 20)]
     assert keys[0] == keys[1] != keys[2]
