@@ -14,6 +14,7 @@ import click
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table, plain
+from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class LimitType(click.ParamType):
         with suppress(ValueError):
             if text.endswith("%") and 0 < float(text[:-1]) <= 100:
                 return float(text[:-1]) / 100
-            if text.isdigit() and int(text) >= 1:
+            if text.isdecimal() and 1 <= int(text) <= LARGEST_WHOLE_NUMBER:
                 return int(text)
             if "." in text and 0 < float(text) <= 1:
                 return float(text)
@@ -50,7 +51,7 @@ class BatchType(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """A number, or auto."""
         text = str(value)
-        if text != "auto" and not (text.isdigit() and int(text) >= 1):
+        if text != "auto" and not (text.isdecimal() and len(text) < 16 and int(text) >= 1):
             self.fail(f"{value!r}: expected auto, or a number of prompts", param, ctx)
         return text if text == "auto" else int(text)
 
@@ -67,10 +68,10 @@ class BatchType(click.ParamType):
 @click.option(
     "--limit", type=LimitType(), metavar="N|SHARE", envvar="VSEAM_LIMIT", help="At most N samples, or a share such as 0.1 or 10%."
 )
-@click.option("--offset", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N samples.")
+@click.option("--offset", type=options.WholeNumber(), default=0, metavar="N", help="Leave out the first N samples.")
 @options.use("seed")
 @click.option("--batch-size", type=BatchType(), default="auto", show_default=True, metavar="auto|N", help="Prompts run together, at most.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=16, show_default=True, metavar="N", help="The longest answer.")
+@click.option("--max-new-tokens", type=options.WholeNumber(min=1), default=16, show_default=True, metavar="N", help="The longest answer.")
 @click.option("--rescale", metavar="NAME|RUN", help="Measure the model with a stored head rescaling.")
 @click.option("--ablate", multiple=True, metavar="HEADS", help="Measure the model without these heads, such as L5H3,L4H4.")
 @click.option("--with", "operation", metavar="NAME", help="What ablated heads are replaced by (`vseam operations`; default: zero).")

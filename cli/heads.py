@@ -35,13 +35,13 @@ _method = click.option(
 )
 _screen_top = click.option(
     "--screen-top",
-    type=click.IntRange(min=1),
+    type=options.WholeNumber(min=1),
     metavar="K",
     help="With screen: how many of the best heads are replaced, beside a random tenth as many (default: 1 in 40, at least 8).",
 )
 _integrated_steps = click.option(
     "--integrated-steps",
-    type=click.IntRange(min=0),
+    type=options.WholeNumber(),
     metavar="M",
     help="With screen: average the gradients over M points between each sample and its donor (default: 0, the sample's own gradient).",
 )

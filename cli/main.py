@@ -142,6 +142,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or bool(os.environ.get("VSEAM_DEBUG"))
     try:
+        _check_text(words)
         outcome = vseam.main(words, prog_name="vseam", standalone_mode=False)
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else EXIT_DONE
@@ -159,6 +160,16 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last boundary: whatever arrives here is a bug, and is shown whole
         traceback.print_exc()
         return _say(f"this is a bug, please report it with the lines above: {type(error).__name__}: {error}", EXIT_BUG, False)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Raise `VseamError` for an argument or a setting of the environment that is not text: no database or file could hold it."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("VSEAM_")}
+    for where, text in (*((f"argument {number}", word) for number, word in enumerate(words, 1)), *settings.items()):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise VseamError(f"{where} is not UTF-8 text: {os.fsencode(text)!r:.80}") from None
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vseam_cli.editing_options import editing, use_editing
+from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 
 if TYPE_CHECKING:
     from vseam_cli.application import Application
@@ -21,6 +22,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 DEFAULT_DATABASE = "results.db"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+class WholeNumber(click.IntRange):
+    """A whole number that every part behind it can hold: a database column, a slice, a JSON reader (2^53 at most)."""
+
+    name = "whole number"
+
+    def __init__(self, min: int = 0, max: int = LARGEST_WHOLE_NUMBER):
+        super().__init__(min, max)
 
 
 class DeviceType(click.ParamType):
@@ -136,11 +146,9 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         help="A dataset's name (`vseam datasets`); may be given again.",
     ),
     "limit": click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", envvar="VSEAM_LIMIT", help="At most N samples per dataset and pool."
+        "--limit", type=WholeNumber(min=1), metavar="N", envvar="VSEAM_LIMIT", help="At most N samples per dataset and pool."
     ),
-    "seed": click.option(
-        "--seed", type=click.IntRange(min=0), metavar="S", envvar="VSEAM_SEED", help="The seed that all randomness comes from."
-    ),
+    "seed": click.option("--seed", type=WholeNumber(), metavar="S", envvar="VSEAM_SEED", help="The seed that all randomness comes from."),
     "device": click.option("--device", type=DeviceType(), envvar="VSEAM_DEVICE", help="auto, cpu, mps, cuda or cuda:N.", default=None),
     "memory_budget": click.option(
         "--memory-budget",

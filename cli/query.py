@@ -15,7 +15,7 @@ from vseam_cli.output import Table
 )
 @click.argument("sql")
 @options.use("db")
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="At most N rows.")
+@click.option("--limit", type=options.WholeNumber(min=1), default=1000, show_default=True, metavar="N", help="At most N rows.")
 @click.option("--seconds", type=click.FloatRange(min=0.01), default=30.0, show_default=True, metavar="S", help="Give up after S seconds.")
 @click.pass_obj
 def query(application: Application, sql: str, database: str, limit: int, seconds: float) -> None:

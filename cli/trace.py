@@ -13,7 +13,7 @@ from vseam_cli.application import Application
 @click.option("--tracer", "tracers", multiple=True, metavar="NAME", help="A tracing method (`vseam tracers`); may be given again.")
 @click.option(
     "--random-models",
-    type=click.IntRange(min=0),
+    type=options.WholeNumber(),
     metavar="N",
     help="Randomly initialised models for the band of group curves: 0 or at least 5.",
 )

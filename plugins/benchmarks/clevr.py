@@ -7,7 +7,7 @@ from typing import Any
 
 from vseam_core.api.types import Level, Sample
 from vseam_core.datasets.file_benchmark import FileBenchmark
-from vseam_core.datasets.records import Record
+from vseam_core.datasets.records import Record, as_mapping
 
 # The last step of a question's program says what it asks for.
 _LEVEL_OF_STEP: Mapping[str, Level] = {
@@ -29,8 +29,9 @@ class ClevrBenchmark(FileBenchmark):
 
     def sample_of(self, record: Record) -> Sample:
         """The sample of a record."""
-        program = record.fields.get("program") or [{}]
-        step = str(program[-1].get("function") or program[-1].get("type") or "")
+        program = record.items("program")
+        last = as_mapping(program[-1], f"{record.place}: the last step of program") if program else {}
+        step = str(last.get("function") or last.get("type") or "")
         identifier = record.text("question_index") or record.place.rsplit(" ", 1)[-1]
         return self.make(
             record,

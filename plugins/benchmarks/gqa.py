@@ -10,7 +10,7 @@ from typing import Any
 
 from vseam_core.api.types import Answered, Box, Level, RoleSpan, Sample, SceneObject
 from vseam_core.datasets.file_benchmark import FileBenchmark, find_file, spans_of
-from vseam_core.datasets.records import Record
+from vseam_core.datasets.records import Record, as_mapping
 from vseam_core.errors import InvalidFileError, SampleError
 
 LEVELS: Mapping[str, Level] = {
@@ -48,7 +48,7 @@ class GqaBenchmark(FileBenchmark):
 
     def sample_of(self, record: Record) -> Sample:
         """The sample of an official or a published record."""
-        question, semantic = record.text("question"), (record.fields.get("types") or {}).get("semantic", "")
+        question, semantic = record.text("question"), _semantic(record)
         objects = self._objects(record, question)
         return self.make(
             record,
@@ -80,7 +80,7 @@ class GqaBenchmark(FileBenchmark):
 
         Where a published record has fewer boxes than names, nobody can say which is whose, and it has none.
         """
-        positions = record.fields.get("object_positions") or []
+        positions = record.items("object_positions")
         names = _names(record)
         if not positions:
             return self._annotated(record)
@@ -97,17 +97,15 @@ class GqaBenchmark(FileBenchmark):
 
     def _annotated(self, record: Record) -> tuple[SceneObject, ...]:
         """The things that the official annotation of the question points at, from the scene graph."""
-        graph = self._graphs.get(record.text("imageId"), {}).get("objects", {})
-        annotations = record.fields.get("annotations") or {}
-        pointed = [str(thing) for part in ("question", "answer", "fullAnswer") for thing in (annotations.get(part) or {}).values()]
+        where = f"scene graph of {record.text('imageId')}"
+        graph = as_mapping(as_mapping(self._graphs.get(record.text("imageId")), where).get("objects"), f"{where}: objects")
+        annotations = record.mapping("annotations")
+        parts = [as_mapping(annotations.get(part), f"{record.place}: annotations: {part}") for part in ("question", "answer", "fullAnswer")]
+        pointed = [str(thing) for part in parts for thing in part.values()]
         things = []
         for identifier in dict.fromkeys(pointed):
             if identifier in graph:
-                thing = graph[identifier]
-                relations = tuple((str(one["name"]), str(one["object"])) for one in thing.get("relations", ()))
-                things.append(
-                    SceneObject(str(thing["name"]), _box(thing, record), tuple(thing.get("attributes", ())), relations, identifier)
-                )
+                things.append(_thing(as_mapping(graph[identifier], f"{where}: {identifier}"), identifier, record))
         return tuple(things)
 
     @cached_property
@@ -141,7 +139,24 @@ class GqaBenchmark(FileBenchmark):
 
 
 def _names(record: Record) -> list[str]:
-    return [str(name) for name in record.fields.get("involved_objects") or record.fields.get("relevant_objects") or ()]
+    return [str(name) for name in record.items("involved_objects") or record.items("relevant_objects")]
+
+
+def _semantic(record: Record) -> str:
+    """GQA's semantic type of a question ("attr", "rel" …); some copies keep it alone in `types`."""
+    types = record.fields.get("types")
+    return types.strip() if isinstance(types, str) else str(record.mapping("types").get("semantic") or "")
+
+
+def _thing(thing: Mapping[str, Any], identifier: str, record: Record) -> SceneObject:
+    """One object of a scene graph. Raises `SampleError` where it lacks what an object has."""
+    try:
+        relations = tuple((str(one["name"]), str(one["object"])) for one in thing.get("relations") or ())
+        attributes = tuple(map(str, thing.get("attributes") or ()))
+        return SceneObject(str(thing["name"]), _box(thing, record), attributes, relations, identifier)
+    except (KeyError, TypeError):
+        where = f"{record.place}: scene graph object {identifier}"
+        raise SampleError(f"{where}: expected a name, a box and lists, found {thing!r:.80}") from None
 
 
 def _box(position: Mapping[str, Any], record: Record) -> Box:

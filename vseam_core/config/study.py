@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vseam_core.api.types import ScanDirection
 from vseam_core.config.editor_settings import EditorChoice, EditorSetting
+from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 from vseam_core.config.yaml_files import Location, YamlFile, read_yaml
 from vseam_core.errors import VseamError
 from vseam_core.plugins.registry_yaml import refuse_unsafe_options
@@ -40,8 +41,8 @@ CATEGORIES = ("animal", "vehicle", "indoor", "color", "material", "spatial", "ac
 MINIMUM_RANDOM_MODELS = 5
 UNCAPPED_SIZES = ("random_model_pairs", "random_sets", "reference")
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_WHOLE_NUMBER)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST_WHOLE_NUMBER)]
 Name = Annotated[str, Field(min_length=1)]
 
 

@@ -125,10 +125,11 @@ def _walk(path: Path, node: yaml.Node, location: Location) -> Iterator[tuple[Loc
     elif isinstance(node, yaml.MappingNode):
         seen: set[Any] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise InvalidFileError(f"{path}:{key.start_mark.line + 1}: expected a name before the colon, found a list or a mapping")
             if key.value in seen:
                 raise InvalidFileError(f"{path}:{key.start_mark.line + 1}: {key.value!r} is given twice")
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
             below = (*location, str(key.value))
             yield below, key.start_mark.line + 1
             yield from ((inner, number) for inner, number in _walk(path, value, below) if inner != below)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vseam_core.errors import InvalidFileError, PluginError
+from vseam_core.errors import InvalidFileError, PluginError, SampleError
 
 # Where official releases keep their records inside one object.
 _LISTS = ("questions", "data", "annotations")
@@ -28,6 +28,29 @@ class Record:
         """A field as text, "" where it is missing or null; numbers as they are written."""
         value = self.fields.get(name)
         return "" if value is None else str(value).strip()
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """A field that holds named values, empty where it is missing or null. Raises `SampleError` for anything else."""
+        return as_mapping(self.fields.get(name), f"{self.place}: {name}")
+
+    def items(self, name: str) -> Sequence[Any]:
+        """A field that holds a list, empty where it is missing or null. Raises `SampleError` for anything else."""
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, list | tuple):
+            raise SampleError(f"{self.place}: {name}: expected a list, found {_shown(value)}")
+        return value or ()
+
+
+def as_mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """A value that must be a mapping, empty where it is null. Raises `SampleError` that says `where` for anything else."""
+    if value is not None and not isinstance(value, Mapping):
+        raise SampleError(f"{where}: expected an object with fields, found {_shown(value)}")
+    return value or {}
+
+
+def _shown(value: Any) -> str:
+    """A value of an unexpected type in a few words."""
+    return f"{type(value).__name__} {value!r:.60}"
 
 
 def read_records(path: Path) -> Iterator[Record]:
