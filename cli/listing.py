@@ -9,9 +9,16 @@ import click
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
-from vseam_core.plugins.loading import Claim
+from vseam_core.plugins.loading import Registration
+from vseam_core.plugins.records import (
+    EditorRecord,
+    EditPlannerRecord,
+    HeadInterventionRecord,
+    MaskProviderRecord,
+    PluginRecord,
+    TracerRecord,
+)
 from vseam_core.plugins.registry import Listed
-from vseam_core.plugins.specs import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 
 
 @options.verb(example="vseam editors --json")
@@ -65,15 +72,20 @@ def show_names(application: Application, name: str, listed: Sequence[Listed], ta
 
 
 def _show_records(application: Application, kind: type[PluginRecord], name: str) -> None:
-    claims = application.plugins.claims(kind)
+    registrations = application.plugins.registrations(kind)
     entries = [
-        {"name": claim.record.name, "summary": claim.record.summary, "needs": _needs(claim), "origin": str(claim.origin)}
-        for claim in claims
+        {
+            "name": item.record.name,
+            "summary": item.record.summary,
+            "needs": _needs(item),
+            "origin": str(item.origin),
+        }
+        for item in registrations
     ]
-    rows = [(claim.record.name, claim.record.summary, _needs(claim) or "", str(claim.origin)) for claim in claims]
+    rows = [(item.record.name, item.record.summary, _needs(item) or "", str(item.origin)) for item in registrations]
     application.output.result(f"{name}/1", {name: entries}, [Table((kind.kind, "what it does", "needs", "from"), rows)])
 
 
-def _needs(claim: Claim[PluginRecord]) -> str | None:
+def _needs(registration: Registration[PluginRecord]) -> str | None:
     """What to install for a record beyond its distribution: `vseam[diffusion]`, or None."""
-    return f"{claim.origin.distribution}[{claim.record.extra}]" if claim.record.extra else None
+    return f"{registration.origin.distribution}[{registration.record.extra}]" if registration.record.extra else None

@@ -51,7 +51,7 @@ class VerbGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb of that name, imported now, or None where nobody has it."""
-        from vseam_core.plugins.specs import CommandRecord, import_factory
+        from vseam_core.plugins.records import CommandRecord, import_factory
 
         if cmd_name in VERBS:
             found: Any = import_factory(VERBS[cmd_name][0])
@@ -59,10 +59,10 @@ class VerbGroup(click.Group):
         application = application_of(ctx)
         if cmd_name not in application.plugins.names(CommandRecord):
             return None
-        claim = application.plugins.find(CommandRecord, cmd_name)
-        command: Any = claim.load()
+        registration = application.plugins.find(CommandRecord, cmd_name)
+        command: Any = registration.load()
         if not isinstance(command, click.Command):
-            raise VseamError(f"{claim}: expected a click.Command, got a {type(command).__name__}")
+            raise VseamError(f"{registration}: expected a click.Command, got a {type(command).__name__}")
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -94,13 +94,13 @@ def application_of(ctx: click.Context) -> Application:
 
 
 def _plugin_verbs(ctx: click.Context) -> dict[str, str]:
-    from vseam_core.plugins.specs import CommandRecord
+    from vseam_core.plugins.records import CommandRecord
 
     try:
-        claims = application_of(ctx).plugins.claims(CommandRecord)
+        registrations = application_of(ctx).plugins.registrations(CommandRecord)
     except VseamError:  # an unknown --plugin: the verb will say so, help still helps
         return {}
-    return {claim.record.name: claim.record.summary for claim in claims}
+    return {registration.record.name: registration.record.summary for registration in registrations}
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

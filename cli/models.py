@@ -35,16 +35,16 @@ def models(application: Application) -> None:
 def show(application: Application, name: str) -> None:
     """Show what a model needs (parameters, memory, licence), whether it is here, and what its files say. Loads no weights."""
     application.check_loading([name])
-    spec = application.registry.loadable_model(name)
+    resolved = application.registry.loadable_model(name)
     found = application.registry.describe_model(name, **application.loading_of(name))
-    facts = spec.record.facts
+    facts = resolved.record.facts
     parameters = (found.parameters if found else None) or (facts.parameters if facts else None)
     data: dict[str, Any] = {
         "name": name,
-        "summary": spec.summary,
-        "plugin": spec.record.name,
-        "origin": spec.origin,
-        "source": spec.options.get("source") or spec.record.source or ("embedded" if spec.record.source_factory else None),
+        "summary": resolved.summary,
+        "plugin": resolved.record.name,
+        "origin": resolved.origin,
+        "source": resolved.options.get("source") or resolved.record.source or ("embedded" if resolved.record.source_factory else None),
         "parameters": parameters,
         "licence": facts.licence if facts else None,
         "gated": facts.gated if facts else None,

@@ -63,7 +63,7 @@ from vseam_core.experiments.study_run import run_study as run_study
 from vseam_core.plugins.discovery import Plugins as Plugins, build_plugins as build_plugins
 from vseam_core.plugins.hookspecs import hookimpl as hookimpl
 from vseam_core.plugins.registry import Registry as Registry, load_registry as load_registry
-from vseam_core.plugins.specs import (
+from vseam_core.plugins.records import (
     PLUGIN_API as PLUGIN_API,
     CommandRecord as CommandRecord,
     DatasetRecord as DatasetRecord,

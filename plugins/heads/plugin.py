@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import HeadInterventionRecord
+from vseam_core.plugins.records import HeadInterventionRecord
 
 PLUGIN_API = 1
 

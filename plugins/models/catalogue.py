@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vseam_core.plugins.specs import ModelFacts, ModelRecord
+from vseam_core.plugins.records import ModelFacts, ModelRecord
 
 LOADERS = {
     "llava": "vseam_plugins.models.llava:load",

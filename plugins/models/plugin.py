@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import CommandRecord, ModelFacts, ModelRecord
+from vseam_core.plugins.records import CommandRecord, ModelFacts, ModelRecord
 from vseam_plugins.models.catalogue import DESCRIBERS, LOADERS, records
 
 PLUGIN_API = 1

@@ -24,7 +24,7 @@ import numpy as np
 from vseam_core.errors import SampleError
 from vseam_core.plugins.hookspecs import hookimpl
 from vseam_core.api.interfaces import EditPlan, EditPlanner, MaskProvider
-from vseam_core.plugins.specs import EditPlannerRecord, MaskProviderRecord
+from vseam_core.plugins.records import EditPlannerRecord, MaskProviderRecord
 
 
 class Planner(EditPlanner):

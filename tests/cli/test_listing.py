@@ -14,7 +14,7 @@ Install = Callable[..., Path]
 
 GOOD = """
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import ModelRecord
+from vseam_core.plugins.records import ModelRecord
 
 @hookimpl
 def vseam_models():
@@ -24,7 +24,7 @@ CLASHING = GOOD.replace("acme-2b", "llava-tiny")
 COMMAND = """
 import click
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import CommandRecord
+from vseam_core.plugins.records import CommandRecord
 
 @click.command()
 def acme():

@@ -16,7 +16,7 @@ import pytest
 from vseam_cli import main as command_line
 from vseam_cli import options
 from vseam_core.errors import VseamError
-from vseam_core.plugins.specs import import_factory
+from vseam_core.plugins.records import import_factory
 
 Vseam = Callable[..., Any]
 

@@ -18,7 +18,7 @@ def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Pat
     root, site = tmp_path / "vseam-my-own", tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(root)]
     subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}
     settings = {"capture_output": True, "text": True, "env": environment}
     command = [sys.executable, "-c", "from vseam_cli.main import main; main()", "plugins"]
     listed = subprocess.run(command, check=True, cwd=tmp_path, **settings)
@@ -34,11 +34,11 @@ def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Pat
 def test_one_kind_alone_is_a_package_too(kind: str, tmp_path: Path) -> None:
     assert execute(["plugins", "new", "one", "--kind", kind, "--output", str(tmp_path)]) == 0
     for file in (tmp_path / "vseam-one").rglob("*.py"):
-        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+        text = file.read_text(encoding="utf-8")
+        compile(text, str(file), "exec")
+        assert "$" not in text
     plugin = (tmp_path / "vseam-one" / "vseam_one" / "plugin.py").read_text(encoding="utf-8")
     assert plugin.count("@hookimpl") == 1
-    assert "NAME" not in plugin
-    assert "PACKAGE" not in plugin
 
 
 @pytest.mark.parametrize("name", ["My-Plugin", "../evil", "a b", "", "x--y", "é"])

@@ -12,8 +12,8 @@ import pytest
 
 from vseam_core.api.types import HeadId, Sample
 from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.records import HeadInterventionRecord, TracerRecord
 from vseam_core.plugins.registry import Registry
-from vseam_core.plugins.specs import HeadInterventionRecord, TracerRecord
 from vseam_core.testing import (
     BenchmarkConformance,
     EditorConformance,

@@ -16,7 +16,7 @@ from vseam_core.editing.composed import ComposedEditor, PaintedRecipe
 from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import SampleError
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import EditorRecord, EditPlannerRecord, MaskProviderRecord
+from vseam_core.plugins.records import EditorRecord, EditPlannerRecord, MaskProviderRecord
 
 SIZE = (48, 36)
 BOX = (10.0, 8.0, 26.0, 22.0)

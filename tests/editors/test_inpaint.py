@@ -17,7 +17,7 @@ from PIL import Image
 from vseam_core.api.interfaces import EditPlan, Painter
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError
 from vseam_core.plugins.discovery import build_plugins
-from vseam_core.plugins.specs import EditorRecord
+from vseam_core.plugins.records import EditorRecord
 from vseam_plugins.editors.diffusion.inpaint import InpaintPainter, default_of, guidance_argument
 
 from .checkpoints import rewrite, write_sdxl

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from vseam_core.api.interfaces import EditPlan
 from vseam_core.errors import PluginError, SampleError, VseamError
 from vseam_core.plugins.discovery import build_plugins
-from vseam_core.plugins.specs import EditorRecord
+from vseam_core.plugins.records import EditorRecord
 from vseam_plugins.editors.pixels import BlurPainter, GreyPainter, NoisePainter, PixelPainter
 from vseam_plugins.editors.recolor import RecolorPainter
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from vseam_core.api.interfaces import EditPlan, Painter
 from vseam_core.errors import InvalidFileError, SampleError, VseamError
 from vseam_core.plugins.discovery import build_plugins
-from vseam_core.plugins.specs import EditorRecord
+from vseam_core.plugins.records import EditorRecord
 from vseam_plugins.editors.diffusion import brushnet
 from vseam_plugins.editors.diffusion.powerpaint import PowerPaintPainter, powerpaint
 from vseam_plugins.editors.diffusion.tasks import QUALITY, prompts

@@ -15,7 +15,7 @@ from vseam_core.experiments.evaluation_sets import evaluation_set
 from vseam_core.experiments.tracing import TraceOptions, run_trace
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import DatasetRecord
+from vseam_core.plugins.records import DatasetRecord
 from vseam_core.runs.progress import SilentProgress
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark

@@ -11,13 +11,13 @@ import pytest
 from vseam_core.errors import NameClashError, PluginError, UnknownNameError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import DatasetRecord, EditorRecord, HeadInterventionRecord, ModelRecord, TracerRecord
+from vseam_core.plugins.records import DatasetRecord, EditorRecord, HeadInterventionRecord, ModelRecord, TracerRecord
 
 Install = Callable[..., Path]
 
 HEADER = """
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import *
+from vseam_core.plugins.records import *
 """
 
 
@@ -48,8 +48,8 @@ def test_the_built_in_plugins_are_found_through_entry_points() -> None:
 
 def test_a_third_party_plugin_is_found_with_its_package_and_version(install: Install) -> None:
     install("acme-vlm", version="2.5", acme=model("acme-2b"))
-    claim = build_plugins().find(ModelRecord, "acme-2b")
-    assert (claim.origin.plugin, str(claim.origin)) == ("acme", "acme-vlm 2.5")
+    registration = build_plugins().find(ModelRecord, "acme-2b")
+    assert (registration.origin.plugin, str(registration.origin)) == ("acme", "acme-vlm 2.5")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from vseam_core.api.interfaces import Benchmark
 from vseam_core.errors import InvalidFileError, NameClashError, UnknownNameError, VseamError
 from vseam_core.plugins.discovery import Plugins, build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
+from vseam_core.plugins.records import DatasetRecord, ModelRecord
 from vseam_core.plugins.registry import Registry, load_registry
-from vseam_core.plugins.specs import DatasetRecord, ModelRecord
 
 
 class TinyBenchmark(Benchmark):

@@ -27,7 +27,7 @@ BROKEN = {
     "vseam-future": ("future", "PLUGIN_API = 99\n"),
     "vseam-rival": (
         "rival",
-        "from vseam_core.plugins.hookspecs import hookimpl\nfrom vseam_core.plugins.specs import ModelRecord\n\n"
+        "from vseam_core.plugins.hookspecs import hookimpl\nfrom vseam_core.plugins.records import ModelRecord\n\n"
         "@hookimpl\ndef vseam_models():\n"
         f"    yield ModelRecord(name={CLASHING_NAME!r}, summary='another one', factory='nowhere:load', source='a/b')\n",
     ),

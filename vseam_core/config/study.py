@@ -22,8 +22,15 @@ from vseam_core.config.editor_settings import EditorChoice, EditorSetting
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 from vseam_core.config.yaml_files import Location, YamlFile, read_yaml
 from vseam_core.errors import VseamError
+from vseam_core.plugins.records import (
+    EditorRecord,
+    EditPlannerRecord,
+    HeadInterventionRecord,
+    MaskProviderRecord,
+    PluginRecord,
+    TracerRecord,
+)
 from vseam_core.plugins.registry_yaml import refuse_unsafe_options
-from vseam_core.plugins.specs import EditorRecord, EditPlannerRecord, HeadInterventionRecord, MaskProviderRecord, PluginRecord, TracerRecord
 
 if TYPE_CHECKING:
     from vseam_core.analysis.modulation import Setting

@@ -1,1 +1,1 @@
-"""Plugins: how they are declared (hook specifications, specs), found, named (registry) and loaded."""
+"""Plugins: how they are declared (hook specifications and records), found, registered, named by users (registry) and loaded."""

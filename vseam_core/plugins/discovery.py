@@ -16,8 +16,8 @@ import pluggy
 
 from vseam_core.errors import NameClashError, UnknownNameError, did_you_mean
 from vseam_core.plugins import hookspecs
-from vseam_core.plugins.loading import Claim, Origin, Record, describe
-from vseam_core.plugins.specs import (
+from vseam_core.plugins.loading import Origin, Record, Registration, describe
+from vseam_core.plugins.records import (
     PLUGIN_API,
     CommandRecord,
     DatasetRecord,
@@ -78,8 +78,8 @@ class Clash:
     origins: tuple[Origin, ...]
 
     def __str__(self) -> str:
-        claims = " and ".join(f"{origin.distribution} (plugin {origin.plugin})" for origin in self.origins)
-        return f"{self.kind} {self.name!r} is claimed by {claims}"
+        owners = " and ".join(f"{origin.distribution} (plugin {origin.plugin})" for origin in self.origins)
+        return f"{self.kind} {self.name!r} is claimed by {owners}"
 
 
 @dataclass(frozen=True)
@@ -88,44 +88,44 @@ class Plugins:
 
     loaded: tuple[LoadedPlugin, ...]
     broken: tuple[BrokenPlugin, ...] = ()
-    _claims: Mapping[tuple[type[PluginRecord], str], tuple[Claim[Any], ...]] = field(init=False, repr=False, compare=False)
+    _registrations: Mapping[tuple[type[PluginRecord], str], tuple[Registration[Any], ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        claims: dict[tuple[type[PluginRecord], str], tuple[Claim[Any], ...]] = {}
+        registrations: dict[tuple[type[PluginRecord], str], tuple[Registration[Any], ...]] = {}
         for plugin in self.loaded:
             for record in plugin.records:
                 key = (type(record), record.name)
-                claims[key] = (*claims.get(key, ()), Claim(record, plugin.origin))
-        object.__setattr__(self, "_claims", claims)
+                registrations[key] = (*registrations.get(key, ()), Registration(record, plugin.origin))
+        object.__setattr__(self, "_registrations", registrations)
 
     def names(self, kind: type[PluginRecord]) -> tuple[str, ...]:
         """All registered names of one kind, clashing ones included, in order of the alphabet."""
-        return tuple(sorted(name for record_type, name in self._claims if record_type is kind))
+        return tuple(sorted(name for record_type, name in self._registrations if record_type is kind))
 
-    def claims(self, kind: type[Record]) -> tuple[Claim[Record], ...]:
+    def registrations(self, kind: type[Record]) -> tuple[Registration[Record], ...]:
         """Every record of one kind with its origin, by name; a name that clashes appears once for each claim."""
-        return tuple(claim for name in self.names(kind) for claim in self._claims[kind, name])
+        return tuple(registration for name in self.names(kind) for registration in self._registrations[kind, name])
 
     def clashes(self) -> tuple[Clash, ...]:
-        """All names that more than one plugin claims."""
+        """All names that more than one plugin registers."""
         return tuple(
-            Clash(kind.kind, name, tuple(claim.origin for claim in claims))
-            for (kind, name), claims in self._claims.items()
-            if len(claims) > 1
+            Clash(kind.kind, name, tuple(registration.origin for registration in registrations))
+            for (kind, name), registrations in self._registrations.items()
+            if len(registrations) > 1
         )
 
-    def find(self, kind: type[Record], name: str) -> Claim[Record]:
+    def find(self, kind: type[Record], name: str) -> Registration[Record]:
         """The record of that kind and name.
 
         Raises `UnknownNameError` with the closest names, and `NameClashError` when several packages claim the name.
         """
-        claims = self._claims.get((kind, name), ())
-        if not claims:
+        registrations = self._registrations.get((kind, name), ())
+        if not registrations:
             raise UnknownNameError(f"unknown {kind.kind} {name!r}; {did_you_mean(name, self.names(kind))}{self.broken_note()}")
-        if len(claims) > 1:
-            clash = Clash(kind.kind, name, tuple(claim.origin for claim in claims))
-            raise NameClashError(f"{clash}; leave one out: --no-plugin {claims[-1].origin.plugin}")
-        return claims[0]
+        if len(registrations) > 1:
+            clash = Clash(kind.kind, name, tuple(registration.origin for registration in registrations))
+            raise NameClashError(f"{clash}; leave one out: --no-plugin {registrations[-1].origin.plugin}")
+        return registrations[0]
 
     def broken_note(self) -> str:
         """The tail of an unknown-name message: plugins that might have supplied the name, were they not broken."""

@@ -5,7 +5,7 @@ A plugin is a module named in the entry-point group `vseam` of a distribution:
     [project.entry-points.vseam]
     acme = "acme_vseam.plugin"
 
-It may implement any of the hooks below. A hook yields frozen records (`vseam_core.plugins.specs`), never objects: the module of a
+It may implement any of the hooks below. A hook yields frozen records (`vseam_core.plugins.records`), never objects: the module of a
 plugin is imported whenever vseam starts, so it must import nothing heavy; the factories are imported on first use. A module may
 state the interface it was written for as `PLUGIN_API = 1`; another major number makes the plugin *broken*, with that reason.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from vseam_core.plugins.specs import (
+    from vseam_core.plugins.records import (
         CommandRecord,
         DatasetRecord,
         EditorRecord,
@@ -43,7 +43,7 @@ def vseam_models() -> Iterable[ModelRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import ModelRecord
+        from vseam_core.plugins.records import ModelRecord
 
         @hookimpl
         def vseam_models():
@@ -64,7 +64,7 @@ def vseam_datasets() -> Iterable[DatasetRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import DatasetRecord
+        from vseam_core.plugins.records import DatasetRecord
 
         @hookimpl
         def vseam_datasets():
@@ -85,7 +85,7 @@ def vseam_editors() -> Iterable[EditorRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import EditorRecord
+        from vseam_core.plugins.records import EditorRecord
 
         @hookimpl
         def vseam_editors():
@@ -106,7 +106,7 @@ def vseam_mask_providers() -> Iterable[MaskProviderRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import MaskProviderRecord
+        from vseam_core.plugins.records import MaskProviderRecord
 
         @hookimpl
         def vseam_mask_providers():
@@ -126,7 +126,7 @@ def vseam_edit_planners() -> Iterable[EditPlannerRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import EditPlannerRecord
+        from vseam_core.plugins.records import EditPlannerRecord
 
         @hookimpl
         def vseam_edit_planners():
@@ -146,7 +146,7 @@ def vseam_tracers() -> Iterable[TracerRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import TracerRecord
+        from vseam_core.plugins.records import TracerRecord
 
         @hookimpl
         def vseam_tracers():
@@ -167,7 +167,7 @@ def vseam_head_interventions() -> Iterable[HeadInterventionRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import HeadInterventionRecord
+        from vseam_core.plugins.records import HeadInterventionRecord
 
         @hookimpl
         def vseam_head_interventions():
@@ -187,7 +187,7 @@ def vseam_commands() -> Iterable[CommandRecord]:
     Example::
 
         from vseam_core.plugins.hookspecs import hookimpl
-        from vseam_core.plugins.specs import CommandRecord
+        from vseam_core.plugins.records import CommandRecord
 
         @hookimpl
         def vseam_commands():

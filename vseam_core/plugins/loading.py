@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from vseam_core.errors import PluginError, VseamError, did_you_mean
-from vseam_core.plugins.specs import Factory, PluginRecord, import_factory
+from vseam_core.plugins.records import Factory, PluginRecord, import_factory
 
 Record = TypeVar("Record", bound=PluginRecord)
 
@@ -27,7 +27,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Claim(Generic[Record]):
+class Registration(Generic[Record]):
     """A record and who registered it."""
 
     record: Record
@@ -87,16 +87,18 @@ def describe(error: BaseException, with_type: bool = True) -> str:
     return f"{type(error).__name__}: {line}" if with_type or not line else line
 
 
-def _import(claim: Claim[Any], factory: Factory) -> Callable[..., Any]:
+def _import(registration: Registration[Any], factory: Factory) -> Callable[..., Any]:
     try:
         return import_factory(factory)
     except VseamError:
         raise
     except Exception as error:
-        raise PluginError(f"{claim} cannot be imported: {describe(error)}") from error
+        raise PluginError(f"{registration} cannot be imported: {describe(error)}") from error
 
 
-def _check_options(claim: Claim[Any], factory: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+def _check_options(
+    registration: Registration[Any], factory: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]
+) -> None:
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some extension types have none: the call itself will say
@@ -108,8 +110,8 @@ def _check_options(claim: Claim[Any], factory: Callable[..., Any], arguments: tu
         named = [name for name, item in signature.parameters.items() if item.kind in by_name]
         unknown = [name for name in options if name not in named]
         if unknown:
-            raise PluginError(f"{claim} has no option {unknown[0]!r}; {did_you_mean(unknown[0], named)}") from error
-        raise PluginError(f"{claim} cannot be made: {error}") from error
+            raise PluginError(f"{registration} has no option {unknown[0]!r}; {did_you_mean(unknown[0], named)}") from error
+        raise PluginError(f"{registration} cannot be made: {error}") from error
 
 
 def _missing_requirements(distribution: str, extra: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vseam_core.plugins import hookspecs
 from vseam_core.plugins.discovery import HOOK_RECORDS
-from vseam_core.plugins.specs import PluginRecord
+from vseam_core.plugins.records import PluginRecord
 
 _HEADER = "<!-- Generated: python -m vseam_core.plugins.reference > docs/hooks.md -->"
 

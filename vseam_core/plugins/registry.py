@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic
 
 from vseam_core.errors import InvalidFileError, NameClashError, UnknownNameError, VseamError, did_you_mean
 from vseam_core.plugins.discovery import Plugins
-from vseam_core.plugins.loading import Claim, Record
-from vseam_core.plugins.specs import DatasetRecord, ModelRecord, import_factory
+from vseam_core.plugins.loading import Record, Registration
+from vseam_core.plugins.records import DatasetRecord, ModelRecord, import_factory
 
 if TYPE_CHECKING:
     from vseam_core.api.interfaces import Benchmark, VisionLanguageModel
     from vseam_core.api.types import ModelDescription
+    from vseam_core.plugins.registry_yaml import RegistryEntry
 
 REGISTRY_FILE = "registry.yaml"
 REGISTRY_VARIABLE = "VSEAM_REGISTRY"
@@ -32,23 +33,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
-class RegistryEntry:
-    """A name that the user added: the plugin record it builds on, its options, and where it is written."""
-
-    name: str
-    plugin: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    summary: str = ""
-    override: bool = False
-    place: str = ""
-
-
-@dataclass(frozen=True)
-class Spec(Generic[Record]):
+class Resolved(Generic[Record]):
     """A name made out: the record that loads it, the options on top of the record's own, and who defined it."""
 
     name: str
-    claim: Claim[Record]
+    registration: Registration[Record]
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
     summary: str = ""
@@ -56,11 +45,7 @@ class Spec(Generic[Record]):
     @property
     def record(self) -> Record:
         """The plugin record behind the name."""
-        return self.claim.record
-
-
-ModelSpec = Spec[ModelRecord]
-DatasetSpec = Spec[DatasetRecord]
+        return self.registration.record
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,7 @@ class Registry:
     models: Mapping[str, RegistryEntry] = field(default_factory=dict)
     datasets: Mapping[str, RegistryEntry] = field(default_factory=dict)
 
-    def model(self, name: str) -> ModelSpec:
+    def model(self, name: str) -> Resolved[ModelRecord]:
         """What `name` stands for: a registered name, a checkpoint folder, or a hub id `org/name`.
 
         The suffix `@random-S` (`llava-tiny@random-3`) means the same architecture freshly initialised from seed S.
@@ -99,17 +84,17 @@ class Registry:
             return self._registered(ModelRecord, self.models, name)
         return self._by_source(name)
 
-    def loadable_model(self, name: str) -> ModelSpec:
+    def loadable_model(self, name: str) -> Resolved[ModelRecord]:
         """What `name` stands for, as `model` finds it. Raises `VseamError` also where it is a loader that lacks a source."""
-        spec = self.model(name)
-        if spec.record.is_loader and not spec.options.get("source"):
+        resolved = self.model(name)
+        if resolved.record.is_loader and not resolved.options.get("source"):
             raise VseamError(
                 f"model {name!r} is a loader and needs a source: add to {REGISTRY_FILE} "
-                f"`models: {{my-model: {{plugin: {spec.record.name}, options: {{source: FOLDER-OR-HUB-ID}}}}}}`"
+                f"`models: {{my-model: {{plugin: {resolved.record.name}, options: {{source: FOLDER-OR-HUB-ID}}}}}}`"
             )
-        return spec
+        return resolved
 
-    def dataset(self, name: str) -> DatasetSpec:
+    def dataset(self, name: str) -> Resolved[DatasetRecord]:
         """What `name` stands for. Raises `UnknownNameError` and `NameClashError` as `model` does."""
         if name not in self.datasets and name not in self.plugins.names(DatasetRecord):
             known = {*self.datasets, *self.plugins.names(DatasetRecord)}
@@ -123,26 +108,26 @@ class Registry:
         """
         from vseam_core.api.interfaces import VisionLanguageModel
 
-        spec = self.model(name) if overrides.get("source") else self.loadable_model(name)
-        options = {**spec.options, **overrides}
-        source = options.pop("source", None) or self._source(spec)
+        resolved = self.model(name) if overrides.get("source") else self.loadable_model(name)
+        options = {**resolved.options, **overrides}
+        source = options.pop("source", None) or self._source(resolved)
         if dtype is not None:
             options["dtype"] = dtype
         if device != "auto":
             options["device"] = device
-        return spec.claim.create(VisionLanguageModel, spec.name, str(source), **options)
+        return resolved.registration.create(VisionLanguageModel, resolved.name, str(source), **options)
 
     def describe_model(self, name: str, **overrides: Any) -> ModelDescription | None:
         """What the files on this machine say about a model, without loading weights; None where its plugin cannot say.
 
         Raises `VseamError` kinds for an unknown name.
         """
-        spec = self.loadable_model(name)
-        if spec.record.describer is None:
+        resolved = self.loadable_model(name)
+        if resolved.record.describer is None:
             return None
-        options = {**spec.record.options, **spec.options, **overrides}
-        source = options.pop("source", None) or self._source(spec)
-        return spec.claim.call(partial(import_factory(spec.record.describer), **options), spec.name, str(source))
+        options = {**resolved.record.options, **resolved.options, **overrides}
+        source = options.pop("source", None) or self._source(resolved)
+        return resolved.registration.call(partial(import_factory(resolved.record.describer), **options), resolved.name, str(source))
 
     def load_dataset(self, name: str, **overrides: Any) -> Benchmark:
         """Make a benchmark by name; `overrides` win over the options of the registry and the record.
@@ -151,47 +136,47 @@ class Registry:
         """
         from vseam_core.api.interfaces import Benchmark
 
-        spec = self.dataset(name)
-        options = {**spec.options, **overrides}
+        resolved = self.dataset(name)
+        options = {**resolved.options, **overrides}
         instruction = options.pop("instruction", None)
-        benchmark = spec.claim.create(Benchmark, **options)
+        benchmark = resolved.registration.create(Benchmark, **options)
         if instruction is None and (name not in self.datasets or getattr(benchmark, "name", name) == name):
             return benchmark
         from vseam_core.plugins.aliased_benchmark import RegisteredBenchmark
 
-        return RegisteredBenchmark(benchmark, spec.name, instruction)
+        return RegisteredBenchmark(benchmark, resolved.name, instruction)
 
     def list_models(self) -> list[Listed]:
         """Every model name with its source and what is wrong with it, if anything; loaders without a source are left out."""
-        names = [claim.record.name for claim in self.plugins.claims(ModelRecord) if not claim.record.is_loader]
+        names = [registration.record.name for registration in self.plugins.registrations(ModelRecord) if not registration.record.is_loader]
         return list(self._list(ModelRecord, self.models, names))
 
     def list_datasets(self) -> list[Listed]:
         """Every dataset name and what is wrong with it, if anything."""
         return list(self._list(DatasetRecord, self.datasets, self.plugins.names(DatasetRecord)))
 
-    def _registered(self, kind: type[Record], entries: Mapping[str, RegistryEntry], name: str) -> Spec[Record]:
+    def _registered(self, kind: type[Record], entries: Mapping[str, RegistryEntry], name: str) -> Resolved[Record]:
         entry = entries.get(name)
         if entry is None:
-            claim = self.plugins.find(kind, name)
-            return Spec(name, claim, {}, str(claim.origin), claim.record.summary)
+            registration = self.plugins.find(kind, name)
+            return Resolved(name, registration, {}, str(registration.origin), registration.record.summary)
         if name in self.plugins.names(kind) and not entry.override:
-            owners = " and ".join(item.origin.distribution for item in self.plugins.claims(kind) if item.record.name == name)
+            owners = " and ".join(item.origin.distribution for item in self.plugins.registrations(kind) if item.record.name == name)
             raise NameClashError(
                 f"{kind.kind} {name!r} is claimed by {entry.place} and {owners}; rename the entry or say `override: true` there"
             )
         try:
-            claim = self.plugins.find(kind, entry.plugin)
+            registration = self.plugins.find(kind, entry.plugin)
         except UnknownNameError as error:
             raise UnknownNameError(f"{entry.place}: {kind.kind} {name!r}: plugin: {error}") from error
-        return Spec(name, claim, entry.options, entry.place, entry.summary or claim.record.summary)
+        return Resolved(name, registration, entry.options, entry.place, entry.summary or registration.record.summary)
 
-    def _by_source(self, name: str) -> ModelSpec:
+    def _by_source(self, name: str) -> Resolved[ModelRecord]:
         folder = Path(name).expanduser()
         if folder.is_dir() or (_HUB_ID.fullmatch(name) and not name.startswith(".")):
             source = str(folder) if folder.is_dir() else name
-            claim = self.plugins.find(ModelRecord, GENERIC_LOADER)
-            return Spec(name, claim, {"source": source}, "folder" if folder.is_dir() else "hub", claim.record.summary)
+            registration = self.plugins.find(ModelRecord, GENERIC_LOADER)
+            return Resolved(name, registration, {"source": source}, "folder" if folder.is_dir() else "hub", registration.record.summary)
         if name.startswith((".", "/", "~")) or folder.exists():
             raise UnknownNameError(f"model {name!r}: expected a checkpoint folder there; there is none")
         known = [item.name for item in self.list_models()]
@@ -200,23 +185,23 @@ class Registry:
             f"{self.plugins.broken_note()}"
         )
 
-    def _source(self, spec: ModelSpec) -> str:
-        record = spec.record
+    def _source(self, resolved: Resolved[ModelRecord]) -> str:
+        record = resolved.record
         if record.source_factory is not None:
-            return str(spec.claim.call(record.source_factory, record.name))
+            return str(resolved.registration.call(record.source_factory, record.name))
         return str(record.source)
 
     def _list(self, kind: type[Record], entries: Mapping[str, RegistryEntry], supplied: tuple[str, ...] | list[str]) -> Iterator[Listed]:
         for name in sorted({*entries, *supplied}):
             try:
-                spec = self._registered(kind, entries, name)
+                resolved = self._registered(kind, entries, name)
             except VseamError as error:
                 yield Listed(name, "", "", entries[name].place if name in entries else "", problem=str(error))
                 continue
-            source = str(spec.options.get("source") or getattr(spec.record, "source", None) or "")
-            if not source and getattr(spec.record, "source_factory", None):
+            source = str(resolved.options.get("source") or getattr(resolved.record, "source", None) or "")
+            if not source and getattr(resolved.record, "source_factory", None):
                 source = "embedded"
-            yield Listed(name, spec.summary, spec.claim.origin.plugin, spec.origin, source)
+            yield Listed(name, resolved.summary, resolved.registration.origin.plugin, resolved.origin, source)
 
 
 def registry_path(path: str | Path | None = None) -> Path | None:
@@ -240,5 +225,5 @@ def load_registry(plugins: Plugins, path: str | Path | None = None) -> Registry:
         raise InvalidFileError(f"{file}: no such registry file")
     from vseam_core.plugins.registry_yaml import read_registry_file
 
-    sections: Mapping[Literal["models", "datasets"], Mapping[str, RegistryEntry]] = read_registry_file(file)
+    sections = read_registry_file(file)
     return Registry(plugins, sections["models"], sections["datasets"])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vseam_core.config.yaml_files import Location, YamlFile, read_yaml
-from vseam_core.plugins.registry import RegistryEntry
+from vseam_core.plugins.records import NAME_PATTERN
 
 # A file in the working directory may come from anyone: it names data, never code. Only a command-line flag can allow these.
 UNSAFE_OPTIONS = frozenset(
@@ -28,7 +28,18 @@ UNSAFE_OPTIONS = frozenset(
         "sys_path",
     }
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """A name that the user added: the plugin record it builds on, its options, and where it is written."""
+
+    name: str
+    plugin: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
+    override: bool = False
+    place: str = ""
 
 
 class _Entry(BaseModel):
@@ -76,7 +87,7 @@ def _options(value: Any, location: Location) -> Iterator[tuple[Any, Any, Locatio
 
 def _entry(file: YamlFile, section: str, name: str, entry: _Entry) -> RegistryEntry:
     location: Location = (section, name)
-    if not _NAME.fullmatch(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise file.error(location, f"expected a name of letters, digits and . _ / + -, got {name!r}")
     refuse_unsafe_options(file, entry.options, (*location, "options"))
     options = dict(entry.options)

@@ -1,7 +1,7 @@
 """What this package registers. Imported whenever vseam starts: it imports nothing heavy."""
 
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import DatasetRecord, EditorRecord, ModelFacts, ModelRecord
+from vseam_core.plugins.records import DatasetRecord, EditorRecord, ModelFacts, ModelRecord
 
 PLUGIN_API = 1
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 PLUGIN_API = 1
 Factory = str | Callable[..., Any]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -53,7 +53,7 @@ class PluginRecord:
     extra: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME_PATTERN.fullmatch(self.name):
             raise ValueError(f"record name {self.name!r}: expected letters, digits and . _ / + -")
         if not isinstance(self.summary, str) or not self.summary.strip() or "\n" in self.summary:
             raise ValueError(f"record {self.name!r}: the summary must be one line")
