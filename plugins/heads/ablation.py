@@ -12,18 +12,11 @@ from typing import ClassVar, cast
 import numpy as np
 
 from vseam_core.api import interventions as operations
-from vseam_core.api.interfaces import HeadContext, HeadIntervention, ModelShape, Needs, Variant
+from vseam_core.api.interfaces import HeadContext, HeadIntervention, Needs, Variant
 from vseam_core.api.interventions import Operation, Site, SiteEdit, Stack
 from vseam_core.api.prompts import comparable, same_template
 from vseam_core.api.types import HeadId
-from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
-
-
-def check_head(head: HeadId, shape: ModelShape) -> None:
-    """Raises `UnknownNameError` for a head that a model of this shape does not have."""
-    if head.stack != shape.stack or not 0 <= head.layer < shape.layers or not 0 <= head.head < shape.heads:
-        known = f"the {shape.stack} has layers 0 to {shape.layers - 1} with heads 0 to {shape.heads - 1}"
-        raise UnknownNameError(f"head {head} does not exist: {known}")
+from vseam_core.errors import SampleError, UnsupportedError, VseamError
 
 
 def head_edits(heads: Sequence[HeadId], context: HeadContext, operation: Callable[[HeadId], Operation]) -> tuple[SiteEdit, ...]:
@@ -33,7 +26,7 @@ def head_edits(heads: Sequence[HeadId], context: HeadContext, operation: Callabl
     """
     edits = []
     for head in dict.fromkeys(heads):
-        check_head(head, context.shape)
+        context.shape.require(head)
         site = Site(head.layer, "head_output", head.head, cast(Stack, head.stack))
         edits.append(SiteEdit(site, operation(head), context.positions))
     return tuple(edits)

@@ -11,7 +11,7 @@ from vseam_core.api import interventions as operations
 from vseam_core.api.interfaces import HeadContext, HeadIntervention, Variant
 from vseam_core.api.types import HeadId, parse_head
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
-from vseam_plugins.heads.ablation import check_head, head_edits
+from vseam_plugins.heads.ablation import head_edits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,7 +77,7 @@ def fold_into_weights(model: VisionLanguageModel, scales: Mapping[HeadId, float]
     decoder = find_decoder(model.module)
     factors = parse_factors(scales)
     for head in factors:
-        check_head(head, decoder.shape)
+        decoder.shape.require(head)
     layers = {head.layer for head in factors}
     projections = {layer: _linear(decoder.layers[layer].output_projection, layer) for layer in layers}
     kept = {layer: projection.weight.detach().clone() for layer, projection in projections.items()}

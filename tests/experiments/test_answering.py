@@ -25,7 +25,7 @@ from vseam_core.experiments.encoding import NO_COMPETITOR, ask, competitor_of, p
 from vseam_core.experiments.study_run import run_study
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.specs import DatasetRecord
+from vseam_core.plugins.records import DatasetRecord
 from vseam_core.runs.identity import image_digest
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark

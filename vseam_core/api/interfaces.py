@@ -172,7 +172,7 @@ class Editor(ABC):
     """
 
     name: str
-    version: ClassVar[int] = 1
+    version: int = 1
 
     @abstractmethod
     def edit(self, sample: Sample, seed: int = 0) -> Pair:
@@ -335,7 +335,7 @@ class HeadIntervention(ABC):
 
     @classmethod
     def accepts(cls, option: str) -> bool:
-        """Whether the constructor takes an option of that name: the core sets `donors` and `factors` by name where they are taken."""
+        """Whether the constructor takes an option of that name: the core sets `donors` where it is taken and not given."""
         takes = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         parameter = inspect.signature(cls).parameters.get(option)
         return parameter is not None and parameter.kind in takes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vseam_core.api.interfaces import EditedPictures, Editor, Painter
@@ -12,6 +12,7 @@ from vseam_core.editing.composed import ComposedEditor, PaintedRecipe, PicturesR
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.model_check import ModelCheck
 from vseam_core.errors import SampleError
+from vseam_core.runs.identity import component_of
 
 if TYPE_CHECKING:
     from vseam_core.plugins.discovery import Plugins
@@ -32,7 +33,7 @@ def build_editor(plugins: Plugins, choice: EditorChoice, folder: EditFolder, is_
     )
     if choice.pairs == "all":
         return editor
-    return ChosenPairs(editor, choice.pairs == "accepted", is_accepted or (lambda pair: False))
+    return ChosenPairs(editor, choice.pairs == "accepted", is_accepted or (lambda pair: False), choice.options)
 
 
 def _model_check(choice: EditorChoice) -> ModelCheck | None:
@@ -54,8 +55,13 @@ def _recipe(plugins: Plugins, choice: EditorChoice, supplied: Painter | EditedPi
 class ChosenPairs(Editor):
     """An editor whose pairs are used only if they passed their checks, or if a person accepted them."""
 
-    def __init__(self, editor: Editor, accepted: bool, is_accepted: IsAccepted) -> None:
-        self.name, self._editor, self._accepted, self._is_accepted = editor.name, editor, accepted, is_accepted
+    def __init__(self, editor: Editor, accepted: bool, is_accepted: IsAccepted, options: Mapping[str, object] | None = None) -> None:
+        self.name, self.version, self._editor, self._options = editor.name, editor.version, editor, options
+        self._accepted, self._is_accepted = accepted, is_accepted
+
+    def identity(self) -> Mapping[str, object]:
+        """The editor, and which of its pairs are used."""
+        return {"editor": component_of(self._editor, self._options), "pairs": "accepted" if self._accepted else "passing"}
 
     def edit(self, sample: Sample, seed: int = 0) -> Pair:
         """The pair of the sample. Raises `SampleError` for one that is not chosen."""

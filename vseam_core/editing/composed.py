@@ -33,7 +33,7 @@ from vseam_core.editing.masks import (
 )
 from vseam_core.editing.model_check import ModelCheck
 from vseam_core.errors import PluginError, SampleError
-from vseam_core.runs.identity import image_digest, unit_key
+from vseam_core.runs.identity import component_of, image_digest, unit_key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +72,10 @@ class Recipe(ABC):
     def job(self, sample: Sample, clean: Image, seed: int) -> Job:
         """The job of a sample's edit. Raises `SampleError` where it cannot be edited."""
 
+    @abstractmethod
+    def identity(self) -> Mapping[str, object]:
+        """Every plugin that takes part, with its version and options, and the settings that change the edited picture."""
+
     def controls(self, sample: Sample, clean: Image, job: Job, seed: int) -> Iterator[Job]:
         """The control jobs of an edit."""
         return iter(())
@@ -95,11 +99,22 @@ class PaintedRecipe(Recipe):
         request = unit_key(
             picture=image_digest(clean),
             plan={"boxes": plan.boxes, "find": plan.find or plan.source_term},
-            provider=[self.mask_provider, self._masks.version, _settings(self._masks, self._choice.mask_options)],
+            provider=[self.mask_provider, self._masks.version, dict(component_of(self._masks, self._choice.mask_options).options)],
         )
         origin = f"{sample.identifier}: mask provider {self.mask_provider}"
         core = self._folder.mask(request, lambda: checked_mask(self._masks.mask(sample, plan), clean.size, origin))
         return self._painting(clean, plan, core, seed)
+
+    def identity(self) -> Mapping[str, object]:
+        """Painter, planner and mask provider, and how the mask is grown and blended."""
+        choice = self._choice
+        return {
+            "painter": component_of(self._painter, choice.options, choice.name),
+            "planner": component_of(self._planner, choice.planner_options, choice.planner),
+            "mask": component_of(self._masks, choice.mask_options, choice.mask),
+            "dilation": choice.dilation,
+            "feather": choice.feather,
+        }
 
     def controls(self, sample: Sample, clean: Image, job: Job, seed: int) -> Iterator[Job]:
         """Repainting what is there, and painting where nothing is asked about."""
@@ -119,7 +134,7 @@ class PaintedRecipe(Recipe):
         # Pictures of one study get seeds of their own: one seed would give all of them the same noise.
         own_seed = int(unit_key(picture=image_digest(clean), seed=seed)[:8], 16) & 0x7FFFFFFF
         identity = {
-            "painter": [self.name, self._painter.version, _settings(self._painter, self._choice.options)],
+            "painter": [self.name, self._painter.version, dict(component_of(self._painter, self._choice.options).options)],
             "core": mask_digest(core),
             "feather": self._choice.feather,
             "seed": own_seed,
@@ -148,6 +163,12 @@ class PicturesRecipe(Recipe):
         self.name = choice.name
         self.planner = self.mask_provider = choice.name
 
+    def identity(self) -> Mapping[str, object]:
+        """The pictures' plugin, and how the mask is grown and blended."""
+        choice = self._choice
+        pictures = component_of(self._pictures, choice.options, choice.name)
+        return {"pictures": pictures, "dilation": choice.dilation, "feather": choice.feather}
+
     def job(self, sample: Sample, clean: Image, seed: int) -> Job:
         """The edited picture at the size of the original, and the mask that it brings or shows."""
         from PIL import Image as images
@@ -171,6 +192,10 @@ class ComposedEditor(Editor):
 
     def __init__(self, recipe: Recipe, folder: EditFolder, model_check: ModelCheck | None = None) -> None:
         self.name, self._recipe, self._folder, self._model_check = recipe.name, recipe, folder, model_check
+
+    def identity(self) -> Mapping[str, object]:
+        """What the edits are made of: painter, planner and masks, or pictures; and whether control edits are made."""
+        return {**self._recipe.identity(), "controls": self.makes_controls}
 
     @property
     def makes_controls(self) -> bool:
@@ -274,12 +299,6 @@ class ComposedEditor(Editor):
         clean = sample if job.control else replace(sample, competitor=answer)
         terms = (job.plan.source_term, job.plan.target_term)
         return Pair(clean, corrupt, mask_boxes(job.mask), self.name, *terms, kind, checks, MaskFile(stored.mask), record)
-
-
-def _settings(plugin: Painter | MaskProvider, options: Mapping[str, object]) -> dict[str, object]:
-    """What the plugin says changes its pixels; one that says nothing is told apart by all of its options."""
-    kind = Painter if isinstance(plugin, Painter) else MaskProvider
-    return dict(options) if type(plugin).identity is kind.identity else dict(plugin.identity())
 
 
 def _loaded(sample: Sample) -> Image:

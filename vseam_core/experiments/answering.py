@@ -14,45 +14,25 @@ from typing import Any, Literal
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.api.interfaces import Benchmark, Editor
-from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, Run
-from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.interventions import AnswerScore, AnswerValues, Run
 from vseam_core.api.types import Pair, Pool, Sample
-from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.experiments.encoding import Prepared, ask, encode_sample, model_identity, prepare, prompt_identity
-from vseam_core.runs.identity import unit_key
+from vseam_core.experiments.encoding import Prepared, ask, encode_sample, prepare, prompt_identity
+from vseam_core.experiments.heads.changes import Change
+from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.progress import Advance
-from vseam_core.runs.runner import Outcome, Unit, run_units
-from vseam_core.runs.spec import Answer, Baseline, RunSpec, UnitResult
+from vseam_core.runs.runner import Outcome, Unit
+from vseam_core.runs.spec import Answer, Baseline, UnitResult
 from vseam_core.runs.workspace import Given, LoadedModel, Workspace
 
-BASELINE, BASELINE_VERSION = "baseline", 1
+BASELINE = Experiment("baseline", version=1)
 MAX_NEW_TOKENS = 16
 # Encoded at a time, images included; and at most so many of them are asked together.
 _WINDOW, _TOGETHER = 256, 64
 
 PairRole = Literal["", "clean", "corrupt", "control"]
-
-
-class Change:
-    """Puts questions to a model. This one changes nothing in it; `label` says for people what others change."""
-
-    label = ""
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """What of the change is part of a run's identity."""
-        return {}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of the change is part of a unit's identity beside the configuration."""
-        return {}
-
-    def question(self, prepared: Prepared, prompt: EncodedPrompt, answer: AnswerIds | None) -> Question:
-        """One of the sample's prompts with the interventions that carry the change. Raises `SampleError` where it lacks what they need."""
-        return Question(prompt, answer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +143,7 @@ class AnswerPass:
     measures of the published protocol, for which an answer must have token ids; without, it may be judged by its text alone.
     """
 
-    workspace: Workspace
-    loaded: LoadedModel
-    benchmark: Benchmark
-    run: int
-    method: Mapping[str, Any]
+    opened: OpenRun
     title: str
     editor: Editor | None = None
     change: Change = field(default_factory=Change)
@@ -178,8 +154,9 @@ class AnswerPass:
 
     def answer(self, samples: Sequence[Sample]) -> Outcome:
         """Ask what is not answered yet. Stored answers get the verdict of the benchmark's rule as it is now."""
-        total, known = Outcome(self.run), dict[str, Sample]()
-        with self.workspace.progress.task(self.title, len(samples)) as advance:
+        opened, known = self.opened, dict[str, Sample]()
+        total = Outcome(opened.run)
+        with opened.workspace.progress.task(self.title, len(samples)) as advance:
             for start in range(0, len(samples), _WINDOW):
                 units = [self._unit(sample) for sample in samples[start : start + _WINDOW]]
                 for unit in units:
@@ -189,36 +166,34 @@ class AnswerPass:
                 total.skips += outcome.skips
                 total.made += outcome.made
                 total.reused += outcome.reused
-        self.workspace.store.finish_run(self.run)
-        judge_again(self.workspace, self.run, self.benchmark, known)
+        opened.workspace.store.finish_run(opened.run)
+        judge_again(opened.workspace, opened.run, opened.benchmark, known)
         return total
 
     def _run(self, units: list[Unit], progress: _PartOf) -> Outcome:
         # Neighbours in length share a batch; a unit that could not be prepared has none.
         ordered = sorted(units, key=lambda unit: len(unit.payload.prepared.free) if unit.payload else 0)
         together = self.batch_size or _TOGETHER
-        return run_units(self.workspace.store, self.run, ordered, self._answers, progress, self.title, together, finish=False)
+        return self.opened.run_units(ordered, self._answers, self.title, together, finish=False, progress=progress)
 
     def _unit(self, sample: Sample) -> Unit:
-        """A sample with its edited twins, or with the problem that it has. Images that a painter made belong to its identity."""
-        identity = {**self.method, **model_identity(self.loaded.model), "sample": sample.identifier}
-        try:
-            prepared = self._prepared(sample)
-        except (SampleError, UnsupportedError) as error:
-            return Unit(unit_key(**identity, problem=str(error)), sample.identifier, None, str(error))
-        pairs = tuple(self._pairs(sample))
-        made = [pair.identifier for pair, _ in pairs if pair.record is not None]
-        key = unit_key(**identity, **prompt_identity(prepared), free=prepared.free.key, answer=sample.answer, pairs=made)
-        return Unit(key, sample.identifier, Asked(prepared, pairs))
+        """A sample with its edited twins, or with the problem that it has. Edited images belong to its identity."""
+
+        def prepared() -> tuple[Asked, Mapping[str, object]]:
+            asked = Asked(self._prepared(sample), tuple(self._pairs(sample)))
+            about = {"free": asked.prepared.free.key, "answer": sample.answer, "pairs": [pair.identifier for pair, _ in asked.pairs]}
+            return asked, {**prompt_identity(asked.prepared), **about}
+
+        return self.opened.unit(sample.identifier, prepared)
 
     def _prepared(self, sample: Sample) -> Prepared:
-        return prepare(self.loaded, sample) if self.baseline else ask(self.loaded, sample)
+        return prepare(self.opened.loaded, sample) if self.baseline else ask(self.opened.loaded, sample)
 
     def _pairs(self, sample: Sample) -> Iterator[tuple[Pair, PairRole]]:
         """The edit and the control edit; a sample that cannot be edited is asked on its own image only."""
         if self.editor is None:
             return
-        seed = self.workspace.seed
+        seed = self.opened.workspace.seed
         try:
             yield self.editor.edit(sample, seed), "corrupt"
         except SampleError:
@@ -245,8 +220,8 @@ class AnswerPass:
 
     def _given(self, asked: Sequence[Prepared], puts: Sequence[_Put]) -> list[Given]:
         if self.change.label:
-            return give_answers(self.loaded, puts, self.max_new_tokens, self.batch_size)
-        return answers_as_is(self.loaded, asked, self.max_new_tokens, self.batch_size)
+            return give_answers(self.opened.loaded, puts, self.max_new_tokens, self.batch_size)
+        return answers_as_is(self.opened.loaded, asked, self.max_new_tokens, self.batch_size)
 
     def _result(self, unit: Unit, prepared: Sequence[Prepared], given: Sequence[Given]) -> UnitResult:
         asked: Asked = unit.payload
@@ -256,9 +231,11 @@ class AnswerPass:
         )
         together = list(zip(prepared, given, roles, strict=True))
         if not self.baseline:
-            answers = tuple(replace(_answer(self.benchmark, one, text), pair_role=role) for one, text, role in together)
+            answers = tuple(replace(_answer(self.opened.benchmark, one, text), pair_role=role) for one, text, role in together)
             return replace(common, answers=answers)
-        rows = tuple(replace(_baseline(self.loaded, self.benchmark, one, text), pair_role=role) for one, text, role in together)
+        rows = tuple(
+            replace(_baseline(self.opened.loaded, self.opened.benchmark, one, text), pair_role=role) for one, text, role in together
+        )
         prompts = ((asked.prepared.sample, asked.prepared.prompt),)
         return replace(common, baselines=rows, prompts=prompts)
 
@@ -314,25 +291,11 @@ class BaselineOptions:
     editor: EditorChoice | str | None = None
 
 
-def run_baseline(workspace: Workspace, model_name: str, dataset: str, options: BaselineOptions, study: int | None = None) -> Outcome:
+def run_baseline(workspace: Workspace, model: str, dataset: str, options: BaselineOptions, study: int | None = None) -> Outcome:
     """Answer every sample once, on its image and its edited twins, and store the answers with the published protocol's measures."""
-    loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
-    configuration = {"editor": editor_choice(options.editor).identity() if options.editor else None}
-    spec = RunSpec(
-        BASELINE,
-        BASELINE_VERSION,
-        loaded.model.info,
-        dataset,
-        benchmark.level,
-        benchmark.category,
-        options.pool,
-        options.split,
-        configuration,
-        workspace.seed,
-    )
-    run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
-    method = {"method": BASELINE, "version": BASELINE_VERSION, "seed": workspace.seed, **configuration}
-    title = f"{model_name} answers {dataset} ({options.pool}, {options.split})"
+    parts = {"editor": workspace.editor_component(options.editor) if options.editor else None}
+    opened = BASELINE.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
+    title = f"{model} answers {dataset} ({options.pool}, {options.split})"
     editor = workspace.editor(options.editor) if options.editor else None
-    asker = AnswerPass(workspace, loaded, benchmark, run, method, title, editor, controls=True, baseline=True)
-    return asker.answer(list(benchmark.samples(options.pool, options.split, options.limit, workspace.seed)))
+    asker = AnswerPass(opened, title, editor, controls=True, baseline=True)
+    return asker.answer(list(opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)))

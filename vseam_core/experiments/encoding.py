@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vseam_core.api.interfaces import Editor, VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import Pair, Sample
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.runs.identity import image_digest, unit_key
-from vseam_core.runs.runner import Unit
+from vseam_core.runs.identity import image_digest
 from vseam_core.runs.workspace import KeptPrompt, LoadedModel
 
 if TYPE_CHECKING:
@@ -115,22 +113,6 @@ def prepare_pair(loaded: LoadedModel, pair: Pair) -> PreparedPair:
     return PreparedPair(pair, prepare(loaded, pair.clean), prepare(loaded, pair.corrupt))
 
 
-def make_pairs(editor: Editor, samples: Iterable[Sample], seed: int) -> Iterator[Pair | Unit]:
-    """The edited pair of each sample, or a unit that stands for the sample that could not be edited, with the reason."""
-    for sample in samples:
-        try:
-            yield editor.edit(sample, seed)
-        except SampleError as error:
-            key = unit_key(editor=editor.name, sample=sample.identifier, problem=str(error))
-            yield Unit(key, sample.identifier, None, str(error), subject=sample.identifier)
-
-
-def model_identity(model: VisionLanguageModel) -> dict[str, Any]:
-    """What about a model changes its numbers: weights, precision, attention implementation, processor."""
-    info = model.info
-    return {"weights": info.weights_hash, "dtype": info.dtype, "attention": info.attention, "processor": info.processor_hash}
-
-
 def prompt_identity(prepared: Prepared) -> dict[str, Any]:
     """What about a sample changes its numbers: the encoded inputs and the answer's ids (not its name)."""
     answer = prepared.answer
@@ -141,34 +123,3 @@ def prompt_identity(prepared: Prepared) -> dict[str, Any]:
         "published": list(answer.published),
         "roles": list(prepared.prompt.roles),
     }
-
-
-def sample_unit(loaded: LoadedModel, sample: Sample, method: Mapping[str, Any]) -> Unit:
-    """A unit for one sample: prepared, or with the problem that keeps it from being prepared."""
-    try:
-        prepared = prepare(loaded, sample)
-    except (SampleError, UnsupportedError) as error:
-        key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, problem=str(error))
-        return Unit(key, sample.identifier, None, str(error))
-    key = unit_key(**method, **model_identity(loaded.model), sample=sample.identifier, **prompt_identity(prepared))
-    return Unit(key, sample.identifier, prepared)
-
-
-def pair_unit(loaded: LoadedModel, pair: Pair | Unit, method: Mapping[str, Any]) -> Unit:
-    """A unit for one pair: prepared, or with the problem that keeps it from being prepared."""
-    if isinstance(pair, Unit):
-        return pair
-    try:
-        prepared = prepare_pair(loaded, pair)
-    except (SampleError, UnsupportedError) as error:
-        key = unit_key(**method, **model_identity(loaded.model), sample=pair.identifier, problem=str(error))
-        return Unit(key, pair.identifier, None, str(error), subject=pair.clean.identifier)
-    key = unit_key(
-        **method,
-        **model_identity(loaded.model),
-        sample=pair.identifier,
-        clean=prompt_identity(prepared.clean),
-        corrupt=prompt_identity(prepared.corrupt),
-    )
-    # Another image made of the same sample takes the place of this one.
-    return Unit(key, pair.identifier, prepared, subject=pair.clean.identifier)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import Answered, PoolChoice, Sample, Skip
-from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.config.defaults import EVALUATED_OPERATION
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.errors import VseamError
 from vseam_core.evaluation.metrics import Judged, comparison_table, metric_table
 from vseam_core.experiments.answering import BASELINE, MAX_NEW_TOKENS, AnswerPass
 from vseam_core.experiments.heads.changed_model import ChangeOptions, make_change
 from vseam_core.experiments.selection import Selection, selected_samples, settled
+from vseam_core.runs.experiment import Experiment
 from vseam_core.runs.identity import unit_key
 from vseam_core.runs.runner import Outcome
-from vseam_core.runs.spec import RunSpec
 from vseam_core.runs.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METHOD, VERSION = "evaluation", 1
+EXPERIMENT = Experiment("evaluation", version=1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def evaluate(
     editor: EditorChoice | str | None = None,
     rescale: str | None = None,
     ablate: Sequence[str] = (),
-    operation: str = "zero",
+    operation: str = EVALUATED_OPERATION,
+    operation_options: Mapping[str, Any] | None = None,
     compare: str | int | None = None,
 ) -> Evaluation:
     """Evaluate a model on a dataset, as `vseam eval` does; the options are those of the command.
@@ -95,7 +97,7 @@ def evaluate(
 
     Raises `VseamError` kinds for what cannot be evaluated; single samples that cannot be are in `skips`.
     """
-    change = ChangeOptions(rescale, tuple(ablate), operation)
+    change = ChangeOptions(rescale, tuple(ablate), operation, operation_options or {})
     wanted = None if compare is None else str(compare)
     selection = Selection(pool, split, limit, offset)
     return run_evaluation(workspace, model, dataset, EvaluationOptions(selection, max_new_tokens, batch_size, editor, change, wanted))
@@ -106,37 +108,24 @@ def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options:
     benchmark = workspace.benchmark(dataset)
     selection = settled(options.selection, benchmark)
     samples = selected_samples(benchmark, selection, workspace.seed)
-    loaded = workspace.model(model_name)
-    editor = workspace.editor(options.editor) if options.editor else None
-    change = make_change(workspace, loaded, benchmark, options.change)
-    edited = editor_choice(options.editor).identity() if options.editor else None
-    configuration = {"max_new_tokens": options.max_new_tokens, "editor": edited, "change": change.configuration}
-    spec = RunSpec(
-        METHOD,
-        VERSION,
-        loaded.model.info,
-        dataset,
-        benchmark.level,
-        benchmark.category,
-        str(selection.pool),
-        str(selection.split),
-        configuration,
-        workspace.seed,
-    )
-    store = workspace.store
-    run = store.ensure_run(spec, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
+    change = make_change(workspace, model_name, dataset, options.change)
+    editor = workspace.editor_component(options.editor) if options.editor else None
+    parts = {"max_new_tokens": options.max_new_tokens, "editor": editor, "change": change.parts}
+    where = (str(selection.pool), str(selection.split))
+    opened = EXPERIMENT.open(workspace, model_name, dataset, pool=where[0], split=where[1], parts=parts, inputs=change.inputs)
+    run = opened.run
     compared = _compared_run(workspace, run, dataset, options.compare)
-    method = {"method": METHOD, "version": VERSION, "seed": workspace.seed, **configuration, **change.identity}
     title = f"{model_name}{f' ({change.label})' if change.label else ''} answers {dataset}"
-    asker = AnswerPass(workspace, loaded, benchmark, run, method, title, editor, change)
+    asker = AnswerPass(opened, title, workspace.editor(options.editor) if options.editor else None, change)
     outcome = replace(asker, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size).answer(samples)
     answers = _stored_answers(workspace, outcome, samples)
     if answers.empty:
         first = outcome.skips[0]
         raise VseamError(f"{title}: none of {len(samples)} samples could be answered, such as {first.identifier}: {first.reason}")
-    where = (str(selection.pool), str(selection.split), change.label)
-    metrics = _figures(workspace, run, benchmark, samples, answers, compared, where)
-    return Evaluation(run, model_name, dataset, *where, metrics, answers, outcome.skips, outcome.made, outcome.reused, compared)
+    metrics = _figures(workspace, run, benchmark, samples, answers, compared, (*where, change.label))
+    return Evaluation(
+        run, model_name, dataset, *where, change.label, metrics, answers, outcome.skips, outcome.made, outcome.reused, compared
+    )
 
 
 def _stored_answers(workspace: Workspace, outcome: Outcome, samples: Sequence[Sample]) -> pd.DataFrame:
@@ -194,9 +183,9 @@ def _compared_run(workspace: Workspace, run: int, dataset: str, wanted: str | No
     if wanted is None:
         return None
     runs = workspace.store.runs()
-    runs = runs[(runs["method"].isin([METHOD, BASELINE])) & (runs["id"] != run)]
+    runs = runs[(runs["method"].isin([EXPERIMENT.name, BASELINE.name])) & (runs["id"] != run)]
     if wanted == "last":
-        runs = runs[(runs["method"] == METHOD) & (runs["dataset"] == dataset)]
+        runs = runs[(runs["method"] == EXPERIMENT.name) & (runs["dataset"] == dataset)]
     else:
         runs = runs[(runs["id"].astype(str) == wanted) | (runs["identity"] == wanted)]
     if runs.empty:

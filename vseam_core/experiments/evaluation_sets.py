@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vseam_core.api.interfaces import Benchmark, Editor
-from vseam_core.api.interventions import AnswerScore, AnswerValues, Run
-from vseam_core.api.types import Pool, Sample
+from vseam_core.api.interventions import AnswerValues
+from vseam_core.api.types import Pair, Pool, Sample
 from vseam_core.engine.base import Engine
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
-from vseam_core.experiments.encoding import Prepared, make_pairs, prepare, prepare_pair
-from vseam_core.runs.runner import Unit
+from vseam_core.experiments.encoding import Prepared, prepare, prepare_pair
+from vseam_core.experiments.heads.changes import Change
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
 
@@ -49,13 +49,14 @@ def evaluation_set(
     editor: Editor | None,
 ) -> EvaluationSet:
     """The first `limit` samples of a pool, with edited twins if an editor is given; prepared once and kept by the workspace."""
-    identity = (loaded.model.info, benchmark.name, pool, split, limit, editor)
-    if identity not in workspace.evaluation_sets:
+
+    def make() -> EvaluationSet:
         samples = benchmark.samples(pool, split, limit, workspace.seed)
         prepared = _prepare_set(f"{benchmark.name}/{pool}/{split}", loaded, samples, editor, workspace.seed)
         _say_what_is_left_out(workspace, prepared)
-        workspace.evaluation_sets[identity] = prepared
-    return workspace.evaluation_sets[identity]
+        return prepared
+
+    return workspace.kept(("evaluation set", loaded.model.info, benchmark.name, pool, split, limit, editor), make)
 
 
 def _say_what_is_left_out(workspace: Workspace, prepared: EvaluationSet) -> None:
@@ -76,8 +77,8 @@ def _prepare_set(name: str, loaded: LoadedModel, samples: Iterable[Sample], edit
     left_out: list[tuple[str, str]] = []
     for sample in samples:
         try:
-            pair = next(iter(make_pairs(editor, [sample], seed))) if editor else None
-            if pair is None or isinstance(pair, Unit):
+            pair = _edited(editor, sample, seed)
+            if pair is None:
                 clean.append(prepare(loaded, sample))
                 corrupt.append(None)
             else:
@@ -87,6 +88,14 @@ def _prepare_set(name: str, loaded: LoadedModel, samples: Iterable[Sample], edit
         except (SampleError, UnsupportedError) as error:
             left_out.append((sample.identifier, str(error)))
     return EvaluationSet(name, tuple(clean), tuple(corrupt), tuple(left_out))
+
+
+def _edited(editor: Editor | None, sample: Sample, seed: int) -> Pair | None:
+    """The sample's pair; one that cannot be edited is measured on its own image only."""
+    try:
+        return editor.edit(sample, seed) if editor else None
+    except SampleError:
+        return None
 
 
 _SAMPLES_AT_ONCE = 32
@@ -115,16 +124,8 @@ class Answers:
         return float(known.mean()) if len(known) else None
 
 
-class RunsOfCondition:
-    """Says which runs a condition makes on a sample. `runs(prepared)` returns one run per variant."""
-
-    def runs(self, prepared: Prepared) -> list[Run]:
-        """The plain run: no intervention."""
-        return [Run(prepared.prompt, (AnswerScore(prepared.answer),))]
-
-
-def evaluate_conditions(engine: Engine, conditions: Sequence[RunsOfCondition], samples: EvaluationSet) -> list[Answers]:
-    """The answers under every condition. All runs on some samples go to the engine together, so that it can share among them."""
+def evaluate_conditions(engine: Engine, conditions: Sequence[Change], samples: EvaluationSet) -> list[Answers]:
+    """The answers under every change. All runs on some samples go to the engine together, so that it can share among them."""
     members = [
         (side, index, prepared)
         for side, prompts in enumerate((samples.clean, samples.corrupt))

@@ -6,9 +6,9 @@ which the report is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from vseam_core.analysis.modulation import rescaling_scores
 from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import random_model_band, strongest_cells
 from vseam_core.api.types import HeadId
-from vseam_core.config.study import HeadScan, Method, Study
+from vseam_core.config.study import Method, Study
 from vseam_core.evaluation.accuracy import summarise
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
-from vseam_core.experiments.heads.scan import ScanOptions, check_direction, effect_name, run_scan
+from vseam_core.experiments.heads.scan import run_scan
+from vseam_core.experiments.heads.scanning import ScanOptions, check_direction, effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import RescalingOptions, run_rescaling
@@ -195,7 +196,8 @@ class StudyRun:
                 reference_size=sizes.reference,
                 direction=scan.direction,
                 editor=self._study.editor,
-                operation_options=self._operation_options(scan),
+                operation_options=scan.options,
+                donors=self._study.donors,
                 method=scan.method,
                 screen_top=scan.screen_top,
                 integrated_steps=scan.integrated_steps,
@@ -223,9 +225,6 @@ class StudyRun:
             if scan is self._study.heads[0]:
                 effects = self._workspace.store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys)
                 self._scanned[model, dataset] = ScannedTask(scores["logit_diff"], effects)
-
-    def _operation_options(self, scan: HeadScan) -> Mapping[str, Any]:
-        return {"donors": self._study.donors, **scan.options} if scan.operation == "resample" else scan.options
 
     def _selected(self, model: str, dataset: str, sign: Sign) -> tuple[HeadId, ...]:
         """The heads that pass the claim; where none do, the highest ranked, which is exploration and said to be."""

@@ -6,62 +6,66 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vseam_core.api.interfaces import Benchmark, TraceContext, Tracer
-from vseam_core.api.types import Pool
-from vseam_core.config.editor_settings import EditorChoice, editor_choice
+from vseam_core.api.interfaces import Benchmark, Editor, TraceContext, Tracer
+from vseam_core.api.types import Pool, Sample
+from vseam_core.config.defaults import EDITOR, TRACER
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.experiments.answering import baselines_of, judge_again
-from vseam_core.experiments.encoding import PreparedPair, make_pairs, pair_unit
-from vseam_core.runs.runner import Outcome, Unit, run_units
-from vseam_core.runs.spec import RunSpec, UnitResult
+from vseam_core.experiments.encoding import PreparedPair, prepare_pair, prompt_identity
+from vseam_core.runs.experiment import Experiment, OpenRun
+from vseam_core.runs.identity import component_of
+from vseam_core.runs.runner import Outcome, Unit
+from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
-VERSION = 1
+EXPERIMENT = Experiment("trace", version=1)
 
 
 @dataclass(frozen=True)
 class TraceOptions:
     """Which tracer, with which options, on how many pairs of which pool."""
 
-    tracer: str = "tokenwise"
-    editor: EditorChoice | str = "scenes"
+    tracer: str = TRACER
+    editor: EditorChoice | str = EDITOR
     pool: Pool = "score"
     split: str = "plain"
     limit: int | None = None
     tracer_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_trace(workspace: Workspace, model_name: str, dataset: str, options: TraceOptions, study: int | None = None) -> Outcome:
+def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOptions, study: int | None = None) -> Outcome:
     """Trace every pair and store the effects."""
-    loaded, benchmark = workspace.model(model_name), workspace.benchmark(dataset)
     tracer = workspace.plugins.tracer(options.tracer, **options.tracer_options)
+    parts = {
+        "tracer": component_of(tracer, options.tracer_options, options.tracer),
+        "editor": workspace.editor_component(options.editor),
+    }
+    opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     editor = workspace.editor(options.editor)
-    configuration = {"tracer": tracer.name, "tracer_version": tracer.version, "editor": editor_choice(options.editor).identity()}
-    configuration |= tracer.options()
-    spec = RunSpec(
-        "trace",
-        VERSION,
-        loaded.model.info,
-        dataset,
-        benchmark.level,
-        benchmark.category,
-        options.pool,
-        options.split,
-        configuration,
-        workspace.seed,
-    )
-    run = workspace.store.ensure_run(spec, study=study, device=loaded.model.info.device, versions=workspace.versions(), trust=loaded.trust)
-    method = {"method": "trace", "version": VERSION, "seed": workspace.seed, **configuration}
-    samples = benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
-    units = [pair_unit(loaded, pair, method) for pair in make_pairs(editor, samples, workspace.seed)]
+    samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
+    units = [_unit(opened, sample, editor) for sample in samples]
 
     def compute(part: Sequence[Unit]) -> list[UnitResult]:
-        return [_trace_pair(loaded, benchmark, tracer, unit, workspace.seed) for unit in part]
+        return [_trace_pair(opened.loaded, opened.benchmark, tracer, unit, workspace.seed) for unit in part]
 
-    what = f"{model_name} {options.tracer} traces of {dataset}"
-    outcome = run_units(workspace.store, run, units, compute, workspace.progress, what)
+    outcome = opened.run_units(units, compute, f"{model} {options.tracer} traces of {dataset}")
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
-    judge_again(workspace, run, benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)})
+    judge_again(
+        workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
+    )
     return outcome
+
+
+def _unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit:
+    """The unit of a sample's pair."""
+
+    def prepared() -> tuple[PreparedPair, Mapping[str, object]]:
+        pair = editor.edit(sample, opened.workspace.seed)
+        ready = prepare_pair(opened.loaded, pair)
+        edited = {"pair": pair.identifier, "boxes": pair.boxes}
+        return ready, {**edited, "clean": prompt_identity(ready.clean), "corrupt": prompt_identity(ready.corrupt)}
+
+    return opened.unit(sample.identifier, prepared)
 
 
 def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int) -> TraceContext:

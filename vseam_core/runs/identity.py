@@ -50,10 +50,10 @@ def component_of(plugin: Any, given: Mapping[str, object] | None = None, name: s
 def own_options(plugin: Any) -> dict[str, object] | None:
     """What a plugin's `options()` or `identity()` says, or None where it leaves it to its interface, which says nothing."""
     for method in ("options", "identity"):
-        owner = next((kind for kind in type(plugin).__mro__ if method in vars(kind)), None)
-        if owner is not None:
+        function = getattr(type(plugin), method, None)
+        if function is not None:
             # The interfaces' own methods return nothing, for plugins that have no options or forgot to name them.
-            return None if owner.__module__ == "vseam_core.api.interfaces" else dict(getattr(plugin, method)())
+            return None if function.__module__ == "vseam_core.api.interfaces" else dict(getattr(plugin, method)())
     return None
 
 

@@ -10,10 +10,10 @@ with vseam.open_workspace("results.db") as workspace:
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vseam_core.plugins.discovery import Plugins, build_plugins
 from vseam_core.plugins.registry import Registry, load_registry
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from vseam_core.api.prompts import EncodedPrompt
     from vseam_core.config.editor_settings import EditorChoice
     from vseam_core.engine.base import Engine
-    from vseam_core.experiments.evaluation_sets import EvaluationSet
+    from vseam_core.runs.identity import Component
     from vseam_core.store.store import Store
 
+Made = TypeVar("Made")
 
 EDITS = "edits"
 """The folder of edited pictures, unless another is given."""
@@ -89,7 +90,7 @@ class Workspace:
         self._models: dict[str, LoadedModel] = {}
         self._benchmarks: dict[str, Benchmark] = {}
         self._editors: dict[str, Editor] = {}
-        self.evaluation_sets: dict[tuple[object, ...], EvaluationSet] = {}
+        self._kept: dict[Hashable, Any] = {}
 
     def __enter__(self) -> Workspace:
         return self
@@ -112,7 +113,14 @@ class Workspace:
     def release(self, name: str) -> None:
         """Forget a loaded model, so that its memory is free again."""
         self._models.pop(name, None)
-        self.evaluation_sets.clear()
+        self._kept.clear()
+
+    def kept(self, what: Hashable, make: Callable[[], Made]) -> Made:
+        """What was made for an earlier experiment on the same model (prepared samples), or is made now; forgotten when a model is."""
+        if what not in self._kept:
+            self._kept[what] = make()
+        made: Made = self._kept[what]
+        return made
 
     def benchmark(self, name: str) -> Benchmark:
         """The dataset of that name."""
@@ -134,6 +142,14 @@ class Workspace:
         if name not in self._editors:
             self._editors[name] = build_editor(self.plugins, chosen, EditFolder(self.edits), self.store.is_accepted)
         return self._editors[name]
+
+    def editor_component(self, choice: EditorChoice | str) -> Component:
+        """What an editor of that choice contributes to the identity of whatever uses its edits."""
+        from vseam_core.config.editor_settings import editor_choice
+        from vseam_core.runs.identity import component_of
+
+        chosen = editor_choice(choice)
+        return component_of(self.editor(chosen), chosen.options, chosen.name)
 
     def versions(self) -> dict[str, str]:
         """The library versions that a run is stored with."""

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from vseam_core.api.interfaces import Benchmark
-from vseam_core.api.interventions import AnswerIds
-from vseam_core.api.prompts import EncodedPrompt
-from vseam_core.api.types import HeadId, parse_head
-from vseam_core.engine.generation import Question
+from vseam_core.api.types import parse_head
+from vseam_core.config.defaults import EVALUATED_OPERATION, RESCALING
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
-from vseam_core.experiments.answering import Change
-from vseam_core.experiments.encoding import Prepared
-from vseam_core.experiments.heads.donors_and_means import ReferenceSet
-from vseam_core.experiments.heads.scan import HeadScanner, ScanOptions, score_reference_set
+from vseam_core.experiments.heads.changes import Change, HeadChange, head_operation
 from vseam_core.runs.workspace import LoadedModel, Workspace
-
-if TYPE_CHECKING:
-    from vseam_core.api.interfaces import HeadIntervention
 
 MOST_NAMED = 4
 
@@ -28,77 +19,44 @@ MOST_NAMED = 4
 class ChangeOptions:
     """What is changed: `rescale` is the name of a stored rescaling, or RUN or RUN:ROLE; `ablate` names heads such as L5H3.
 
-    Ablated heads are replaced by `operation`. Nothing given is the model as it is.
+    Ablated heads are replaced by `operation`, which is made with `operation_options`. Nothing given is the model as it is.
     """
 
     rescale: str | None = None
     ablate: tuple[str, ...] = ()
-    operation: str = "zero"
+    operation: str = EVALUATED_OPERATION
+    operation_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class HeadChange(Change):
-    """Heads changed by an intervention at all positions, those generated included."""
-
-    def __init__(self, scanner: HeadScanner, heads: Sequence[HeadId], label: str):
-        self._scanner, self._heads, self.label = scanner, tuple(heads), label
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """The operation with its options, and the heads."""
-        intervention = self._scanner.intervention
-        return {"operation": intervention.name, "heads": sorted(str(head) for head in self._heads), **intervention.options()}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The reference set, where the operation takes anything from it."""
-        return self._scanner.identity()
-
-    def question(self, prepared: Prepared, prompt: EncodedPrompt, answer: AnswerIds | None) -> Question:
-        """A prompt with the intervention's edits. Raises `SampleError` where the sample lacks what they need (donors)."""
-        variants = self._scanner.intervention.interventions(self._heads, self._scanner.context(replace(prepared, prompt=prompt)))
-        if len(variants) != 1:
-            raise UnsupportedError(
-                f"{self._scanner.intervention.name}: it averages over {len(variants)} variants, and texts cannot be averaged; give it one"
-            )
-        return Question(prompt, answer, variants[0].edits, variants[0].donor)
-
-
-def make_change(workspace: Workspace, loaded: LoadedModel, benchmark: Benchmark, options: ChangeOptions) -> Change:
+def make_change(workspace: Workspace, model: str, dataset: str, options: ChangeOptions) -> Change:
     """The change that the options ask for. Raises `VseamError` for unknown names and heads, and for an operation with the reason."""
     if options.rescale and options.ablate:
         raise VseamError("a model is rescaled or ablated, not both at once: give --rescale or --ablate")
+    loaded = workspace.model(model)
     if options.rescale:
         scales = stored_scales(workspace, loaded, options.rescale)
         heads = [parse_head(name) for name in scales]
-        intervention = workspace.plugins.head_intervention("scale", factors=scales)
-        return _changed(workspace, loaded, benchmark, intervention, heads, f"rescaled {options.rescale}")
-    if options.ablate:
+        operation = head_operation(workspace, model, dataset, RESCALING, {"factors": scales})
+        label = f"rescaled {options.rescale}"
+    elif options.ablate:
         heads = list(dict.fromkeys(parse_head(name) for name in options.ablate))
-        given = {"donors": 1} if options.operation == "resample" else {}
-        intervention = workspace.plugins.head_intervention(options.operation, **given)
+        # Texts cannot be averaged over donors.
+        operation = head_operation(workspace, model, dataset, options.operation, options.operation_options, donors=1)
         named = ",".join(map(str, heads)) if len(heads) <= MOST_NAMED else f"{len(heads)} heads"
-        return _changed(workspace, loaded, benchmark, intervention, heads, f"{intervention.name} {named}")
-    return Change()
-
-
-def _changed(
-    workspace: Workspace, loaded: LoadedModel, benchmark: Benchmark, intervention: HeadIntervention, heads: Sequence[HeadId], label: str
-) -> Change:
-    shape = loaded.engine.shape
+        label = f"{operation.name} {named}"
+    else:
+        return Change()
     for head in heads:
-        if head.stack != shape.stack or not 0 <= head.layer < shape.layers or not 0 <= head.head < shape.heads:
-            known = f"the {shape.stack} has layers 0 to {shape.layers - 1} with heads 0 to {shape.heads - 1}"
-            raise UnknownNameError(f"{loaded.model.info.name}: head {head} does not exist: {known}")
-    needs = intervention.needs()
-    if needs.pair:
+        try:
+            loaded.engine.shape.require(head)
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{model}: {error}") from None
+    if operation.intervention.needs().pair:
         raise UnsupportedError(
-            f"{intervention.name}: it takes from the other image of a pair, which an evaluation does not have; "
-            "use zero, mean_of_others, dataset_mean or resample, or `vseam heads scan`"
+            f"{operation.name}: it takes from the other image of a pair, which an evaluation does not have; "
+            "use another operation (`vseam operations`), or `vseam heads scan`"
         )
-    references = ReferenceSet(())
-    if needs.donors or needs.means:
-        references = score_reference_set(workspace, loaded, benchmark, ScanOptions())
-    return HeadChange(HeadScanner(loaded, intervention, "all", references, workspace.seed), heads, label)
+    return HeadChange(operation, heads, label)
 
 
 def stored_scales(workspace: Workspace, loaded: LoadedModel, name: str) -> Mapping[str, float]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from vseam_core.api.interventions import SiteKind
 from vseam_core.api.prompts import EncodedPrompt, role_of_positions, same_template
 from vseam_core.engine.base import Engine
-from vseam_core.errors import SampleError
-from vseam_core.experiments.encoding import Prepared
+from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.experiments.encoding import Prepared, prepare
+from vseam_core.runs.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceSet:
     """Samples of the score pool that lend their activations: donors for resampling, means for `dataset_mean`."""
 
+    engine: Engine
     members: tuple[Prepared, ...]
 
     @property
@@ -44,18 +47,20 @@ class ReferenceSet:
         generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         return tuple(fitting[index] for index in generator.choice(len(fitting), count, replace=False))
 
-    def means(self, engine: Engine) -> RoleMeans:
+    @cached_property
+    def means(self) -> RoleMeans:
         """The mean head outputs of every token role over the whole reference set."""
-        layers = range(engine.shape.layers)
+        shape = self.engine.shape
+        sites: list[tuple[int, SiteKind]] = [(layer, "head_output") for layer in range(shape.layers)]
         sums: dict[str, np.ndarray] = {}
         counts: dict[str, int] = defaultdict(int)
         for member in self.members:
-            activations = engine.activations(member.prompt, [(layer, "head_output") for layer in layers])
-            stacked = np.stack([activations[(layer, "head_output")].double().cpu().numpy() for layer in layers])
+            activations = self.engine.activations(member.prompt, sites)
+            stacked = np.stack([activations[site].double().cpu().numpy() for site in sites])
             for position, role in enumerate(role_of_positions(member.prompt, range(len(member.prompt)))):
                 sums[role] = sums.get(role, 0.0) + stacked[:, position]
                 counts[role] += 1
-        return RoleMeans({role: total / counts[role] for role, total in sums.items()}, engine.shape.heads)
+        return RoleMeans({role: total / counts[role] for role, total in sums.items()}, shape.heads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,25 @@ class RoleMeans:
         return {layer: values.reshape(len(roles), self.heads, -1) for layer, values in enumerate(stacked)}
 
 
+def reference_set(workspace: Workspace, model: str, dataset: str, size: int) -> ReferenceSet:
+    """Those of the first `size` samples of the score pool that can be encoded: fixed, whatever the limit of the experiment.
+
+    Made once for all experiments on the same model and dataset.
+    """
+
+    def make() -> ReferenceSet:
+        loaded, benchmark = workspace.model(model), workspace.benchmark(dataset)
+        members = []
+        for sample in benchmark.samples("score", benchmark.splits()[0], size, workspace.seed):
+            try:
+                members.append(prepare(loaded, sample))
+            except (SampleError, UnsupportedError):
+                continue
+        return ReferenceSet(loaded.engine, tuple(members))
+
+    return workspace.kept(("reference set", model, dataset, size), make)
+
+
 def head_positions(prompt: EncodedPrompt, name: str) -> tuple[int, ...] | None:
     """Where heads are replaced: `all` positions (None), or those of the `question`, the `image`, or the `last` one."""
     if name == "all":
@@ -85,11 +109,3 @@ def head_positions(prompt: EncodedPrompt, name: str) -> tuple[int, ...] | None:
     if not positions:
         raise SampleError(f"this prompt has no {name} positions")
     return positions
-
-
-POSITION_CHOICES: tuple[str, ...] = ("all", "question", "image", "last")
-
-
-def reference_set(members: Sequence[Prepared], size: int) -> ReferenceSet:
-    """The first `size` members: fixed, whatever the limit of the experiment."""
-    return ReferenceSet(tuple(members[:size]))

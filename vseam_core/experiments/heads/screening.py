@@ -15,20 +15,9 @@ from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.types import HeadEffect, HeadId
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
-from vseam_core.experiments.heads.scan import (
-    Scan,
-    ScanOptions,
-    all_heads,
-    effect_name,
-    effect_sign,
-    in_turn,
-    judge_scan_again,
-    scan_sample,
-    screened_heads,
-)
+from vseam_core.experiments.heads.scanning import Scan, ScanOptions, all_heads, in_turn, scan_sample, screened_heads
 from vseam_core.results.scoring import correct_flags, sample_set_hash
-from vseam_core.runs.identity import unit_key
-from vseam_core.runs.runner import Outcome, Unit, run_units
+from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
 from vseam_core.store.records import HeadEffectSet
@@ -46,22 +35,23 @@ def run_screening(scan: Scan) -> Outcome:
     Units of the first part hold the estimates, those of the second the exact effects; a larger limit may choose other heads, whose
     units are then made anew. Raises `UnsupportedError` for integrated steps with an operation that has no donors.
     """
-    needs = scan.scanner.intervention.needs()
+    needs = scan.operation.intervention.needs()
     if scan.options.integrated_steps and not needs.donors and not needs.pair:
         raise UnsupportedError(
-            f"integrated steps lead from a sample to the donor of its replacement, and {scan.options.operation} has none: "
-            "use 0 steps, or an operation with donors (resample, patch)"
+            f"integrated steps lead from a sample to the donor of its replacement, and {scan.operation.name} has none: "
+            "use 0 steps, or an operation that takes from another image"
         )
-    workspace, shape = scan.workspace, scan.loaded.engine.shape
+    opened, shape = scan.opened, scan.shape
 
     def estimates(part: Sequence[Unit]) -> list[UnitResult]:
         return [_estimate_sample(scan, unit) for unit in part]
 
-    first = [replace(unit, key=unit_key(part="estimates", of=unit.key), subject=f"{unit.identifier}: estimates") for unit in scan.units]
-    estimated = run_units(workspace.store, scan.run, first, estimates, workspace.progress, f"{scan.title}, estimated", finish=False)
-    choice = _choice(workspace, estimated.run, estimated.keys, scan.options, shape)
+    first = [replace(unit, key=opened.key(part="estimates", of=unit.key), subject=f"{unit.identifier}: estimates") for unit in scan.units]
+    estimated = opened.run_units(first, estimates, f"{scan.title}, estimated", finish=False)
+    found = opened.workspace.store.head_effects(opened.run, measure=ESTIMATE, keys=estimated.keys)
+    choice = _choice(found, scan.options, shape, opened.workspace.seed)
     if choice is None:
-        workspace.store.finish_run(scan.run)
+        opened.workspace.store.finish_run(opened.run)
         return estimated
     heads = [HeadId(int(layer), int(head), shape.stack) for layer, head in np.argwhere(choice.verified)]
     names = [str(head) for head in heads]
@@ -72,12 +62,12 @@ def run_screening(scan: Scan) -> Outcome:
     done = set(estimated.keys)
     # The heads were chosen by all samples together, so another choice replaces the whole.
     second = [
-        replace(unit, key=unit_key(part="verified", of=unit.key, heads=names), subject="verified") for unit in first if unit.key in done
+        replace(unit, key=opened.key(part="verified", of=unit.key, heads=names), subject="verified") for unit in first if unit.key in done
     ]
-    verified = run_units(workspace.store, scan.run, second, exact, workspace.progress, f"{scan.title}, {len(heads)} verified")
-    judge_scan_again(scan)
+    verified = opened.run_units(second, exact, f"{scan.title}, {len(heads)} verified")
+    scan.judge_again()
     return Outcome(
-        scan.run,
+        opened.run,
         [*estimated.keys, *verified.keys],
         estimated.made + verified.made,
         estimated.reused + verified.reused,
@@ -86,28 +76,26 @@ def run_screening(scan: Scan) -> Outcome:
 
 
 def _estimate_sample(scan: Scan, unit: Unit) -> UnitResult:
-    target, engine = unit.payload, scan.loaded.engine
-    shape, clean = engine.shape, target.clean
-    groups = scan.scanner.runs(target.prepared, [[head] for head in all_heads(shape)], target.other)
-    found = estimate(engine, [run for group in groups for run in group], scan.options.integrated_steps)
+    target, shape = unit.payload, scan.shape
+    clean = target.clean
+    groups = scan.operation.runs(target.prepared, [[head] for head in all_heads(shape)], target.other)
+    found = estimate(scan.opened.loaded.engine, [run for group in groups for run in group], scan.options.integrated_steps)
     # An effect is base minus replaced, a change the reverse.
-    values = -effect_sign(scan.options) * np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
+    values = -scan.sign * np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
     matrix = values.astype(np.float32).reshape(shape.layers, shape.heads)
-    name = effect_name(scan.scanner.intervention.name, scan.options.direction)
-    effect = HeadEffect(name, scan.options.positions, ESTIMATE, shape.stack, matrix, found[0].base)
+    effect = HeadEffect(scan.effect, scan.options.positions, ESTIMATE, shape.stack, matrix, found[0].base)
     prompts = ((clean.sample, clean.prompt),)
     return UnitResult(unit.key, unit.identifier, samples=(clean.sample,), prompts=prompts, head_effects=((clean.sample, effect),))
 
 
-def _choice(workspace: Workspace, run: int, keys: Sequence[str], options: ScanOptions, shape: ModelShape) -> HeadChoice | None:
+def _choice(estimates: HeadEffectSet, options: ScanOptions, shape: ModelShape, seed: int) -> HeadChoice | None:
     """The heads to verify, from the stored estimates: by correct and by wrong answers, each where there are enough for a ranking."""
-    effects = workspace.store.head_effects(run, measure=ESTIMATE, keys=keys)
-    if not len(effects):
+    if not len(estimates):
         return None
-    sides = _sides(effects)
+    sides = _sides(estimates)
     enough = {name: mask for name, mask in sides.items() if mask.sum() >= MINIMUM_ANSWERS} or sides
-    means = {name: effects.values[mask].mean(axis=0) for name, mask in enough.items()}
-    return choose_heads(means, screened_heads(options, shape), workspace.seed)
+    means = {name: estimates.values[mask].mean(axis=0) for name, mask in enough.items()}
+    return choose_heads(means, screened_heads(options, shape), seed)
 
 
 def _sides(effects: HeadEffectSet) -> dict[str, np.ndarray]:
@@ -116,12 +104,18 @@ def _sides(effects: HeadEffectSet) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in (("correct", correct), ("wrong", ~correct)) if mask.any()}
 
 
-def aggregate_screening(workspace: Workspace, model_name: str, outcome: Outcome, options: ScanOptions, noise_floor: float) -> pd.DataFrame:
-    """How the estimates of a screening agreed with its exact runs, for correct and for wrong answers; stored as `screenings`."""
+def aggregate_screening(
+    workspace: Workspace, model: str, outcome: Outcome, options: ScanOptions, noise_floor: float, exact: HeadEffectSet | None = None
+) -> pd.DataFrame:
+    """How the estimates of a screening agreed with its exact runs, for correct and for wrong answers; stored as `screenings`.
+
+    `exact` are the run's effects by `logit_diff`, where they were read already.
+    """
     store = workspace.store
-    exact = store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys)
+    if exact is None:
+        exact = store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys)
     estimates = store.head_effects(outcome.run, measure=ESTIMATE, keys=outcome.keys)
-    choice = _choice(workspace, outcome.run, outcome.keys, options, workspace.model(model_name).engine.shape)
+    choice = _choice(estimates, options, workspace.model(model).engine.shape, workspace.seed)
     rows = []
     # Both are ordered by sample; one that failed in the exact part counts in neither.
     shared = estimates.samples["identifier"].isin(exact.samples["identifier"]).to_numpy(dtype=bool)

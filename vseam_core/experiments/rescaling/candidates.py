@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class Candidate:
     def named(self) -> dict[str, float]:
         """The factors by head name, for the store."""
         return {str(head): float(factor) for head, factor in sorted(self.factors.items())}
+
+    def identity(self) -> dict[str, object]:
+        """What of a candidate is measured or stored: the factors, and where they come from."""
+        return {"recipe": self.recipe, "setting": asdict(self.setting), "factors": self.named}
 
 
 def candidates_of(scores: RescalingScores, settings: Sequence[Setting]) -> tuple[Candidate, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vseam_core.config.defaults import RESCALING
 from vseam_core.errors import VseamError
 from vseam_core.runs.workspace import Workspace
 from vseam_core.store.records import NamedRescaling
@@ -67,7 +68,7 @@ def save_rescaled_model(workspace: Workspace, model_name: str, scales: Mapping[s
     """
     require_free_folder(folder)
     loaded = workspace.model(model_name)
-    intervention = workspace.plugins.head_intervention("scale", factors=scales)
+    intervention = workspace.plugins.head_intervention(RESCALING, factors=scales)
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

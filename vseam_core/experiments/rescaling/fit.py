@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from vseam_core.analysis.modulation import Setting, SettingResult, choose, fit_yes_no_bias
 from vseam_core.analysis.statistics import cluster_sign_flip, clustered_mean
-from vseam_core.api.interfaces import HeadContext
-from vseam_core.api.interventions import AnswerScore, Run
 from vseam_core.api.types import Pool
-from vseam_core.config.editor_settings import EditorChoice, editor_choice
-from vseam_core.engine.base import Engine
+from vseam_core.config.defaults import EDITOR, RESCALING
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.errors import SampleError
-from vseam_core.experiments.encoding import Prepared, model_identity
-from vseam_core.experiments.evaluation_sets import Answers, EvaluationSet, RunsOfCondition, evaluate_conditions, evaluation_set
+from vseam_core.experiments.evaluation_sets import Answers, EvaluationSet, evaluate_conditions, evaluation_set
+from vseam_core.experiments.heads.changes import Change, HeadChange, HeadOperation, make_intervention
 from vseam_core.experiments.rescaling.candidates import PUBLISHED, Candidate, RescalingScores, candidates_of, published_candidate, shuffles
-from vseam_core.runs.identity import unit_key
-from vseam_core.runs.runner import Outcome, Unit, run_units
-from vseam_core.runs.spec import Modulation, RunSpec, UnitResult
-from vseam_core.runs.workspace import LoadedModel, Workspace
+from vseam_core.runs.experiment import Experiment, OpenRun
+from vseam_core.runs.runner import Outcome, Unit
+from vseam_core.runs.spec import Modulation, UnitResult
+from vseam_core.runs.workspace import Workspace
 
-VERSION = 1
+EXPERIMENT = Experiment("rescaling", version=1)
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class RescalingOptions:
     """How many samples choose the scales and test them, and the controls beside.
 
     `splits` are those chosen on (together) and tested on (apart); `shuffles` the number of shuffled controls;
-    `transfer` the datasets that the fitted scales are tried on, untouched.
+    `transfer` the datasets that the fitted scales are tried on, untouched. `operation` is the head intervention that multiplies by its
+    option `factors`.
     """
 
     choose: int = 60
@@ -39,29 +39,14 @@ class RescalingOptions:
     splits: tuple[str, ...] = ("plain", "hard")
     shuffles: int = 5
     transfer: tuple[str, ...] = ()
-    editor: EditorChoice | str = "scenes"
-
-
-class Rescaled(RunsOfCondition):
-    """Runs with every head of a candidate multiplied by its factor, at all positions."""
-
-    def __init__(self, workspace: Workspace, engine: Engine, candidate: Candidate):
-        self._heads = [head for head, factor in candidate.factors.items() if factor != 1.0]
-        self._intervention = workspace.plugins.head_intervention("scale", factors=candidate.factors)
-        self._shape = engine.shape
-
-    def runs(self, prepared: Prepared) -> list[Run]:
-        if not self._heads:
-            return super().runs(prepared)
-        context = HeadContext(base=prepared.prompt, shape=self._shape)
-        readouts = (AnswerScore(prepared.answer),)
-        variants = self._intervention.interventions(self._heads, context)
-        return [Run(prepared.prompt, readouts, variant.edits, variant.donor) for variant in variants]
+    editor: EditorChoice | str = EDITOR
+    operation: str = RESCALING
+    operation_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_rescaling(
     workspace: Workspace,
-    model_name: str,
+    model: str,
     dataset: str,
     options: RescalingOptions,
     settings: Sequence[Setting],
@@ -69,43 +54,28 @@ def run_rescaling(
     study: int | None = None,
 ) -> Outcome:
     """Choose the best of `settings` on the choose pool, then measure it and its controls on the test pool."""
-    loaded = workspace.model(model_name)
-    fitting = Fitting(workspace, loaded, dataset, options)
-    run = _open_run(workspace, loaded, dataset, options, study)
+    parts = {
+        "operation": make_intervention(workspace, options.operation, options.operation_options)[1],
+        "splits": list(options.splits),
+        "shuffles": options.shuffles,
+        "editor": workspace.editor_component(options.editor),
+    }
+    opened = EXPERIMENT.open(workspace, model, dataset, pool="test", split="all", parts=parts, study=study)
+    fitting = Fitting(opened, dataset, options)
     candidates = candidates_of(scores, settings)
     grid = Measurement("grid", candidates)
     compute = _computer(fitting)
-    outcome = run_units(
-        workspace.store, run, [fitting.unit(grid)], compute, workspace.progress, f"{model_name} rescaling grid on {dataset}"
-    )
-    chosen = _chosen(workspace, run, outcome.keys, candidates)
+    outcome = opened.run_units([fitting.unit(grid)], compute, f"{model} rescaling grid on {dataset}")
+    chosen = _chosen(workspace, opened.run, outcome.keys, candidates)
     tests = [Measurement("fitted", (chosen,)), Measurement("bias", ())]
     if scores.published is not None:
         tests.append(Measurement("published", (published_candidate(scores.published),)))
-    drawn = shuffles(chosen, loaded.engine.shape, options.shuffles, workspace.seed)
+    drawn = shuffles(chosen, opened.loaded.engine.shape, options.shuffles, workspace.seed)
     tests += [Measurement(f"shuffled {index}", (other,)) for index, other in enumerate(drawn)]
     tests += [Measurement(f"transfer {name}", (chosen,), name) for name in options.transfer if name != dataset]
-    units = [fitting.unit(test) for test in tests]
-    tested = run_units(workspace.store, run, units, compute, workspace.progress, f"{model_name} rescaling tests on {dataset}")
-    return Outcome(run, outcome.keys + tested.keys, outcome.made + tested.made, outcome.reused + tested.reused, tested.skips)
-
-
-def _open_run(workspace: Workspace, loaded: LoadedModel, dataset: str, options: RescalingOptions, study: int | None) -> int:
-    benchmark, info = workspace.benchmark(dataset), loaded.model.info
-    configuration = {"splits": list(options.splits), "shuffles": options.shuffles, "editor": editor_choice(options.editor).identity()}
-    spec = RunSpec(
-        "rescaling",
-        VERSION,
-        info,
-        dataset,
-        benchmark.level,
-        benchmark.category,
-        "test",
-        "all",
-        configuration,
-        workspace.seed,
-    )
-    return workspace.store.ensure_run(spec, study=study, device=info.device, versions=workspace.versions(), trust=loaded.trust)
+    tested = opened.run_units([fitting.unit(test) for test in tests], compute, f"{model} rescaling tests on {dataset}")
+    made, reused = outcome.made + tested.made, outcome.reused + tested.reused
+    return Outcome(opened.run, outcome.keys + tested.keys, made, reused, outcome.skips + tested.skips)
 
 
 def _computer(fitting: Fitting) -> Callable[[Sequence[Unit]], list[UnitResult]]:
@@ -139,18 +109,14 @@ class Measurement:
 class Fitting:
     """The samples of one rescaling, and how each measurement is made on them."""
 
-    def __init__(self, workspace: Workspace, loaded: LoadedModel, dataset: str, options: RescalingOptions):
-        self._workspace, self._loaded, self._dataset, self._options = workspace, loaded, dataset, options
-        self._sets: dict[tuple[str, Pool, str], EvaluationSet] = {}
+    def __init__(self, opened: OpenRun, dataset: str, options: RescalingOptions):
+        self._opened, self._dataset, self._options = opened, dataset, options
 
     def _set(self, dataset: str, pool: Pool, split: str) -> EvaluationSet:
-        if (dataset, pool, split) not in self._sets:
-            editor = self._workspace.editor(self._options.editor) if pool == "test" else None
-            limit = self._options.test if pool == "test" else self._options.choose
-            benchmark = self._workspace.benchmark(dataset)
-            samples = evaluation_set(self._workspace, self._loaded, benchmark, pool, split, limit, editor)
-            self._sets[(dataset, pool, split)] = samples
-        return self._sets[(dataset, pool, split)]
+        workspace = self._opened.workspace
+        editor = workspace.editor(self._options.editor) if pool == "test" else None
+        limit = self._options.test if pool == "test" else self._options.choose
+        return evaluation_set(workspace, self._opened.loaded, workspace.benchmark(dataset), pool, split, limit, editor)
 
     def _sets_of(self, measurement: Measurement) -> list[EvaluationSet]:
         pool: Pool = "choose" if measurement.role == "grid" else "test"
@@ -160,15 +126,11 @@ class Fitting:
         """The unit of a measurement; its key holds the factors and every prompt they are measured on."""
         sets = [samples.identity for samples in self._sets_of(measurement)]
         fitted_on = [self._set(self._dataset, "choose", split).identity for split in self._options.splits]
-        key = unit_key(
-            method="rescaling",
-            version=VERSION,
+        key = self._opened.key(
             role=measurement.role,
-            candidates=[candidate.named for candidate in measurement.candidates],
+            candidates=[candidate.identity() for candidate in measurement.candidates],
             samples=sets,
             fitted_on=fitted_on if measurement.role == "bias" else [],
-            seed=self._workspace.seed,
-            **model_identity(self._loaded.model),
         )
         subject = "grid" if measurement.role == "grid" else "tests"
         return Unit(key, f"{self._dataset}: {measurement.role}", measurement, subject=subject)
@@ -185,9 +147,13 @@ class Fitting:
         return UnitResult(unit.key, unit.identifier, modulations=tuple(rows))
 
     def _answers(self, candidates: Sequence[Candidate], samples: EvaluationSet) -> list[Answers]:
-        engine = self._loaded.engine
-        rescaled: list[RunsOfCondition] = [Rescaled(self._workspace, engine, candidate) for candidate in candidates]
-        return evaluate_conditions(engine, [RunsOfCondition(), *rescaled], samples)
+        return evaluate_conditions(self._opened.loaded.engine, [Change(), *map(self._change, candidates)], samples)
+
+    def _change(self, candidate: Candidate) -> Change:
+        """Every head of a candidate multiplied by its factor, at all positions."""
+        opened, options = self._opened, {**self._options.operation_options, "factors": candidate.named}
+        intervention, component = make_intervention(opened.workspace, self._options.operation, options)
+        return HeadChange(HeadOperation(opened.loaded.engine.shape, intervention, component), list(candidate.factors))
 
     def _measure_grid(self, measurement: Measurement) -> list[Modulation]:
         answered = [self._answers(measurement.candidates, samples) for samples in self._sets_of(measurement)]
@@ -221,7 +187,7 @@ class Fitting:
         """logit(yes) − logit(no) and whether the gold answer is yes. Raises `SampleError` for open questions."""
         if any(prepared.sample.form != "yes_no" for prepared in samples.clean):
             raise SampleError(f"{samples.name}: a yes/no bias has no meaning for open questions")
-        answers = self._loaded.engine.answers([p.prompt for p in samples.clean], [p.answer for p in samples.clean])
+        answers = self._opened.loaded.engine.answers([p.prompt for p in samples.clean], [p.answer for p in samples.clean])
         gold = np.array([prepared.gold_yes for prepared in samples.clean])
         return np.array([value.logit_diff for value in answers]) * np.where(gold, 1.0, -1.0), gold
 

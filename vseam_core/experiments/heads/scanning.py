@@ -1,0 +1,215 @@
+"""A head scan that is set up: its options and units, and the exact effects of replacing heads on one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vseam_core.api.interfaces import Editor, HeadIntervention, ModelShape
+from vseam_core.api.interventions import AnswerScore, Run
+from vseam_core.api.types import HeadEffect, HeadId, Sample, ScanDirection
+from vseam_core.config.defaults import EDITOR, OPERATION
+from vseam_core.config.editor_settings import EditorChoice
+from vseam_core.errors import VseamError
+from vseam_core.experiments.answering import baselines_of, judge_again
+from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
+from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
+from vseam_core.experiments.heads.samples import choose_samples, find_samples
+from vseam_core.runs.experiment import Experiment, OpenRun
+from vseam_core.runs.runner import Unit
+from vseam_core.runs.spec import UnitResult
+from vseam_core.runs.workspace import LoadedModel, Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXPERIMENT = Experiment("head_scan", version=1)
+SCAN_MEASURES: tuple[str, ...] = ("logit_diff", "published_prob")
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Which replacement, where, on how many answers.
+
+    `correct` and `wrong` are the numbers of rightly and wrongly answered samples to scan (as many for each gold class where there
+    are enough); right answers come from the easiest split, wrong ones from all. `baseline_limit` bounds the baseline pass
+    that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run, denoising clean heads
+    into the corrupt run; both are read on the clean answer, so that a head that supports it is positive either way. `donors` is for
+    operations that take some, unless `operation_options` say how many.
+
+    `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
+    40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
+    """
+
+    operation: str = OPERATION
+    positions: str = "all"
+    correct: int = 40
+    wrong: int = 20
+    reference_size: int = REFERENCE_SIZE
+    direction: ScanDirection = "noising"
+    editor: EditorChoice | str = EDITOR
+    operation_options: Mapping[str, Any] = field(default_factory=dict)
+    donors: int | None = None
+    method: Literal["exact", "screen"] = "exact"
+    screen_top: int | None = None
+    integrated_steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan that is set up and has not run yet; `units` hold one `Target` each. `effect` is what results call the operation."""
+
+    opened: OpenRun
+    operation: HeadOperation
+    options: ScanOptions
+    units: Sequence[Unit]
+    title: str
+
+    @property
+    def shape(self) -> ModelShape:
+        """The shape of the model that is scanned."""
+        return self.operation.shape
+
+    @property
+    def effect(self) -> str:
+        """The operation's name, and the direction where it is not the usual one."""
+        return effect_name(self.operation.name, self.options.direction)
+
+    @property
+    def sign(self) -> float:
+        """What a head's own output is worth: taken away from the clean run (+1), or given back to the corrupt one (-1)."""
+        return -1.0 if self.options.direction == "denoising" else 1.0
+
+    def judge_again(self) -> None:
+        """Which effects are of right and which of wrong answers is said by the benchmark's rule as it is now."""
+        samples = [unit.payload.clean.sample for unit in self.units if unit.payload is not None]
+        judge_again(self.opened.workspace, self.opened.run, self.opened.benchmark, {sample.identifier: sample for sample in samples})
+
+
+def open_scan(
+    workspace: Workspace, model: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None = None
+) -> Scan:
+    """Open the run and name its units: samples that `baselines` (the score pool's answers) say were answered right or wrong.
+
+    Raises `VseamError` for a direction that the operation does not have.
+    """
+    operation = head_operation(
+        workspace,
+        model,
+        dataset,
+        options.operation,
+        options.operation_options,
+        donors=options.donors,
+        positions=options.positions,
+        reference_size=options.reference_size,
+    )
+    check_direction(operation.intervention, options.direction)
+    paired = operation.intervention.needs().pair
+    screening = {"top": screened_heads(options, operation.shape), "integrated_steps": options.integrated_steps}
+    parts = {
+        "operation": operation.component,
+        "positions": options.positions,
+        "reference_size": options.reference_size if operation.references else None,
+        "direction": options.direction if paired else None,
+        "editor": workspace.editor_component(options.editor) if paired else None,
+        "screening": screening if options.method == "screen" else None,
+    }
+    opened = EXPERIMENT.open(workspace, model, dataset, pool="score", split="all", parts=parts, inputs=operation.inputs, study=study)
+    benchmark = opened.benchmark
+    chosen = choose_samples(baselines, benchmark.splits()[0], options.correct, options.wrong)
+    samples = find_samples(benchmark, chosen, baselines, workspace.seed)
+    editor = workspace.editor(options.editor) if paired else None
+    units = [_unit(opened, sample, editor, options.direction) for sample in samples]
+    return Scan(opened, operation, options, units, f"{model} heads by {operation.name} on {dataset}")
+
+
+def _unit(opened: OpenRun, sample: Sample, editor: Editor | None, direction: ScanDirection) -> Unit:
+    def prepared() -> tuple[Target, Mapping[str, object]]:
+        target = _target(opened.loaded, sample, editor, direction, opened.workspace.seed)
+        other = prompt_identity(target.other) if target.other else None
+        return target, {"prompt": prompt_identity(target.prepared), "other": other}
+
+    return opened.unit(sample.identifier, prepared)
+
+
+def check_direction(intervention: HeadIntervention, direction: ScanDirection) -> None:
+    """Raise `VseamError` for an operation that cannot be carried out in a direction."""
+    if direction == "denoising" and not intervention.needs().pair:
+        raise VseamError(f"operation {intervention.name!r} has no direction denoising: it takes nothing from an edited image; use patch")
+
+
+def effect_name(operation: str, direction: ScanDirection) -> str:
+    """What results call an operation: its name, and the direction where it is not the usual one."""
+    return f"{operation}_denoising" if direction == "denoising" else operation
+
+
+def screened_heads(options: ScanOptions, shape: ModelShape) -> int:
+    """How many heads a screening verifies beside the random ones."""
+    from vseam_core.analysis.screening import default_top
+
+    return options.screen_top or default_top(shape.layers * shape.heads)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What one unit scans: the prompt that is run, the other image of the pair where the operation needs it, and the clean sample."""
+
+    prepared: Prepared
+    other: Prepared | None
+    clean: Prepared
+
+
+def _target(loaded: LoadedModel, sample: Sample, editor: Editor | None, direction: ScanDirection, seed: int) -> Target:
+    if editor is None:
+        clean = prepare(loaded, sample)
+        return Target(clean, None, clean)
+    pair = editor.edit(sample, seed)
+    clean, corrupt = prepare(loaded, pair.clean), prepare(loaded, pair.corrupt)
+    if direction == "noising":
+        return Target(clean, corrupt, clean)
+    # Denoising reads the clean answer in the corrupt run.
+    return Target(replace(corrupt, answer=clean.answer), clean, clean)
+
+
+def all_heads(shape: ModelShape) -> list[HeadId]:
+    """Every head, layer by layer."""
+    return [HeadId(layer, head, shape.stack) for layer in range(shape.layers) for head in range(shape.heads)]
+
+
+def in_turn(groups: Sequence[Sequence[Run]], results: Sequence[Any]) -> Iterator[list[Any]]:
+    """The results of flattened groups of runs, group by group again."""
+    remaining = iter(results)
+    for group in groups:
+        yield [next(remaining) for _ in group]
+
+
+def scan_sample(scan: Scan, unit: Unit, heads: Sequence[HeadId]) -> UnitResult:
+    """The exact effects of replacing each of `heads` on one sample; all other heads are not measured."""
+    target: Target = unit.payload
+    prepared, shape, loaded = target.prepared, scan.shape, scan.opened.loaded
+    groups = scan.operation.runs(prepared, [[head] for head in heads], target.other)
+    base_run = Run(prepared.prompt, (AnswerScore(prepared.answer),))
+    results = loaded.engine.run([base_run, *(run for group in groups for run in group)])
+    base = results[0].answer
+    measured = np.zeros((shape.layers, shape.heads), dtype=bool)
+    places = tuple(np.array([(head.layer, head.head) for head in heads]).T)
+    measured[places] = True
+    effects = []
+    for measure in SCAN_MEASURES:
+        base_value = getattr(base, measure)
+        replaced = [np.mean([getattr(result.answer, measure) for result in group]) for group in in_turn(groups, results[1:])]
+        values = np.full(measured.shape, np.nan, dtype=np.float32)
+        values[places] = scan.sign * (base_value - np.array(replaced))
+        named = (scan.effect, scan.options.positions, measure, shape.stack)
+        effects.append(HeadEffect(*named, values, base_value, None if measured.all() else measured))
+    return UnitResult(
+        unit.key,
+        unit.identifier,
+        samples=(target.clean.sample,),
+        prompts=((target.clean.sample, target.clean.prompt),),
+        baselines=tuple(baselines_of(loaded, scan.opened.benchmark, [target.clean])),
+        head_effects=tuple((target.clean.sample, effect) for effect in effects),
+    )
