@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from vseam_core.api.interventions import AttentionBlock
@@ -38,6 +39,14 @@ class KeysFound(Exception):
     """Ends a layer's call once its keys and values are known: nothing after them is needed."""
 
 
+Heads = Float[Tensor, "tokens heads head_dim"]
+Keys = Float[Tensor, "tokens key_value_heads head_dim"]
+Values = Float[Tensor, "tokens key_value_heads value_dim"]
+KeysOfPrompt = Float[Tensor, "key_value_heads positions head_dim"]
+ValuesOfPrompt = Float[Tensor, "key_value_heads positions value_dim"]
+Outputs = Float[Tensor, "tokens heads value_dim"]
+
+
 @dataclass(frozen=True, eq=False)
 class RecordedLayer:
     """What one prompt's recording says about the attention of one layer.
@@ -48,9 +57,9 @@ class RecordedLayer:
     """
 
     length: int
-    allowed: torch.Tensor | None
-    prefix: tuple[torch.Tensor, torch.Tensor] | None
-    output: torch.Tensor
+    allowed: Bool[Tensor, "positions positions"] | None
+    prefix: tuple[KeysOfPrompt, ValuesOfPrompt] | None
+    output: Float[Tensor, "positions width"]
 
 
 @dataclass(eq=False)
@@ -69,7 +78,7 @@ class AttentionCall:
     recorded: Mapping[int, RecordedLayer] = field(default_factory=dict)
     causal: bool = True
     given: frozenset[int] = frozenset()
-    own: tuple[torch.Tensor, torch.Tensor] | None = None
+    own: tuple[Keys, Values] | None = None
     blocks: Mapping[int, Sequence[AttentionBlock]] = field(default_factory=dict)
     only_keys: bool = False
     answered: bool = False
@@ -114,14 +123,14 @@ class PackedAttention:
     def _attend(
         self,
         module: nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
+        query: Float[Tensor, "1 heads tokens head_dim"],
+        key: Float[Tensor, "1 key_value_heads keys head_dim"],
+        value: Float[Tensor, "1 key_value_heads keys value_dim"],
+        attention_mask: Tensor | None,
         scaling: float | None = None,
         **arguments: Any,
-    ) -> tuple[torch.Tensor, None]:
-        """An attention function as Hugging Face layers call it: `[1, heads, tokens, head_dim]` in, `[1, tokens, heads, head_dim]` out."""
+    ) -> tuple[Float[Tensor, "1 tokens heads value_dim"], None]:
+        """An attention function as Hugging Face layers call it."""
         # Switches and counts are for caches and outputs; numbers and tensors would take part in the arithmetic.
         unknown = [name for name, given in arguments.items() if isinstance(given, (float, torch.Tensor)) and name not in _KNOWN_ARGUMENTS]
         if unknown:
@@ -146,19 +155,27 @@ class PackedAttention:
 
 
 def _over_given_keys(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
-) -> torch.Tensor:
+    query: Float[Tensor, "1 heads tokens head_dim"],
+    key: Float[Tensor, "1 key_value_heads keys head_dim"],
+    value: Float[Tensor, "1 key_value_heads keys value_dim"],
+    mask: Tensor | None,
+    scaling: float,
+) -> Float[Tensor, "1 tokens heads value_dim"]:
     grouped = key.shape[1] != query.shape[1]
     output = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
     return output.transpose(1, 2)
 
 
 def attend(
-    call: AttentionCall, query: torch.Tensor, scaling: float, softcap: float | None = None, bias: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Attention of packed queries `[tokens, heads, head_dim]` over prefix and own keys: `[tokens, heads, head_dim]`.
+    call: AttentionCall,
+    query: Heads,
+    scaling: float,
+    softcap: float | None = None,
+    bias: Float[Tensor, "heads positions positions"] | None = None,
+) -> Outputs:
+    """Attention of packed queries over prefix and own keys.
 
-    `bias` `[heads, positions, positions]` is added to the scores by position (T5's relative positions).
+    `bias` is added to the scores by position (T5's relative positions).
     """
     assert call.own is not None
     output = query.new_empty(query.shape[0], query.shape[1], call.own[1].shape[-1])
@@ -202,9 +219,11 @@ class _Rule:
 
     scaling: float
     softcap: float | None
-    bias: torch.Tensor | None
+    bias: Float[Tensor, "heads positions positions"] | None
 
-    def scores(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def scores(
+        self, queries: Float[Tensor, "*heads queries head_dim"], keys: Float[Tensor, "*heads keys head_dim"]
+    ) -> Float[Tensor, "*heads queries keys"]:
         """Scaled (and capped) scores, in float32 at least, as softmax is computed everywhere."""
         raw = (queries * self.scaling) @ keys.transpose(-1, -2)
         scores = raw.to(torch.promote_types(raw.dtype, torch.float32))
@@ -213,21 +232,20 @@ class _Rule:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Attention over some of the keys, not yet normalised: weighted values `[heads, tokens, head_dim]`, largest score and sum of
-    weights `[heads, tokens, 1]`."""
+    """Attention over some of the keys, not yet normalised: weighted values, largest score and sum of weights."""
 
-    values: torch.Tensor
-    largest: torch.Tensor
-    total: torch.Tensor
+    values: Float[Tensor, "*heads tokens head_dim"]
+    largest: Float[Tensor, "*heads tokens 1"]
+    total: Float[Tensor, "*heads tokens 1"]
 
 
-def _part(scores: torch.Tensor, values: torch.Tensor) -> _Part:
+def _part(scores: Float[Tensor, "*heads queries keys"], values: Float[Tensor, "*heads keys head_dim"]) -> _Part:
     largest = scores.amax(-1, keepdim=True)
     weights = scores.sub_(largest).exp_()
     return _Part((weights.to(values.dtype) @ values).to(weights.dtype), largest, weights.sum(-1, keepdim=True))
 
 
-def _joined(parts: Sequence[_Part]) -> torch.Tensor:
+def _joined(parts: Sequence[_Part]) -> Float[Tensor, "heads tokens head_dim"]:
     """The softmax over the keys of all parts; a query that may look nowhere outputs 0, as an ablation would."""
     largest = torch.stack([part.largest for part in parts]).amax(0)
     shares = [(part.largest - largest).exp() for part in parts]
@@ -249,7 +267,7 @@ class _Bucket:
         self.blocks = [(row, block) for row, span in enumerate(spans) for block in call.blocks.get(span.row, ())]
         self._real = self.asked.real.reshape(-1)
 
-    def attend(self, query: torch.Tensor, output: torch.Tensor, rule: _Rule) -> None:
+    def attend(self, query: Heads, output: Outputs, rule: _Rule) -> None:
         """Write these runs' part of `output`; both are packed `[tokens, heads, head_dim]`."""
         if self.shared == 0 and not self.blocks and rule.softcap is None and rule.bias is None:
             found = self._fused(query, rule).transpose(1, 2)
@@ -264,14 +282,20 @@ class _Bucket:
             parts += self._prefix(query[tokens], rule)
         output[tokens] = _joined(parts).transpose(0, 1).to(output.dtype)
 
-    def _rectangles(self, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries, own keys and own values as `[runs, heads, positions, head_dim]`."""
+    def _rectangles(
+        self, query: Heads
+    ) -> tuple[
+        Float[Tensor, "runs heads queries head_dim"],
+        Float[Tensor, "runs key_value_heads keys head_dim"],
+        Float[Tensor, "runs key_value_heads keys value_dim"],
+    ]:
+        """Queries, own keys and own values by run."""
         keys, values = self.call.own  # type: ignore[misc]
         parts = (self.asked.of(query), self.held.of(keys), self.held.of(values))
         return tuple(part.transpose(1, 2) for part in parts)  # type: ignore[return-value]
 
-    def _fused(self, query: torch.Tensor, rule: _Rule) -> torch.Tensor:
-        """The library's own kernel, for runs that share nothing: `[runs, heads, queries, head_dim]`."""
+    def _fused(self, query: Heads, rule: _Rule) -> Float[Tensor, "runs heads queries value_dim"]:
+        """The library's own kernel, for runs that share nothing."""
         q, k, v = self._rectangles(query)
         complete = self.asked.full and self.held.full and q.shape[2] == k.shape[2] == self.recorded.length
         plain = complete and self.recorded.allowed is None
@@ -284,7 +308,7 @@ class _Bucket:
             q, k, v, attn_mask=mask, is_causal=plain and self.call.causal, scale=rule.scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
 
-    def _own(self, query: torch.Tensor, rule: _Rule) -> _Part:
+    def _own(self, query: Heads, rule: _Rule) -> _Part:
         q, k, v = self._rectangles(query)
         runs, heads, queries, size = q.shape
         groups = heads // k.shape[1]
@@ -295,12 +319,12 @@ class _Bucket:
         scores = scores.masked_fill_(~self._without_blocks(seen, self.held.positions, heads), _LOWEST)
         part = _part(scores.view(runs, k.shape[1], groups * queries, -1), v)
 
-        def packed(value: torch.Tensor) -> torch.Tensor:
+        def packed(value: Tensor) -> Float[Tensor, "heads tokens _"]:
             return value.view(runs, heads, queries, -1).transpose(0, 1).reshape(heads, runs * queries, -1)[:, self._real]
 
         return _Part(packed(part.values), packed(part.largest), packed(part.total))
 
-    def _prefix(self, query: torch.Tensor, rule: _Rule) -> list[_Part]:
+    def _prefix(self, query: Heads, rule: _Rule) -> list[_Part]:
         """Attention over the keys that these runs share, for packed queries `[tokens, heads, head_dim]`."""
         plain = not self.blocks and self.recorded.allowed is None and rule.softcap is None and rule.bias is None
         # Every query sees the keys before the earliest start: no mask is needed, and the library's kernel can be used.
@@ -309,7 +333,7 @@ class _Bucket:
         parts = [self._fused_prefix(query, rule)]
         return parts if self.least == self.shared else [*parts, self._scored_prefix(query, rule, self.least)]
 
-    def _fused_prefix(self, query: torch.Tensor, rule: _Rule) -> _Part:
+    def _fused_prefix(self, query: Heads, rule: _Rule) -> _Part:
         keys, values = (value[None, :, : self.least] for value in self.recorded.prefix)  # type: ignore[union-attr]
         # The kernel behind the library's attention on a CPU, called by its own name because only so it gives the log of the sum.
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -317,7 +341,7 @@ class _Bucket:
         total = torch.ones_like(log_total)
         return self._ungrouped(_Part(found[0].to(log_total.dtype), log_total[0].unsqueeze(-1), total[0].unsqueeze(-1)), query)
 
-    def _scored_prefix(self, query: torch.Tensor, rule: _Rule, first: int) -> _Part:
+    def _scored_prefix(self, query: Heads, rule: _Rule, first: int) -> _Part:
         """Over the shared keys from `first` on, masked."""
         keys, values = (value[:, first : self.shared] for value in self.recorded.prefix)  # type: ignore[union-attr]
         tokens, heads = query.shape[:2]
@@ -337,24 +361,26 @@ class _Bucket:
             scores[..., masked - first :].masked_fill_(late, _LOWEST)
         return self._ungrouped(_part(scores.view(len(keys), -1, scores.shape[-1]), values), query)
 
-    def _grouped(self, query: torch.Tensor, key_value_heads: int) -> torch.Tensor:
-        """Queries by the key-value head that they look at, `[key_value_heads, queries of all its heads, head_dim]`."""
+    def _grouped(self, query: Heads, key_value_heads: int) -> Float[Tensor, "key_value_heads queries head_dim"]:
+        """Queries (of all its heads) by the key-value head that they look at."""
         tokens, _, size = query.shape
         return query.reshape(tokens, key_value_heads, -1, size).permute(1, 2, 0, 3).reshape(key_value_heads, -1, size)
 
-    def _ungrouped(self, part: _Part, query: torch.Tensor) -> _Part:
+    def _ungrouped(self, part: _Part, query: Heads) -> _Part:
         tokens, heads = query.shape[:2]
         return _Part(*(value.reshape(heads, tokens, -1) for value in (part.values, part.largest, part.total)))
 
-    def _may_see(self, positions: torch.Tensor) -> torch.Tensor:
-        """Which keys at `positions` `[runs, keys]` each query may see by the recorded mask, `[runs, queries, keys]`."""
+    def _may_see(self, positions: Int[Tensor, "runs keys"]) -> Bool[Tensor, "runs queries keys"]:
+        """Which keys at `positions` each query may see by the recorded mask."""
         asked, held = self.asked.positions[:, :, None], positions[:, None, :]
         if self.recorded.allowed is not None:
             return self.recorded.allowed[asked, held]
         return held <= asked if self.call.causal else torch.ones_like(held <= asked)
 
-    def _without_blocks(self, seen: torch.Tensor, positions: torch.Tensor, heads: int) -> torch.Tensor:
-        """`seen` `[runs, 1, queries, keys]` after the knockouts of these runs."""
+    def _without_blocks(
+        self, seen: Bool[Tensor, "runs 1 queries keys"], positions: Int[Tensor, "runs keys"], heads: int
+    ) -> Bool[Tensor, "runs _ queries keys"]:
+        """`seen` after the knockouts of these runs."""
         if not self.blocks:
             return seen
         seen = seen.expand(-1, heads, -1, -1).clone()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +28,9 @@ class Selection:
     """Part of a packed activation: `tokens` to index it with, the `positions` they stand for, and which of the positions asked
     for these were (`chosen`, indices into what was asked for)."""
 
-    tokens: slice | torch.Tensor
-    positions: slice | torch.Tensor
-    chosen: slice | torch.Tensor
+    tokens: slice | Int[Tensor, " chosen"]
+    positions: slice | Int[Tensor, " chosen"]
+    chosen: slice | Int[Tensor, " chosen"]
 
 
 class Layout:
@@ -56,8 +58,8 @@ class Layout:
         layout._of_row = {span.row: span for span in layout.spans}
         return layout
 
-    def positions(self) -> torch.Tensor:
-        """The position of every token, `[tokens]` (of spans that lie close together)."""
+    def positions(self) -> Int[Tensor, " tokens"]:
+        """The position of every token (of spans that lie close together)."""
         parts = [torch.as_tensor(span.positions, dtype=torch.long) if not isinstance(span.positions, range) else
                  torch.arange(span.positions.start, span.positions.stop) for span in self.spans]  # fmt: skip
         return torch.cat(parts).to(self.device) if parts else torch.zeros(0, dtype=torch.long, device=self.device)
@@ -88,25 +90,25 @@ class Layout:
         wanted = [positions[index] for index in chosen]
         return Selection(self._index(tokens), self._index(wanted), slice(None) if every else self._index(chosen))
 
-    def _index(self, values: Sequence[int]) -> torch.Tensor:
+    def _index(self, values: Sequence[int]) -> Int[Tensor, " values"]:
         return torch.as_tensor(tuple(values), dtype=torch.long, device=self.device)
 
 
 @dataclass(frozen=True, eq=False)
 class Padded:
-    """Spans as a rectangle: `tokens`, `positions` and `real` are `[runs, longest]`; where not real they repeat the first token.
+    """Spans as a rectangle; where not `real`, tokens and positions repeat the first one.
 
     `together` is where the tokens lie when they are neighbours, in order, and none is padding.
     """
 
-    tokens: torch.Tensor
-    positions: torch.Tensor
-    real: torch.Tensor
+    tokens: Int[Tensor, "runs longest"]
+    positions: Int[Tensor, "runs longest"]
+    real: Bool[Tensor, "runs longest"]
     full: bool
     together: slice | None
 
-    def of(self, value: torch.Tensor) -> torch.Tensor:
-        """These spans of a packed `[tokens, …]` as `[runs, longest, …]`; a view where they lie together and need no padding."""
+    def of(self, value: Shaped[Tensor, "tokens *rest"]) -> Shaped[Tensor, "runs longest *rest"]:  # noqa: F821, UP037 (a shape)
+        """These spans of a packed value as a rectangle; a view where they lie together and need no padding."""
         if self.together is None:
             return value[self.tokens]
         return value[self.together].view(*self.tokens.shape, *value.shape[1:])
