@@ -6,7 +6,9 @@ Importing this module imports click and little else, so that `vseam --help` answ
 from __future__ import annotations
 
 import errno
+import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -144,7 +146,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_text(words)
         outcome = vseam.main(words, prog_name="vseam", standalone_mode=False)
-        sys.stdout.flush()
+        _flush()
         return outcome if isinstance(outcome, int) else EXIT_DONE
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; run the same command again to resume", err=True)
@@ -174,7 +176,24 @@ def _check_text(words: Sequence[str]) -> None:
 
 def main() -> None:
     """The entry point of the `vseam` command."""
+    signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal's encoding lacks is written as its number, not as a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(execute())
+
+
+def _stop(*_: object) -> None:
+    """What a batch system's SIGTERM does: the same as Ctrl-C, so that everything finished is kept."""
+    raise KeyboardInterrupt
+
+
+def _flush() -> None:
+    """Write out what was printed. Raises `VseamError` where there is nothing to print to."""
+    if sys.stdout is None:
+        raise VseamError("standard output is closed: the result could not be printed")
+    sys.stdout.flush()
 
 
 def _say(message: str, code: int, debug: bool) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -99,9 +100,23 @@ def _show(progress: Progress, kind: str, what: str, value: int, shown: contextli
         shown.close()
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that ended: finished units are in the store."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait_for_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()
+
+
 def _work(connection: Connection, work: Work, opening: Opening, task: tuple[Any, ...], threads: int) -> None:
     import torch
 
+    _end_with_parent()
     torch.set_num_threads(threads)
     try:
         with opening.open(PipeProgress(connection)) as workspace:

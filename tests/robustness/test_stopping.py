@@ -1,0 +1,105 @@
+"""A run that is told to stop, or whose starter is killed, ends at once with everything finished kept; streams may be closed or narrow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+models: [llava-tiny, instructblip-tiny]
+datasets: [scenes/color, scenes/material]
+tracers: [tokenwise]
+workers: 2
+sizes: {pairs: 200, score: 200, hard: 0}
+stages: [evaluate, trace]
+"""
+PATIENCE = 120.0
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+    """Whether a condition became true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def units(database: Path) -> int:
+    """How many units are stored so far."""
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM units").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def children(process: int) -> list[int]:
+    return [int(name) for name in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A study of two models side by side, after its first units are stored."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    command = [sys.executable, "-m", "vseam", "run", "study.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert until(lambda: units(tmp_path / "results.db") > 0 or process.poll() is not None)
+        assert process.poll() is None
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_to_stop_ends_the_run_and_its_workers(number: signal.Signals, running: subprocess.Popen[bytes]) -> None:
+    workers = children(running.pid)
+    running.send_signal(number)
+    _, said = running.communicate(timeout=PATIENCE)
+    assert running.returncode == 130
+    assert said.decode().strip().endswith("run the same command again to resume")
+    assert until(lambda: not any(map(alive, workers)), 10)
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed(running: subprocess.Popen[bytes]) -> None:
+    workers = [child for child in children(running.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    running.kill()
+    assert until(lambda: not any(map(alive, workers)), 5)
+
+
+def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["sh", "-c", line.replace("vseam", f"{sys.executable} -m vseam", 1)]
+    return subprocess.run(command, cwd=folder, capture_output=True, timeout=PATIENCE, env={**os.environ, **environment}, check=False)
+
+
+def test_a_closed_standard_output_is_said_in_one_line(tmp_path: Path) -> None:
+    done = shell("vseam editors >&-", tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (2, "vseam: standard output is closed: the result could not be printed\n")
+
+
+def test_a_character_that_the_encoding_lacks_is_written_as_its_number(tmp_path: Path) -> None:
+    from vseam_core.store import open_store
+
+    open_store(tmp_path / "results.db").close()
+    done = shell("vseam query \"SELECT '\u72d7 \u00d7' AS word\"", tmp_path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0
+    assert done.stdout.decode("latin-1").split()[-2:] == ["\\u72d7", "\u00d7"]
