@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,16 +9,23 @@ import pytest
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import clustered_mean
-from vseam_core.api.types import Pair, Sample
-from vseam_core.evaluation.accuracy import (
-    COMPARISON_COLUMNS,
-    SUMMARY_COLUMNS,
-    accuracy_estimate,
-    baseline_frame,
-    compare,
-    summarise,
-)
-from vseam_core.runs.spec import Baseline
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import Answered, Pair, Sample
+from vseam_core.evaluation.accuracy import accuracy_estimate
+from vseam_core.evaluation.metrics import Judged, metric_table
+from vseam_core.evaluation.summary import SUMMARY_COLUMNS, summarise
+
+
+class Plain(Benchmark):
+    """Has no figures of its own."""
+
+    name, level, category = "plain", "attribute", "color"
+
+    def samples(self, *given: Any, **named: Any) -> Iterator[Sample]:
+        return iter(())
+
+    def judge(self, sample: Sample, answer: str) -> bool:
+        return answer.lower() == sample.answer.lower()
 
 
 class NoImage:
@@ -42,24 +50,42 @@ def sample(identifier: str, answer: str, image: str, **changes: Any) -> Sample:
     )
 
 
-def baseline(asked: Sample, predicted: str, role: Any = "") -> Baseline:
-    right = predicted.lower() == asked.answer.lower()
-    return Baseline(asked, predicted, 0.9, 0.9, 3.0, 2.0, -0.1, not right, right, role)
+class Row(NamedTuple):
+    """An answer as the store gives it back."""
+
+    sample: Sample
+    predicted: str
+    role: str = ""
+
+    @property
+    def right(self) -> bool:
+        return self.predicted.lower() == self.sample.answer.lower()
 
 
-def answers(seed: int, images: int = 40, per_image: int = 3, accuracy: float = 0.8, **changes: Any) -> list[Baseline]:
+def baseline_frame(rows: Sequence[Row], pairs: Sequence[Pair] = ()) -> pd.DataFrame:
+    clean_of = {pair.corrupt.identifier: pair.clean.identifier for pair in pairs}
+    names = ("category", "split", "identifier", "image_id", "form", "answer")
+    return pd.DataFrame(
+        {name: getattr(row.sample, name) for name in names}
+        | {"model": "tiny", "predicted": row.predicted, "pair_role": row.role, "correct": row.right, "score": float(row.right)}
+        | {"clean_identifier": clean_of.get(row.sample.identifier) if row.role == "corrupt" else None}
+        for row in rows
+    )
+
+
+def answers(seed: int, images: int = 40, per_image: int = 3, accuracy: float = 0.8, **changes: Any) -> list[Row]:
     random = np.random.default_rng(seed)
     rows = []
     for index in range(images * per_image):
         gold = "Yes" if random.random() < 0.6 else "No"
         said = gold if random.random() < accuracy else {"Yes": "No", "No": "Yes"}[gold]
-        rows.append(baseline(sample(f"{changes}/{index}", gold, f"image-{index // per_image}", **changes), said))
+        rows.append(Row(sample(f"{changes}/{index}", gold, f"image-{index // per_image}", **changes), said))
     return rows
 
 
 def test_each_group_has_its_accuracy_with_the_clustered_error_and_the_yes_metrics() -> None:
     rows = answers(0) + answers(1, accuracy=0.6, split="hard")
-    frame = summarise(baseline_frame(rows, model="tiny"))
+    frame = summarise(baseline_frame(rows))
     assert list(frame.columns) == ["model", "category", "split", *SUMMARY_COLUMNS]
     for row in frame_records(frame):
         part = [entry for entry in rows if entry.sample.split == row["split"]]
@@ -82,13 +108,13 @@ def test_each_group_has_its_accuracy_with_the_clustered_error_and_the_yes_metric
 def test_precision_recall_and_f1_equal_those_of_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rows = answers(2)
-    (row,) = frame_records(summarise(baseline_frame(rows, model="tiny")))
+    (row,) = frame_records(summarise(baseline_frame(rows)))
     gold, said = [e.sample.answer for e in rows], [e.predicted for e in rows]
     expected = metrics.precision_recall_fscore_support(gold, said, pos_label="Yes", average="binary")
     assert (row["precision"], row["recall"], row["f1"]) == pytest.approx(expected[:3])
 
 
-def paired_rows() -> tuple[list[Baseline], list[Pair]]:
+def paired_rows() -> tuple[list[Row], list[Pair]]:
     """20 pairs: clean always right; corrupt right in 8 of them, in the others still the clean answer."""
     rows, pairs = [], []
     for index in range(20):
@@ -97,14 +123,14 @@ def paired_rows() -> tuple[list[Baseline], list[Pair]]:
         control = sample(f"q{index}/control", "Yes", f"image-{index}")
         pairs.append(Pair(clean, corrupt, (), "scenes", "red", "blue"))
         pairs.append(Pair(clean, control, (), "scenes", "red", "blue", kind="control"))
-        rows += [baseline(clean, "Yes", "clean"), baseline(corrupt, "No" if index < 8 else "Yes", "corrupt")]
-        rows.append(baseline(control, "No", "control"))
+        rows += [Row(clean, "Yes", "clean"), Row(corrupt, "No" if index < 8 else "Yes", "corrupt")]
+        rows.append(Row(control, "No", "control"))
     return rows, pairs
 
 
 def test_pair_accuracy_counts_pairs_right_on_both_images_and_is_not_fooled_by_always_yes() -> None:
     rows, pairs = paired_rows()
-    (row,) = frame_records(summarise(baseline_frame(rows, model="tiny", pairs=pairs)))
+    (row,) = frame_records(summarise(baseline_frame(rows, pairs)))
     assert (row["n"], row["accuracy"], row["majority_baseline"], row["yes_ratio"]) == (20, 1.0, 1.0, 1.0)
     assert (row["n_pairs"], row["pair_accuracy"]) == (20, 0.4)
     assert row["pair_low"] < 0.4 < row["pair_high"]
@@ -112,38 +138,38 @@ def test_pair_accuracy_counts_pairs_right_on_both_images_and_is_not_fooled_by_al
 
 def test_a_pair_is_wrong_when_either_of_its_answers_is() -> None:
     rows, pairs = paired_rows()
-    rows[0] = baseline(rows[0].sample, "No", "clean")
-    (row,) = frame_records(summarise(baseline_frame(rows, model="tiny", pairs=pairs)))
+    rows[0] = Row(rows[0].sample, "No", "clean")
+    (row,) = frame_records(summarise(baseline_frame(rows, pairs)))
     assert (row["accuracy"], row["pair_accuracy"]) == (19 / 20, 7 / 20)
 
 
 def test_pairs_without_their_clean_answer_are_left_out() -> None:
     rows, pairs = paired_rows()
-    (row,) = frame_records(summarise(baseline_frame(rows[3:], model="tiny", pairs=pairs)))
+    (row,) = frame_records(summarise(baseline_frame(rows[3:], pairs)))
     assert (row["n"], row["n_pairs"]) == (19, 19)
-    (row,) = frame_records(summarise(baseline_frame(rows, model="tiny")))
+    (row,) = frame_records(summarise(baseline_frame(rows)))
     assert (row["n_pairs"], row["pair_accuracy"]) == (0, None)
 
 
 def test_a_sample_answered_alone_and_as_the_clean_image_of_a_pair_counts_once() -> None:
     rows, pairs = paired_rows()
-    alone = [baseline(row.sample, row.predicted) for row in rows if row.pair_role == "clean"]
-    (row,) = frame_records(summarise(baseline_frame(rows + alone, model="tiny", pairs=pairs)))
+    alone = [Row(row.sample, row.predicted) for row in rows if row.role == "clean"]
+    (row,) = frame_records(summarise(baseline_frame(rows + alone, pairs)))
     assert (row["n"], row["n_pairs"]) == (20, 20)
 
 
 def test_yes_is_recognised_in_any_case_and_with_a_full_stop() -> None:
-    rows = [baseline(sample(str(index), "Yes", str(index)), text) for index, text in enumerate(["yes", "YES.", " Yes ", "yesterday"])]
-    (row,) = frame_records(summarise(baseline_frame(rows, model="tiny")))
+    rows = [Row(sample(str(index), "Yes", str(index)), text) for index, text in enumerate(["yes", "YES.", " Yes ", "yesterday"])]
+    (row,) = frame_records(summarise(baseline_frame(rows)))
     assert row["yes_ratio"] == 0.75
 
 
 def test_nothing_divided_by_gives_null_and_open_questions_have_no_yes_metrics() -> None:
-    never = [baseline(sample(str(index), "No", str(index)), "No") for index in range(12)]
-    (row,) = frame_records(summarise(baseline_frame(never, model="tiny")))
+    never = [Row(sample(str(index), "No", str(index)), "No") for index in range(12)]
+    (row,) = frame_records(summarise(baseline_frame(never)))
     assert (row["precision"], row["recall"], row["f1"], row["yes_ratio"]) == (None, None, None, 0.0)
-    open_questions = [baseline(sample(str(index), "red", str(index), form="open"), "red") for index in range(12)]
-    (row,) = frame_records(summarise(baseline_frame(open_questions, model="tiny")))
+    open_questions = [Row(sample(str(index), "red", str(index), form="open"), "red") for index in range(12)]
+    (row,) = frame_records(summarise(baseline_frame(open_questions)))
     assert (row["yes_ratio"], row["gold_yes_ratio"], row["majority_answer"]) == (None, None, "red")
 
 
@@ -176,52 +202,37 @@ def test_accuracy_intervals_cover_the_true_accuracy_in_about_95_of_100_cases() -
     assert 0.92 <= covered / 1000 <= 0.975
 
 
-def test_a_comparison_matches_samples_counts_fixed_and_broken_and_tests_the_gain() -> None:
-    before = answers(3, accuracy=0.6)
-    after = [baseline(row.sample, row.sample.answer) if index % 2 else row for index, row in enumerate(before)]
-    first, second = (baseline_frame(rows, model="tiny") for rows in (before, after[::-1]))
-    (row,) = frame_records(compare(first, second, seed=0))
-    fixed = sum(not one.correct_strict and two.correct_strict for one, two in zip(before, after, strict=True))
-    assert (row["fixed"], row["broken"], row["unmatched"], row["n"]) == (fixed, 0, 0, 120)
-    assert row["gain"] == pytest.approx(fixed / 120)
-    assert row["accuracy_second"] - row["accuracy_first"] == pytest.approx(row["gain"])
-    assert row["low"] < row["gain"] < row["high"]
-    assert row["p_value"] < 0.001
-    assert frame_records(compare(first, second, seed=0)) == [row]
-    assert list(compare(first, second, seed=0).columns) == ["category", "split", *COMPARISON_COLUMNS]
-
-
-def test_a_run_compared_with_itself_gains_nothing() -> None:
-    frame = baseline_frame(answers(4), model="tiny")
-    (row,) = frame_records(compare(frame, frame, seed=0))
-    assert (row["gain"], row["p_value"], row["fixed"], row["broken"]) == (0.0, 1.0, 0, 0)
-
-
-def test_samples_that_only_one_run_has_are_counted_and_not_compared() -> None:
-    frame = baseline_frame(answers(5), model="tiny")
-    (row,) = frame_records(compare(frame.iloc[:100], frame.iloc[20:], seed=0))
-    assert (row["n"], row["unmatched"]) == (80, 40)
-    (row,) = frame_records(compare(frame.iloc[:50], frame.iloc[50:], seed=0))
-    assert (row["n"], row["gain"], row["reason"]) == (0, None, "no sample in both runs")
-
-
-def test_the_published_protocol_uses_its_own_rule_of_correctness() -> None:
-    rows = answers(6)
-    strict, published = (baseline_frame(rows, model="tiny", protocol=protocol) for protocol in ("claims", "published"))
-    assert (strict["correct"] != published["correct"]).all()
-
-
 def test_groups_other_than_the_usual_can_be_asked_for() -> None:
-    frame = baseline_frame(answers(7) + answers(8, category="animal"), model="tiny")
+    frame = baseline_frame(answers(7) + answers(8, category="animal"))
     assert summarise(frame, by=("model",))["n"].tolist() == [240]
     assert summarise(frame, by=("category",))["category"].tolist() == ["color", "animal"]
 
 
-def test_answers_without_a_verdict_raise_and_so_does_a_sample_twice_in_a_comparison() -> None:
-    frame = baseline_frame(answers(9), model="tiny")
-    holes = frame.copy()
-    holes.loc[3, "correct"] = pd.NA
-    with pytest.raises(ValueError, match="'correct' has nulls"):
-        summarise(holes)
-    with pytest.raises(ValueError, match="a sample twice"):
-        compare(pd.concat([frame, frame]), frame, seed=0)
+def test_answers_without_a_verdict_raise() -> None:
+    for column in ("correct", "score"):
+        holes = baseline_frame(answers(9)).astype(object)
+        holes.loc[3, column] = None
+        with pytest.raises(ValueError, match=f"'{column}' has nulls"):
+            summarise(holes)
+
+
+def test_accuracy_is_the_mean_of_what_the_official_rule_gives_and_pairs_are_right_or_wrong() -> None:
+    rows, pairs = paired_rows()
+    frame = baseline_frame(rows, pairs)
+    frame["score"] = np.where(frame["pair_role"] == "clean", 0.3, 1.0)
+    (row,) = frame_records(summarise(frame))
+    assert (row["accuracy"], row["pair_accuracy"]) == (pytest.approx(0.3), 0.4)
+
+
+def test_one_summary_says_what_an_evaluation_of_each_group_says() -> None:
+    rows = answers(10) + answers(11, accuracy=0.6, split="hard")
+    frame = baseline_frame(rows).assign(first_token_correct=None)
+    summary = {row["split"]: row for row in frame_records(summarise(frame))}
+    for split, part in frame.groupby("split"):
+        asked = [Answered(row.sample, row.predicted) for row in rows if row.sample.split == split]
+        metrics = metric_table(Judged(part, asked, part.iloc[:0]), Plain(), seed=0)
+        figures = {row["metric"]: row for row in frame_records(metrics)}
+        for name in ("accuracy", "yes_ratio", "gold_yes_ratio", "majority_baseline", "precision", "recall", "f1"):
+            assert summary[str(split)][name] == figures[name]["value"], name
+        for name in ("standard_error", "low", "high", "n", "clusters"):
+            assert summary[str(split)][name] == figures["accuracy"][name], name

@@ -15,7 +15,7 @@ from vseam_core.analysis.heads import HeadScores, score_heads
 from vseam_core.analysis.shared import SplitHalfCeiling, level_test, shared_heads, similarity_matrix, split_half_ceiling
 from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces, random_model_band, strongest_cells
 from vseam_core.api.types import TraceEffect
-from vseam_core.evaluation.accuracy import summarise
+from vseam_core.evaluation.summary import summarise
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 LAYERS, HEADS = 6, 8
@@ -245,7 +245,7 @@ def made_accuracy(models: Sequence[str], categories: Sequence[str]) -> pd.DataFr
                         rows.append(
                             labels
                             | {"identifier": name + role, "image_id": name, "pair_role": role, "answer": answer, "predicted": said}
-                            | {"correct": correct, "clean_identifier": name if role else None}
+                            | {"correct": correct, "score": float(correct), "clean_identifier": name if role else None}
                         )
     return summarise(pd.DataFrame(rows))
 

@@ -93,6 +93,7 @@ def baseline(of: Sample, correct: bool = True, role: str = "", **changes: Any) -
         "sequence_logprob": -0.3,
         "correct_published": correct,
         "correct_strict": correct,
+        "score": float(correct),
     }
     return Baseline(sample=of, pair_role=role, **{**fields, **changes})
 

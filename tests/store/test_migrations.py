@@ -127,3 +127,18 @@ def test_a_database_of_the_first_schema_migrates_to_exactly_the_present_one(path
     open_store(fresh).close()
     assert shape(path) == shape(fresh)
     assert set(metadata.tables) <= names(path)
+
+
+def test_answers_of_before_keep_their_verdict_as_their_score(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_SCHEMA.read_text())
+        connection.execute("INSERT INTO schema_migrations VALUES ('0001_first_schema', '2026-01-01')")
+        names = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info('baselines')")]
+        for number, right in enumerate((1, 0)):
+            values = {"id": number, "unit_id": 1, "sample_id": number, "edit_id": None, "pair_role": "", "predicted": "Yes"}
+            row = [values.get(name, right) for name in names]
+            connection.execute(f"INSERT INTO baselines VALUES ({', '.join('?' * len(names))})", row)
+        connection.commit()
+    migrate(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT score FROM baselines ORDER BY id").fetchall() == [(1.0,), (0.0,)]

@@ -108,11 +108,11 @@ def comparison_table(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> pd
 def _metrics_of(subset: str, judged: Judged, benchmark: Benchmark, seed: int) -> Iterator[dict[str, Any]]:
     frame = judged.questions
     images = frame["image_id"].to_numpy()
-    yield _mean_row(subset, "accuracy", frame["score"], images)
+    yield mean_figure(subset, "accuracy", frame["score"], images)
     yield from _first_token(subset, frame)
-    yield from _pairs(subset, judged)
+    yield from pair_figures(subset, judged.questions, judged.corrupt)
     official = benchmark.metrics(judged.answered)
-    own = {row["metric"]: row for row in (*_answers(subset, frame), *_yes_no(subset, frame[frame["form"] == "yes_no"], seed))}
+    own = {row["metric"]: row for row in (*answer_figures(subset, frame), *yes_no_figures(subset, frame, seed))}
     yield from (row for name, row in own.items() if name not in official)
     wanted = {name: value for name, value in official.items() if name != "accuracy"}
     if wanted:
@@ -134,7 +134,7 @@ def _row(subset: str, metric: str, estimate: Estimate, interval: str) -> dict[st
     }
 
 
-def _mean_row(subset: str, metric: str, values: Any, images: Any) -> dict[str, Any]:
+def mean_figure(subset: str, metric: str, values: Any, images: Any) -> dict[str, Any]:
     """The mean of numbers from 0 to 1 with its clustered error."""
     array = np.asarray(values, dtype=np.float64)
     estimate = accuracy_estimate(array, np.asarray(images))
@@ -149,40 +149,47 @@ def _first_token(subset: str, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     if known.empty:
         return
     right = known["first_token_correct"].to_numpy(dtype=bool)
-    row = _mean_row(subset, "first_token_accuracy", right, known["image_id"])
+    row = mean_figure(subset, "first_token_accuracy", right, known["image_id"])
     yield row
     differs = int((right != known["correct"].to_numpy(dtype=bool)).sum())
     size = {"n": row["n"], "clusters": row["clusters"]}
     yield {"subset": subset, "metric": "first_token_disagreements", "value": float(differs), **size}
 
 
-def _pairs(subset: str, judged: Judged) -> Iterator[dict[str, Any]]:
+def pair_figures(subset: str, questions: pd.DataFrame, corrupt: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Pair accuracy: right on the clean image and, with its other answer, on the edited one."""
-    clean = judged.questions[["identifier", "correct"]].rename(columns={"identifier": "clean_identifier", "correct": "clean_correct"})
-    pairs = judged.corrupt.merge(clean, on="clean_identifier")
+    clean = questions[["identifier", "correct"]].rename(columns={"identifier": "clean_identifier", "correct": "clean_correct"})
+    pairs = corrupt.merge(clean, on="clean_identifier")
     if not pairs.empty:
         both = (pairs["correct"] & pairs["clean_correct"]).to_numpy(dtype=bool)
-        yield _mean_row(subset, "pair_accuracy", both, pairs["image_id"])
+        yield mean_figure(subset, "pair_accuracy", both, pairs["image_id"])
 
 
-def _answers(subset: str, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def majority(answers: pd.Series) -> tuple[str, float]:
+    """The most frequent gold answer, as it is written most often, and its share; case and outer spaces make no other answer."""
+    words = answers.str.strip().str.casefold()
+    counts = words.value_counts()
+    return str(answers[words == counts.index[0]].value_counts().index[0]), float(counts.iloc[0] / len(answers))
+
+
+def answer_figures(subset: str, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """What always giving the most frequent gold answer would score, and how many answers could not be read as one."""
     size = {"n": len(frame), "clusters": frame["image_id"].nunique()}
-    most = frame["answer"].str.strip().str.casefold().value_counts()
-    note = f"always {most.index[0]!r}"
-    yield {"subset": subset, "metric": "majority_baseline", "value": float(most.iloc[0] / len(frame)), "reason": note, **size}
+    most, share = majority(frame["answer"])
+    yield {"subset": subset, "metric": "majority_baseline", "value": share, "reason": f"always {most.strip().casefold()!r}", **size}
     words = frame["predicted"].str.strip().str.rstrip(".!,").str.strip().str.casefold()
     readable = words.isin(["yes", "no"]).where(frame["form"] == "yes_no", words != "")
     yield {"subset": subset, "metric": "unparsed", "value": float((~readable.astype(bool)).sum()), **size}
 
 
-def _yes_no(subset: str, frame: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
+def yes_no_figures(subset: str, frame: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
     """How yes was used on the yes/no questions; positive = yes, the word alone."""
+    frame = frame[frame["form"] == "yes_no"]
     if frame.empty:
         return
     said, gold = says_yes(frame["predicted"]).to_numpy(dtype=float), says_yes(frame["answer"]).to_numpy(dtype=float)
     images = frame["image_id"].to_numpy()
-    yield _mean_row(subset, "yes_ratio", said, images)
+    yield mean_figure(subset, "yes_ratio", said, images)
     yield {"subset": subset, "metric": "gold_yes_ratio", "value": float(gold.mean()), "n": len(gold), "clusters": len(set(images))}
     # Everything that the three ratios need is a sum over clusters: hits, said yes, gold yes.
     codes, count = cluster_codes(images, len(frame))

@@ -94,6 +94,7 @@ def _baseline(loaded: LoadedModel, benchmark: Benchmark, prepared: Prepared, giv
         sequence_logprob=_sequence_logprob(loaded, prepared, values.published_prob),
         correct_published=values.top in prepared.answer.published,
         correct_strict=bool(benchmark.judge(prepared.sample, given.text)),
+        score=float(benchmark.score(prepared.sample, given.text)),
     )
 
 
@@ -274,7 +275,7 @@ def judge_again(workspace: Workspace, run: int, benchmark: Benchmark, samples: M
             sample, text = samples[row["identifier"]], row["predicted"]
             verdict = {"score": float(benchmark.score(sample, text)), "correct": bool(benchmark.judge(sample, text))}
             if table == "baselines":
-                verdict = {"correct_strict": verdict["correct"]}
+                verdict["correct_strict"] = bool(verdict.pop("correct"))
             if any(row[name] != value for name, value in verdict.items()):
                 changed[row["key"], row["pair_role"]] = verdict
         if changed:

@@ -169,11 +169,10 @@ def _figures(
 
 
 def _scores_of(workspace: Workspace, run: int) -> pd.DataFrame:
-    """The scores of an earlier evaluation, or of a study's answers (right or wrong by the official rule)."""
+    """The scores of an earlier evaluation, or of a study's answers."""
     frame = workspace.store.answers(run)
     if frame.empty:
         frame = workspace.store.baselines(run)
-        frame = frame.assign(score=frame["correct_strict"].astype(float))
     frame = frame[frame["pair_role"].isin(["", "clean"])]
     return frame[["identifier", "image_id", "score"]].drop_duplicates("identifier", keep="last")
 

@@ -19,7 +19,7 @@ from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import random_model_band, strongest_cells
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
-from vseam_core.evaluation.accuracy import summarise
+from vseam_core.evaluation.summary import summarise
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.heads.scan import run_scan

@@ -29,7 +29,7 @@ class HeadMap:
 class StudyMaterial:
     """Everything that a study's report shows. Frames are empty where a stage was not asked for.
 
-    `accuracy` has the columns of `evaluation.accuracy.summarise`; `traces` those of `analysis.traces.TRACE_COLUMNS`,
+    `accuracy` has the columns of `evaluation.summary.summarise`; `traces` those of `analysis.traces.TRACE_COLUMNS`,
     `bands` those of `random_model_band`, `strongest` those of `strongest_cells`, `shared` those of
     `analysis.shared.SHARED_COLUMNS`, each with `model`, `dataset`, `category` and `level` in front where it is about one dataset.
     `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of

@@ -39,7 +39,8 @@ class RunSpec:
 class Baseline:
     """One model answer on one image, without any intervention.
 
-    `correct_published`: argmax in the answer's ids; `correct_strict`: the greedy answer judged by the benchmark's official rule.
+    `correct_published`: argmax in the answer's ids; `correct_strict`: the greedy answer judged by the benchmark's official rule, which
+    gives it `score`.
     `answer_prob` is p[A[0]], `prob_sum` and `logit` sum p and average logits over A; `sequence_logprob` is of the whole answer.
     `pair_role` is "" for a plain sample, "clean" or "corrupt" for an image of a pair, "control" for a control edit.
     """
@@ -53,6 +54,7 @@ class Baseline:
     sequence_logprob: float
     correct_published: bool
     correct_strict: bool
+    score: float
     pair_role: Literal["", "clean", "corrupt", "control"] = ""
 
 

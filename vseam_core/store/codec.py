@@ -115,7 +115,7 @@ def non_finite(unit: UnitResult) -> str | None:
 
 def _in_baselines(unit: UnitResult) -> str | None:
     for row in unit.baselines:
-        for name in ("answer_prob", "prob_sum", "logit", "logit_diff", "sequence_logprob"):
+        for name in ("answer_prob", "prob_sum", "logit", "logit_diff", "sequence_logprob", "score"):
             value = getattr(row, name)
             if value is not None and not math.isfinite(value):
                 return f"{name} is {value} in the baseline of sample {row.sample.identifier}"

@@ -42,9 +42,9 @@ def optional_count(name: str) -> Column[int]:
     return Column(name, Integer, nullable=True)
 
 
-def number(name: str) -> Column[float]:
+def number(name: str, default: str | None = None) -> Column[float]:
     """A finite number that is always there."""
-    return Column(name, Double, _finite(name), nullable=False)
+    return Column(name, Double, _finite(name), nullable=False, server_default=default)
 
 
 def optional_number(name: str) -> Column[float]:

@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateColumn
 
 from vseam_core.errors import StoreError
 from vseam_core.store.connection import Database
-from vseam_core.store.schema import answers, edits, evaluations, metadata, rescalings, schema_migrations, screenings
+from vseam_core.store.schema import answers, baselines, edits, evaluations, metadata, rescalings, schema_migrations, screenings
 from vseam_core.store.views import create_views, drop_views
 
 
@@ -70,12 +70,20 @@ def _superseded_units(connection: Connection) -> None:
     )
 
 
+def _scores_of_baselines(connection: Connection) -> None:
+    """What the benchmark's rule gives a study's answers. Before, only whether they were right was kept; the next run judges them again."""
+    column = CreateColumn(baselines.c.score).compile(dialect=connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE baselines ADD COLUMN {column}")
+    connection.exec_driver_sql("UPDATE baselines SET score = correct_strict")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("0001_first_schema", _first_schema),
     Migration("0002_screening", _screening),
     Migration("0003_made_edits", _made_edits),
     Migration("0004_evaluation", _evaluation),
     Migration("0005_superseded_units", _superseded_units),
+    Migration("0006_scores_of_baselines", _scores_of_baselines),
 )
 
 

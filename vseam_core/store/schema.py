@@ -194,6 +194,7 @@ baselines = Table(
     number("sequence_logprob"),
     flag("correct_published"),
     flag("correct_strict"),
+    number("score", "0"),
     UniqueConstraint("unit_id", "sample_id", "pair_role"),
     CheckConstraint("pair_role IN ('', 'clean', 'corrupt', 'control')"),
     Index("baselines_by_sample", "sample_id"),

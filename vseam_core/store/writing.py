@@ -123,6 +123,7 @@ def _baselines(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[s
                 "sequence_logprob": float(row.sequence_logprob),
                 "correct_published": bool(row.correct_published),
                 "correct_strict": bool(row.correct_strict),
+                "score": float(row.score),
             }
 
 
