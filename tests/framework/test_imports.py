@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,16 @@ def test_python_dash_m_vseam_is_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vseam", "--version"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
     assert run.stdout == f"vseam {vseam.__version__}\n"
+
+
+def test_every_room_of_the_core_has_its_floor_in_the_contract_about_imports() -> None:
+    root = Path(__file__).parents[2]
+    contracts = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["name"].startswith("the rooms of the core"))
+    named = {module for layer in layers for module in re.split(r" [|:] ", layer)}
+    rooms = {path.parent for path in (root / "vseam_core").glob("*/__init__.py")}
+    assert len(rooms) >= 14
+    for room in rooms:
+        name = f"vseam_core.{room.name}"
+        modules = {f"{name}.{path.stem}" for path in room.glob("*.py") if path.stem != "__init__"}
+        assert name in named or modules <= named, name
