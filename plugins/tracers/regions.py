@@ -42,8 +42,8 @@ class RegionPatching(PatchingTracer):
         self.coverage = coverage
 
     def options(self) -> Mapping[str, object]:
-        """Directions, measures, and the coverage where it is not the usual one."""
-        return {**super().options(), **({} if self.coverage == COVERAGE else {"coverage": self.coverage})}
+        """Directions, measures and coverage."""
+        return {**super().options(), "coverage": self.coverage}
 
     def grids(self, context: TraceContext) -> Sequence[PatchGrid]:
         """One grid. Raises `UnsupportedError` behind a Q-Former, `SampleError` where there is no region or no complement."""

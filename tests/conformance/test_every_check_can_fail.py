@@ -18,7 +18,7 @@ from PIL import Image
 from tests.conformance.support import assert_broken
 from vseam_core import testing
 from vseam_core.api import interventions as operations
-from vseam_core.api.interfaces import EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Variant
+from vseam_core.api.interfaces import Editor, EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer, Variant
 from vseam_core.api.interventions import Site, SiteEdit
 from vseam_core.api.types import HeadId, Pair, Sample
 from vseam_core.errors import SampleError
@@ -261,6 +261,68 @@ class Clumsy(HeadIntervention):
 def test_clumsy_head_interventions_are_caught(fault: str, test: str, message: str) -> None:
     identity = {"identity": lambda self: Clumsy("")} if fault == "neutral" else {}
     assert_broken(HeadInterventionConformance, lambda: Clumsy(fault), test, message, **identity)
+
+
+class Unnamed:
+    """What is wrong with what a plugin says of itself."""
+
+    fault = ""
+    version = 1
+
+    def __init__(self, strength: float = 1.0, where: str = "here"):
+        self.strength, self.where = strength, where
+        if self.fault == "version":
+            self.version = "2.1"  # type: ignore[assignment]
+
+    def options(self) -> dict[str, object]:
+        said: dict[str, object] = {"strength": self.strength, "where": self.where}
+        match self.fault:
+            case "forgetful":
+                del said["where"]
+            case "constant":
+                said["strength"] = 1.0
+            case "opaque":
+                said["where"] = object()
+        return said
+
+    identity = options
+
+
+BASES = {
+    TracerConformance: (Tracer, "plan", "effects"),
+    HeadInterventionConformance: (HeadIntervention, "interventions"),
+    PainterConformance: (Painter, "paint"),
+    MaskProviderConformance: (MaskProvider, "mask"),
+    EditPlannerConformance: (EditPlanner, "plan"),
+    EditorConformance: (Editor, "edit"),
+}
+
+
+@pytest.mark.parametrize("suite", BASES)
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("forgetful", "its option 'where' is part of"),
+        ("constant", "another strength is another identity"),
+        ("opaque", "plain values"),
+        ("version", "its version is a whole number"),
+        ("nameless", "it has a name"),
+    ],
+)
+def test_plugins_that_do_not_say_what_identifies_them_are_caught(suite: Any, fault: str, message: str) -> None:
+    base, *methods = BASES[suite]
+    members: dict[str, Any] = {name: lambda self, *_: None for name in methods}
+    kind = type("Made", (Unnamed, base), {**members, "name": "" if fault == "nameless" else "made", "fault": fault})
+    assert_broken(suite, kind, "test_it_says_what_identifies_its_results", message, samples=lambda self: [])
+    sound = type("Sound", (kind,), {"fault": "", "name": "sound"})
+    type("TestIt", (suite,), {"make": lambda self: sound(), "samples": lambda self: []})().test_it_says_what_identifies_its_results()
+
+
+def test_a_rule_whose_version_is_no_number_is_caught() -> None:
+    class Corrected(SceneBenchmark):
+        version = "2"  # type: ignore[assignment]
+
+    assert_broken(BenchmarkConformance, lambda: Corrected("color"), "test_its_rule_has_a_version", "whole number")
 
 
 def test_every_check_of_every_suite_is_broken_once() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vseam_core.api import interventions as operations
-from vseam_core.api.interfaces import HeadContext, HeadIntervention, Variant
+from vseam_core.api.interfaces import EditPlan, EditPlanner, HeadContext, HeadIntervention, Variant
 from vseam_core.api.interventions import Run, Site, SiteEdit
 from vseam_core.api.types import HeadId, Pair, Sample, TraceEffect
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.records import EditorRecord, HeadInterventionRecord, TracerRecord
+from vseam_core.plugins.records import EditorRecord, EditPlannerRecord, HeadInterventionRecord, TracerRecord
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_plugins.editors.scenes import SceneEditor
 from vseam_plugins.tracers.groups import GroupPatching
@@ -71,6 +71,19 @@ class Repainting(SceneEditor):
         return replace(super().edit(sample, seed + self.version - 1), editor=self.name)
 
 
+class Planner(EditPlanner):
+    """Plans what the questions of the scenes world ask about to be green."""
+
+    name = "acme-planner"
+
+    def __init__(self, power: int = 1) -> None:
+        self.power = power
+
+    def plan(self, sample: Sample) -> EditPlan:
+        box = (8.0, 8.0, 24.0, 24.0)
+        return EditPlan("thing", "green thing", "a green thing", None, level="attribute", boxes=(box,), region_prompt="a green thing")
+
+
 class Plugin:
     """What is installed: all of the above in one version."""
 
@@ -84,6 +97,11 @@ class Plugin:
     @hookimpl
     def vseam_tracers(self) -> Iterator[TracerRecord]:
         yield TracerRecord(name="acme-groups", summary="group patching", factory=self.made[Groups])
+
+    @hookimpl
+    def vseam_edit_planners(self) -> Iterator[EditPlannerRecord]:
+        for name in ("acme-planner", "acme-planner-too"):
+            yield EditPlannerRecord(name=name, summary="plans green things", factory=Planner)
 
     @hookimpl
     def vseam_editors(self) -> Iterator[EditorRecord]:

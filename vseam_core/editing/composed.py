@@ -194,8 +194,8 @@ class ComposedEditor(Editor):
         self.name, self._recipe, self._folder, self._model_check = recipe.name, recipe, folder, model_check
 
     def identity(self) -> Mapping[str, object]:
-        """What the edits are made of: painter, planner and masks, or pictures; and whether control edits are made."""
-        return {**self._recipe.identity(), "controls": self.makes_controls}
+        """What the edits are made of: painter, planner and masks, or pictures."""
+        return self._recipe.identity()
 
     @property
     def makes_controls(self) -> bool:

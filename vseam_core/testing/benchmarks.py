@@ -105,3 +105,7 @@ class BenchmarkConformance:
                 promise(0 <= benchmark.score(sample, text) <= 1, f"{sample.identifier}: scores lie between 0 and 1")
         figures = benchmark.metrics([Answered(sample, sample.answer) for sample in usable])
         promise(all(value is None or value == value for value in figures.values()), "metrics are numbers or None, never NaN")
+
+    def test_its_rule_has_a_version(self) -> None:
+        version = self.make().version
+        promise(type(version) is int and version >= 1, f"the version of its rule is a whole number from 1 on, not {version!r}")

@@ -11,13 +11,16 @@ from vseam_core.api.interfaces import Editor, EditPlan, EditPlanner, MaskProvide
 from vseam_core.api.types import Pair, Sample
 from vseam_core.errors import SampleError
 from vseam_core.testing.pictures import BOX, SIZE, Noise, sample
-from vseam_core.testing.promises import promise, promise_plain
+from vseam_core.testing.promises import promise, promise_identified, promise_plain
 
 PLAN = EditPlan("red", "blue", "a blue dog", "No", level="attribute", boxes=(BOX,), region_prompt="a blue dog")
 
 
 class EditorConformance:
     """Inherit, name it Test…, and let `make` return the editor and `samples` some samples that it can edit."""
+
+    not_in_identity: Sequence[str] = ()
+    """Constructor options that change no result, or that `identity()` says by another name."""
 
     @abstractmethod
     def make(self) -> Editor:
@@ -81,12 +84,17 @@ class EditorConformance:
                 promise(control.kind == "control", f"{control.identifier}: it says that it is a control")
                 promise(control.corrupt.answer == one.answer, f"{control.identifier}: a control keeps the answer")
 
+    def test_it_says_what_identifies_its_results(self) -> None:
+        promise_identified(self.make(), self.not_in_identity)
+
 
 class PainterConformance:
     """Inherit, name it Test…, and let `make` return the painter; `plan` is what it is asked to paint into `BOX`."""
 
     plan: EditPlan = PLAN
     size = SIZE
+    not_in_identity: Sequence[str] = ()
+    """Constructor options that change no result, or that `identity()` says by another name."""
 
     @abstractmethod
     def make(self) -> Painter:
@@ -120,6 +128,9 @@ class PainterConformance:
     def test_its_identity_is_plain(self) -> None:
         promise_plain(self.make().identity(), "a painter's identity")
 
+    def test_it_says_what_identifies_its_results(self) -> None:
+        promise_identified(self.make(), self.not_in_identity)
+
     def test_its_working_size_is_a_size(self) -> None:
         width, height = self.make().working_size((500, 375))
         promise(width > 0 and height > 0, "the working size is positive")
@@ -129,6 +140,8 @@ class MaskProviderConformance:
     """Inherit, name it Test…, and let `make` return the mask provider."""
 
     plan: EditPlan = PLAN
+    not_in_identity: Sequence[str] = ()
+    """Constructor options that change no result, or that `identity()` says by another name."""
 
     @abstractmethod
     def make(self) -> MaskProvider:
@@ -143,9 +156,15 @@ class MaskProviderConformance:
         provider = self.make()
         promise(np.array_equal(provider.mask(sample(), self.plan), provider.mask(sample(), self.plan)), "the same mask each time")
 
+    def test_it_says_what_identifies_its_results(self) -> None:
+        promise_identified(self.make(), self.not_in_identity)
+
 
 class EditPlannerConformance:
     """Inherit, name it Test…, and let `make` return the planner and `samples` samples that it can plan for."""
+
+    not_in_identity: Sequence[str] = ()
+    """Constructor options that change no result, or that `identity()` says by another name."""
 
     @abstractmethod
     def make(self) -> EditPlanner:
@@ -175,3 +194,6 @@ class EditPlannerConformance:
             self.make().plan(replace(sample(), question="Xyzzy plugh?", objects=(), roles=()))
         except SampleError as error:
             promise(str(error) and "\n" not in str(error), "the reason is one line")
+
+    def test_it_says_what_identifies_its_results(self) -> None:
+        promise_identified(self.make(), self.not_in_identity)

@@ -14,13 +14,18 @@ from vseam_core.api.interventions import MEASURES, AnswerScore, Run, RunResult, 
 from vseam_core.api.types import Direction, HeadId, TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
 from vseam_core.testing.pictures import SIZE, pair, sample
-from vseam_core.testing.promises import promise, promise_plain
+from vseam_core.testing.promises import promise, promise_identified, promise_plain
 
 _TOLERANCE = 1e-3
 
 
 class TracerConformance:
-    """Inherit, name it Test…, and let `make` return the tracer."""
+    """Inherit, name it Test…, and let `make` return the tracer.
+
+    `not_in_identity` are constructor options that change no result, or that `options()` says by another name.
+    """
+
+    not_in_identity: Sequence[str] = ()
 
     @abstractmethod
     def make(self) -> Tracer:
@@ -116,10 +121,17 @@ class TracerConformance:
         other = self.other()
         promise(other is None or dict(other.options()) != dict(options), "options() holds every option that changes the result")
 
+    def test_it_says_what_identifies_its_results(self) -> None:
+        promise_identified(self.make(), self.not_in_identity)
+
 
 class HeadInterventionConformance:
-    """Inherit, name it Test…, and let `make` return the head intervention. `heads` are those it is tried on."""
+    """Inherit, name it Test…, and let `make` return the head intervention. `heads` are those it is tried on.
 
+    `not_in_identity` are constructor options that change no result, or that `options()` says by another name.
+    """
+
+    not_in_identity: Sequence[str] = ()
     heads: Sequence[HeadId] = (HeadId(0, 1), HeadId(2, 3))
 
     @abstractmethod
@@ -227,6 +239,9 @@ class HeadInterventionConformance:
 
     def test_its_options_are_plain(self) -> None:
         promise_plain(self.make().options(), "a head intervention's options")
+
+    def test_it_says_what_identifies_its_results(self) -> None:
+        promise_identified(self.make(), self.not_in_identity)
 
 
 def _described(run: Run) -> tuple[object, ...]:

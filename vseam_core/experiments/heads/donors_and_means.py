@@ -83,20 +83,17 @@ class RoleMeans:
 def reference_set(workspace: Workspace, model: str, dataset: str, size: int) -> ReferenceSet:
     """Those of the first `size` samples of the score pool that can be encoded: fixed, whatever the limit of the experiment.
 
-    Made once for all experiments on the same model and dataset.
+    Experiments on the same model and dataset share one, as long as its images are the same.
     """
-
-    def make() -> ReferenceSet:
-        loaded, benchmark = workspace.model(model), workspace.benchmark(dataset)
-        members = []
-        for sample in benchmark.samples("score", benchmark.splits()[0], size, workspace.seed):
-            try:
-                members.append(prepare(loaded, sample))
-            except (SampleError, UnsupportedError):
-                continue
-        return ReferenceSet(loaded.engine, tuple(members))
-
-    return workspace.kept(("reference set", model, dataset, size), make)
+    loaded, benchmark = workspace.model(model), workspace.benchmark(dataset)
+    members = []
+    for sample in benchmark.samples("score", benchmark.splits()[0], size, workspace.seed):
+        try:
+            members.append(prepare(loaded, sample))
+        except (SampleError, UnsupportedError):
+            continue
+    made = ReferenceSet(loaded.engine, tuple(members))
+    return workspace.kept(("reference set", model, dataset, *made.identity), lambda: made)
 
 
 def head_positions(prompt: EncodedPrompt, name: str) -> tuple[int, ...] | None:
