@@ -22,9 +22,9 @@ from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, V
 from vseam_core.evaluation.metrics import METRIC_COLUMNS
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.selection import Selection, selected_samples, settled
-from vseam_core.runs.identity import unit_key
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.records import NamedRescaling
+from vseam_core.store.scores import sample_set_hash
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.heads.rescaling import fold_into_weights
 
@@ -337,7 +337,7 @@ def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> No
     assert rows[0][3] == pytest.approx(found.value("accuracy"))
     assert rows[0][5:] == (29, 15)
     keys = sorted(found.answers["key"].unique().tolist())
-    assert len(shared.store.scores("evaluations", found.run, sample_set_hash=unit_key(keys=keys), compared_with=0)) == len(found.metrics)
+    assert len(shared.store.scores("evaluations", found.run, sample_set_hash=sample_set_hash(keys), compared_with=0)) == len(found.metrics)
 
 
 KILLED = """

@@ -64,7 +64,7 @@ def check_whole(path: Path) -> None:
 
 
 def test_a_writer_killed_in_mid_save_leaves_nothing_of_that_save(tmp_path: Path) -> None:
-    tables = ("units", "head_effects")
+    tables = ("units", "stored_head_effects")
     children = [start(DIES_IN_MID_SAVE, str(tmp_path / f"{table}.db"), table) for table in tables]
     for table, child in zip(tables, children, strict=True):
         path = tmp_path / f"{table}.db"

@@ -14,6 +14,7 @@ from vseam_core.store import Store, migrate, open_store
 from vseam_core.store.connection import Database
 from vseam_core.store.migrations import MIGRATIONS, Migration, check_version, create_schema, migrate_database
 from vseam_core.store.schema import metadata
+from vseam_core.store.views import VIEWS
 
 from .builders import head_unit, run_spec
 
@@ -79,7 +80,7 @@ def test_migrating_keeps_the_data_records_the_step_and_makes_the_views_anew(stor
     assert migrate_database(database, (*MIGRATIONS, NOTE)) == []
     database.close()
     assert applied(path) == [*(step.name for step in MIGRATIONS), "9998_note"]
-    assert names(path, "view") == {"top_heads", "shared_heads"}
+    assert names(path, "view") == set(VIEWS)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT note FROM runs").fetchall() == [("",)]
         assert connection.execute("SELECT COUNT(*) FROM head_effects").fetchone() == (2,)
@@ -96,7 +97,7 @@ def test_a_migration_that_fails_leaves_what_the_one_before_it_left(store: Store,
     repaired = Migration(FAILING.name, lambda connection: None)
     assert migrate_database(database, (*MIGRATIONS, NOTE, repaired)) == ["9999_failing"]
     database.close()
-    assert names(path, "view") == {"top_heads", "shared_heads"}
+    assert names(path, "view") == set(VIEWS)
 
 
 def test_creating_twice_changes_nothing(path: Path) -> None:
@@ -127,18 +128,19 @@ def test_a_database_of_the_first_schema_migrates_to_exactly_the_present_one(path
     open_store(fresh).close()
     assert shape(path) == shape(fresh)
     assert set(metadata.tables) <= names(path)
+    assert names(path, "view") == set(VIEWS)
 
 
 def test_answers_of_before_keep_their_verdict_as_their_score(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(FIRST_SCHEMA.read_text())
         connection.execute("INSERT INTO schema_migrations VALUES ('0001_first_schema', '2026-01-01')")
-        names = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info('baselines')")]
+        columns = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info('baselines')")]
         for number, right in enumerate((1, 0)):
             values = {"id": number, "unit_id": 1, "sample_id": number, "edit_id": None, "pair_role": "", "predicted": "Yes"}
-            row = [values.get(name, right) for name in names]
-            connection.execute(f"INSERT INTO baselines VALUES ({', '.join('?' * len(names))})", row)
+            row = [values.get(name, right) for name in columns]
+            connection.execute(f"INSERT INTO baselines VALUES ({', '.join('?' * len(columns))})", row)
         connection.commit()
     migrate(path)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT score FROM baselines ORDER BY id").fetchall() == [(1.0,), (0.0,)]
+        assert connection.execute("SELECT score FROM stored_baselines ORDER BY id").fetchall() == [(1.0,), (0.0,)]

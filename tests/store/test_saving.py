@@ -136,11 +136,11 @@ def test_the_database_itself_refuses_infinity_and_damaged_arrays(store: Store, p
     store.save(run, [head_unit(0)])
     with sqlite3.connect(path) as connection:
         for change in (
-            "UPDATE baselines SET logit_diff = 9e999",
-            "UPDATE baselines SET answer_prob = NULL",
-            "UPDATE head_effects SET base = 'much'",
-            "UPDATE head_effects SET data = x'00'",
-            "UPDATE head_effects SET dtype = '<f8'",
+            "UPDATE stored_baselines SET logit_diff = 9e999",
+            "UPDATE stored_baselines SET answer_prob = NULL",
+            "UPDATE stored_head_effects SET base = 'much'",
+            "UPDATE stored_head_effects SET data = x'00'",
+            "UPDATE stored_head_effects SET dtype = '<f8'",
             "UPDATE units SET status = 'perhaps'",
         ):
             with pytest.raises(sqlite3.IntegrityError):
@@ -152,7 +152,7 @@ def test_an_array_whose_bytes_do_not_fit_its_shape_is_not_decoded(store: Store, 
     store.save(run, [head_unit(0)])
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
-        connection.execute("UPDATE head_effects SET data = x'00000000'")
+        connection.execute("UPDATE stored_head_effects SET data = x'00000000'")
     with pytest.raises(StoreError, match="expected 2 x 3 float32 values, found 4 bytes"):
         store.head_effects(run)
 

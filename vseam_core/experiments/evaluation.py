@@ -17,7 +17,6 @@ from vseam_core.experiments.answering import BASELINE, MAX_NEW_TOKENS, AnswerPas
 from vseam_core.experiments.heads.changed_model import ChangeOptions, make_change
 from vseam_core.experiments.selection import Selection, selected_samples, settled
 from vseam_core.runs.experiment import Experiment
-from vseam_core.runs.identity import unit_key
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace
 
@@ -155,16 +154,16 @@ def _figures(
     answered = [Answered(known[identifier], text) for identifier, text in texts]
     judged = Judged(plain, answered, answers[answers["pair_role"] == "corrupt"])
     metrics = metric_table(judged, benchmark, workspace.seed)
-    identity = unit_key(keys=sorted(answers["key"].unique().tolist()))
+    keys = answers["key"].unique().tolist()
     columns = dict(zip(("pool", "split", "change"), labels, strict=True))
-    workspace.store.replace_scores("evaluations", run, metrics.assign(**columns, compared_with=0), identity)
+    workspace.store.replace_scores("evaluations", run, metrics.assign(**columns, compared_with=0), keys)
     if compared is None:
         return metrics
     try:
         gains = comparison_table(_scores_of(workspace, compared), plain[["identifier", "image_id", "score"]], workspace.seed)
     except ValueError as error:
         raise VseamError(f"run {compared} cannot be compared with run {run}: {error}") from error
-    workspace.store.replace_scores("evaluations", run, gains.assign(**columns, compared_with=compared), identity)
+    workspace.store.replace_scores("evaluations", run, gains.assign(**columns, compared_with=compared), keys)
     return pd.concat([metrics, gains], ignore_index=True)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.shared import LevelTest, level_test, shared_heads, similarity_matrix, split_half_ceiling
-from vseam_core.results.scoring import correct_flags, sample_set_hash
+from vseam_core.results.scoring import correct_flags
 from vseam_core.runs.workspace import Workspace
 from vseam_core.store.records import HeadEffectSet
 
@@ -47,7 +47,7 @@ def share_heads(
     }
     frame = shared_heads({name: task.scores for name, task in tasks.items()}, sign=sign, k=k, seed=seed, ceilings=ceilings)
     keys = [key for task in tasks.values() for key in task.effects.samples["key"]]
-    workspace.store.replace_scores("shared_head_tests", None, _as_stored(frame, model, tasks, levels), sample_set_hash(keys))
+    workspace.store.replace_scores("shared_head_tests", None, _as_stored(frame, model, tasks, levels), keys)
     names, matrix = similarity_matrix(frame)
     return frame.assign(model=model), level_test(matrix, [levels[name] for name in names], seed=seed)
 

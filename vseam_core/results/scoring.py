@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vseam_core.store.records import HeadEffectSet, TraceRecord
-
-
-def sample_set_hash(keys: Iterable[str]) -> str:
-    """The identity of a set of finished units, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
 
 
 def pair_traces(records: Sequence[TraceRecord], noise_floor: float) -> list[PairTrace]:
@@ -45,7 +39,7 @@ def aggregate_trace_run(workspace: Workspace, outcome: Outcome, noise_floor: flo
     if random_model:
         return aggregate_random_model(traces)
     frame = aggregate_traces(traces)
-    workspace.store.replace_scores("trace_scores", outcome.run, frame, sample_set_hash(outcome.keys))
+    workspace.store.replace_scores("trace_scores", outcome.run, frame, outcome.keys)
     return frame
 
 
@@ -65,7 +59,7 @@ def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: floa
             frame[column] = effects.samples[column].iloc[0]
         frames.append(frame)
     if frames:
-        workspace.store.replace_scores("head_scores", outcome.run, pd.concat(frames), sample_set_hash(outcome.keys))
+        workspace.store.replace_scores("head_scores", outcome.run, pd.concat(frames), outcome.keys)
     return scores
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -51,7 +52,20 @@ def decode_array(row: Mapping[str, Any], what: str) -> np.ndarray:
     if not isinstance(data, bytes) or len(data) != height * width * np.dtype(ARRAY_DTYPE).itemsize:
         size = len(data) if isinstance(data, bytes) else "no"
         raise StoreError(f"{what}: expected {height} x {width} float32 values, found {size} bytes: the record is damaged")
+    if checksum_of(row) != row["checksum"]:
+        raise StoreError(f"{what}: the record is damaged (its checksum is another): `vseam db check` lists all that are")
     return np.frombuffer(data, dtype=ARRAY_DTYPE).reshape(height, width).astype(np.float32)
+
+
+def checksum_of(row: Mapping[str, Any]) -> int:
+    """The checksum of an array's row: of its bytes and shape, and of the numbers that only have a meaning with them."""
+    beside = {name: row[name] for name in ("height", "width", "measured", "base", "clean", "corrupt") if row.get(name) is not None}
+    return zlib.crc32(row["data"], zlib.crc32(repr(sorted(beside.items())).encode())) & 0x7FFFFFFF
+
+
+def with_checksum(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of an array with the checksum that it is stored with."""
+    return {**row, "checksum": checksum_of(row)}
 
 
 def encode_head_effect(effect: HeadEffect, what: str) -> dict[str, Any]:

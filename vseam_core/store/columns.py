@@ -73,12 +73,13 @@ def reference(name: str, target: str, *, nullable: bool = False, cascade: bool =
 
 
 def array() -> list[Any]:
-    """A float32 matrix: its bytes, its shape and a check that they agree."""
+    """A float32 matrix: its bytes, its shape, a check that they agree, and a checksum by which a damaged one is known."""
     return [
         count("height"),
         count("width"),
         text("dtype"),
         Column("data", LargeBinary, nullable=False),
+        count("checksum", "0"),
         CheckConstraint("length(data) = 4 * height * width"),
         CheckConstraint(f"dtype = '{ARRAY_DTYPE}'"),
     ]

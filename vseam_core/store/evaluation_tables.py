@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, Column, Index, String, Table, UniqueCons
 from vseam_core.store.columns import count, flag, metadata, number, optional_flag, optional_number, reference, row_id, text
 
 answers = Table(
-    "answers",
+    "stored_answers",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -28,7 +28,7 @@ answers = Table(
 )
 
 evaluations = Table(
-    "evaluations",
+    "stored_evaluations",
     metadata,
     row_id(),
     reference("run_id", "runs"),

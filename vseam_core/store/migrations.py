@@ -10,12 +10,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, Table, bindparam, inspect, select
 from sqlalchemy.schema import CreateColumn
 
 from vseam_core.errors import StoreError
+from vseam_core.store.codec import checksum_of
 from vseam_core.store.connection import Database
-from vseam_core.store.schema import answers, baselines, edits, evaluations, metadata, rescalings, schema_migrations, screenings
+from vseam_core.store.current_views import AGGREGATES, OF_UNITS, view_name
+from vseam_core.store.schema import (
+    answers,
+    baselines,
+    edits,
+    evaluations,
+    head_effects,
+    metadata,
+    rescalings,
+    sample_set_units,
+    sample_sets,
+    schema_migrations,
+    screenings,
+    trace_effects,
+)
 from vseam_core.store.views import create_views, drop_views
 
 
@@ -77,6 +92,36 @@ def _scores_of_baselines(connection: Connection) -> None:
     connection.exec_driver_sql("UPDATE baselines SET score = correct_strict")
 
 
+def _current_results(connection: Connection) -> None:
+    """What units leave behind moves to tables called `stored_…`, so that views of the old names show what is current.
+
+    With it: which units an aggregate rests on (unknown for older ones, which count as current), and a checksum for every array.
+    """
+    present = set(inspect(connection).get_table_names())
+    is_sqlite = connection.dialect.name == "sqlite"
+    if is_sqlite:
+        # Without this SQLite would rewrite (and first check) views that users made.
+        connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+    for table in (*OF_UNITS, *AGGREGATES):
+        if table.name not in present and view_name(table) in present:
+            connection.exec_driver_sql(f"ALTER TABLE {view_name(table)} RENAME TO {table.name}")
+    if is_sqlite:
+        connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
+    for table in (sample_sets, sample_set_units):
+        table.create(connection, checkfirst=True)
+    connection.exec_driver_sql("CREATE INDEX units_superseded ON units (id) WHERE superseded")
+    for table in (head_effects, trace_effects):
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN checksum INTEGER DEFAULT '0' NOT NULL")
+        _add_checksums(connection, table)
+
+
+def _add_checksums(connection: Connection, table: Table) -> None:
+    rows = connection.execution_options(yield_per=1000).execute(select(table))
+    for part in rows.mappings().partitions():
+        checksums = [{"row": row["id"], "sum": checksum_of(row)} for row in part]
+        connection.execute(table.update().where(table.c.id == bindparam("row")).values(checksum=bindparam("sum")), checksums)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("0001_first_schema", _first_schema),
     Migration("0002_screening", _screening),
@@ -84,12 +129,13 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("0004_evaluation", _evaluation),
     Migration("0005_superseded_units", _superseded_units),
     Migration("0006_scores_of_baselines", _scores_of_baselines),
+    Migration("0007_current_results", _current_results),
 )
 
 
-def now() -> str:
-    """The time as stored everywhere: UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now(timespec: str = "seconds") -> str:
+    """The time as stored everywhere: UTC, ISO 8601, to the second where nothing finer is asked for."""
+    return datetime.now(UTC).isoformat(timespec=timespec)
 
 
 def check_version(connection: Connection, label: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, case, func, select
 
 from vseam_core.store import schema
 from vseam_core.store.currency import is_current
+from vseam_core.store.current_views import view_name
 from vseam_core.store.frames import RunIds, frame_of, of_runs, run_labels
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def edits_frame(connection: Connection) -> pd.DataFrame:
 
 
 def table_counts(connection: Connection) -> dict[str, int]:
-    """How many rows each table holds."""
+    """How many rows each table holds, those of superseded units among them; `stored_X` is called X."""
     counts = {}
     for table in schema.metadata.sorted_tables:
-        counts[table.name] = int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+        counts[view_name(table)] = int(connection.execute(select(func.count()).select_from(table)).scalar_one())
     return dict(sorted(counts.items()))

@@ -1,6 +1,7 @@
 """The tables of the results database.
 
-A change here is also a new entry in `migrations.py`. Key columns are NOT NULL: SQLite lets duplicate NULLs through
+A change here is also a new entry in `migrations.py`. What a unit leaves behind lies in tables called `stored_…`, superseded or not; the
+view of the same name without `stored_` (`views.py`) shows what is current. Key columns are NOT NULL: SQLite lets duplicate NULLs through
 UNIQUE. JSON is stored as text, arrays as little-endian float32 bytes with their shape beside them.
 """
 
@@ -10,20 +11,18 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     String,
     Table,
     UniqueConstraint,
 )
+from sqlalchemy import text as sql_text
 
 from vseam_core.store.columns import (
     array,
     count,
     flag,
     number,
-    optional_count,
-    optional_flag,
     optional_number,
     optional_text,
     reference,
@@ -34,6 +33,14 @@ from vseam_core.store.columns import metadata as metadata
 from vseam_core.store.evaluation_tables import answers as answers
 from vseam_core.store.evaluation_tables import evaluations as evaluations
 from vseam_core.store.evaluation_tables import rescalings as rescalings
+from vseam_core.store.score_tables import HEAD_SET_SIZES as HEAD_SET_SIZES
+from vseam_core.store.score_tables import head_scores as head_scores
+from vseam_core.store.score_tables import head_set_sizes as head_set_sizes
+from vseam_core.store.score_tables import sample_set_units as sample_set_units
+from vseam_core.store.score_tables import sample_sets as sample_sets
+from vseam_core.store.score_tables import screenings as screenings
+from vseam_core.store.score_tables import shared_head_tests as shared_head_tests
+from vseam_core.store.score_tables import trace_scores as trace_scores
 
 schema_migrations = Table("schema_migrations", metadata, Column("name", String, primary_key=True), text("applied"))
 
@@ -103,6 +110,8 @@ units = Table(
     flag("superseded", "0"),
     UniqueConstraint("run_id", "key"),
     Index("units_by_subject", "run_id", "subject"),
+    # Few units are superseded: finding them, and the aggregates that rest on them, is then cheap.
+    Index("units_superseded", "id", sqlite_where=sql_text("superseded"), postgresql_where=sql_text("superseded")),
     CheckConstraint("status IN ('done', 'skipped')"),
 )
 
@@ -179,7 +188,7 @@ edit_reviews = Table(
 )
 
 baselines = Table(
-    "baselines",
+    "stored_baselines",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -213,7 +222,7 @@ trace_axes = Table(
 )
 
 trace_effects = Table(
-    "trace_effects",
+    "stored_trace_effects",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -232,7 +241,7 @@ trace_effects = Table(
 )
 
 head_effects = Table(
-    "head_effects",
+    "stored_head_effects",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -248,7 +257,7 @@ head_effects = Table(
 )
 
 ablations = Table(
-    "ablations",
+    "stored_ablations",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -268,7 +277,7 @@ ablations = Table(
 )
 
 modulations = Table(
-    "modulations",
+    "stored_modulations",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -292,7 +301,7 @@ modulations = Table(
 )
 
 skips = Table(
-    "skips",
+    "stored_skips",
     metadata,
     row_id(),
     reference("unit_id", "units"),
@@ -300,104 +309,3 @@ skips = Table(
     text("reason"),
     UniqueConstraint("unit_id", "identifier"),
 )
-
-head_scores = Table(
-    "head_scores",
-    metadata,
-    row_id(),
-    reference("run_id", "runs"),
-    *[text(name) for name in ("model", "dataset", "category", "level")],
-    *[text(name) for name in ("pool", "operation", "positions", "measure", "stack")],
-    count("layer"),
-    count("head"),
-    count("n"),
-    count("n_correct"),
-    count("n_wrong"),
-    *[optional_number(name) for name in ("positive", "negative", "signed")],
-    *[optional_number(f"{name}_correct") for name in ("mean", "se", "low", "high")],
-    *[optional_number(name) for name in ("mean_correct_yes", "mean_correct_no", "p_positive", "q_positive")],
-    *[optional_number(f"{name}_wrong") for name in ("mean", "se", "low", "high")],
-    *[optional_number(name) for name in ("mean_wrong_yes", "mean_wrong_no", "p_negative", "q_negative")],
-    optional_flag("claim_positive"),
-    optional_flag("claim_negative"),
-    text("sign"),
-    flag("resolved"),
-    optional_flag("below_noise_floor"),
-    optional_number("reliability_correct"),
-    optional_number("reliability_wrong"),
-    text("reason", ""),
-    text("sample_set_hash"),
-    UniqueConstraint("run_id", "pool", "operation", "positions", "measure", "stack", "layer", "head"),
-    CheckConstraint("sign IN ('positive', 'negative', 'none')"),
-)
-
-screenings = Table(
-    "screenings",
-    metadata,
-    row_id(),
-    reference("run_id", "runs"),
-    *[text(name) for name in ("model", "dataset", "category", "level")],
-    *[text(name) for name in ("pool", "operation", "positions", "measure", "stack")],
-    text("subset"),
-    *[count(name) for name in ("n", "heads", "top", "random", "integrated_steps")],
-    *[optional_number(name) for name in ("rank_correlation", "rank_top", "rank_random", "scale")],
-    count("strongest"),
-    *[optional_number(name) for name in ("threshold", "recall", "recall_low", "recall_high")],
-    text("vanished"),
-    text("reason", ""),
-    text("sample_set_hash"),
-    UniqueConstraint("run_id", "operation", "positions", "measure", "stack", "subset"),
-    CheckConstraint("subset IN ('correct', 'wrong')"),
-)
-
-trace_scores = Table(
-    "trace_scores",
-    metadata,
-    row_id(),
-    reference("run_id", "runs"),
-    *[text(name) for name in ("model", "dataset", "category", "level")],
-    *[text(name) for name in ("tracer", "stack", "site_kind", "direction", "measure")],
-    text("column_kind", "group"),
-    count("layer"),
-    text("column_label"),
-    text("subset"),
-    count("n"),
-    optional_count("clusters"),
-    *[optional_number(name) for name in ("mean", "standard_error", "low", "high")],
-    *[optional_number(name) for name in ("normalised", "normalised_low", "normalised_high")],
-    optional_count("n_normalised"),
-    optional_flag("below_noise_floor"),
-    text("sample_set_hash"),
-    UniqueConstraint(
-        *("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
-        *("layer", "column_label", "subset"),
-    ),
-)
-
-shared_head_tests = Table(
-    "shared_head_tests",
-    metadata,
-    row_id(),
-    reference("run_id", "runs", nullable=True),
-    text("model"),
-    *[text(name, "") for name in ("pool", "operation", "positions", "measure", "stack")],
-    text("task_a"),
-    text("task_b"),
-    text("level_a"),
-    text("level_b"),
-    text("sign"),
-    count("k"),
-    *[optional_number(name) for name in ("overlap", "expected", "jaccard", "rank_correlation", "ceiling")],
-    *[optional_number(name) for name in ("p_value", "q_value")],
-    text("null_name", ""),
-    count("n_a"),
-    count("n_b"),
-    text("status"),
-    text("reason", ""),
-    text("sample_set_hash"),
-    UniqueConstraint(*("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name")),
-)
-
-head_set_sizes = Table("head_set_sizes", metadata, Column("k", Integer, primary_key=True, autoincrement=False))
-
-HEAD_SET_SIZES: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 16, 20, 32, 50, 64, 100, 128)

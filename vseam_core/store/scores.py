@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Boolean, Column, Connection, Double, Integer, Table, and_, select
+from sqlalchemy import Boolean, Column, ColumnElement, Connection, Double, Integer, Table, select
 
 from vseam_core.errors import StoreError, did_you_mean
 from vseam_core.store import schema
+from vseam_core.store.current_views import view_name
 from vseam_core.store.frames import RunIds, equal_to, frame_of
+from vseam_core.store.shared_rows import chunks, insert
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,39 +24,74 @@ _SLICES: dict[str, tuple[str, ...]] = {
     "head_scores": ("run_id", "pool", "operation", "positions", "measure", "stack"),
     "evaluations": ("run_id", "sample_set_hash", "compared_with"),
     "screenings": ("run_id", "pool", "operation", "positions", "measure", "stack"),
-    "trace_scores": ("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind", "subset"),
-    "shared_head_tests": ("model", "pool", "operation", "positions", "measure", "stack", "sign", "k", "null_name"),
+    "trace_scores": ("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
+    "shared_head_tests": ("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name"),
 }
 _FROM_RUN = ("model", "dataset", "category", "level")
 
 
-def replace_rows(connection: Connection, name: str, run_id: int | None, frame: pd.DataFrame, sample_set_hash: str) -> None:
-    """Put a frame of aggregates in the place of what was stored for the same slices (an empty frame: for the whole run).
+# Whose rows are all of one aggregation: a frame without rows says that there is nothing in the run to aggregate.
+_WHOLE_RUN = ("head_scores", "screenings", "trace_scores")
 
-    Missing model, dataset, category and level come from the run, other missing columns from the table's default or
-    null. Raises `StoreError` for unknown or missing columns, infinity, and null where a number must be.
+
+def sample_set_hash(keys: Iterable[str]) -> str:
+    """The identity of a set of finished units, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+
+
+def replace_rows(connection: Connection, name: str, run_id: int | None, frame: pd.DataFrame, keys: Iterable[str]) -> None:
+    """Put a frame of aggregates in the place of what was stored for the same slices, and note the units that they rest on.
+
+    A frame without rows clears the run, where all rows of a run are of one aggregation. Missing model, dataset, category and level
+    come from the run, other missing columns from the table's default or null. Raises `StoreError` for unknown or missing columns,
+    infinity, and null where a number must be.
     """
     table = score_table(name)
     run = _run(connection, run_id, table)
-    fixed = {"sample_set_hash": sample_set_hash}
+    units = set(keys)
+    fixed = {"sample_set_hash": sample_set_hash(units)}
     if run_id is not None:
         fixed["run_id"] = run_id  # type: ignore[assignment]
     rows = [_row(table, {**run, **values, **fixed}, index) for index, values in enumerate(_records(frame))]
     _check_columns(table, frame)
-    if not rows and run_id is not None:
+    if not rows and run_id is not None and name in _WHOLE_RUN:
         connection.execute(table.delete().where(table.c.run_id == run_id))
-    slices = {tuple(row[column] for column in _SLICES[name]) for row in rows}
-    for chosen in slices:
-        here = [table.c[column] == value for column, value in zip(_SLICES[name], chosen, strict=True)]
-        connection.execute(table.delete().where(and_(*here)))
+    for chosen in {tuple(row[column] for column in _SLICES[name]) for row in rows}:
+        for values in _spellings(dict(zip(_SLICES[name], chosen, strict=True))):
+            connection.execute(table.delete().where(*[table.c[column] == value for column, value in values.items()]))
     if rows:
+        _put_sample_set(connection, units, run_id, fixed["sample_set_hash"])
         connection.execute(table.insert(), rows)
+
+
+def _spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    """A slice as it may have been stored: two tasks are the same pair in either order."""
+    if "task_a" not in chosen:
+        return [chosen]
+    return [chosen, {**chosen, "task_a": chosen["task_b"], "task_b": chosen["task_a"]}]
+
+
+def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, digest: str) -> None:
+    """Note which stored units aggregates rest on, once per set; sets that nothing rests on any more go."""
+    sets, members, units = schema.sample_sets, schema.sample_set_units, schema.units
+    known = connection.execute(select(sets.c.id).where(sets.c.hash == digest)).scalar_one_or_none()
+    if known is not None:
+        connection.execute(members.delete().where(members.c.sample_set_id == known))
+    else:
+        unused = [sets.c.hash.not_in(select(table.c.sample_set_hash)) for table in map(score_table, _SLICES)]
+        connection.execute(sets.delete().where(*unused))
+        known = connection.execute(sets.insert().values(hash=digest)).inserted_primary_key[0]
+    for chunk in chunks(keys):
+        query = select(units.c.id).where(units.c.key.in_(chunk))
+        if run_id is not None:
+            query = query.where(units.c.run_id == run_id)
+        insert(connection, members, [{"sample_set_id": known, "unit_id": unit} for unit in connection.execute(query).scalars()])
 
 
 def scores_frame(connection: Connection, name: str, run_ids: RunIds, equals: Mapping[str, Any]) -> pd.DataFrame:
     """Stored aggregates in the order they were put in, narrowed to runs and to equal columns (a list: any of them)."""
     table = score_table(name)
-    query = select(*[column for column in table.c if column.name != "id"]).order_by(table.c.id)
+    query = select(*[column for column in table.c if column.name != "id"]).where(is_up_to_date(table)).order_by(table.c.id)
     if run_ids is not None:
         query = equal_to(query, table.c.run_id, run_ids if isinstance(run_ids, int) else list(run_ids))
     for column, value in equals.items():
@@ -67,7 +105,14 @@ def score_table(name: str) -> Table:
     """The table of aggregates of that name. Raises `StoreError` for another one."""
     if name not in _SLICES:
         raise StoreError(f"no table of scores {name!r}: {did_you_mean(name, _SLICES)}")
-    return schema.metadata.tables[name]
+    return schema.metadata.tables[f"stored_{name}"]
+
+
+def is_up_to_date(table: Table) -> ColumnElement[bool]:
+    """The condition that an aggregate rests on no unit that is superseded."""
+    sets, members, units = schema.sample_sets, schema.sample_set_units, schema.units
+    stale = select(sets.c.hash).select_from(sets.join(members).join(units)).where(units.c.superseded)
+    return table.c.sample_set_hash.not_in(stale)
 
 
 def _run(connection: Connection, run_id: int | None, table: Table) -> dict[str, Any]:
@@ -87,13 +132,12 @@ def _check_columns(table: Table, frame: pd.DataFrame) -> None:
     for column in frame.columns:
         if column not in table.c or column == "id":
             known = [known.name for known in table.c if known.name != "id"]
-            raise StoreError(f"no column {column!r} in {table.name}: {did_you_mean(str(column), known)}")
+            raise StoreError(f"no column {column!r} in {view_name(table)}: {did_you_mean(str(column), known)}")
 
 
 def _row(table: Table, values: Mapping[str, Any], index: int) -> dict[str, Any]:
-    return {
-        column.name: _value(column, values.get(column.name), f"row {index} of {table.name}") for column in table.c if column.name != "id"
-    }
+    where = f"row {index} of {view_name(table)}"
+    return {column.name: _value(column, values.get(column.name), where) for column in table.c if column.name != "id"}
 
 
 def _value(column: Column[Any], value: Any, where: str) -> Any:

@@ -128,7 +128,8 @@ class Store:
         """Note that every unit of a run is there; opening the run again takes the note away."""
         table = schema.runs
         with self._database.writing() as connection:
-            changed = connection.execute(table.update().where(table.c.id == run_id).values(finished=now()))
+            # To the microsecond: of two complete runs the one that was asked for last is shown.
+            changed = connection.execute(table.update().where(table.c.id == run_id).values(finished=now("microseconds")))
             if changed.rowcount == 0:
                 raise StoreError(f"there is no run {run_id} in {self.label}")
 
@@ -180,7 +181,7 @@ class Store:
 
     def rejudge(self, table: str, run_id: int, verdicts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
         """Give rows of `answers` or `baselines`, by unit key and pair role, another verdict: the benchmark's rule has changed."""
-        rows, units = schema.metadata.tables[table], schema.units
+        rows, units = {"answers": schema.answers, "baselines": schema.baselines}[table], schema.units
         with self._database.writing() as connection:
             for (key, role), verdict in verdicts.items():
                 unit = select(units.c.id).where(units.c.run_id == run_id, units.c.key == key).scalar_subquery()
@@ -292,18 +293,19 @@ class Store:
             equals = {"operation": operation, "measure": measure, "positions": positions, "stack": stack}
             return effects.read_head_effects(connection, run_id, keys, equals)
 
-    def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, sample_set_hash: str) -> None:
+    def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, keys: Iterable[str]) -> None:
         """Store aggregates (`head_scores`, `evaluations`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
 
-        Rows that agree with the frame in what was computed (run, pool, operation, positions, measure, stack; for traces
-        tracer, site kind, direction, measure, subset; for shared heads model, sign, k and null) go; an empty frame
-        clears the run. NaN becomes null.
+        `keys` are the units that they rest on: once one of those is superseded, the aggregates are no longer shown. Rows that agree
+        with the frame in what was computed go (run, pool, operation, positions, measure, stack; for traces tracer, site kind, direction,
+        measure; for evaluations run, units and the run compared with; for shared heads model, pair of tasks, sign, k and null). An
+        empty frame clears the head scores, screenings or trace scores of a run. NaN becomes null.
         """
         with self._database.writing() as connection:
-            replace_rows(connection, table, run_id, frame, sample_set_hash)
+            replace_rows(connection, table, run_id, frame, keys)
 
     def scores(self, table: str, run_ids: RunIds = None, **equals: Any) -> pd.DataFrame:
-        """Stored aggregates, narrowed to runs and to equal columns (a list: any of its values)."""
+        """Stored aggregates that rest on current units, narrowed to runs and to equal columns (a list: any of its values)."""
         score_table(table)
         with self._database.reading() as connection:
             return scores_frame(connection, table, run_ids, equals)

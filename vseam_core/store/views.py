@@ -1,20 +1,21 @@
-"""The views of the results database: ranked heads, and what the top heads of two tasks share.
+"""The views of the results database: what is current, ranked heads, and what the top heads of two tasks share.
 
 Plain standard SQL (window functions, no SQLite dialect), so that a PostgreSQL store has them too.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
+from vseam_core.store.current_views import CURRENT_VIEWS
 from vseam_core.store.schema import HEAD_SET_SIZES, head_set_sizes
 
 # A head's strength is larger for a stronger head under either sign. `claims` measures: how much replacing the head
 # lowers the measure on correct answers (positive) or raises it on wrong ones (negative); a claim counts where its map is
 # resolved, that is where its split-half reliability reaches 0.7. The published scores are already one-sided; they claim
 # nothing, so `claimed` is null and every head with a score above 0 can be ranked.
-TOP_HEADS = """
-CREATE VIEW top_heads AS
+RANKED_HEADS = """
+CREATE VIEW ranked_heads AS
 WITH scored AS (
     SELECT run_id, model, dataset, level, category, pool, operation, positions, measure, stack, layer, head,
         'positive' AS sign,
@@ -67,14 +68,42 @@ JOIN totals ON totals.run_id = ranked.run_id AND totals.pool = ranked.pool AND t
     AND totals.positions = ranked.positions AND totals.measure = ranked.measure
 """
 
+# Which scan of a model and task is shown: the complete run that was asked for last, whether it was exact or screened.
+LATEST_SCANS = """
+CREATE VIEW latest_scans AS
+SELECT run_id, model, dataset, pool, operation, positions, measure
+FROM (
+    SELECT of_run.*, ROW_NUMBER() OVER (
+        PARTITION BY of_run.model, dataset, of_run.pool, operation, positions, measure ORDER BY finished DESC, run_id DESC
+    ) AS age
+    FROM (
+        SELECT DISTINCT head_scores.run_id, head_scores.model, head_scores.dataset, head_scores.pool, head_scores.operation,
+            head_scores.positions, head_scores.measure, runs.finished
+        FROM head_scores
+        JOIN runs ON runs.id = head_scores.run_id AND runs.finished IS NOT NULL
+    ) AS of_run
+) AS ordered
+WHERE age = 1
+"""
+
+TOP_HEADS = """
+CREATE VIEW top_heads AS
+SELECT ranked_heads.*
+FROM ranked_heads
+JOIN latest_scans ON latest_scans.run_id = ranked_heads.run_id AND latest_scans.pool = ranked_heads.pool
+    AND latest_scans.operation = ranked_heads.operation AND latest_scans.positions = ranked_heads.positions
+    AND latest_scans.measure = ranked_heads.measure
+"""
+
 # Heads are not exchangeable across layers, so `expected` (the overlap of two random sets) is a plain yardstick; the
 # layer-stratified null and its p-values are in shared_head_tests. Below k heads that pass, overlap is null, never 0.
+# Only scans of one kind are compared (an exact one never with a screened one); of several such pairs the latest is shown.
 SHARED_HEADS = """
 CREATE VIEW shared_heads AS
 WITH ranked AS (
     SELECT run_id, model, dataset, level, category, pool, operation, positions, measure, sign, stack, layer, head,
         claim_rank, heads_total
-    FROM top_heads
+    FROM ranked_heads
 ),
 tasks AS (
     SELECT run_id, model, dataset, level, category, pool, operation, positions, measure, sign,
@@ -82,17 +111,25 @@ tasks AS (
     FROM ranked
     GROUP BY run_id, model, dataset, level, category, pool, operation, positions, measure, sign
 ),
-task_pairs AS (
+comparable AS (
     SELECT a.model, a.run_id AS run_a, b.run_id AS run_b, a.dataset AS task_a, b.dataset AS task_b,
         a.category AS category_a, b.category AS category_b, a.level AS level_a, b.level AS level_b,
         a.pool, a.operation, a.positions, a.measure, a.sign, a.heads_total,
-        a.eligible AS eligible_a, b.eligible AS eligible_b
+        a.eligible AS eligible_a, b.eligible AS eligible_b,
+        ROW_NUMBER() OVER (
+            PARTITION BY a.model, a.dataset, b.dataset, a.pool, a.operation, a.positions, a.measure, a.sign
+            ORDER BY CASE WHEN of_a.finished < of_b.finished THEN of_a.finished ELSE of_b.finished END DESC, a.run_id DESC, b.run_id DESC
+        ) AS age
     FROM tasks AS a
     JOIN tasks AS b ON b.model = a.model AND b.pool = a.pool AND b.operation = a.operation
         AND b.positions = a.positions AND b.measure = a.measure AND b.sign = a.sign AND a.dataset < b.dataset
-    JOIN runs AS of_a ON of_a.id = a.run_id
+    JOIN runs AS of_a ON of_a.id = a.run_id AND of_a.finished IS NOT NULL
     JOIN runs AS of_b ON of_b.id = b.run_id AND of_b.weights_hash = of_a.weights_hash AND of_b.method = of_a.method
         AND of_b.method_version = of_a.method_version AND of_b.split = of_a.split AND of_b.seed = of_a.seed
+        AND of_b.configuration = of_a.configuration AND of_b.finished IS NOT NULL
+),
+task_pairs AS (
+    SELECT * FROM comparable WHERE age = 1
 ),
 eligible_heads AS (
     SELECT run_id, pool, operation, positions, measure, sign, stack, layer, head, claim_rank
@@ -125,13 +162,22 @@ SELECT model, task_a, task_b, category_a, category_b, level_a, level_b, pool, op
 FROM counted
 """
 
-VIEWS: dict[str, str] = {"top_heads": TOP_HEADS, "shared_heads": SHARED_HEADS}
+VIEWS: dict[str, str] = {
+    **CURRENT_VIEWS,
+    "ranked_heads": RANKED_HEADS,
+    "latest_scans": LATEST_SCANS,
+    "top_heads": TOP_HEADS,
+    "shared_heads": SHARED_HEADS,
+}
+"""View name → statement, in an order in which they can be created."""
 
 
 def drop_views(connection: Connection) -> None:
-    """Remove the views before a migration changes what they look at."""
+    """Remove the views before a migration changes what they look at; those of an older program among them."""
+    present = set(inspect(connection).get_view_names())
     for name in reversed(VIEWS):
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+        if name in present:
+            connection.exec_driver_sql(f"DROP VIEW {name}")
 
 
 def create_views(connection: Connection) -> None:

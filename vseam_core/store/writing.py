@@ -13,7 +13,7 @@ from vseam_core.api.types import Pair, TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.runs.spec import Answer, Baseline, UnitResult
 from vseam_core.store import schema
-from vseam_core.store.codec import encode_array, encode_head_effect, encode_json, non_finite
+from vseam_core.store.codec import encode_array, encode_head_effect, encode_json, non_finite, with_checksum
 from vseam_core.store.migrations import now
 from vseam_core.store.shared_rows import (
     Axes,
@@ -150,7 +150,7 @@ def _pair_of(row: Baseline | Answer, pairs: Iterable[Pair]) -> Pair | None:
 def _trace_effects(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[str, Any]]:
     for unit in units:
         for pair, effect in unit.trace_effects:
-            yield {
+            row = {
                 "unit_id": ids.units[unit.key],
                 "edit_id": ids.edits[pair.identifier],
                 "tracer": effect.tracer,
@@ -163,6 +163,7 @@ def _trace_effects(units: Sequence[UnitResult], ids: _References) -> Iterator[di
                 "corrupt": float(effect.corrupt),
                 **_trace_array(effect, f"{effect.tracer} ({effect.site_kind}) of sample {pair.clean.identifier}"),
             }
+            yield with_checksum(row)
 
 
 def _trace_array(effect: TraceEffect, what: str) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def _trace_array(effect: TraceEffect, what: str) -> dict[str, Any]:
 def _head_effects(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[str, Any]]:
     for unit in units:
         for sample, effect in unit.head_effects:
-            yield {
+            row = {
                 "unit_id": ids.units[unit.key],
                 "sample_id": ids.samples[sample.identifier],
                 "operation": effect.operation,
@@ -189,6 +190,7 @@ def _head_effects(units: Sequence[UnitResult], ids: _References) -> Iterator[dic
                 "base": float(effect.base),
                 **encode_head_effect(effect, f"{effect.operation} of sample {sample.identifier}"),
             }
+            yield with_checksum(row)
 
 
 def _ablations(units: Sequence[UnitResult], ids: _References) -> Iterator[dict[str, Any]]:

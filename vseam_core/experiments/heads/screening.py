@@ -16,7 +16,7 @@ from vseam_core.api.types import HeadEffect, HeadId
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.heads.scanning import Scan, ScanOptions, all_heads, in_turn, scan_sample, screened_heads
-from vseam_core.results.scoring import correct_flags, sample_set_hash
+from vseam_core.results.scoring import correct_flags
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
@@ -127,5 +127,5 @@ def aggregate_screening(
     if rows:
         kind = {name: str(exact.samples[name].iloc[0]) for name in ("pool", "operation", "positions", "stack")}
         stored = frame.assign(**kind, measure="logit_diff", integrated_steps=options.integrated_steps)
-        store.replace_scores("screenings", outcome.run, stored, sample_set_hash(outcome.keys))
+        store.replace_scores("screenings", outcome.run, stored, outcome.keys)
     return frame.assign(operation=options.operation, integrated_steps=options.integrated_steps)
