@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SLICES: dict[str, tuple[str, ...]] = {
     "head_scores": ("run_id", "pool", "operation", "positions", "measure", "stack"),
     "evaluations": ("run_id", "sample_set_hash", "compared_with"),
-    "screenings": ("run_id", "pool", "operation", "positions", "measure", "stack"),
+    "screenings": ("run_id", "operation", "positions", "measure", "stack"),
     "trace_scores": ("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
     "shared_head_tests": ("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name"),
 }
