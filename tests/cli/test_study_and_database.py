@@ -71,6 +71,12 @@ def test_query_does_not_hang(vseam: Vseam, database: str) -> None:
     assert "took longer than 0.2 s" in outcome.stderr
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])
+def test_query_refuses_a_time_that_is_no_time(seconds: str, vseam: Vseam, database: str) -> None:
+    outcome = vseam("query", "SELECT 1", "--seconds", seconds)
+    assert (outcome.code, outcome.stdout) == (2, "")
+
+
 def test_a_database_that_is_not_there_is_named_and_not_made(vseam: Vseam) -> None:
     for command in (("query", "SELECT 1"), ("db", "info")):
         outcome = vseam(*command, "--db", "missing.db")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +119,43 @@ def test_a_query_that_would_not_end_is_stopped_in_time(sql: str, filled: Path) -
     started = time.monotonic()
     assert refusal(filled, sql) == "the query took longer than 0.2 s and was stopped: narrow it or raise the limit"
     assert time.monotonic() - started < 3
+
+
+def test_a_function_over_long_texts_in_every_row_is_stopped_in_time(filled: Path) -> None:
+    """SQLite asks its progress callback every so many steps only; here each step takes long."""
+    long = "REPLACE(HEX(ZEROBLOB(240000)), '00', 'ab')"
+    started = time.monotonic()
+    slow = f"SELECT SUM(LENGTH(REPLACE({long}, 'b', CAST(i AS TEXT)))) FROM (SELECT i FROM n LIMIT 9) AS few, samples"
+    message = refusal(filled, ENDLESS + slow + ", samples AS more, samples AS most, samples AS all_of_them")
+    assert "took longer than 0.2 s" in message
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 0.0, 1e9])
+def test_a_time_that_is_no_time_is_refused(seconds: float, filled: Path) -> None:
+    assert "a query cannot be given" in refusal(filled, "SELECT 1", seconds)
+
+
+def test_text_that_is_not_utf_8_gets_one_line(filled: Path) -> None:
+    assert refusal(filled, "SELECT '\udcff'") == "the query is not text in UTF-8: expected one SELECT"
+    assert "null character" in refusal(filled, "SELECT 1\0")
+    assert run_query(filled, "SELECT CAST(x'ff41' AS TEXT)")[1] == [("\ufffdA",)]
+
+
+def test_sorting_more_than_the_memory_limit_ends_with_one_line_and_without_files(filled: Path, tmp_path: Path) -> None:
+    """In a process of its own, since the limit holds for the whole of it."""
+    code = (
+        "import sys; from vseam_core.errors import QueryError; from vseam_core.store.query import run_query\n"
+        "try: run_query(sys.argv[1], sys.argv[2], limit_seconds=60, limit_bytes=40_000_000)\n"
+        "except QueryError as error: print(error)"
+    )
+    sql = ENDLESS + "SELECT i, HEX(RANDOMBLOB(500)) AS text FROM (SELECT i FROM n LIMIT 1000000) ORDER BY text"
+    elsewhere = tmp_path / "temporary"
+    elsewhere.mkdir()
+    environment = {**os.environ, "SQLITE_TMPDIR": str(elsewhere)}
+    done = subprocess.run([sys.executable, "-c", code, str(filled), sql], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "the query needs more than 40,000,000 bytes of memory and was stopped: narrow it"
+    assert not list(elsewhere.iterdir())
 
 
 def test_an_endless_stream_of_rows_ends_at_the_row_limit(filled: Path) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from vseam_core.errors import StoreError
+from vseam_core.store.read_only import cannot_write_beside, read_as_it_is
 
 logger = logging.getLogger("vseam.store")
 
@@ -66,9 +68,9 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise StoreError(explain(str(error.orig), self.label, self.busy_seconds)) from None
+            raise _translated(str(error.orig), self) from None
         except sqlite3.Error as error:
-            raise StoreError(explain(str(error), self.label, self.busy_seconds)) from None
+            raise _translated(str(error), self) from None
         except SQLAlchemyError as error:
             raise StoreError(f"{self.label}: {_first_line(str(error))}") from None
 
@@ -86,7 +88,7 @@ class Database:
 
     def use_write_ahead_log(self) -> None:
         """Let readers and one writer work at once (WAL) where the file system allows it; say aloud where it does not."""
-        if not self.is_sqlite:
+        if not self.is_sqlite or self.journal_mode == "off":
             return
         with self.translated():
             self.journal_mode = self._switch_to_wal()
@@ -97,6 +99,20 @@ class Database:
             )
             self.warnings = (message,)
             logger.warning(message)
+
+    def read_as_it_is(self) -> bool:
+        """Open the file without anything beside it, where that is what is in the way of reading; returns whether it is tried.
+
+        For read-only mounts and full disks: nothing can be written from now on, and changes that only the write-ahead log has are
+        not seen.
+        """
+        path = self.path
+        if path is None or not path.is_file():
+            return False
+        self.close()
+        self.engine = self._engine(f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&immutable=1&uri=true")
+        self.journal_mode, self.warnings = "off", (read_as_it_is(path),)
+        return True
 
     def close(self) -> None:
         """Close every connection; the last one to close folds the write-ahead log into the file."""
@@ -122,11 +138,11 @@ class Database:
             return str(path)
         return ":memory:" if self.is_sqlite else self.url.render_as_string(hide_password=True)
 
-    def _engine(self) -> Engine:
+    def _engine(self, url: URL | str | None = None) -> Engine:
         try:
             if not self.is_sqlite:
                 return create_engine(self.url)
-            engine = create_engine(self.url, connect_args={"timeout": self.busy_seconds})
+            engine = create_engine(url or self.url, connect_args={"timeout": self.busy_seconds})
         except NoSuchModuleError:
             raise StoreError(f"{self.label}: SQLAlchemy knows no database called {self.url.drivername!r}") from None
         except ImportError as error:
@@ -134,6 +150,15 @@ class Database:
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         return engine
+
+
+class NothingBesideError(StoreError):
+    """The database itself may be sound, but nothing can be written beside it."""
+
+
+def _translated(message: str, database: Database) -> StoreError:
+    kind = NothingBesideError if cannot_write_beside(message) else StoreError
+    return kind(explain(message, database.label, database.busy_seconds))
 
 
 def explain(message: str, label: str, busy_seconds: float) -> str:

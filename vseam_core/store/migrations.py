@@ -147,13 +147,24 @@ def check_version(connection: Connection, label: str, migrations: Sequence[Migra
         )
 
 
+def _recorded(connection: Connection, label: str, migrations: Sequence[Migration]) -> list[str]:
+    """The names of the migrations that the database says it has. Raises `StoreError` where that list cannot be right."""
+    columns = {column["name"] for column in inspect(connection).get_columns(schema_migrations.name)}
+    names = connection.execute(select(schema_migrations.c.name)).scalars().all() if "name" in columns else []
+    ours = [step.name for step in migrations if step.name in names]
+    if not ours or ours != [step.name for step in migrations[: len(ours)]]:
+        listed = ", ".join(map(str, names)) or "nothing"
+        raise StoreError(f"{label}: its list of applied migrations is damaged (it holds {listed}): restore a copy or give another --db")
+    return list(names)
+
+
 def pending(connection: Connection, label: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
     """The migrations that the database lacks. Raises `StoreError` for one that is not ours or newer than this program."""
     tables = set(inspect(connection).get_table_names())
     if schema_migrations.name not in tables:
         what = f"it has the tables {', '.join(sorted(tables)[:5])}" if tables else "it is empty"
         raise StoreError(f"{label} is not a results database of vseam ({what}): give another --db")
-    applied = set(connection.execute(schema_migrations.select()).scalars())
+    applied = set(_recorded(connection, label, migrations))
     unknown = sorted(applied - {step.name for step in migrations})
     if unknown:
         raise StoreError(f"{label} was made by a newer vseam (it has {', '.join(unknown)}): upgrade vseam to open it")

@@ -15,8 +15,9 @@ from vseam_core.errors import StoreError
 from vseam_core.runs.identity import canonical_json, unit_key
 from vseam_core.runs.spec import RunSpec, UnitResult
 from vseam_core.store import currency, effects, naming, reading, schema
+from vseam_core.store.checking import find_damage
 from vseam_core.store.codec import encode_json, non_finite
-from vseam_core.store.connection import Database
+from vseam_core.store.connection import Database, NothingBesideError
 from vseam_core.store.frames import RunIds
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
 from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
@@ -42,16 +43,26 @@ class Store:
         self._database = Database(location, busy_seconds=busy_seconds)
         try:
             self._database.check_place(create)
-            with self._database.reading() as connection:
-                fresh = create and is_empty(connection)
-                if not fresh:
-                    check_version(connection, self.label)
+            try:
+                fresh = self._is_fresh(create)
+            except NothingBesideError:
+                if not self._database.read_as_it_is():
+                    raise
+                fresh = self._is_fresh(create)
             if fresh:
                 create_schema(self._database)
             self._database.use_write_ahead_log()
         except BaseException:
             self._database.close()
             raise
+
+    def _is_fresh(self, create: bool) -> bool:
+        """Whether this is an empty file that may become a database. Raises `StoreError` for a database of another version."""
+        with self._database.reading() as connection:
+            fresh = create and is_empty(connection)
+            if not fresh:
+                check_version(connection, self.label)
+            return fresh
 
     @property
     def label(self) -> str:
@@ -309,6 +320,11 @@ class Store:
         score_table(table)
         with self._database.reading() as connection:
             return scores_frame(connection, table, run_ids, equals)
+
+    def check(self) -> list[str]:
+        """What is damaged, one line each: the file's structure, references between rows, arrays by their checksums."""
+        with self._database.reading() as connection:
+            return find_damage(connection)
 
     def info(self) -> dict[str, Any]:
         """What there is: location, schema version, journal mode, size in bytes, rows per table, warnings."""
