@@ -33,11 +33,11 @@ def datasets(application: Application) -> None:
 
 @options.verb("check", group=datasets, example="vseam datasets check gqa/color --images\nvseam datasets check scenes/color --limit 200")
 @click.argument("name")
-@click.option("--images", is_flag=True, help="Open every picture, and hold boxes against its size.")
+@click.option("--images", is_flag=True, help="Open every image, and hold boxes against its size.")
 @options.use("limit", "seed")
 @click.pass_context
 def check(context: click.Context, name: str, images: bool, limit: int | None, seed: int | None) -> None:
-    """Count samples, duplicates, contradictions, missing pictures, answers. Exit code 3 where some samples cannot be used."""
+    """Count samples, duplicates, contradictions, missing images, answers. Exit code 3 where some samples cannot be used."""
     from vseam_core.datasets.checking import UNUSABLE, check_dataset
 
     application: Application = context.obj
@@ -58,7 +58,7 @@ def _samples(application: Application, name: str, limit: int | None, seed: int |
 def _tables(name: str, found: DatasetCheck) -> Iterator[Table]:
     facts: list[tuple[str, Any]] = [
         ("samples", found.samples),
-        ("pictures", found.pictures),
+        ("images", found.images),
         ("samples with boxes", found.with_objects),
         *((f"pool {pool}", count) for pool, count in found.pools.items()),
         *((f"form {form}", count) for form, count in found.forms.items()),

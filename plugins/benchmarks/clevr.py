@@ -33,12 +33,14 @@ class ClevrBenchmark(FileBenchmark):
         last = as_mapping(program[-1], f"{record.place}: the last step of program") if program else {}
         step = str(last.get("function") or last.get("type") or "")
         identifier = record.text("question_index") or record.place.rsplit(" ", 1)[-1]
+        name, content = record.image("image_filename", "image")
         return self.make(
             record,
             question_id=identifier,
-            image=record.text("image_filename"),
+            image=name,
+            image_content=content,
             question=record.text("question"),
-            answer=record.text("answer"),
+            answer=record.answer("answer"),
             level=_LEVEL_OF_STEP.get(step, "object"),
             category=step or None,
         )

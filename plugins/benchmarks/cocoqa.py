@@ -8,8 +8,9 @@ from itertools import zip_longest
 from typing import Any
 
 from vseam_core.api.types import Answered, Level, Sample
+from vseam_core.datasets.answers import normal_answer
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
-from vseam_core.datasets.records import Record
+from vseam_core.datasets.records import Record, lines_of, text_of
 from vseam_core.errors import InvalidFileError
 
 _LEVELS: Mapping[str, Level] = {
@@ -54,7 +55,7 @@ class CocoQaBenchmark(FileBenchmark):
         missing = next((file for file in files if not file.is_file()), None)
         if missing:
             raise InvalidFileError(f"{missing}: no such file; expected {', '.join(file.name for file in files)} in {path}")
-        columns = [file.read_text(encoding="utf-8").splitlines() for file in files]
+        columns = [lines_of(text_of(file)) for file in files]
         for number, line in enumerate(zip_longest(*columns), 1):
             if None in line:
                 raise InvalidFileError(f"{path}: line {number} is not in all of {', '.join(file.name for file in files)}")
@@ -65,12 +66,12 @@ class CocoQaBenchmark(FileBenchmark):
         if self.subset is None:
             kind = record.text("types")
             category = _TYPES[int(kind)] if kind in ("0", "1", "2", "3") else "object"
-            image, question, answer = record.text("img_ids"), record.text("questions"), record.text("answers")
+            image, question, answer = record.text("img_ids"), record.text("questions"), record.answer("answers")
             identifier = record.place.rsplit(" ", 1)[-1]
         else:
             category = self.subset
             image, question = record.text("train_image_id_count"), record.text("question_count")
-            answer, identifier = record.text("answer_count"), record.text("")
+            answer, identifier = record.answer("answer_count"), record.text("")
         roles = spans_of(question, ("color" if category == "color" else "", "attribute"))
         return self.make(
             record,
@@ -90,7 +91,7 @@ class CocoQaBenchmark(FileBenchmark):
         """
         if not answered or not _wordnet():
             return {"wups_0.9": None, "wups_0.0": None}
-        pairs = [(item.text.strip().rstrip(".").lower(), item.sample.answer.lower()) for item in answered]
+        pairs = [(normal_answer(item.text), normal_answer(item.sample.answer)) for item in answered]
         similar = [_similarity(*pair) for pair in pairs]
         return {
             "wups_0.9": sum(value if value >= 0.9 else 0.1 * value for value in similar) / len(similar),

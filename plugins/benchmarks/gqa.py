@@ -50,12 +50,14 @@ class GqaBenchmark(FileBenchmark):
         """The sample of an official or a published record."""
         question, semantic = record.text("question"), _semantic(record)
         objects = self._objects(record, question)
+        image, content = record.image(*_IMAGE)
         return self.make(
             record,
-            question_id=record.text("question_id"),
-            image=record.text("imageId"),
+            question_id=record.text("question_id", "id"),
+            image=image,
+            image_content=content,
             question=question,
-            answer=record.text("answer"),
+            answer=record.answer("answer", yes_no=self.subset is not None),
             roles=self._roles(question, [thing.name for thing in objects] or _names(record)),
             objects=objects,
             level=self.level if self.subset else _LEVEL_OF_SEMANTIC.get(semantic, "object"),  # type: ignore[arg-type]
@@ -97,8 +99,11 @@ class GqaBenchmark(FileBenchmark):
 
     def _annotated(self, record: Record) -> tuple[SceneObject, ...]:
         """The things that the official annotation of the question points at, from the scene graph."""
-        where = f"scene graph of {record.text('imageId')}"
-        graph = as_mapping(as_mapping(self._graphs.get(record.text("imageId")), where).get("objects"), f"{where}: objects")
+        if not self._graphs:
+            return ()
+        image = record.image(*_IMAGE)[0]
+        where = f"scene graph of {image}"
+        graph = as_mapping(as_mapping(self._graphs.get(image), where).get("objects"), f"{where}: objects")
         annotations = record.mapping("annotations")
         parts = [as_mapping(annotations.get(part), f"{record.place}: annotations: {part}") for part in ("question", "answer", "fullAnswer")]
         pointed = [str(thing) for part in parts for thing in part.values()]
@@ -136,6 +141,9 @@ class GqaBenchmark(FileBenchmark):
                 role = "action" if self.subset == "action" else "relation"
                 spans = (*spans, RoleSpan(start, start + len(words), role))
         return spans
+
+
+_IMAGE = ("imageId", "image_id", "image")
 
 
 def _names(record: Record) -> list[str]:

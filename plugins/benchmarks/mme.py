@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answers import yes_or_no
+from vseam_core.datasets.answers import normal_answer, other_word, yes_or_no
 from vseam_core.datasets.file_benchmark import FileBenchmark
 from vseam_core.datasets.images import image_folders
-from vseam_core.datasets.records import KEY, Record
-from vseam_core.errors import InvalidFileError
-from vseam_plugins.benchmarks.vqa import picture_of
+from vseam_core.datasets.records import KEY, Record, lines_of, text_of
+from vseam_core.errors import InvalidFileError, SampleError
 
 
 class MmeBenchmark(FileBenchmark):
@@ -40,7 +39,7 @@ class MmeBenchmark(FileBenchmark):
             raise InvalidFileError(f"{path}: expected MME's category folders with a .txt file for each picture")
         for file in files:
             category = next(part for part in (file.parent.name, file.parent.parent.name) if part != "questions_answers_YN")
-            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            for number, line in enumerate(lines_of(text_of(file)), 1):
                 parts = line.split("\t")
                 if len(parts) != 2:
                     raise InvalidFileError(f"{file}:{number}: expected a question and an answer with a tab between them")
@@ -55,14 +54,17 @@ class MmeBenchmark(FileBenchmark):
 
     def sample_of(self, record: Record) -> Sample:
         """The sample of a line; both questions about a picture keep its id, told apart by their number."""
-        name, content = picture_of(record)
+        name, content = record.image("image", KEY)
+        gold = record.answer("answer", yes_no=True)
+        if other_word(gold) is None:
+            raise SampleError(f"{record.place}: the gold answer {gold!r:.60} is neither yes nor no")
         identifier = record.text(KEY)
         sample = self.make(
             record,
             question_id=identifier,
             image=name or identifier,
             question=record.text("question"),
-            answer=record.text("answer"),
+            answer=gold,
             category=record.text("category") or None,
             image_content=content,
         )
@@ -74,7 +76,7 @@ class MmeBenchmark(FileBenchmark):
 
     def judge(self, sample: Sample, answer: str) -> bool:
         """Whether the first word is the gold answer."""
-        return yes_or_no(answer) == sample.answer.lower()
+        return yes_or_no(answer) == normal_answer(sample.answer)
 
     def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
         """Accuracy in percent and accuracy+ (pictures with both answers right), their sum over categories as MME's score."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answers import pope_official, yes_or_no
+from vseam_core.datasets.answers import normal_answer, other_word, pope_official, yes_or_no
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
+from vseam_core.datasets.images import without_suffix
 from vseam_core.datasets.records import Record
-from vseam_core.errors import InvalidFileError
+from vseam_core.errors import InvalidFileError, SampleError
 
 SPLITS = ("adversarial", "popular", "random")
 # "imange" is how the published files write it after "an".
@@ -33,22 +34,40 @@ class PopeBenchmark(FileBenchmark):
         if reading not in ("official", "strict"):
             raise InvalidFileError(f"pope: unknown reading {reading!r}; expected official or strict")
         super().__init__(f"pope/{split}", level="object", category="object", **options)
-        self.strict = reading == "strict"
+        self.split, self.strict = split, reading == "strict"
         self.question_files = (f"pope/coco_pope_{split}.json", f"POPE/coco_pope_{split}.json", f"pope/coco_pope_{split}.jsonl")
 
+    def records(self) -> Iterator[Record]:
+        """The rows of the file; of one that holds all three kinds (a copy on the hub), those of this kind."""
+        for record in super().records():
+            if record.fields.get("category") in (None, self.split) or record.fields["category"] not in SPLITS:
+                yield record
+
     def sample_of(self, record: Record) -> Sample:
-        """The sample of a line."""
-        question, image = record.text("text"), record.text("image")
+        """The sample of a line (`text`, `label`) or of a row of the copies on the hub (`question`, `answer`)."""
+        question = record.text("text", "question")
+        image, content = record.image("image", "image_source")
+        gold = record.answer("label", "answer", yes_no=True)
+        if other_word(gold) is None:
+            raise SampleError(f"{record.place}: the gold answer {gold!r:.60} is neither yes nor no")
         found = _QUESTION.search(question)
         thing = found["thing"] if found else ""
-        number = re.sub(r"\D*0*(\d+)\.\w+$", r"\1", image.rsplit("_", 1)[-1])
+        number = re.sub(r"^0*(\d+)$", r"\1", without_suffix(image).rsplit("_", 1)[-1])
         words = re.sub(r"[^a-z0-9]+", "-", (thing or question).lower()).strip("-")
         roles = spans_of(question, (thing, "object"))
-        return self.make(record, question_id=f"{number}-{words}", image=image, question=question, answer=record.text("label"), roles=roles)
+        return self.make(
+            record,
+            question_id=f"{number}-{words}",
+            image=image,
+            question=question,
+            answer=gold,
+            roles=roles,
+            image_content=content,
+        )
 
     def judge(self, sample: Sample, answer: str) -> bool:
         """By the official rule, or the strict one."""
-        return self.read(answer) == sample.answer.lower()
+        return self.read(answer) == normal_answer(sample.answer)
 
     def read(self, answer: str) -> str | None:
         """What an answer says: yes or no, None where a strict reading finds neither."""
@@ -63,7 +82,7 @@ class PopeBenchmark(FileBenchmark):
 
         if not answered:
             return {}
-        gold = [item.sample.answer.lower() == "yes" for item in answered]
+        gold = [normal_answer(item.sample.answer) == "yes" for item in answered]
         said = [self.read(item.text) == "yes" for item in answered]
         precision, recall, score, _ = precision_recall_fscore_support(gold, said, average="binary", zero_division=float("nan"))
         named = {"precision": precision, "recall": recall, "f1": score}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vseam_core.api.types import Sample, SceneObject
+from vseam_core.api.types import LEVELS, Sample, SceneObject
+from vseam_core.datasets.choices import LETTERS, asked_with, chosen_letter, options_of, right_letter
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.records import Record
 from vseam_core.errors import InvalidFileError, SampleError
@@ -16,56 +18,87 @@ from vseam_core.errors import InvalidFileError, SampleError
 class TableBenchmark(FileBenchmark):
     """The user's own table: CSV, JSON, JSON lines or parquet. `columns` says which column is what.
 
-    Known parts are question, answer, image and id (by default columns of these names), and optionally category, level, competitor and box
-    (`[x0, y0, x1, y1]` in pixels, as JSON or a list) with object, its name (without one the box is of whatever the question is about).
-    Further columns are kept beside each sample.
+    Known parts are question, answer, image and id (by default columns of these names), and optionally category, level, competitor, options
+    and box (`[x0, y0, x1, y1]` in pixels of the upright image, as JSON or a list) with object, its name (without one the box is of
+    whatever the question is about). Further columns are kept beside each sample. `yes_no: true` reads the answers 1 and 0 as yes and no.
+
+    Options (a list, or columns A, B … as in MMBench) are asked below the question, each after its letter; an answer is right when it
+    chooses the right letter or repeats the right option.
     """
 
-    _PARTS = ("question", "answer", "image", "id", "category", "level", "competitor", "box", "object")
+    _PARTS = ("question", "answer", "image", "id", "category", "level", "competitor", "options", "box", "object")
+    asks_options = True
 
-    def __init__(self, name: str = "table", columns: Mapping[str, str] | None = None, **options: Any):
+    def __init__(self, name: str = "table", columns: Mapping[str, str] | None = None, yes_no: bool = False, **options: Any):
         super().__init__(name, **options)
-        unknown = sorted(set(columns or ()) - set(self._PARTS))
+        if not isinstance(columns or {}, Mapping):
+            raise InvalidFileError(f"dataset {name!r}: columns: expected part: column, got {columns!r:.60}")
+        unknown = sorted(map(str, set(columns or ()) - set(self._PARTS)))
         if unknown:
             raise InvalidFileError(f"dataset {name!r}: columns: unknown part {unknown[0]!r}; expected {', '.join(self._PARTS)}")
         self._columns = {part: (columns or {}).get(part, part) for part in self._PARTS}
+        self._yes_no = yes_no
         self.obtain = "it is your own file: give its path as the option `questions`"
+
+    def records(self) -> Iterator[Record]:
+        """The rows of the file. Raises `InvalidFileError` where the first one lacks a column that every row needs."""
+        for number, record in enumerate(super().records()):
+            for part in ("question", "answer") if number == 0 else ():
+                if self._columns[part] not in record.fields:
+                    known, path = ", ".join(map(str, record.fields)), self.question_path()
+                    raise InvalidFileError(f"{path}: no column {self._columns[part]!r}; expected one of {known}, by `columns`")
+            yield record
 
     def sample_of(self, record: Record) -> Sample:
         """The sample of a row."""
-        part = {name: record.text(column) for name, column in self._columns.items()}
-        if self._columns["question"] not in record.fields:
-            known = ", ".join(map(str, record.fields))
-            raise InvalidFileError(
-                f"{self.question_path()}: no column {self._columns['question']!r}; expected one of {known}, by `columns`"
-            )
-        content = record.fields.get(self._columns["image"])
-        picture = content.get("bytes") if isinstance(content, Mapping) else None
-        if isinstance(content, Mapping):
-            part["image"] = str(content.get("path") or part["id"])
-        objects = _boxed(record, self._columns["box"], part["object"])
+        column = self._columns
+        asked, thing = record.text(column["question"]), record.text(column["object"])
+        options = options_of(record, column["options"])
+        answer = self._gold(record, options)
+        name, content = record.image(column["image"])
+        level = record.text(column["level"])
+        if level and level not in LEVELS:
+            raise SampleError(f"{record.place}: level: expected one of {', '.join(LEVELS)}, found {level!r:.60}")
         sample = self.make(
             record,
-            question_id=part["id"] or record.place.rsplit(" ", 1)[-1],
-            image=part["image"],
-            question=part["question"],
-            answer=part["answer"],
-            image_content=picture,
-            level=part["level"] or None,  # type: ignore[arg-type]
-            category=part["category"] or None,
-            objects=objects,
-            roles=spans_of(part["question"], (part["object"], "object")),
+            question_id=record.text(column["id"]) or record.place.rsplit(" ", 1)[-1],
+            image=name,
+            question=asked_with(asked, options) if options and asked else asked,
+            answer=answer,
+            image_content=content,
+            level=level or None,
+            category=record.text(column["category"]) or None,
+            objects=_boxed(record, column["box"], thing),
+            roles=spans_of(asked, (thing, "object")),
         )
-        return replace(sample, competitor=part["competitor"]) if part["competitor"] else sample
+        sample.metadata["options"] = options  # type: ignore[index]
+        competitor = record.text(column["competitor"]) or _other_letter(answer, options)
+        return replace(sample, competitor=competitor) if competitor else sample
+
+    def judge(self, sample: Sample, answer: str) -> bool:
+        """Exact match; of a multiple choice question, whether the right option is chosen."""
+        options = sample.metadata.get("options")
+        return chosen_letter(answer, options) == sample.answer if options else super().judge(sample, answer)
+
+    def _gold(self, record: Record, options: Sequence[str]) -> str:
+        if not options:
+            return record.answer(self._columns["answer"], yes_no=self._yes_no)
+        return right_letter(record, record.fields.get(self._columns["answer"]), options)
+
+
+def _other_letter(letter: str, options: Sequence[str]) -> str:
+    """The other of two options: what the right one is weighed against."""
+    return LETTERS[1 - LETTERS.index(letter)] if len(options) == 2 else ""
 
 
 def _boxed(record: Record, column: str, name: str) -> tuple[SceneObject, ...]:
     value = record.fields.get(column)
-    if value in (None, ""):
+    if value is None or value == "":
         return ()
     try:
-        box = [float(number) for number in (json.loads(value) if isinstance(value, str) else value)]
-        x0, y0, x1, y1 = box
-    except (ValueError, TypeError):
+        x0, y0, x1, y1 = (float(number) for number in (json.loads(value) if isinstance(value, str) else value))
+        if not all(map(math.isfinite, (x0, y0, x1, y1))):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
         raise SampleError(f"{record.place}: box: expected [x0, y0, x1, y1], found {value!r:.60}") from None
     return (SceneObject(name, (x0, y0, x1, y1)),)

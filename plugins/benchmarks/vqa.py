@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answers import vqa_accuracy
+from vseam_core.datasets.answers import gold_answer, normal_answer, reference_answer, vqa_accuracy
 from vseam_core.datasets.file_benchmark import FileBenchmark, find_file
 from vseam_core.datasets.records import KEY, Record, read_records
-from vseam_core.errors import InvalidFileError
+from vseam_core.errors import SampleError
 
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "vqav2": ("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", "vqav2/validation.parquet"),
@@ -54,16 +55,17 @@ class VqaBenchmark(FileBenchmark):
             answers = {record.text(KEY): record.fields for record in read_records(path)}
         for number, record in enumerate(super().records(), 1):
             fields = {**record.fields, **answers.get(record.text(KEY), {})}
-            fields.setdefault(KEY, fields.get("questionId") or fields.get("id") or number)
+            if fields.get(KEY) is None:
+                fields[KEY] = next((fields[name] for name in ("questionId", "id") if fields.get(name) is not None), number)
             yield Record(record.place, fields)
 
     def sample_of(self, record: Record) -> Sample:
         """The sample of a record."""
         references = references_of(record)
-        common = record.text("multiple_choice_answer") or (
-            Counter(references).most_common(1)[0][0] if references else record.text("answer")
-        )
-        name, content = picture_of(record)
+        common = gold_answer(_most_frequent(references)) if references else record.answer("multiple_choice_answer", "answer")
+        if references and record.fields.get("multiple_choice_answer") is not None:
+            common = record.answer("multiple_choice_answer")
+        name, content = record.image("image", "image_id", "image_filename")
         sample = self.make(
             record,
             question_id=record.text(KEY),
@@ -77,8 +79,8 @@ class VqaBenchmark(FileBenchmark):
         return sample
 
     def score(self, sample: Sample, answer: str) -> float:
-        """VQA accuracy. An answer is compared as the official code does, in lower case and without a full stop at the end."""
-        return vqa_accuracy(answer.strip().rstrip(".").lower(), sample.metadata["answers"])
+        """VQA accuracy over the human answers."""
+        return vqa_accuracy(answer, sample.metadata["answers"])
 
     def judge(self, sample: Sample, answer: str) -> bool:
         """Whether VQA accuracy reaches one half."""
@@ -95,23 +97,35 @@ class VqaBenchmark(FileBenchmark):
         return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
+def _most_frequent(references: Sequence[str]) -> str:
+    """The answer that most people gave, whatever the case, in the writing that most of them chose."""
+    common = Counter(map(normal_answer, references)).most_common(1)[0][0]
+    return Counter(answer for answer in references if normal_answer(answer) == common).most_common(1)[0][0]
+
+
 def references_of(record: Record) -> list[str]:
-    """The human answers of a record: a list of words, of objects with an `answer`, or a text of either as JSON."""
-    given = record.fields.get("answers") or ()
+    """The human answers of a record: a list of words, of objects with an `answer`, or a text of either as JSON.
+
+    Raises `SampleError` for anything else, and for an answer that is none (null, NaN, a list).
+    """
+    given = record.fields.get("answers")
     if isinstance(given, str):
-        given = [given]
+        given = _read_text(record, given)
     if isinstance(given, Mapping):  # columns of an object instead of a list of objects
-        given = given.get("answer") or ()
+        given = given.get("answer")
     try:
-        return [str(one["answer"] if isinstance(one, Mapping) else one) for one in given]
+        return [reference_answer(one["answer"] if isinstance(one, Mapping) else one) for one in given or ()]
+    except ValueError as reason:
+        raise SampleError(f"{record.place}: answers: one {reason}") from None
     except (KeyError, TypeError):
-        raise InvalidFileError(f"{record.place}: answers: expected words or objects with an answer, found {given!r:.80}") from None
+        raise SampleError(f"{record.place}: answers: expected words or objects with an answer, found {given!r:.80}") from None
 
 
-def picture_of(record: Record) -> tuple[str, bytes | None]:
-    """The name of a record's picture, and the picture itself where the record carries it."""
-    image = record.fields.get("image")
-    if isinstance(image, Mapping):
-        name = str(image.get("path") or record.text("image_id") or record.text(KEY))
-        return name, image.get("bytes")
-    return record.text("image") or record.text("image_id") or record.text("image_filename"), None
+def _read_text(record: Record, text: str) -> Any:
+    """What a text of answers holds: a list or an object as JSON, else the one answer that it is."""
+    if not text.lstrip().startswith(("[", "{")):
+        return [text] if text.strip() else []
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise SampleError(f"{record.place}: answers: begins as a JSON list and is none: {text!r:.80}") from None

@@ -12,7 +12,7 @@ import numpy as np
 
 from vseam_core.api.interfaces import EditedPictures, EditPlan
 from vseam_core.api.types import Sample
-from vseam_core.editing.folder import PictureFile
+from vseam_core.datasets.images import FileImage
 from vseam_core.editing.masks import MaskFile
 from vseam_core.errors import SampleError, VseamError, did_you_mean
 from vseam_plugins.editors.differences import difference_mask
@@ -68,7 +68,7 @@ class PrecomputedPictures(EditedPictures):
 
     def picture(self, sample: Sample) -> Image:
         """The edited picture. Raises `SampleError` where it is missing or cannot be read."""
-        return PictureFile(self._place(self._pictures, sample)).load()
+        return FileImage(self._place(self._pictures, sample)).load()
 
     def mask(self, sample: Sample, clean: Image, edited: Image) -> np.ndarray:
         """The mask's file, or where the two pictures differ. Raises `SampleError`."""

@@ -24,8 +24,8 @@ def test_a_check_reports_and_says_by_its_exit_code_whether_samples_are_unusable(
     rows(tmp_path, line, {**line, "label": "no"})
     assert execute(["datasets", "check", "pope/random", "--json"]) == 3
     found = json.loads(capsys.readouterr().out)
-    assert (found["schema"], found["samples"], found["pictures"]) == ("vseam.dataset-check/1", 2, 1)
-    assert found["problems"]["missing pictures"]["count"] == 1
+    assert (found["schema"], found["samples"], found["images"]) == ("vseam.dataset-check/1", 2, 1)
+    assert found["problems"]["missing images"]["count"] == 1
     assert found["problems"]["contradictions"]["examples"][0][0] == "pope/random/plain/42-dog~2"
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from vseam_core.datasets.checking import check_dataset
 from vseam_core.datasets.file_benchmark import pool_of
-from vseam_core.datasets.images import MOST_PIXELS, FileImage, MissingImage, image_folders
+from vseam_core.datasets.image_files import MOST_PIXELS
+from vseam_core.datasets.images import FileImage, MissingImage, image_folders
 from vseam_core.datasets.records import read_records
 from vseam_core.errors import InvalidFileError, SampleError
 from vseam_plugins.benchmarks.clevr import ClevrBenchmark
@@ -90,10 +91,11 @@ def test_pictures_are_found_over_suffixes_and_coco_names(tmp_path: Path) -> None
     for name in ("23", "23.jpg", "310196", "COCO_val2014_000000310196.png", "COCO_train2014_000000000042.jpg", "42"):
         assert isinstance(folders.find(name), FileImage), name
         assert folders.find(name).load().mode == "RGB"
-    for name in ("24", "../a/23.png", "/etc/passwd", ""):
+    reasons = {"24": "not found in", "../a/23.png": "cannot lead out", "/etc/passwd": "lies in none of the folders", "": "not found in"}
+    for name, reason in reasons.items():
         found = folders.find(name)
         assert isinstance(found, MissingImage)
-        with pytest.raises(SampleError, match="not found in"):
+        with pytest.raises(SampleError, match=reason):
             found.load()
 
 
@@ -101,9 +103,9 @@ def test_a_picture_that_cannot_be_read_is_a_sample_error(tmp_path: Path, monkeyp
     (tmp_path / "1.png").write_bytes(b"no picture")
     picture(tmp_path / "2.png")
     folders = image_folders(tmp_path)
-    with pytest.raises(SampleError, match=r"1\.png: not a readable picture"):
+    with pytest.raises(SampleError, match=r"1\.png: cannot be read as an image"):
         folders.find("1").load()
-    monkeypatch.setattr("vseam_core.datasets.images.MOST_PIXELS", 40 * 30 - 1)
+    monkeypatch.setattr("vseam_core.datasets.image_files.MOST_PIXELS", 40 * 30 - 1)
     with pytest.raises(SampleError, match="40 × 30 pixels are more than"):
         folders.find("2").load()
     assert MOST_PIXELS == 100_000_000
@@ -154,7 +156,7 @@ def test_a_record_that_cannot_be_used_is_yielded_and_says_why_when_it_is_loaded(
     rows = [gqa("1"), gqa("2", answer=""), gqa("3", object_positions=[{"x": "wide"}]), gqa("4")]
     samples = list(GqaBenchmark("color", questions=write(tmp_path / "c.json", rows)).samples("all"))
     assert len(samples) == 4
-    for index, reason in ((1, "record 2: the answer is empty"), (2, "record 3: object_positions: expected x, y, w and h")):
+    for index, reason in ((1, "record 2: the gold answer .answer. is empty"), (2, "record 3: object_positions: expected x, y, w and h")):
         with pytest.raises(SampleError, match=reason):
             samples[index].image.load()
 
@@ -262,13 +264,13 @@ def test_a_check_counts_what_is_wrong(tmp_path: Path) -> None:
         gqa("7", answer=""),
     ]
     benchmark = GqaBenchmark("color", questions=write(tmp_path / "c.json", rows), images=tmp_path / "images")
-    found = check_dataset(benchmark.samples("all"), open_pictures=True)
-    assert (found.samples, found.pictures, found.with_objects) == (7, 3, 6)
+    found = check_dataset(benchmark.samples("all"), open_images=True)
+    assert (found.samples, found.images, found.with_objects) == (7, 3, 6)
     assert {name: problem.count for name, problem in found.problems.items()} == {
-        "duplicates": 1, "contradictions": 1, "labels against fullAnswer": 1, "unreadable pictures": 1, "missing pictures": 1,
-        "boxes outside the picture": 1, "unusable records": 1,
+        "duplicates": 1, "contradictions": 1, "labels against fullAnswer": 1, "unreadable images": 1, "missing images": 1,
+        "boxes outside the image": 1, "unusable records": 1,
     }  # fmt: skip
     assert found.problems["contradictions"].examples[0][0] == "gqa/color/plain/3"
     quick = check_dataset(benchmark.samples("all"))
-    assert "unreadable pictures" not in quick.problems
-    assert quick.problems["missing pictures"].count == 1
+    assert "unreadable images" not in quick.problems
+    assert quick.problems["missing images"].count == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vseam_core.api.types import Level, Sample
-from vseam_core.editing.folder import PictureFile
+from vseam_core.datasets.images import FileImage
 
 CATEGORIES: dict[str, tuple[Level, str, str, str, str]] = {
     "action": ("relation", "Is the person standing?", "standing", "walking", "No"),
@@ -39,7 +39,7 @@ def example_samples(folder: Path) -> list[Sample]:
             dataset="examples",
             question_id=category,
             image_id=category,
-            image=PictureFile(folder / f"{category}.jpg"),
+            image=FileImage(folder / f"{category}.jpg"),
             question=question,
             answer="Yes",
             competitor=answer,

@@ -265,15 +265,15 @@ def test_what_cannot_be_edited_is_a_skip_with_its_reason(folder: EditFolder, cha
 
 
 def test_questions_pictures_and_plans_that_cannot_be_used_are_skips(folder: EditFolder, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from vseam_core.datasets.images import FileImage
     from vseam_core.editing import composed as module
-    from vseam_core.editing.folder import PictureFile
 
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     for bad, reason in [
         (sample(question="Why?"), "no rule reads"),
-        (sample(image=PictureFile(broken)), "cannot be read"),
-        (sample(image=PictureFile(tmp_path / "gone.png")), "cannot be read"),
+        (sample(image=FileImage(broken)), "cannot be read"),
+        (sample(image=FileImage(tmp_path / "gone.png")), "cannot be read"),
         (sample(question="Is the car unpaintable?"), "cannot be painted"),
     ]:
         with pytest.raises(SampleError, match=reason):

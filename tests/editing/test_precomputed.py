@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from vseam_core.config.editor_settings import EditorChoice
+from vseam_core.datasets.images import FileImage
 from vseam_core.editing.building import build_editor
-from vseam_core.editing.folder import EditFolder, PictureFile
+from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_plugins.editors.differences import difference_mask
@@ -49,7 +50,7 @@ def pattern() -> str:
 
 
 def asked(pictures: Path, **changes: object):  # type: ignore[no-untyped-def]
-    return sample(**{"question_id": "17", "image": PictureFile(pictures / "clean.png"), "objects": (), **changes})
+    return sample(**{"question_id": "17", "image": FileImage(pictures / "clean.png"), "objects": (), **changes})
 
 
 def edited(pictures: Path, tmp_path: Path, question=None, **options: object):  # type: ignore[no-untyped-def]

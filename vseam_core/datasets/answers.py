@@ -2,19 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 _OTHER = {"yes": "no", "no": "yes"}
 
 
+def normal_answer(text: str) -> str:
+    """An answer as it is compared: in lower case, without white space around it and full stops at its end.
+
+    Both sides of every comparison go through this one function: gold answers and given ones, "Yes." and "yes" alike.
+    """
+    return text.strip().rstrip(".").strip().lower()
+
+
+def gold_answer(value: Any, yes_no: bool = False) -> str:
+    """A gold answer as text, from whatever a file holds; the one full stop at the end of "Yes." goes.
+
+    A JSON true or false is yes or no; with `yes_no` so are 1 and 0, and these words as text. Numbers are written as they are counted (3,
+    not 3.0). Raises `ValueError` with the reason for what is no answer: nothing, NaN, a list, an object.
+    """
+    text = reference_answer(value)
+    if text.endswith(".") and text.count(".") == 1:
+        text = text[:-1].strip()
+    if not text:
+        raise ValueError("is empty")
+    return _YES_NO.get(text.lower(), text) if yes_no else text
+
+
+def reference_answer(value: Any) -> str:
+    """One of several human answers, as it was given. Raises `ValueError` as `gold_answer`."""
+    return ("yes" if value else "no") if isinstance(value, bool) else written(value).strip()
+
+
+def written(value: Any) -> str:
+    """A text or a number as text. Raises `ValueError` with the reason for anything else."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise ValueError("is missing (null)")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"is the number {value}")
+        return str(int(value)) if value.is_integer() else repr(value)
+    kind = {"list": "a list", "dict": "an object", "bytes": "bytes"}.get(type(value).__name__, f"a {type(value).__name__}")
+    raise ValueError(f"is {kind}, not a text or a number")
+
+
+_YES_NO = {"true": "yes", "1": "yes", "1.0": "yes", "false": "no", "0": "no", "0.0": "no"}
+
+
 def other_word(answer: str) -> str | None:
     """The other answer of a yes/no question, written as the answer is; None for any other answer."""
-    other = _OTHER.get(answer.strip().lower())
+    other = _OTHER.get(normal_answer(answer))
     if other is None:
         return None
-    text = answer.strip()
-    return other.upper() if text.isupper() and len(text) > 1 else other.capitalize() if text[0].isupper() else other
+    text = answer.strip().rstrip(".").strip()
+    return other.upper() if text.isupper() else other.capitalize() if text[0].isupper() else other
 
 
 def pope_official(text: str) -> str:
@@ -29,22 +79,32 @@ def yes_or_no(text: str) -> str | None:
     return words[0] if words and words[0] in _OTHER else None
 
 
-def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
-    """VQA accuracy (Antol et al. 2015, official evaluation code): the mean over leave-one-out sets of min(matches / 3, 1).
+FEWEST_REFERENCES = 4
+"""Of fewer human answers the official formula makes no sense: one "yes" would give the answer "yes" nothing."""
 
-    As in the official code, punctuation, number words and articles are normalised only where the references differ among themselves.
+
+def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
+    """VQA accuracy (Antol et al. 2015): the mean over leave-one-out sets of min(matches / 3, 1).
+
+    As the official code has it today (GT-Vision-Lab/VQA, revision a013f00): where the references differ among themselves, both they and
+    the answer are normalised (punctuation, number words, articles, contractions); where all agree, they are compared as they are, but for
+    case (and here for a full stop at the end). Up to the revision c4e6a0e only the punctuation of references was normalised. With
+    fewer than `FEWEST_REFERENCES` references, for which the formula was not made, an answer is right that matches one when normalised.
     """
-    if not references:
-        return 0.0
-    given = answer.replace("\n", " ").replace("\t", " ").strip()
-    wanted = [reference.replace("\n", " ").replace("\t", " ").strip() for reference in references]
-    if len(set(wanted)) > 1:
-        given, wanted = normalise_vqa(given), [normalise_punctuation(reference) for reference in wanted]
+    given, wanted = _on_one_line(answer), [_on_one_line(reference) for reference in references]
+    if len(wanted) < FEWEST_REFERENCES:
+        return float(normalise_vqa(given) in map(normalise_vqa, wanted))
+    comparable = normalise_vqa if len(set(wanted)) > 1 else normal_answer
+    given, wanted = comparable(given), [comparable(reference) for reference in wanted]
     marks = []
     for left_out in range(len(wanted)):
         others = wanted[:left_out] + wanted[left_out + 1 :]
         marks.append(min(1.0, sum(other == given for other in others) / 3))
     return sum(marks) / len(marks)
+
+
+def _on_one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def normalise_vqa(text: str) -> str:

@@ -1,15 +1,18 @@
-"""What is wrong with a dataset, found before hours are spent on it: counts, duplicates, contradictions, pictures, balance."""
+"""What is wrong with a dataset, found before hours are spent on it: counts, duplicates, contradictions, images, balance."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vseam_core.api.types import POOLS, Sample
 from vseam_core.datasets.images import MissingImage
 from vseam_core.errors import SampleError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHOWN = 5
 """Examples kept of each kind of problem."""
@@ -34,7 +37,7 @@ class DatasetCheck:
     """What a check found. `problems` by name; those that keep samples from being used at all are named in `UNUSABLE`."""
 
     samples: int
-    pictures: int
+    images: int
     pools: Mapping[str, int]
     forms: Mapping[str, int]
     categories: Mapping[str, int]
@@ -43,19 +46,19 @@ class DatasetCheck:
     problems: Mapping[str, Problem]
 
 
-UNUSABLE = ("unusable records", "missing pictures", "unreadable pictures")
+UNUSABLE = ("unusable records", "missing images", "unreadable images")
 
 
-def check_dataset(samples: Iterable[Sample], open_pictures: bool = False, advance: Callable[[int], None] = lambda _: None) -> DatasetCheck:
-    """Look at every sample. With `open_pictures` every picture is opened, and boxes are held against its size.
+def check_dataset(samples: Iterable[Sample], open_images: bool = False, advance: Callable[[int], None] = lambda _: None) -> DatasetCheck:
+    """Look at every sample. With `open_images` every image is opened, and boxes are held against its size.
 
-    `duplicates` repeat picture and question with the same answer, `contradictions` with another one; `labels against fullAnswer` are
+    `duplicates` repeat image and question with the same answer, `contradictions` with another one; `labels against fullAnswer` are
     yes/no labels of rewritten questions that the original answer's sentence speaks against, as far as that can be read.
     """
     problems: dict[str, Problem] = defaultdict(Problem)
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("pools", "forms", "categories", "answers")}
     answers: dict[tuple[str, str], str] = {}
-    pictures: dict[str, tuple[int, int] | str | None] = {}
+    images: dict[str, tuple[int, int] | str | None] = {}
     total = boxed = 0
     for sample in samples:
         total += 1
@@ -67,11 +70,11 @@ def check_dataset(samples: Iterable[Sample], open_pictures: bool = False, advanc
             continue
         _check_repeats(sample, answers, problems)
         _check_label(sample, problems)
-        _check_picture(sample, pictures, problems, open_pictures)
+        _check_image(sample, images, problems, open_images)
         advance(1)
     return DatasetCheck(
         samples=total,
-        pictures=len(pictures),
+        images=len(images),
         pools={pool: counts["pools"][pool] for pool in POOLS},
         forms=dict(counts["forms"]),
         categories=dict(counts["categories"].most_common()),
@@ -99,26 +102,29 @@ def _check_label(sample: Sample, problems: Mapping[str, Problem]) -> None:
         problems["labels against fullAnswer"].add(sample, f"{sample.question!r} is labelled {sample.answer!r}, but: {sentence!r}")
 
 
-def _check_picture(sample: Sample, pictures: dict[str, Any], problems: Mapping[str, Problem], open_pictures: bool) -> None:
-    if sample.image_id not in pictures:
-        pictures[sample.image_id] = _picture(sample, open_pictures)
-        if isinstance(pictures[sample.image_id], str):
-            kind = "missing pictures" if isinstance(sample.image, MissingImage) else "unreadable pictures"
-            problems[kind].add(sample, pictures[sample.image_id])
-    size = pictures[sample.image_id]
+def _check_image(sample: Sample, images: dict[str, Any], problems: Mapping[str, Problem], open_images: bool) -> None:
+    if sample.image_id not in images:
+        found = _image(sample, open_images)
+        if isinstance(found, str):
+            kind = "missing images" if isinstance(sample.image, MissingImage) else "unreadable images"
+            problems[kind].add(sample, found)
+        elif found is not None and found.info.get("notes"):
+            problems["images read with a remark"].add(sample, "; ".join(found.info["notes"]))
+        images[sample.image_id] = found if found is None or isinstance(found, str) else found.size
+    size = images[sample.image_id]
     if not isinstance(size, tuple):
         return
     for thing in sample.objects:
         x0, y0, x1, y1 = thing.box
         if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
-            problems["boxes outside the picture"].add(sample, f"{thing.name}: {thing.box} in a picture of {size[0]} × {size[1]}")
+            problems["boxes outside the image"].add(sample, f"{thing.name}: {thing.box} in a image of {size[0]} × {size[1]}")
 
 
-def _picture(sample: Sample, open_it: bool) -> tuple[int, int] | str | None:
-    """Its size where it is opened, what is wrong with it, or None where nothing is known against it."""
+def _image(sample: Sample, open_it: bool) -> Image | str | None:
+    """It itself where it is opened, what is wrong with it, or None where nothing is known against it."""
     if not open_it and not isinstance(sample.image, MissingImage):
         return None
     try:
-        return sample.image.load().size
+        return sample.image.load()
     except SampleError as error:
         return str(error)

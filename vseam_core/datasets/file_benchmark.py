@@ -1,8 +1,9 @@
-"""Benchmarks that are read from files: where the files are, pools that share no picture, unique identifiers, yes/no answers."""
+"""Benchmarks that are read from files: where the files are, pools that share no image, unique identifiers, yes/no answers."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import os
 import re
@@ -14,35 +15,37 @@ from typing import TYPE_CHECKING, Any
 
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import Form, Level, Pool, PoolChoice, RoleSpan, Sample, SceneObject
-from vseam_core.datasets.answers import other_word
-from vseam_core.datasets.images import BytesImage, ImageFolders, MissingImage, image_folders
+from vseam_core.datasets.answers import normal_answer, other_word
+from vseam_core.datasets.choices import options_column
+from vseam_core.datasets.images import BytesImage, ImageFolders, MissingImage, image_folders, without_suffix
 from vseam_core.datasets.records import Record, read_records
-from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, did_you_mean
+from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError, did_you_mean
 
 if TYPE_CHECKING:
     from vseam_core.api.types import ImageSource
 
 DATA_VARIABLE = "VSEAM_DATA"
-# Shares of the pools in 20ths. Half of the pictures score heads and are traced, a fifth chooses settings, the rest is reported on.
+# Shares of the pools in 20ths. Half of the images score heads and are traced, a fifth chooses settings, the rest is reported on.
 _POOL_OF_TWENTIETH: tuple[Pool, ...] = ("score",) * 10 + ("choose",) * 4 + ("test",) * 6
 
 
 def pool_of(image_id: str) -> Pool:
-    """The pool of a picture: by a hash of its name alone, so that all datasets on one set of pictures agree."""
+    """The pool of an image: by a hash of its name alone, so that all datasets on one set of images agree."""
     return _POOL_OF_TWENTIETH[int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big") % 20]
 
 
 class FileBenchmark(Benchmark):
     """A benchmark whose questions stand in a file.
 
-    `questions` is the file (or, where a release has several, a folder), `images` a folder of pictures or several. What is not given is
+    `questions` is the file (or, where a release has several, a folder), `images` a folder of images or several. What is not given is
     looked for below the folder that VSEAM_DATA names (or `data`), in the places that `question_files` and `image_places` list. `dedup`
-    leaves out later records with the same picture and question. A subclass turns one record into one sample by `sample_of`.
+    leaves out later records with the same image and question. A subclass turns one record into one sample by `sample_of`.
     """
 
     question_files: Sequence[str] = ()
     image_places: Sequence[str] = ()
     obtain: str = "see its authors' page"
+    asks_options: bool = False
 
     def __init__(
         self,
@@ -53,7 +56,12 @@ class FileBenchmark(Benchmark):
         level: Level = "object",
         category: str = "",
         dedup: bool = False,
+        **unknown: Any,
     ):
+        if unknown:
+            known = _option_names(type(self))
+            raise UnknownNameError(f"dataset {name!r}: unknown option {min(unknown)!r}; {did_you_mean(min(unknown), known)}")
+        _check_options(name, questions, images, dedup)
         self.name, self.level, self.category = name, level, category or name.split("/")[-1]
         self._questions, self._images, self._dedup = questions, images, dedup
 
@@ -73,8 +81,8 @@ class FileBenchmark(Benchmark):
         yield from itertools.islice(chosen, limit)
 
     def judge(self, sample: Sample, answer: str) -> bool:
-        """Exact match, whatever the case, without white space around it and a full stop at the end."""
-        return answer.strip().rstrip(".").strip().lower() == sample.answer.strip().lower()
+        """Exact match, whatever the case, without white space around and full stops at the end of either side."""
+        return normal_answer(answer) == normal_answer(sample.answer)
 
     def records(self) -> Iterator[Record]:
         """The records of the question file. Raises `InvalidFileError` where it is missing or cannot be understood."""
@@ -85,13 +93,15 @@ class FileBenchmark(Benchmark):
         return find_file(self.name, "questions", self._questions, self.question_files, self.obtain)
 
     @property
-    def pictures(self) -> ImageFolders:
-        """The folders of pictures: those given, else those that are there."""
+    def images(self) -> ImageFolders:
+        """The folders of images: those given, else those that are there; then the question file's own."""
         if self._folders is None:
-            given = self._images
-            if given is None:
-                given = [path for place in self.image_places if (path := data_folder() / place).is_dir()]
-            self._folders = image_folders(given)
+            path = self.question_path()
+            found = image_folders(self._images, beside=path if path.is_dir() else path.parent)
+            if self._images is None:
+                places = tuple(place for name in self.image_places if (place := data_folder() / name).is_dir())
+                found = replace(found, folders=places)
+            self._folders = found
         return self._folders
 
     _folders: ImageFolders | None = None
@@ -110,14 +120,19 @@ class FileBenchmark(Benchmark):
         category: str | None = None,
         image_content: Any = None,
     ) -> Sample:
-        """A sample from the parts of a record. `image_content` is the picture itself where the record carries it (bytes)."""
-        for what, text in (("question", question), ("answer", answer), ("picture", image)):
+        """A sample from the parts of a record. `image_content` is the image itself where the record carries it (bytes).
+
+        Raises `SampleError` for a part that is empty, and for a multiple choice record where the benchmark does not ask its options.
+        """
+        for what, text in (("question", question), ("answer", answer), ("image", image)):
             if not text.strip():
                 raise SampleError(f"{record.place}: the {what} is empty")
+        if not self.asks_options and (column := options_column(record)):
+            raise SampleError(f"{record.place}: a multiple choice record ({column}); the dataset `table` asks the options too")
         competitor = other_word(answer)
-        image_id = image.rsplit(".", 1)[0] if image.lower().endswith((".jpg", ".png", ".jpeg", ".webp")) else image
+        image_id = without_suffix(image)
         form: Form = "open" if competitor is None else "yes_no"
-        source: ImageSource = BytesImage(image_content, image) if image_content is not None else self.pictures.find(image)
+        source: ImageSource = BytesImage(image_content, image) if image_content is not None else self.images.find(image)
         return Sample(
             identifier=f"{self.name}/plain/{question_id}",
             dataset=self.name,
@@ -152,14 +167,14 @@ class FileBenchmark(Benchmark):
             yield sample if count == 1 else replace(sample, identifier=f"{sample.identifier}~{count}")
 
     def _unusable(self, record: Record, number: int, reason: str) -> Sample:
-        """A record that no sample can be made of: it is yielded all the same, and its picture says why it cannot be used."""
+        """A record that no sample can be made of: it is yielded all the same, and its image says why it cannot be used."""
         return Sample(
             identifier=f"{self.name}/plain/unusable-{number}",
             dataset=self.name,
             question_id=f"unusable-{number}",
             image_id=f"{self.name}/unusable-{number}",
             image=MissingImage(reason),
-            question=record.text("question"),
+            question=str(record.fields.get("question") or ""),
             answer="",
             competitor=None,
             level=self.level,  # type: ignore[arg-type]
@@ -168,6 +183,28 @@ class FileBenchmark(Benchmark):
             form="open",
             metadata={"place": record.place, "problem": reason, **record.fields},
         )
+
+
+def _option_names(kind: type[FileBenchmark]) -> list[str]:
+    """The options that a benchmark's constructors take by name."""
+    found = {
+        name
+        for each in kind.__mro__
+        if issubclass(each, FileBenchmark)
+        for name, parameter in inspect.signature(each.__init__).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    return sorted(found - {"self", "name", "subset", "split"})
+
+
+def _check_options(name: str, questions: Any, images: Any, dedup: Any) -> None:
+    """Raise `VseamError` for an option that a registry gave a value of another kind."""
+    several = list(images) if isinstance(images, (list, tuple)) else [images]
+    for option, value in (("questions", questions), *(("images", image) for image in several)):
+        if value is not None and not isinstance(value, (str, Path)):
+            raise VseamError(f"dataset {name!r}: option {option} must be a path, got {value!r:.60}")
+    if not isinstance(dedup, bool):
+        raise VseamError(f"dataset {name!r}: option dedup must be true or false, got {dedup!r:.60}")
 
 
 def data_folder() -> Path:

@@ -1,39 +1,28 @@
-"""Pictures of file benchmarks: found by name over suffixes and COCO's zero-padded names, opened with a cap on their size."""
+"""Images of file benchmarks: found by name or path over suffixes and COCO's zero-padded names, in the folders that are given."""
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from vseam_core.datasets.image_files import read_image
 from vseam_core.errors import SampleError
 from vseam_core.runs.identity import file_stamp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".png", ".jpeg", ".webp")
-MOST_PIXELS = 100_000_000
+SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _COCO = re.compile(r"(?:COCO_\w+?\d{4}_)?0*(\d+)")
 
 
-def open_picture(source: Any, name: str) -> Image:
-    """The picture in RGB. Raises `SampleError` for one that cannot be read, or of more than 100 million pixels."""
-    from PIL import Image as images
-
-    try:
-        with images.open(source) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise SampleError(f"{name}: {picture.width} × {picture.height} pixels are more than the {MOST_PIXELS:,} that are read")
-            return picture.convert("RGB")
-    except SampleError:
-        raise
-    except (OSError, ValueError, SyntaxError, images.DecompressionBombError) as error:
-        raise SampleError(f"{name}: not a readable picture ({' '.join(str(error).split())[:120]})") from None
+def without_suffix(name: str) -> str:
+    """The name of an image without the ending of its format."""
+    return name.rsplit(".", 1)[0] if name.lower().endswith(SUFFIXES) else name
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class FileImage:
 
     def load(self) -> Image:
         """The picture in RGB. Raises `SampleError`."""
-        return open_picture(self.path, str(self.path))
+        return read_image(self.path, str(self.path))
 
     def stamp(self) -> tuple[str, ...]:
         """What changes when the file does."""
@@ -60,7 +49,7 @@ class BytesImage:
 
     def load(self) -> Image:
         """The picture in RGB. Raises `SampleError`."""
-        return open_picture(io.BytesIO(self.content), self.name)
+        return read_image(self.content, self.name)
 
     def stamp(self) -> BytesImage:
         """The image itself: its bytes are all there is."""
@@ -80,45 +69,80 @@ class MissingImage:
 
 @dataclass(frozen=True)
 class ImageFolders:
-    """Folders of pictures, searched in order. Names are looked up in a listing, so no name can lead outside the folders."""
+    """Folders of images, searched in order, then `beside` (the question file's own folder).
+
+    Names are looked up in listings, so no name can lead outside: one with `..` in it is refused, an absolute one unless it lies in one
+    of the folders, or, where none is given (`absolute`), anywhere. What a link inside a folder points at belongs to the folder.
+    """
 
     folders: tuple[Path, ...]
+    beside: Path | None = None
+    absolute: bool = False
 
     def find(self, name: str) -> FileImage | MissingImage:
-        """The picture of that name: as it is, with another suffix, or as a COCO number with other zeros or another prefix."""
-        if not self.folders:
-            return MissingImage(f"picture {name!r}: no folder of pictures is given; set the dataset's option images, or VSEAM_DATA")
-        for key in self._keys(name):
-            if key in self._listed:
-                return FileImage(self._listed[key])
-        where = " and ".join(str(folder) for folder in self.folders)
-        return MissingImage(f"picture {name!r}: not found in {where} (tried {', '.join(SUFFIXES)} and COCO names)")
+        """The image of that name or path: as it is, with another suffix, or as a COCO number with other zeros or another prefix."""
+        path = PurePosixPath(name.replace("\\", "/") if "/" not in name else name)
+        if ".." in path.parts or "\0" in name:
+            return MissingImage(f"image {name!r}: a name cannot lead out of its folder")
+        for folder in self._places(path):
+            listed = self._listing(folder)
+            for key in _keys(path.name):
+                if key in listed:
+                    return FileImage(listed[key])
+        if path.is_absolute() and not self.absolute:
+            return MissingImage(f"image {name!r}: lies in none of the folders that the option images names")
+        if not self.folders and self.beside is None:
+            return MissingImage(f"image {name!r}: no folder of images is given; set the dataset's option images, or VSEAM_DATA")
+        where = " and ".join(str(folder) for folder in self._all)
+        hint = "" if self.folders else "; set the dataset's option images, or VSEAM_DATA"
+        return MissingImage(f"image {name!r}: not found in {where} (tried {', '.join(SUFFIXES)} and COCO names){hint}")
 
-    @staticmethod
-    def _keys(name: str) -> Iterable[str]:
-        yield name
-        stem = name.rsplit(".", 1)[0] if name.lower().endswith(SUFFIXES) else name
-        yield stem
-        number = _COCO.fullmatch(stem)
-        if number:
-            yield f"#{number[1]}"
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        return (*self.folders, *([self.beside] if self.beside is not None else []))
+
+    def _places(self, path: PurePosixPath) -> Iterator[Path]:
+        """The folders in which the last part of a path may lie."""
+        if not path.is_absolute():
+            yield from (folder / path.parent for folder in self._all)
+        elif self.absolute or any(path.is_relative_to(folder.absolute().as_posix()) for folder in self._all):
+            yield Path(path.parent)
+
+    def _listing(self, folder: Path) -> dict[str, Path]:
+        if folder not in self._listings:
+            self._listings[folder] = _listed(folder)
+        return self._listings[folder]
 
     @cached_property
-    def _listed(self) -> dict[str, Path]:
-        listed: dict[str, Path] = {}
-        for folder in self.folders:
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.suffix.lower() not in SUFFIXES:
-                    continue
-                number = _COCO.fullmatch(path.stem)
-                for key in (path.name, path.stem, *([f"#{number[1]}"] if number else [])):
-                    listed.setdefault(key, path)
+    def _listings(self) -> dict[Path, dict[str, Path]]:
+        return {}
+
+
+def _keys(name: str) -> Iterator[str]:
+    """What a name is looked up by: itself, without its suffix, its COCO number."""
+    yield name
+    stem = without_suffix(name)
+    yield stem
+    number = _COCO.fullmatch(stem)
+    if number:
+        yield f"#{number[1]}"
+
+
+def _listed(folder: Path) -> dict[str, Path]:
+    """The images of a folder by everything that they are looked up by."""
+    listed: dict[str, Path] = {}
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:  # no folder, or a name that is too long for one
         return listed
+    for path in paths:
+        if path.suffix.lower() in SUFFIXES:
+            for key in _keys(path.name):
+                listed.setdefault(key, path)
+    return listed
 
 
-def image_folders(folders: str | Path | Sequence[str | Path] | None) -> ImageFolders:
-    """Folders from an option: one path, several, or none."""
-    if folders is None:
-        return ImageFolders(())
-    several = [folders] if isinstance(folders, (str, Path)) else list(folders)
-    return ImageFolders(tuple(Path(folder).expanduser() for folder in several))
+def image_folders(folders: str | Path | Sequence[str | Path] | None, beside: Path | None = None) -> ImageFolders:
+    """Folders from an option: one path, several, or none, in which case names may be absolute paths."""
+    several = [] if folders is None else [folders] if isinstance(folders, (str, Path)) else list(folders)
+    return ImageFolders(tuple(Path(folder).expanduser() for folder in several), beside, absolute=folders is None)

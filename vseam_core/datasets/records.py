@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vseam_core.datasets.answers import gold_answer, written
 from vseam_core.errors import InvalidFileError, PluginError, SampleError
 
 # Where official releases keep their records inside one object.
@@ -24,10 +28,52 @@ class Record:
     place: str
     fields: Mapping[str, Any]
 
-    def text(self, name: str) -> str:
-        """A field as text, "" where it is missing or null; numbers as they are written."""
-        value = self.fields.get(name)
-        return "" if value is None else str(value).strip()
+    def text(self, *names: str) -> str:
+        """The first of these fields that is there, as text: "" where none is. Raises `SampleError` for a list, an object, NaN."""
+        name, value = self._first(names)
+        if value is None:
+            return ""
+        try:
+            return written(value).strip()
+        except ValueError as reason:
+            raise SampleError(f"{self.place}: {name} {reason}") from None
+
+    def answer(self, *names: str, yes_no: bool = False) -> str:
+        """The gold answer in the first of these fields that is there; see `gold_answer`. Raises `SampleError`."""
+        name, value = self._first(names)
+        try:
+            return gold_answer(value, yes_no)
+        except ValueError as reason:
+            raise SampleError(f"{self.place}: the gold answer ({name}) {reason}") from None
+
+    def image(self, *names: str) -> tuple[str, bytes | None]:
+        """The name of the image in the first of these fields that is there, and the image itself where the record carries it.
+
+        Known forms are a name, bytes, an object with `bytes` or `path`, and a list of one of these. An image without a name there has
+        that of a later field, or its digest. Raises `SampleError` for several images: a question is asked about one.
+        """
+        name, value = self._first(names)
+        value = _only(self.place, name, _as_list(value))
+        further = next((other for other in self.fields if _FURTHER_IMAGE.fullmatch(other) and self.fields[other]), None)
+        if further is not None and self.fields.get(f"{further.rpartition('_')[0]}_1"):
+            raise SampleError(f"{self.place}: several images in one record ({further}); a question is asked about one image")
+        content = value.get("bytes") if isinstance(value, Mapping) else value if isinstance(value, bytes) else None
+        if content is not None and not isinstance(content, bytes):
+            raise SampleError(f"{self.place}: {name}: the bytes of the image are a {type(content).__name__}")
+        path = value.get("path") if isinstance(value, Mapping) else None if isinstance(value, bytes) else value
+        try:
+            known = "" if path is None else written(path).strip()
+        except ValueError as reason:
+            raise SampleError(f"{self.place}: {name} {reason}") from None
+        if not known and (others := [other for other in names if other != name]):
+            known = self.text(*others)
+        if len(known) > _LONGEST_NAME:
+            raise SampleError(f"{self.place}: {name}: a text of {len(known)} characters is no name of an image")
+        return known or (hashlib.sha256(content).hexdigest()[:16] if content else ""), content
+
+    def _first(self, names: Sequence[str]) -> tuple[str, Any]:
+        """The first of some fields that is there and not null; the first name where none is."""
+        return next(((name, self.fields[name]) for name in names if self.fields.get(name) is not None), (names[0], None))
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         """A field that holds named values, empty where it is missing or null. Raises `SampleError` for anything else."""
@@ -39,6 +85,26 @@ class Record:
         if value is not None and not isinstance(value, list | tuple):
             raise SampleError(f"{self.place}: {name}: expected a list, found {_shown(value)}")
         return value or ()
+
+
+_FURTHER_IMAGE = re.compile(r"image_(?:[2-9]|\d\d)")
+_LONGEST_NAME = 1000
+
+
+def _as_list(value: Any) -> list[Any]:
+    """What a field holds as a list: its own, or one as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _only(place: str, name: str, values: Sequence[Any]) -> Any:
+    if len(values) > 1:
+        raise SampleError(f"{place}: {name}: {len(values)} images in one record; a question is asked about one image")
+    return values[0] if values else None
 
 
 def as_mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -66,21 +132,43 @@ def read_records(path: Path) -> Iterator[Record]:
             yield from _read_json(path)
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file with its line ends as they are. Raises `InvalidFileError` where it is not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
     except UnicodeDecodeError as error:
         raise InvalidFileError(f"{path}: expected UTF-8 text, byte {error.start} is none") from None
+    except OSError as error:
+        raise InvalidFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, which end with a line feed, or a carriage return and one.
+
+    Whatever else Unicode calls a line end (U+2028, U+0085, U+000B) is data, so `str.splitlines` is not used.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _parsed(text: str) -> Any:
+    """JSON, or `ValueError` with the reason for what is none or cannot be held: too deep, numbers too long."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def _read_json(path: Path) -> Iterator[Record]:
-    text = _text_of(path)
+    text = text_of(path)
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        content = _parsed(text)
+    except ValueError as error:
+        lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
         if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
-            raise InvalidFileError(f"{path}:{error.lineno}: expected JSON or one JSON object on each line: {error.msg}") from None
+            line, reason = getattr(error, "lineno", 1), getattr(error, "msg", str(error))
+            raise InvalidFileError(f"{path}:{line}: expected JSON or one JSON object on each line: {reason}") from None
         yield from _read_lines(path, lines)
         return
     if isinstance(content, dict):
@@ -105,16 +193,17 @@ def _with_keys(path: Path, content: Mapping[str, Any]) -> list[Any]:
 def _read_lines(path: Path, lines: list[tuple[int, str]]) -> Iterator[Record]:
     for number, line in lines:
         try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InvalidFileError(f"{path}:{number}: expected a JSON object on the line: {error.msg}") from None
+            fields = _parsed(line)
+        except ValueError as error:
+            reason = getattr(error, "msg", str(error))
+            raise InvalidFileError(f"{path}:{number}: expected a JSON object on the line: {reason}") from None
         yield Record(f"{path.name}, line {number}", _object(path, f"line {number}", fields))
 
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except json.JSONDecodeError:
+        _parsed(text)
+    except ValueError:
         return False
     return True
 
@@ -126,7 +215,7 @@ def _object(path: Path, where: str, fields: Any) -> Mapping[str, Any]:
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[Record]:
-    reader = csv.DictReader(_text_of(path).splitlines(keepends=True), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""), delimiter=delimiter)
     if not reader.fieldnames:
         raise InvalidFileError(f"{path}: expected a first line with the names of the columns")
     try:

@@ -16,9 +16,10 @@ import numpy as np
 from vseam_core.api.interfaces import EditedPictures, Editor, EditPlan, EditPlanner, MaskProvider, Painter
 from vseam_core.api.types import EditRecord, Pair, Sample
 from vseam_core.config.editor_settings import EditorChoice
+from vseam_core.datasets.images import FileImage
 from vseam_core.editing.checks import judge, measure_edit
 from vseam_core.editing.controls import elsewhere, repaint_plan
-from vseam_core.editing.folder import EditFolder, PictureFile, StoredEdit
+from vseam_core.editing.folder import EditFolder, StoredEdit
 from vseam_core.editing.masks import (
     MaskFile,
     blending_weights,
@@ -267,7 +268,7 @@ class ComposedEditor(Editor):
         check = self._model_check
         if check is None or job.control or stored.entry.get("checked_by") == check.name:
             return stored
-        more = check.measure(PictureFile(stored.clean).load(), PictureFile(stored.image).load(), job.mask, job.plan)
+        more = check.measure(FileImage(stored.clean).load(), FileImage(stored.image).load(), job.mask, job.plan)
         return self._folder.update(stored, checks={**stored.entry["checks"], **more}, checked_by=check.name)
 
     def _found(self, sample: Sample, stored: StoredEdit, job: Job, answer: str) -> Pair:
@@ -292,7 +293,7 @@ class ComposedEditor(Editor):
         corrupt = replace(
             sample,
             identifier=f"{sample.identifier}/{self.name}-{kind}-{record.key[:12]}",
-            image=PictureFile(stored.image),
+            image=FileImage(stored.image),
             answer=answer,
             competitor=competitor,
         )

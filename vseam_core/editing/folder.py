@@ -25,7 +25,7 @@ import numpy as np
 
 from vseam_core.editing.masks import MaskFile, mask_digest, mask_picture
 from vseam_core.errors import SampleError
-from vseam_core.runs.identity import file_stamp, image_digest
+from vseam_core.runs.identity import image_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,27 +33,6 @@ if TYPE_CHECKING:
 SCHEMA = "vseam.edit/1"
 _KEY_SHOWN = 16
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PictureFile:
-    """A picture in a file."""
-
-    path: Path
-
-    def load(self) -> Image:
-        """The picture in RGB. Raises `SampleError` when it is missing or cannot be read."""
-        from PIL import Image as images
-
-        try:
-            with images.open(self.path) as picture:
-                return picture.convert("RGB")
-        except (OSError, ValueError, images.DecompressionBombError) as error:
-            raise SampleError(f"picture {self.path}: cannot be read: {error}") from None
-
-    def stamp(self) -> tuple[str, ...]:
-        """What changes when the file does."""
-        return file_stamp(self.path)
 
 
 @dataclass(frozen=True)

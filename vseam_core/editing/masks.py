@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vseam_core.api.types import Box
+from vseam_core.datasets.image_files import read_mask
 from vseam_core.errors import SampleError
 
 if TYPE_CHECKING:
@@ -25,19 +26,13 @@ MOST_BOXES = 16
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask that lies in a picture file, white where the edit may have changed the picture."""
+    """A mask that lies in an image file, white where the edit may have changed the image; `read_mask` says what else is understood."""
 
     path: Path
 
     def load(self) -> np.ndarray:
         """The mask. Raises `SampleError` when the file is missing or cannot be read."""
-        from PIL import Image as images
-
-        try:
-            with images.open(self.path) as picture:
-                return np.asarray(picture.convert("L")) >= 128
-        except (OSError, ValueError, images.DecompressionBombError) as error:
-            raise SampleError(f"mask {self.path}: cannot be read: {error}") from None
+        return read_mask(self.path, f"mask {self.path}")
 
 
 def checked_mask(mask: np.ndarray, size: tuple[int, int], origin: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vseam_core.editing.folder import PictureFile
+from vseam_core.datasets.images import FileImage
 from vseam_core.editing.masks import MaskFile
 from vseam_core.editing.review import SCHEMA, ReviewItem
 from vseam_core.errors import SampleError
@@ -144,7 +144,7 @@ def _pictures(item: ReviewItem) -> str:
     assert item.clean is not None
     assert item.corrupt is not None
     try:
-        clean, corrupt = PictureFile(item.clean).load(), PictureFile(item.corrupt).load()
+        clean, corrupt = FileImage(item.clean).load(), FileImage(item.corrupt).load()
         mask = _mask(item.mask, clean)
         views = {"original": clean, "edited": corrupt, f"difference × {_AMPLIFIED}": difference_view(clean, corrupt)}
         if mask is not None:

@@ -26,6 +26,7 @@ from vseam_core.analysis.statistics import (
 )
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import Answered
+from vseam_core.datasets.answers import normal_answer
 from vseam_core.evaluation.accuracy import accuracy_estimate, says_yes
 
 METRIC_COLUMNS: dict[str, str] = {
@@ -42,7 +43,7 @@ METRIC_COLUMNS: dict[str, str] = {
     "reason": TEXT,
 }
 DRAWS = 1000
-# An official figure is computed anew for every draw; of large sets fewer draws are made, and how many is said.
+# An official figure is computed for every draw; of large sets fewer draws are made, and how many is said.
 _SAMPLES_IN_ALL_DRAWS, _FEWEST_DRAWS = 1_500_000, 200
 _UNDEFINED_DRAWS = 0.05
 _CLUSTERED = "CR2, t"
@@ -166,8 +167,8 @@ def pair_figures(subset: str, questions: pd.DataFrame, corrupt: pd.DataFrame) ->
 
 
 def majority(answers: pd.Series) -> tuple[str, float]:
-    """The most frequent gold answer, as it is written most often, and its share; case and outer spaces make no other answer."""
-    words = answers.str.strip().str.casefold()
+    """The most frequent gold answer, as it is written most often, and its share; case, outer spaces and a full stop do not count."""
+    words = answers.map(normal_answer)
     counts = words.value_counts()
     return str(answers[words == counts.index[0]].value_counts().index[0]), float(counts.iloc[0] / len(answers))
 
@@ -176,7 +177,7 @@ def answer_figures(subset: str, frame: pd.DataFrame) -> Iterator[dict[str, Any]]
     """What always giving the most frequent gold answer would score, and how many answers could not be read as one."""
     size = {"n": len(frame), "clusters": frame["image_id"].nunique()}
     most, share = majority(frame["answer"])
-    yield {"subset": subset, "metric": "majority_baseline", "value": share, "reason": f"always {most.strip().casefold()!r}", **size}
+    yield {"subset": subset, "metric": "majority_baseline", "value": share, "reason": f"always {normal_answer(most)!r}", **size}
     words = frame["predicted"].str.strip().str.rstrip(".!,").str.strip().str.casefold()
     readable = words.isin(["yes", "no"]).where(frame["form"] == "yes_no", words != "")
     yield {"subset": subset, "metric": "unparsed", "value": float((~readable.astype(bool)).sum()), **size}

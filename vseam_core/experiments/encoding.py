@@ -57,9 +57,9 @@ def ask(loaded: LoadedModel, sample: Sample) -> Prepared:
 
     Raises `SampleError` and `UnsupportedError` for a sample that cannot be answered or judged at all.
     """
+    free = encode_sample(loaded, sample)  # first: a record that cannot be used says why here, whatever else it lacks
     if not sample.answer.strip():
         raise SampleError(f"{sample.identifier}: the gold answer is empty")
-    free = encode_sample(loaded, sample)
     try:
         answer = loaded.model.answer_ids(free.prompt, sample.answer, competitor_of(sample))
         prompt = encode_sample(loaded, sample, answer.prefix).prompt if answer.prefix else free.prompt
