@@ -103,3 +103,21 @@ def test_a_character_that_the_encoding_lacks_is_written_as_its_number(tmp_path: 
     done = shell("vseam query \"SELECT '\u72d7 \u00d7' AS word\"", tmp_path, PYTHONIOENCODING="latin-1")
     assert done.returncode == 0
     assert done.stdout.decode("latin-1").split()[-2:] == ["\\u72d7", "\u00d7"]
+
+
+SCRIPT = """
+import vseam
+
+print("top level", flush=True)
+with vseam.open_workspace("results.db") as workspace:
+    study = vseam.default_study().with_overrides(
+        models=["llava-tiny", "instructblip-tiny"], datasets=["scenes/color"], stages=["evaluate"], limit=2, random_models=0
+    )
+    print(len(vseam.run_study(workspace, study).accuracy) > 0)
+"""
+
+
+def test_a_plain_script_that_runs_two_models_side_by_side_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, "top level\nTrue\n"), done.stderr

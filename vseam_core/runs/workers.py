@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,8 @@ def run_side_by_side(work: Work, opening: Opening, tasks: Sequence[tuple[Any, ..
                 index, task = waiting.pop()
                 reader, writer = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(writer, work, opening, task, threads))
-                process.start()
+                with _without_main_module():
+                    process.start()
                 writer.close()
                 running[reader] = (index, process, contextlib.ExitStack(), {})
             for ready in wait(list(running)):
@@ -98,6 +100,24 @@ def _show(progress: Progress, kind: str, what: str, value: int, shown: contextli
         advances[what](value)
     else:
         shown.close()
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide where `__main__` lies while a process starts, so that the new one doesn't import it.
+
+    `multiprocessing` imports the starter's main module in every new process, in case the work is defined there. Ours never is, and a
+    user's plain script without `if __name__ == "__main__"` would run its study once more in every worker.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: value for name, value in vars(main).items() if name in ("__file__", "__spec__")}
+    for name in kept:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
 
 
 def _end_with_parent() -> None:
