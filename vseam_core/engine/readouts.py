@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 from vseam_core.engine.decoder import Decoder
@@ -16,11 +17,11 @@ from vseam_core.engine.hooks import SiteKey
 from vseam_core.errors import UnsupportedError
 
 _NOT_DEFINED = float("nan")
-Activation = Callable[[int, SiteKey, Sequence[int]], torch.Tensor]
+Activation = Callable[[int, SiteKey, Sequence[int]], Float[Tensor, "positions width"]]
 
 
-def answer_values(logits: torch.Tensor, answers: Sequence[AnswerIds]) -> list[AnswerValues]:
-    """What each answer scores in its row of `logits` `[rows, vocabulary]`, computed in float64."""
+def answer_values(logits: Float[Tensor, "rows vocabulary"], answers: Sequence[AnswerIds]) -> list[AnswerValues]:
+    """What each answer scores in its row of `logits`, computed in float64."""
     logits = logits.detach().double()
     log_probabilities = torch.log_softmax(logits, -1).cpu().numpy()
     tops = logits.argmax(-1).tolist()
@@ -58,9 +59,9 @@ def lens_sites(runs: Sequence[Run], layers: int) -> set[SiteKey]:
     return sites
 
 
-def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, activation: Activation) -> list[RunResult]:
-    """The readouts of a batch: `logits` `[runs, vocabulary]` of the last position; `activation(row, site, positions)` is what a
-    site of a run holds, `[positions, width]`."""
+def results_of(decoder: Decoder, runs: Sequence[Run], logits: Float[Tensor, "runs vocabulary"], activation: Activation) -> list[RunResult]:
+    """The readouts of a batch: `logits` of the last position; `activation(row, site, positions)` is what a
+    site of a run holds."""
     wanted = [(row, readout.answer) for row, run in enumerate(runs) for readout in run.readouts if isinstance(readout, AnswerScore)]
     rows = torch.tensor([row for row, _ in wanted], dtype=torch.long, device=logits.device)
     scores = iter(answer_values(logits[rows], [answer for _, answer in wanted]))
@@ -78,7 +79,11 @@ def results_of(decoder: Decoder, runs: Sequence[Run], logits: torch.Tensor, acti
 
 
 def _lens_values(
-    decoder: Decoder, readout: LensScore, run: Run, held: Callable[[SiteKey, Sequence[int]], torch.Tensor], logits: torch.Tensor
+    decoder: Decoder,
+    readout: LensScore,
+    run: Run,
+    held: Callable[[SiteKey, Sequence[int]], Float[Tensor, "positions width"]],
+    logits: Float[Tensor, " vocabulary"],
 ) -> list[AnswerValues]:
     site = readout.site
     positions = list(readout.positions or (run.base.last,))
@@ -133,7 +138,9 @@ def scaled_by_final_norm(norm: nn.Module, component: torch.Tensor, residual: tor
     return component * torch.rsqrt(residual.pow(2).mean(-1, keepdim=True) + epsilon) * weight
 
 
-def _attributed(decoder: Decoder, answer: AnswerIds, contribution: torch.Tensor, logits: torch.Tensor) -> AnswerValues:
+def _attributed(
+    decoder: Decoder, answer: AnswerIds, contribution: Float[Tensor, " width"], logits: Float[Tensor, " vocabulary"]
+) -> AnswerValues:
     """Direct logit attribution of one component: its share of `logit_diff` and of the mean published logit.
 
     Variants of an answer are weighted by their softmax in the run's own logits (the gradient of logsumexp). Probabilities have no

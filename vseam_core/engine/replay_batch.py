@@ -9,9 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from vseam_core.api.interventions import AttentionBlock, RunResult
-from vseam_core.engine.attention import AttentionCall, KeysFound, PackedAttention, RecordedLayer
+from vseam_core.engine.attention import (
+    AttentionCall,
+    Keys,
+    KeysFound,
+    KeysOfPrompt,
+    PackedAttention,
+    RecordedLayer,
+    Values,
+    ValuesOfPrompt,
+)
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.layout import Layout, Span
@@ -22,6 +33,10 @@ from vseam_core.errors import UnsupportedError
 
 # These do not go by query position, or are handled by the attention itself.
 _NOT_BY_POSITION = frozenset({"position_bias", "cross_attention_states", "encoder_hidden_states", "encoder_attention_mask"})
+
+# Keys and values of tokens that a layer was called with before: more than those it is called with.
+HeldKeys = Float[Tensor, "held key_value_heads head_dim"]
+HeldValues = Float[Tensor, "held key_value_heads value_dim"]
 
 
 class ReplayBatch:
@@ -111,8 +126,8 @@ class ReplayBatch:
     def _suffixes(self, rows: Sequence[int]) -> list[tuple[int, range]]:
         return [(row, self._plans[row].suffix) for row in rows]
 
-    def _between(self, base: Recording, layer: int) -> torch.Tensor:
-        """What the model itself adds to the residual after a layer, `[positions, width]`."""
+    def _between(self, base: Recording, layer: int) -> Float[Tensor, "positions width"]:
+        """What the model itself adds to the residual after a layer."""
         found = base.between.get(layer)
         return torch.zeros_like(base.sites[(layer, "residual_after")]) if found is None else found
 
@@ -122,16 +137,18 @@ class ReplayBatch:
             self._hidden = torch.cat([self._hidden, self._recorded_at(site, spans)])
             self._active.extend(rows)
 
-    def _recorded_at(self, site: SiteKey, spans: Sequence[Span]) -> torch.Tensor:
-        """What a site holds in the recordings at the tokens of the spans, `[tokens, width]`."""
+    def _recorded_at(self, site: SiteKey, spans: Sequence[Span]) -> Float[Tensor, "tokens width"]:
+        """What a site holds in the recordings at the tokens of the spans."""
         return self._gathered(spans, lambda base: base.sites[site])
 
-    def _gathered(self, spans: Sequence[Span], value: Callable[[Recording], torch.Tensor]) -> torch.Tensor:
+    def _gathered(
+        self, spans: Sequence[Span], value: Callable[[Recording], Float[Tensor, "positions width"]]
+    ) -> Float[Tensor, "tokens width"]:
         """A value by position of each prompt, at the tokens of the spans."""
         parts = [value(base).index_select(0, positions) for base, positions in self._by_base(spans)]
         return torch.cat(parts) if parts else self._hidden[:0]
 
-    def _by_base(self, spans: Sequence[Span]) -> Iterator[tuple[Recording, torch.Tensor]]:
+    def _by_base(self, spans: Sequence[Span]) -> Iterator[tuple[Recording, Int[Tensor, " tokens"]]]:
         """Neighbouring spans of one prompt together: its recording and the positions of their tokens."""
         for _, group in itertools.groupby(spans, key=lambda span: id(self._plans[span.row].base)):
             together = list(group)
@@ -142,11 +159,11 @@ class ReplayBatch:
         self,
         layer: int,
         layout: Layout,
-        hidden: torch.Tensor,
+        hidden: Float[Tensor, "tokens width"],
         entering: Sequence[int],
-        own: tuple[Layout, tuple[torch.Tensor, torch.Tensor]] | None = None,
-    ) -> torch.Tensor:
-        """The layer's output `[tokens, width]` for packed `hidden`; the runs in `entering` take its attention from the recording."""
+        own: tuple[Layout, tuple[HeldKeys, HeldValues]] | None = None,
+    ) -> Float[Tensor, "tokens width"]:
+        """The layer's output for packed `hidden`; the runs in `entering` take its attention from the recording."""
         if not layout.tokens:
             return hidden
         call = AttentionCall(
@@ -185,9 +202,9 @@ class ReplayBatch:
         return {span.row: found[id(self._plans[span.row].base)] for span in layout.spans}
 
     def _keys_values(
-        self, layer: int, layout: Layout, hidden: torch.Tensor, base: Recording | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A layer's keys and values of packed `hidden`, each `[tokens, key_value_heads, head_dim]`, edits applied.
+        self, layer: int, layout: Layout, hidden: Float[Tensor, "tokens width"], base: Recording | None = None
+    ) -> tuple[Keys, Values]:
+        """A layer's keys and values of packed `hidden`, edits applied.
 
         With `base` given, `hidden` is that recording's own and nothing is edited.
         """
@@ -202,8 +219,8 @@ class ReplayBatch:
             raise UnsupportedError(f"{name}: its attention implementation cannot be replaced, so it cannot be replayed")
         return call.own
 
-    def _prefix(self, base: Recording, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A layer's keys and values of a recorded prompt, each `[key_value_heads, positions, head_dim]`; kept for later batches."""
+    def _prefix(self, base: Recording, layer: int) -> tuple[KeysOfPrompt, ValuesOfPrompt]:
+        """A layer's keys and values of a recorded prompt; kept for later batches."""
         if layer not in base.keys_values:
             # A row that no edit knows: nothing is changed while the recording is read.
             layout = Layout([(-1, range(len(base.prompt)))], self._device)
@@ -222,8 +239,8 @@ class ReplayBatch:
     def _capture(self, site: SiteKey, value: torch.Tensor) -> None:
         self._captured[site].append((self._layout, value.reshape(-1, value.shape[-1])))
 
-    def _activation(self, row: int, site: SiteKey, positions: Sequence[int]) -> torch.Tensor:
-        """What a site holds in a run, `[positions, width]`: the recording, and over it what this run computed."""
+    def _activation(self, row: int, site: SiteKey, positions: Sequence[int]) -> Float[Tensor, "positions width"]:
+        """What a site holds in a run: the recording, and over it what this run computed."""
         value = self._plans[row].base.sites[site][list(positions)].clone()
         for layout, captured in self._captured[site]:
             selection = layout.select(row, positions)
@@ -231,8 +248,8 @@ class ReplayBatch:
                 value[selection.chosen] = captured[selection.tokens]
         return value
 
-    def _last_residuals(self) -> torch.Tensor:
-        """The last residual at the last position of every run, `[runs, width]`."""
+    def _last_residuals(self) -> Float[Tensor, "runs width"]:
+        """The last residual at the last position of every run."""
         last = torch.stack([plan.base.sites[(self._layers - 1, "residual_after")][-1] for plan in self._plans])
         layout, computed = self._final
         for span in layout.spans:
@@ -240,7 +257,7 @@ class ReplayBatch:
                 last[span.row] = computed[span.offset + len(span.positions) - 1]
         return last
 
-    def _generated(self) -> torch.Tensor:
+    def _generated(self) -> Float[Tensor, "runs vocabulary"]:
         """The logits of a decoder that reads what this stack hands over, `[runs, vocabulary]` (T5)."""
         assert self._decoder.generator is not None
         # All runs are of one prompt: an encoder's recordings do not pack with others.
@@ -265,7 +282,7 @@ class ReplayBatch:
         return {name: _joined([part[name] for part in parts], first.get(name), lengths[0]) for name in parts[0]}
 
 
-def _arguments(base: Recording, layer: int, positions: torch.Tensor) -> dict[str, Any]:
+def _arguments(base: Recording, layer: int, positions: Int[Tensor, " tokens"]) -> dict[str, Any]:
     """The layer's recorded arguments at the packed `positions`; mask and cache are left to the attention."""
     length = len(base.prompt)
     arguments: dict[str, Any] = {}
@@ -279,7 +296,7 @@ def _arguments(base: Recording, layer: int, positions: torch.Tensor) -> dict[str
     return arguments
 
 
-def _at_positions(value: Any, length: int, positions: torch.Tensor) -> Any:
+def _at_positions(value: Any, length: int, positions: Int[Tensor, " tokens"]) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_at_positions(part, length, positions) for part in value)
     axis = position_axis(value, length) if isinstance(value, torch.Tensor) else None
