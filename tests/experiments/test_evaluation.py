@@ -218,6 +218,26 @@ def test_the_rule_is_asked_again_about_stored_answers(workspace: Workspace) -> N
     assert workspace.store.answers(second.run)["score"].tolist() == [1.0] * 6
 
 
+def test_figures_by_the_old_rule_are_not_shown_any_more(workspace: Workspace) -> None:
+    first = vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6)
+    vseam.evaluate(workspace, "llava-tiny", "mixed", limit=3)
+    changed = vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6, ablate=HEADS, compare=first.run)
+    stored = workspace.store.scores("evaluations", metric=["accuracy", "gain"], subset="all")
+    assert sorted(stored["n"]) == [3, 6, 6, 6]
+
+    class Generous(Mixed):
+        def judge(self, sample: Sample, answer: str) -> bool:
+            return True
+
+    workspace._benchmarks["mixed"] = Generous()
+    vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6)
+    stored = workspace.store.scores("evaluations", metric=["accuracy", "gain"], subset="all")
+    assert sorted(stored[["run_id", "metric", "value"]].itertuples(index=False, name=None)) == [
+        (first.run, "accuracy", 1.0),
+        (changed.run, "accuracy", changed.value("accuracy")),
+    ]
+
+
 def test_a_named_rescaling_is_measured_as_the_folded_weights_are(shared: Workspace) -> None:
     loaded = shared.model("llava-tiny")
     info = loaded.model.info

@@ -43,7 +43,7 @@ METRIC_COLUMNS: dict[str, str] = {
     "reason": TEXT,
 }
 DRAWS = 1000
-# An official figure is computed for every draw; of large sets fewer draws are made, and how many is said.
+# An official figure is recomputed for every draw; of large sets fewer draws are made, and how many is said.
 _SAMPLES_IN_ALL_DRAWS, _FEWEST_DRAWS = 1_500_000, 200
 _UNDEFINED_DRAWS = 0.05
 _CLUSTERED = "CR2, t"

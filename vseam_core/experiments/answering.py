@@ -167,8 +167,8 @@ class AnswerPass:
                 total.skips += outcome.skips
                 total.made += outcome.made
                 total.reused += outcome.reused
-        opened.workspace.store.finish_run(opened.run)
         judge_again(opened.workspace, opened.run, opened.benchmark, known)
+        opened.workspace.store.finish_run(opened.run)
         return total
 
     def _run(self, units: list[Unit], progress: _PartOf) -> Outcome:
@@ -280,6 +280,8 @@ def judge_again(workspace: Workspace, run: int, benchmark: Benchmark, samples: M
                 changed[row["key"], row["pair_role"]] = verdict
         if changed:
             store.rejudge(table, run, changed)
+            # Those over other samples of the same run rest on the old verdicts.
+            store.forget_figures(run)
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,12 @@ class Store:
         with self._database.writing() as connection:
             naming.put(connection, name, row)
 
+    def forget_figures(self, run_id: int) -> None:
+        """Drop the figures of evaluations that rest on a run's answers, gains over it too: the same commands compute them again."""
+        figures = schema.evaluations
+        with self._database.writing() as connection:
+            connection.execute(figures.delete().where((figures.c.run_id == run_id) | (figures.c.compared_with == run_id)))
+
     def named_rescalings(self) -> dict[str, NamedRescaling]:
         """Every rescaling that has a name."""
         with self._database.reading() as connection:
