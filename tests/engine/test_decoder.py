@@ -14,6 +14,7 @@ from tests.engine import configs
 from tests.engine.families import FAMILIES, HEADS, LAYERS, TinyVLM
 from tests.engine.independent import held
 from vseam_core.engine.decoder import Decoder, find_decoder
+from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.errors import UnsupportedError
 
 TEXT = (11, 12, 13, 14)
@@ -96,12 +97,18 @@ def test_cross_attention_layers_are_marked_and_have_no_keys_at_prompt_positions(
 def test_layers_are_said_to_write_directly_exactly_where_the_residual_is_the_sum_of_their_outputs(family: str) -> None:
     model = tiny(family)
     prompt = model.prompt(1, TEXT)
-    for index, layer in enumerate(find_decoder(model.module).layers):
-        sites = ("residual_before", "attention_output", "mlp_output", "residual_after")
+    found = ReferenceEngine(model).direct_writes(prompt)
+    for index in range(LAYERS):
+        sites = ("residual_before", "attention_output", "mlp_output", "residual_after", "head_output")
         kept = held(model, prompt, [(index, site) for site in sites])
-        before, attention, mlp, after = (kept[index, site] for site in sites)
+        before, attention, mlp, after, z = (kept[index, site] for site in sites)
         assert bool(torch.isfinite(after).all())
-        assert layer.writes_directly == bool((after - (before + attention + mlp)).abs().max() < 1e-4)
+        assert found.outputs[index] == bool((after - (before + attention + mlp)).abs().max() < 1e-4)
+        projection = find_decoder(model.module).layers[index].output_projection
+        with torch.no_grad():
+            assert float((projection(z) - attention).abs().max()) < 1e-4
+        assert found.heads[index] == found.outputs[index]
+    assert found.final_norm
 
 
 def test_only_the_layers_of_opt_have_a_flat_mlp() -> None:

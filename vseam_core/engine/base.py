@@ -26,8 +26,9 @@ from vseam_core.api.interventions import (
 )
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.decoder import Decoder, find_decoder
+from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, sites_to_hold
 from vseam_core.engine.generation import GenerationHooks, Question, Response
-from vseam_core.engine.hooks import SiteKey
+from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.readouts import answer_values, check_lens
 from vseam_core.errors import UnsupportedError
@@ -48,6 +49,7 @@ class Engine(ABC):
         self.model = model
         model.module.eval()
         self.decoder: Decoder = find_decoder(model.module)
+        self._direct_writes: DirectWrites | None = None
 
     @property
     def shape(self) -> ModelShape:
@@ -139,6 +141,22 @@ class Engine(ABC):
                 if isinstance(readout, LensScore):
                     _check_places(readout.site, readout.positions, run, self.decoder)
                     check_lens(self.decoder, readout)
+                    if not readout.site.kind.startswith("residual"):
+                        self.direct_writes(run.base).require(readout.site)
+
+    def direct_writes(self, prompt: EncodedPrompt) -> DirectWrites:
+        """Which parts of the model have a direct logit attribution: measured once, on a plain forward pass of the first prompt asked with."""
+        if self._direct_writes is None:
+            self._direct_writes = direct_writes(self.decoder, self.plain_activations(prompt, sites_to_hold(self.decoder)))
+        return self._direct_writes
+
+    @torch.no_grad()
+    def plain_activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
+        """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`; nothing is kept."""
+        held: dict[SiteKey, torch.Tensor] = {}
+        with SiteHooks(self.decoder, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
+            self.model.module(**self.model.collate([prompt]), use_cache=False)
+        return held
 
 
 def batches_of(prompts: Sequence[EncodedPrompt], size: int, pads: bool = False) -> Iterator[list[int]]:

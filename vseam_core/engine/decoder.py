@@ -24,9 +24,7 @@ class DecoderLayer:
     `query`, `key` and `value` are the linear projections whose outputs are `[batch, positions, heads × head_dim]` (key and value:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
-    the picture. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `writes_directly` says that the residual gets
-    the outputs of attention and MLP as they are; False where a norm or a gate comes between (Gemma 2 and 3, Mllama's
-    cross-attention), so that an output is not its own contribution to the residual.
+    the picture. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT).
     """
 
     module: nn.Module
@@ -38,7 +36,6 @@ class DecoderLayer:
     value: nn.Module | None = None
     is_cross_attention: bool = False
     mlp_is_flat: bool = False
-    writes_directly: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,5 +123,4 @@ def _layer(layer: nn.Module) -> DecoderLayer:
         value=value,
         is_cross_attention=parts.is_cross_attention,
         mlp_is_flat=parts.mlp_is_flat,
-        writes_directly=finder.writes_directly(layer),
     )

@@ -21,11 +21,6 @@ _PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
 _MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe")
 _NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f")
 _QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"))
-# What stands between an output and the residual it is added to: norms, gates, factors.
-_BETWEEN_OUTPUT_AND_RESIDUAL = (
-    "post_feedforward_layernorm", "post_mlp_layernorm", "post_self_attn_layernorm", "cross_attn_attn_gate", "cross_attn_mlp_gate",
-    "residual_multiplier",
-)  # fmt: skip
 _HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads")
 
 
@@ -87,11 +82,6 @@ def parts_of(layer: nn.Module) -> LayerParts:
         name = "attention" if attention is None else "attention output projection" if projection is None else "MLP"
         raise UnsupportedError(f"{type(layer).__name__}: no {name} found among {[child for child, _ in layer.named_children()]}")
     return LayerParts(attention, projection, mlp, cross, flat)
-
-
-def writes_directly(layer: nn.Module) -> bool:
-    """Whether the layer adds what its attention and its MLP put out to the residual unchanged."""
-    return not any(hasattr(layer, name) for name in _BETWEEN_OUTPUT_AND_RESIDUAL)
 
 
 def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:

@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 from vseam_core.engine.decoder import Decoder
+from vseam_core.engine.direct_attribution import scaled_by_final_norm, through_projection
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.errors import UnsupportedError
 
@@ -91,51 +92,19 @@ def _lens_values(
     if site.kind in ("residual_before", "residual_after"):
         return answer_values(decoder.logits(value), [readout.answer] * len(positions))
     if site.kind == "head_output":
-        value = _through_projection(decoder, site.layer, site.head, value)
+        value = through_projection(decoder, site.layer, site.head, value)
     final = held((decoder.shape.layers - 1, "residual_after"), positions)
     contribution = scaled_by_final_norm(decoder.final_norm, value, final)
     return [_attributed(decoder, readout.answer, row, logits) for row in contribution]
 
 
 def check_lens(decoder: Decoder, readout: LensScore) -> None:
-    """Refuses lens readouts that would not mean what they say in this family, with the reason."""
-    site = readout.site
+    """Refuses lens readouts that would not mean what they say in this family, with the reason; whether an output is written to the
+    residual as it is, `direct_attribution` measures."""
     if decoder.generator is not None:
         raise UnsupportedError("the logit lens reads the last norm and the unembedding of a decoder; these layers are an encoder's")
-    if site.kind in ("query", "key", "value"):
-        raise UnsupportedError(f"a {site.kind} is not added to the residual: it has no logit attribution")
-    if not site.kind.startswith("residual") and not decoder.layers[site.layer].writes_directly:
-        raise UnsupportedError(
-            f"layer {site.layer} puts a norm or a gate between its outputs and the residual: they have no direct attribution"
-        )
-
-
-def _through_projection(decoder: Decoder, layer: int, head: int | None, value: torch.Tensor) -> torch.Tensor:
-    weight = decoder.layers[layer].output_projection.weight
-    if head is None:
-        return value @ weight.T
-    size = decoder.shape.head_dim
-    part = slice(head * size, (head + 1) * size)
-    return value[:, part] @ weight[:, part].T
-
-
-def scaled_by_final_norm(norm: nn.Module, component: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    """A component's share of the normed residual `[positions, width]`: the norm as a linear map, its scale frozen at `residual`.
-
-    Summed over all components of `residual` this gives `norm(residual)` less the norm's bias. Weight and centring are read off by
-    norming test vectors, so that families which store the weight as 1 + w, or have a norm class of their own, come out right.
-    """
-    epsilon = next(float(getattr(norm, name)) for name in ("variance_epsilon", "eps", "epsilon") if hasattr(norm, name))
-    # A vector of alternating ±1 has mean 0 and mean square 1, so it reads the weight of both kinds of norm; ones vanish where a
-    # norm centres. What is left of zeros is the bias.
-    signs = torch.ones_like(residual[:1])
-    signs[:, 1::2] = -1
-    bias = norm(torch.zeros_like(signs))
-    weight = (norm(signs) - bias) * signs * (1.0 + epsilon) ** 0.5
-    if bool(torch.isclose(norm(torch.ones_like(signs)), bias, atol=1e-4).all()):
-        component = component - component.mean(-1, keepdim=True)
-        residual = residual - residual.mean(-1, keepdim=True)
-    return component * torch.rsqrt(residual.pow(2).mean(-1, keepdim=True) + epsilon) * weight
+    if readout.site.kind in ("query", "key", "value"):
+        raise UnsupportedError(f"a {readout.site.kind} is not added to the residual: it has no logit attribution")
 
 
 def _attributed(

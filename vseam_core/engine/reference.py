@@ -60,10 +60,5 @@ class ReferenceEngine(Engine):
 
         return results_of(self.decoder, runs, logits, activation)
 
-    @torch.no_grad()
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
-        """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`."""
-        captured: dict[SiteKey, torch.Tensor] = {}
-        with SiteHooks(self.decoder, sites, lambda site, value: captured.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
-            self.model.module(**self.model.collate([prompt]), use_cache=False)
-        return captured
+        return self.plain_activations(prompt, sites)
