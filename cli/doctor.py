@@ -14,7 +14,8 @@ from vseam_cli.output import Table
 _CHECKS: dict[str, str] = {
     "logits_error": "final norm and unembedding against the model's own logits",
     "replay_error": "all layers computed again against the model's own logits",
-    "edit_error": "the residual scaled in two layers, against full passes",
+    "packed_error": "late starts in the largest batch in use, against the model's own logits",
+    "edit_error": "the residual scaled in two layers, everywhere and late, against full passes",
     "noise_floor": "every site replaced by its own value",
     "batch_error": "two prompts in a batch against one",
     "padded_error": "in a batch with a longer prompt, padded, against alone",
@@ -52,13 +53,9 @@ def _examine(application: Application, name: str, device: str | None, with_drift
         engine, trust = checked_engine(model, application.memory_budget)
         advance(1)
         found: dict[str, Any] = {"model": name, "family": model.info.family, "device": model.info.device, "trust": trust}
-        found |= {
-            "stack": engine.shape.stack,
-            "layers": engine.shape.layers,
-            "heads": engine.shape.heads,
-            "head_dim": engine.shape.head_dim,
-        }
-        found |= {"tolerance": tolerance_of(model.info.dtype), "least_effect": least_effect(trust)}
+        shape = engine.decoder.shape
+        found |= {"stack": shape.stack, "layers": shape.layers, "heads": shape.heads, "head_dim": shape.head_dim}
+        found |= {"tolerance": tolerance_of(model.info.dtype, model.info.attention), "least_effect": least_effect(trust)}
         if with_drift:
             from vseam_core.engine.precision import drift
 
@@ -73,7 +70,13 @@ def _tables(found: dict[str, Any]) -> list[Table]:
     for name, meaning in _CHECKS.items():
         value = trust[name]
         if value is None:
-            rows.append((meaning, "not possible", "", "this family cannot be padded"))
+            rows.append(
+                (meaning, "not possible", "", "this family cannot be padded" if name == "padded_error" else "no such parts were found")
+            )
+        elif not value <= tolerance and name in ("batch_error", "logits_error"):
+            rows.append(
+                (meaning, f"{value:.2g}", f"at most {tolerance:g}", "one prompt at a time" if name == "batch_error" else "no logit lens")
+            )
         elif name == "ablation_effect":
             rows.append((meaning, f"{value:.2g}", f"over {found['least_effect']:.2g}", "ok"))
         else:
@@ -81,7 +84,11 @@ def _tables(found: dict[str, Any]) -> list[Table]:
     title = (
         f"{found['model']}: {trust['attention']}, {trust['dtype']}, {found['device']}, {found['layers']} layers × {found['heads']} heads"
     )
-    tables = [Table(("check", "logits", "allowed", ""), rows, title)]
+    can = [(one["name"], "yes" if one["holds"] else "no", one["reason"]) for one in trust["capabilities"]]
+    tables = [
+        Table(("check", "logits", "allowed", ""), rows, title),
+        Table(("what it can do", "", "because"), can, f"{found['model']}: what can be done with it"),
+    ]
     if "drift" in found:
         drifted = [(entry["attention"], entry["dtype"], _drifted(entry), _same(entry)) for entry in found["drift"]]
         tables.append(Table(("attention", "dtype", "off by (logits)", "same answer"), drifted, f"{found['model']}: drift from float64"))
@@ -99,9 +106,12 @@ def _same(entry: dict[str, Any]) -> str:
 def _notes(found: dict[str, Any]) -> list[str]:
     trust, name = found["trust"], found["model"]
     if trust.get("fallback"):
-        return [f"{name}: every run is a full forward pass, many times slower, because {trust['fallback']}"]
+        reason = next(one["reason"] for one in trust["capabilities"] if one["name"] == "replay")
+        return [f"{name}: every run is a full forward pass, because {reason}"]
     if found["stack"] == "encoder":
         return [f"{name}: image and text stand in a bidirectional encoder: replay is exact, and saves only the layers before a change"]
+    if trust["recomputed"] is None:
+        return []
     if trust["recomputed"] > 0.9:
         return [f"{name}: its words see later words: replay is exact, and saves only the layers before a change"]
     return [f"{name}: an edit of the last ten positions computes {trust['recomputed']:.0%} of the prompt again"]

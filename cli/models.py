@@ -53,7 +53,11 @@ def show(application: Application, name: str) -> None:
         "here": None if found is None else bool(found.place) and not found.problem,
         "files": asdict(found) if found else None,
     }
-    application.output.result("models-show/1", {"model": data}, [Table(("what", ""), _rows(data, found), name)])
+    tables = [Table(("what", ""), _rows(data, found), name)]
+    if found is not None and found.capabilities:
+        can = [(one["name"], "yes" if one["holds"] else "no", one["reason"]) for one in found.capabilities]
+        tables.append(Table(("what it can do", "", "because"), can, f"{name}: what its files say; `vseam doctor` checks it"))
+    application.output.result("models-show/1", {"model": data}, tables)
 
 
 def _recording_bytes(found: ModelDescription | None) -> int | None:
@@ -74,7 +78,7 @@ def _rows(data: dict[str, Any], found: ModelDescription | None) -> list[tuple[st
         ("gated", {True: "yes: accept its licence on the hub and log in (hf auth login)", False: "no", None: "unknown"}[data["gated"]]),
         ("here", _whether_here(found)),
     ]
-    return [*rows, *_architecture(data, found)] if found is not None and found.layers else rows
+    return [*rows, *_architecture(data, found)] if found is not None and found.positions else rows
 
 
 def _architecture(data: dict[str, Any], found: ModelDescription) -> list[tuple[str, str]]:

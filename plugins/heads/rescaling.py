@@ -84,7 +84,7 @@ def fold_into_weights(model: VisionLanguageModel, scales: Mapping[HeadId, float]
     try:
         with torch.no_grad():
             for head, factor in factors.items():
-                size = decoder.shape.head_dim
+                size = decoder.layers[head.layer].head_dim
                 projections[head.layer].weight[:, head.head * size : (head.head + 1) * size] *= factor
         yield model.module
     finally:

@@ -5,6 +5,7 @@ The architecture is built on the meta device (shapes without numbers), and a bla
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,13 @@ def describe_checkpoint(family: Any, name: str, source: str, **options: Any) -> 
 def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any, place: str, weights: list[Path]) -> ModelDescription:
     from transformers import AutoModelForImageTextToText
 
-    from vseam_core.engine.decoder import find_decoder
+    from vseam_core.engine.capabilities import of_structure
+    from vseam_core.engine.decoder import readable_decoder
 
     with torch.device("meta"):
         module = AutoModelForImageTextToText.from_config(config, trust_remote_code=request.trust_remote_code)
-    shape = find_decoder(module).shape
+    decoder = readable_decoder(module)
+    shape = decoder.shape
     info = ModelInfo(request.name, config.model_type, request.source, "", "float32", "", "meta", shape.layers, shape.heads, shape.head_dim)
     model = family(Checkpoint(module, processor, info))
     prompt = model.encode(Image.new("RGB", PICTURE), QUESTION)
@@ -69,6 +72,7 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
         regions=prompt.image_boxes is not None,
         regions_reason=prompt.notes.get("no_regions", ""),
         template=model.template.fill("{question}"),
+        capabilities=tuple(asdict(one) for one in of_structure(decoder, prompt)),
     )
 
 

@@ -181,18 +181,18 @@ def _shown_name(request: LoadRequest) -> str:
 
 def _describe(request: LoadRequest, module: Any, processor: Any, commit: str) -> ModelInfo:
     text = module.config.get_text_config(decoder=True)
-    heads = text.num_attention_heads
+    heads = getattr(text, "num_attention_heads", None) or 0
     return ModelInfo(
         name=_shown_name(request),
         family=module.config.model_type,
         source=request.source,
         weights_hash=weights_hash(module),
         dtype=request.format_name,
-        attention=str(text._attn_implementation),
+        attention=str(getattr(text, "_attn_implementation", "")),
         device=_devices(request, module),
-        layers=text.num_hidden_layers,
+        layers=getattr(text, "num_hidden_layers", None) or 0,
         heads=heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        head_dim=getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // max(1, heads),
         processor_hash=processor_hash(processor),
         revision=commit,
     )

@@ -26,7 +26,7 @@ def test_doctor_says_that_an_embedded_model_can_be_trusted(vseam: Vseam) -> None
     outcome = vseam("doctor", "--model", "llava-tiny", "--no-drift")
     assert outcome.code == 0
     assert "llava-tiny: sdpa, float32, cpu, 6 layers × 8 heads" in outcome.stdout
-    assert outcome.stdout.count(" ok") == 7
+    assert outcome.stdout.count(" ok") == 8
     assert "computes" in outcome.stdout
     assert "% of the prompt again" in outcome.stdout
 
@@ -38,7 +38,7 @@ def test_doctor_measures_the_drift_of_formats_and_attentions(vseam: Vseam, folde
     assert envelope["schema"] == "vseam.doctor/1"
     (found,) = envelope["models"]
     assert found["trust"]["engine"] == "ReplayEngine"
-    for name in ("logits_error", "replay_error", "edit_error", "noise_floor", "batch_error", "padded_error"):
+    for name in ("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "batch_error", "padded_error"):
         assert not found["trust"][name] > 1e-4, name
     errors = {(entry["attention"], entry["dtype"]): entry["error"] for entry in found["drift"]}
     assert set(errors) == {(attention, dtype) for attention in ("eager", "sdpa") for dtype in ("float32", "bfloat16", "float16")}

@@ -153,16 +153,19 @@ def test_what_is_missing_is_named() -> None:
         find_decoder(headless)
     without_mlp: Any = transformers.LlamaForCausalLM(config)
     del without_mlp.model.layers[1].mlp
-    with pytest.raises(UnsupportedError, match=r"LlamaDecoderLayer: no MLP found among \['self_attn'"):
-        find_decoder(without_mlp)
-    without_norm: Any = transformers.LlamaForCausalLM(config)
-    del without_norm.model.norm
-    with pytest.raises(UnsupportedError, match="no final norm found in LlamaModel"):
-        find_decoder(without_norm)
-    uneven: Any = transformers.LlamaForCausalLM(config)
+    found = find_decoder(without_mlp)
+    assert found.lacks(0, "mlp_output") == "" == found.lacks(1, "attention_output")
+    assert found.lacks(1, "mlp_output").startswith("LlamaDecoderLayer: no MLP found among ['self_attn'")
+    assert found.reason_against_replay == found.lacks(1, "mlp_output")
+
+
+def test_layers_may_differ_in_the_width_of_their_heads() -> None:
+    uneven: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**configs.text()))
     uneven.model.layers[1].self_attn.o_proj = nn.Linear(16, configs.WIDTH)
-    with pytest.raises(UnsupportedError, match="its layers differ in heads and width"):
-        find_decoder(uneven)
+    found = find_decoder(uneven)
+    assert [layer.heads for layer in found.layers] == [HEADS] * LAYERS
+    assert [layer.head_dim for layer in found.layers] == [8, 4, 8, 8]
+    assert found.shape.head_dim == 8
 
 
 def test_a_stack_that_projects_its_last_residual_is_refused() -> None:

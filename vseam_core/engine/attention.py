@@ -7,11 +7,13 @@ see (a) keys before their run's first recomputed position, which are those of th
 
 from __future__ import annotations
 
+import inspect
+import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from vseam_core.api.interventions import AttentionBlock
-from vseam_core.engine.layout import Layout, Span, padded
+from vseam_core.engine.attention_call import AttentionCall, KeysFound
+from vseam_core.engine.layout import Span, padded
 from vseam_core.errors import UnsupportedError
 
 IMPLEMENTATION = "vseam_replay"
@@ -35,62 +37,20 @@ _LENGTH_RATIO = 1.5
 _LOWEST = -1e30
 
 
-class KeysFound(Exception):
-    """Ends a layer's call once its keys and values are known: nothing after them is needed."""
-
-
 Heads = Float[Tensor, "tokens heads head_dim"]
-Keys = Float[Tensor, "tokens key_value_heads head_dim"]
-Values = Float[Tensor, "tokens key_value_heads value_dim"]
-KeysOfPrompt = Float[Tensor, "key_value_heads positions head_dim"]
-ValuesOfPrompt = Float[Tensor, "key_value_heads positions value_dim"]
 Outputs = Float[Tensor, "tokens heads value_dim"]
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedLayer:
-    """What one prompt's recording says about the attention of one layer.
-
-    `allowed` is its mask, bool `[positions, positions]`; None where attention is plain causal (in an encoder: sees everything).
-    `prefix` holds keys and values `[key_value_heads, positions, head_dim]`, where some run starts after position 0. `output`
-    `[positions, heads × head_dim]` is what W_O was given.
-    """
-
-    length: int
-    allowed: Bool[Tensor, "positions positions"] | None
-    prefix: tuple[KeysOfPrompt, ValuesOfPrompt] | None
-    output: Float[Tensor, "positions width"]
-
-
-@dataclass(eq=False)
-class AttentionCall:
-    """What the next layer's attention works on.
-
-    `queries` are the tokens that the layer is called with, `keys` those that `own` keys and values `[tokens, key_value_heads, head_dim]`
-    hold (the same tokens where `own` is None). `starts[row]` is the first position that a run computes itself; before it its
-    prompt's recording, `recorded[row]`, holds. The attention of the rows in `given` is taken from there: nothing before their W_O
-    changed. `blocks` are knockouts by row. `only_keys` ends the layer once `own` is known; `answered` says that a layer came here.
-    """
-
-    queries: Layout
-    keys: Layout
-    starts: Mapping[int, int]
-    recorded: Mapping[int, RecordedLayer] = field(default_factory=dict)
-    causal: bool = True
-    given: frozenset[int] = frozenset()
-    own: tuple[Keys, Values] | None = None
-    blocks: Mapping[int, Sequence[AttentionBlock]] = field(default_factory=dict)
-    only_keys: bool = False
-    answered: bool = False
 
 
 class PackedAttention:
     """Replaces the attention implementation of a stack's attention modules while it is entered.
 
-    Set `call` before each layer. Modules that are not in `modules` (cross-attention) get plain attention over the keys they bring.
+    `parts` are pairs of an attention module and its W_O. Set `call` before each layer. Modules that are not among them
+    (cross-attention) get plain attention over the keys they bring.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]):
+    def __init__(self, parts: Sequence[tuple[nn.Module, nn.Module]]):
+        modules = [module for module, _ in parts]
+        self._projections = [projection for _, projection in parts]
         self._modules = {id(module) for module in modules}
         self._configurations = list({id(config): config for module in modules if (config := getattr(module, "config", None))}.values())
         if not self._configurations:
@@ -100,6 +60,8 @@ class PackedAttention:
         if not used <= _REPLACED:
             others = ", ".join(sorted(map(str, used - _REPLACED)))
             raise UnsupportedError(f"its attention implementation is {others}; replay knows eager and sdpa")
+        self._implementations = used
+        self._read: dict[tuple[nn.Module, str], bool] = {}
         self.call: AttentionCall | None = None
 
     @contextmanager
@@ -107,7 +69,11 @@ class PackedAttention:
         """Replace the implementation; what was there comes back whatever happens in between."""
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        with FUNCTION_TABLE:
+        with FUNCTION_TABLE, ExitStack() as stack:
+            for projection in self._projections:
+                # In front of other hooks: edits of the heads act on what was given.
+                handle = projection.register_forward_pre_hook(self._give, prepend=True)
+                stack.callback(handle.remove)
             before = [config._attn_implementation for config in self._configurations]
             ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
             try:
@@ -131,15 +97,15 @@ class PackedAttention:
         **arguments: Any,
     ) -> tuple[Float[Tensor, "1 tokens heads value_dim"], None]:
         """An attention function as Hugging Face layers call it."""
+        call = self.call
+        assert call is not None
         # Switches and counts are for caches and outputs; numbers and tensors would take part in the arithmetic.
         unknown = [name for name, given in arguments.items() if isinstance(given, (float, torch.Tensor)) and name not in _KNOWN_ARGUMENTS]
-        if unknown:
-            raise UnsupportedError(f"{type(module).__name__}: attention with {unknown[0]!r} cannot be replayed")
+        if used := [name for name in unknown if name not in call.handed or self._reads(module, name)]:
+            raise UnsupportedError(f"{type(module).__name__}: attention with {used[0]!r} cannot be replayed")
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         if id(module) not in self._modules:
             return _over_given_keys(query, key, value, attention_mask, scaling), None
-        call = self.call
-        assert call is not None
         call.answered = True
         window = arguments.get("sliding_window")
         if window is not None and any(one.allowed is None and one.length > window for one in call.recorded.values()):
@@ -150,8 +116,35 @@ class PackedAttention:
         if call.own is None:
             call.own = (key[0].transpose(0, 1), value[0].transpose(0, 1))
         bias = arguments.get("position_bias")
-        output = attend(call, query[0].transpose(0, 1), scaling, arguments.get("softcap"), bias[0] if bias is not None else None)
+        with call.counting.paused() if call.counting is not None else nullcontext():
+            output = attend(call, query[0].transpose(0, 1), scaling, arguments.get("softcap"), bias[0] if bias is not None else None)
         return output[None], None
+
+    def _give(self, projection: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        """Put what the recordings hold at W_O's input in the place of what these rows computed."""
+        if self.call is None or not self.call.given:
+            return None
+        hidden = args[0].clone()
+        flat = hidden.view(-1, hidden.shape[-1])
+        for span in self.call.queries.spans:
+            if span.row in self.call.given:
+                positions = torch.as_tensor(span.positions, device=flat.device)
+                flat[span.offset : span.offset + len(positions)] = self.call.recorded[span.row].output[positions]
+        return (hidden, *args[1:])
+
+    def _reads(self, module: nn.Module, name: str) -> bool:
+        """Whether the attention function that was replaced may look at an argument of this name."""
+        if (module, name) not in self._read:
+            from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+            own = getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
+            used = {"sdpa": ALL_ATTENTION_FUNCTIONS["sdpa"], "eager": own}
+            functions = [used[implementation] for implementation in self._implementations]
+            try:
+                self._read[module, name] = any(name in inspect.getsource(function) for function in functions)
+            except (TypeError, OSError):
+                self._read[module, name] = True  # no source to look at
+        return self._read[module, name]
 
 
 def _over_given_keys(
@@ -178,11 +171,8 @@ def attend(
     `bias` is added to the scores by position (T5's relative positions).
     """
     assert call.own is not None
-    output = query.new_empty(query.shape[0], query.shape[1], call.own[1].shape[-1])
-    for span in call.queries.spans:
-        if span.row in call.given:
-            recorded = call.recorded[span.row].output[torch.as_tensor(span.positions, device=query.device)]
-            output[span.offset : span.offset + len(recorded)] = recorded.view(len(recorded), *output.shape[1:])
+    # Given rows stay 0: what W_O gets of them is put in its place behind whatever a family does between.
+    output = query.new_zeros(query.shape[0], query.shape[1], call.own[1].shape[-1])
     for spans in _buckets(call):
         _Bucket(call, spans, query.device).attend(query, output, _Rule(scaling, softcap, bias))
     return output
@@ -327,8 +317,10 @@ class _Bucket:
     def _prefix(self, query: Heads, rule: _Rule) -> list[_Part]:
         """Attention over the keys that these runs share, for packed queries `[tokens, heads, head_dim]`."""
         plain = not self.blocks and self.recorded.allowed is None and rule.softcap is None and rule.bias is None
-        # Every query sees the keys before the earliest start: no mask is needed, and the library's kernel can be used.
-        if not (plain and self.least and query.device.type == "cpu"):
+        # Every query sees the keys before the earliest start: no mask is needed, and the library's kernel can be used. It takes values
+        # as wide as keys only (latent attention has narrower ones).
+        even = self.recorded.prefix[0].shape[-1] == self.recorded.prefix[1].shape[-1]  # type: ignore[index]
+        if not (plain and even and self.least and query.device.type == "cpu"):
             return [self._scored_prefix(query, rule, 0)]
         parts = [self._fused_prefix(query, rule)]
         return parts if self.least == self.shared else [*parts, self._scored_prefix(query, rule, self.least)]

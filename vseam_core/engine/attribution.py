@@ -95,7 +95,7 @@ def _of_one_base(engine: Engine, runs: Sequence[Run], answer: AnswerIds, steps: 
     local = _gradients(engine, runs[0].base, answer, sorted(by_site), _line(engine, runs[0], steps) if steps else None)
     changes = [0.0] * len(runs)
     for site, edits_of_runs in by_site.items():
-        heads = heads_at(engine.decoder, site[1])
+        heads = heads_at(engine.decoder, site)
         rows: list[_Row] = []
         for index, edits in edits_of_runs.items():
             donor = runs[index].donor

@@ -25,7 +25,7 @@ from vseam_core.api.interventions import (
     Zero,
 )
 from vseam_core.api.prompts import EncodedPrompt
-from vseam_core.engine.decoder import Decoder, find_decoder
+from vseam_core.engine.decoder import Decoder, readable_decoder
 from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, sites_to_hold
 from vseam_core.engine.generation import GenerationHooks, Question, Response
 from vseam_core.engine.hooks import SiteHooks, SiteKey
@@ -47,12 +47,18 @@ class Engine(ABC):
 
     def __init__(self, model: VisionLanguageModel):
         self.model = model
+        # Why prompts must not share a batch, and why there is no logit lens; "" where nothing stands against it.
+        self.alone_because = ""
+        self.no_lens_because = ""
         model.module.eval()
-        self.decoder: Decoder = find_decoder(model.module)
+        self.decoder: Decoder = readable_decoder(model.module)
         self._direct_writes: DirectWrites | None = None
 
     @property
     def shape(self) -> ModelShape:
+        """The stack that methods address. Raises `UnsupportedError` for a model that only answers, with the reason."""
+        if self.decoder.unreadable:
+            raise UnsupportedError(f"{self.model.info.name} answers, but nothing in it can be traced: {self.decoder.unreadable}")
         return self.decoder.shape
 
     @abstractmethod
@@ -72,7 +78,7 @@ class Engine(ABC):
     def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
         """The answers of plain forward passes, batched: what a baseline needs, without keeping anything."""
         values: dict[int, AnswerValues] = {}
-        for chunk in batches_of(prompts, batch_size, self.model.pads_left):
+        for chunk in batches_of(prompts, 1 if self.alone_because else batch_size, self.model.pads_left):
             inputs = self.model.collate([prompts[index] for index in chunk])
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
             values.update(zip(chunk, answer_values(logits, [answers[index] for index in chunk]), strict=True))
@@ -91,6 +97,7 @@ class Engine(ABC):
     @torch.no_grad()
     def generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int = 8, batch_size: int = 32) -> list[str]:
         """The greedy answers as text, in order, of at most `batch_size` prompts at a time."""
+        batch_size = 1 if self.alone_because else batch_size
         starts = range(0, len(prompts), batch_size)
         return [text for start in starts for text in self.model.generate(prompts[start : start + batch_size], max_new_tokens)]
 
@@ -102,6 +109,7 @@ class Engine(ABC):
         """
         self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
         found: dict[int, Response] = {}
+        batch_size = 1 if self.alone_because else batch_size
         for chunk in batches_of([each.prompt for each in questions], batch_size, self.model.pads_left):
             found.update(zip(chunk, self._respond_together([questions[index] for index in chunk], max_new_tokens), strict=True))
         return [found[index] for index in range(len(questions))]
@@ -134,18 +142,20 @@ class Engine(ABC):
         """Refuses runs that name sites, heads or positions outside the model and the prompt, or lack a donor."""
         for run in runs:
             for intervention in run.interventions:
-                _check_intervention(intervention, run, self.shape, self.decoder.key_value_heads)
+                _check_intervention(intervention, run, self.decoder)
                 if isinstance(intervention, AttentionBlock):
                     _check_block(intervention, self.decoder)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
                     _check_places(readout.site, readout.positions, run, self.decoder)
                     check_lens(self.decoder, readout)
+                    if self.no_lens_because:
+                        raise UnsupportedError(f"no logit lens on {self.model.info.name}: {self.no_lens_because}")
                     if not readout.site.kind.startswith("residual"):
                         self.direct_writes(run.base).require(readout.site)
 
     def direct_writes(self, prompt: EncodedPrompt) -> DirectWrites:
-        """Which parts of the model have a direct logit attribution: measured once, on a plain forward pass of the first prompt asked with."""
+        """Which parts of the model have a direct logit attribution: measured once, on the first prompt asked with."""
         if self._direct_writes is None:
             self._direct_writes = direct_writes(self.decoder, self.plain_activations(prompt, sites_to_hold(self.decoder)))
         return self._direct_writes
@@ -175,24 +185,30 @@ def batches_of(prompts: Sequence[EncodedPrompt], size: int, pads: bool = False) 
             yield indices[start : start + size]
 
 
-def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, shape: ModelShape, key_value_heads: int) -> None:
-    count = shape.heads
+def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decoder: Decoder) -> None:
+    shape = decoder.shape
+    if decoder.unreadable:
+        raise UnsupportedError(f"this model answers, but nothing in it can be changed: {decoder.unreadable}")
     stack = intervention.site.stack if isinstance(intervention, SiteEdit) else intervention.stack
     if stack != shape.stack:
         raise UnsupportedError(f"this model has no {stack} stack that can be patched")
     layers = (intervention.site.layer,) if isinstance(intervention, SiteEdit) else intervention.layers
     if any(not 0 <= layer < shape.layers for layer in layers):
         raise UnsupportedError(f"layer {max(layers, key=abs)} does not exist: the model has layers 0 to {shape.layers - 1}")
+    if isinstance(intervention, SiteEdit) and (reason := decoder.lacks(intervention.site.layer, intervention.site.kind)):
+        raise UnsupportedError(reason)
+    parts = [decoder.layers[layer] for layer in layers]
+    count = min((part.heads for part in parts), default=0)
     if isinstance(intervention, AttentionBlock):
         named: tuple[int, ...] = (*intervention.targets, *intervention.sources)
         heads: tuple[int | None, ...] = intervention.heads or ()
     else:
         named, heads = intervention.positions or (), (intervention.site.head,)
-        count = key_value_heads if intervention.site.kind in ("key", "value") else count
+        count = parts[0].key_value_heads if intervention.site.kind in ("key", "value") else count
         if isinstance(intervention.operation, Patch):
             _check_donor(run)
         if isinstance(intervention.operation, (Replace, Add)):
-            _check_values(intervention, run, shape)
+            _check_values(intervention, run, parts[0].head_dim)
     for head in heads:
         if head is not None and not 0 <= head < count:
             raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {count - 1}")
@@ -204,22 +220,24 @@ def _check_block(block: AttentionBlock, decoder: Decoder) -> None:
     for layer in block.layers:
         if decoder.layers[layer].is_cross_attention:
             raise UnsupportedError(f"layer {layer} is a cross-attention layer: its attention has no prompt positions to cut")
+        if decoder.layers[layer].keeps_state or decoder.layers[layer].attention is None:
+            raise UnsupportedError(f"layer {layer} has no attention between positions that could be cut")
 
 
 def _check_places(site: Site, positions: Sequence[int], run: Run, decoder: Decoder) -> None:
     """A lens readout stands where an edit could stand."""
     edit = SiteEdit(site, Zero(), tuple(positions))
-    _check_intervention(edit, run, decoder.shape, decoder.key_value_heads)
+    _check_intervention(edit, run, decoder)
 
 
-def _check_values(edit: SiteEdit, run: Run, shape: ModelShape) -> None:
+def _check_values(edit: SiteEdit, run: Run, head_dim: int) -> None:
     """Given values have a row per position (a vector has none), and are as wide as a head where a head is named."""
     values = edit.operation.values if isinstance(edit.operation, Replace) else edit.operation.vector  # type: ignore[union-attr]
     wanted = len(run.base) if edit.positions is None else len(edit.positions)
     if isinstance(edit.operation, Replace) and len(values) != wanted:
         raise UnsupportedError(f"an edit of {wanted} positions was given values for {len(values)}")
-    if edit.site.head is not None and values.shape[-1] != shape.head_dim:
-        raise UnsupportedError(f"an edit of one head was given values of width {values.shape[-1]}; a head has {shape.head_dim}")
+    if edit.site.head is not None and values.shape[-1] != head_dim:
+        raise UnsupportedError(f"an edit of one head was given values of width {values.shape[-1]}; a head has {head_dim}")
 
 
 def _check_donor(run: Run) -> None:

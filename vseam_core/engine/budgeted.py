@@ -13,6 +13,7 @@ from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds, AnswerValues, Run, RunResult
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Advance, Engine, batches_of
+from vseam_core.engine.decoder import unreadable_decoder
 from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
@@ -45,10 +46,19 @@ class BudgetedEngine(Engine):
         self._pictures = PictureCache(model.module, int(budget * _SHARE_OF_PICTURES))
         self._reference = ReferenceEngine(model)
 
+    def answer_alone(self, reason: str) -> None:
+        """From now on no two prompts share a batch."""
+        self.alone_because = self._reference.alone_because = reason
+
     @property
     def budget_for_batches(self) -> int:
         """The bytes that one batch may take."""
         return self._sizer.budget
+
+    @property
+    def most_tokens(self) -> int:
+        """The most positions of one batch, whatever the memory budget."""
+        return self._sizer.most
 
     @torch.no_grad()
     def answers(self, prompts: Sequence[EncodedPrompt], answers: Sequence[AnswerIds], batch_size: int = 32) -> list[AnswerValues]:
@@ -235,6 +245,10 @@ class FullPassEngine(BudgetedEngine):
         with self._pictures:
             self._in_full(runs, range(len(runs)), results, advance)
         return [results[index] for index in range(len(runs))]
+
+    def only_answer(self, reason: str) -> None:
+        """From now on the model answers and nothing else: what was found in it is not what it computes with."""
+        self.decoder = self._reference.decoder = unreadable_decoder(self.model.module, reason)
 
     def activations(self, prompt: EncodedPrompt, sites: Any) -> dict[SiteKey, torch.Tensor]:
         with self._pictures:

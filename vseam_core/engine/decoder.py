@@ -6,7 +6,8 @@ image and text positions live there, and the decoder only generates from what it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,25 +25,34 @@ class DecoderLayer:
     `query`, `key` and `value` are the linear projections whose outputs are `[batch, positions, heads × head_dim]` (key and value:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
-    the picture. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT).
+    the picture. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
+    state from position to position in attention's place. `missing` gives for each kind of site that the layer lacks the reason;
+    the parts it would need are None. Heads and widths are 0 where the layer has no heads.
     """
 
     module: nn.Module
-    attention: nn.Module
+    attention: Any
     output_projection: Any
-    mlp: nn.Module
+    mlp: Any
     query: nn.Module | None = None
     key: nn.Module | None = None
     value: nn.Module | None = None
     is_cross_attention: bool = False
     mlp_is_flat: bool = False
+    keeps_state: bool = False
+    heads: int = 0
+    head_dim: int = 0
+    key_value_heads: int = 0
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
     """The stack of a VLM that the engine addresses; `shape.stack` says whether it is a decoder or an encoder.
 
-    `key_value_heads` is smaller than `shape.heads` under grouped-query attention. `generator` is None in a decoder-only model.
+    `shape` gives the most heads and the widest head of any layer; layers may differ (`DecoderLayer.heads`). `key_value_heads` is smaller
+    than `shape.heads` under grouped-query attention. `masked_tokens` are the ids whose logits the model sets to the lowest number.
+    `unreadable` says why no stack was found, where none was: the model still answers. `generator` is None in a decoder-only model.
     Otherwise (T5) it is the decoder that must run again with new `encoder_hidden_states`, namely `final_norm` of this stack's last
     residual. Logits are `softcap · tanh(logit_scale · unembedding(…) / softcap)`, the softcap where there is one.
     """
@@ -56,6 +66,8 @@ class Decoder:
     logit_scale: float = 1.0
     key_value_heads: int = 0
     generator: nn.Module | None = None
+    masked_tokens: tuple[int, ...] = ()
+    unreadable: str = ""
 
     def logits(self, residual: torch.Tensor) -> torch.Tensor:
         """The logits `[…, vocabulary]` of the last residual `[…, width]`.
@@ -69,7 +81,27 @@ class Decoder:
             logits = logits * self.logit_scale
         if self.logit_softcap:
             logits = torch.tanh(logits / self.logit_softcap) * self.logit_softcap
+        if self.masked_tokens:
+            logits = logits.index_fill(-1, torch.tensor(self.masked_tokens, device=logits.device), torch.finfo(logits.dtype).min)
         return logits
+
+    def lacks(self, layer: int, kind: str) -> str:
+        """Why a layer has no site of this kind; "" where it has one."""
+        part = self.layers[layer]
+        if kind in ("query", "key", "value") and getattr(part, kind) is None:
+            return f"layer {layer} of this model has no {kind} projection of its own"
+        return part.missing.get(kind, "")
+
+    @property
+    def reason_against_replay(self) -> str:
+        """What layers hold that replay cannot compute again; "" where nothing of the kind is seen."""
+        for index, layer in enumerate(self.layers):
+            if layer.missing:
+                return next(iter(layer.missing.values()))
+            if layer.keeps_state:
+                name = type(layer.attention).__name__
+                return f"layer {index} ({name}) carries a state from position to position, which replay does not follow"
+        return self.unreadable
 
     @property
     def is_bidirectional(self) -> bool:
@@ -85,32 +117,54 @@ def find_decoder(module: Any) -> Decoder:
     """
     name = type(module).__name__
     stack, generator = finder.find_stacks(module)
-    layers = tuple(_layer(layer) for layer in finder.layers_of(stack) or ())
+    layers = tuple(_layer(module, layer) for layer in finder.layers_of(stack) or ())
     final_norm = finder.final_norm_of(stack)
-    unembedding = module.get_output_embeddings()
-    if final_norm is None or unembedding is None:
-        missing = "final norm" if final_norm is None else "unembedding"
-        raise UnsupportedError(f"{name}: no {missing} found in {type(stack).__name__}")
+    unembedding = finder.unembedding_of(module)
+    if unembedding is None:
+        raise UnsupportedError(f"{name}: no unembedding found in {type(stack).__name__}")
     if getattr(stack, "project_out", None) is not None:
         raise UnsupportedError(f"{name}: {type(stack).__name__} projects its last residual to another width before the unembedding")
-    heads, head_dim = finder.heads_of(module, [layer.attention for layer in layers], [layer.output_projection for layer in layers])
+    heads, head_dim = max(layer.heads for layer in layers), max(layer.head_dim for layer in layers)
     softcap, scale = finder.logit_transform(module, unembedding)
     return Decoder(
         stack=stack,
         layers=layers,
-        final_norm=final_norm,
+        # Where none is found (BART has none), the check of the logits says whether one is missing.
+        final_norm=nn.Identity() if final_norm is None else final_norm,
         unembedding=unembedding,
         shape=ModelShape(len(layers), heads, head_dim, "decoder" if generator is None else "encoder"),
         logit_softcap=softcap,
         logit_scale=scale,
-        key_value_heads=finder.key_value_heads_of(module, [(layer.attention, layer.value) for layer in layers], heads, head_dim),
+        key_value_heads=max(layer.key_value_heads for layer in layers),
         generator=generator,
+        masked_tokens=finder.masked_tokens_of(module),
     )
 
 
-def _layer(layer: nn.Module) -> DecoderLayer:
+def readable_decoder(module: Any) -> Decoder:
+    """The stack of a model, or what stands for it where none can be found: such a model still answers."""
+    try:
+        return find_decoder(module)
+    except UnsupportedError as error:
+        return unreadable_decoder(module, str(error))
+
+
+def unreadable_decoder(module: Any, reason: str) -> Decoder:
+    """What stands for the stack of a model in which none was found: no layers, and the reason."""
+    return Decoder(module, (), nn.Identity(), None, ModelShape(0, 0, 0), None, unreadable=reason)
+
+
+def _layer(module: Any, layer: nn.Module) -> DecoderLayer:
     parts = finder.parts_of(layer)
-    query, key, value = finder.projections_of(parts.attention)
+    query, key, value = finder.projections_of(parts.attention) if parts.attention is not None else (None, None, None)
+    missing, heads, head_dim, key_value_heads = dict(parts.missing), 0, 0, 0
+    if parts.attention is not None:
+        found = finder.heads_of(module, parts.attention, parts.output_projection, parts.keeps_state)
+        if isinstance(found, str):
+            missing["head_output"] = found
+        else:
+            heads, head_dim = found
+            key_value_heads = finder.key_value_heads_of(module, parts.attention, value, heads, head_dim)
     if parts.is_cross_attention:
         key = value = None
     return DecoderLayer(
@@ -123,4 +177,9 @@ def _layer(layer: nn.Module) -> DecoderLayer:
         value=value,
         is_cross_attention=parts.is_cross_attention,
         mlp_is_flat=parts.mlp_is_flat,
+        keeps_state=parts.keeps_state,
+        heads=heads,
+        head_dim=head_dim,
+        key_value_heads=key_value_heads,
+        missing=missing,
     )

@@ -41,12 +41,12 @@ class DirectWrites:
                 "they have no direct attribution"
             )
         if site.kind == "head_output" and not self.heads[site.layer]:
-            raise UnsupportedError(f"the attention output of layer {site.layer} is not the sum of what its heads write: no direct attribution")
+            raise UnsupportedError(f"the attention output of layer {site.layer} is not the sum of what its heads write")
 
 
 def sites_to_hold(decoder: Decoder) -> list[SiteKey]:
     """What `direct_writes` must be given."""
-    return [(layer, kind) for layer in range(decoder.shape.layers) for kind in _KINDS]
+    return [(layer, kind) for layer in range(decoder.shape.layers) for kind in _KINDS if not decoder.lacks(layer, kind)]
 
 
 @torch.no_grad()
@@ -54,11 +54,17 @@ def direct_writes(decoder: Decoder, held: Mapping[SiteKey, torch.Tensor]) -> Dir
     """What one plain forward pass shows; `held` are the activations `[positions, width]` of `sites_to_hold`."""
     outputs, heads = [], []
     for layer in range(decoder.shape.layers):
+        if any(decoder.lacks(layer, kind) for kind in _KINDS):
+            outputs.append(False)
+            heads.append(False)
+            continue
         before, attention, mlp, after, z = (held[(layer, kind)] for kind in _KINDS)
         magnitude = before.abs() + attention.abs() + mlp.abs() + after.abs()
         outputs.append(_is_rounding(after.double() - before.double() - attention.double() - mlp.double(), magnitude))
         heads.append(outputs[-1] and _is_sum_of_heads(decoder, layer, z, attention))
-    return DirectWrites(tuple(outputs), tuple(heads), _norm_is_linear(decoder.final_norm, held[(decoder.shape.layers - 1, "residual_after")]))
+    return DirectWrites(
+        tuple(outputs), tuple(heads), _norm_is_linear(decoder.final_norm, held[(decoder.shape.layers - 1, "residual_after")])
+    )
 
 
 def _is_rounding(error: torch.Tensor, magnitude: torch.Tensor) -> bool:
@@ -91,7 +97,7 @@ def through_projection(decoder: Decoder, layer: int, head: int | None, value: to
     weight = decoder.layers[layer].output_projection.weight
     if head is None:
         return value @ weight.T
-    size = decoder.shape.head_dim
+    size = decoder.layers[layer].head_dim
     part = slice(head * size, (head + 1) * size)
     return value[:, part] @ weight[:, part].T
 

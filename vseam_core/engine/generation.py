@@ -76,7 +76,7 @@ class GenerationHooks:
         edits = self._in_prompt[site] if first else self._later[site]
         layout = Layout.of_batch(self._lengths if first else [1] * rows, positions, value.device)
         flat = value.reshape(-1, width)
-        return apply_edits(flat, edits, layout, heads_at(self._decoder, site[1])).reshape(value.shape)
+        return apply_edits(flat, edits, layout, heads_at(self._decoder, site)).reshape(value.shape)
 
 
 def _later(edit: EditOfRow) -> EditOfRow | None:

@@ -50,6 +50,8 @@ class SiteHooks:
 
     def _attach(self, site: SiteKey) -> Any:
         layer: DecoderLayer = self._decoder.layers[site[0]]
+        if reason := self._decoder.lacks(*site):
+            raise UnsupportedError(reason)
 
         def change(value: torch.Tensor) -> torch.Tensor | None:
             return self._visit(site, value)
@@ -66,10 +68,7 @@ class SiteHooks:
             case "head_output":
                 return layer.output_projection.register_forward_pre_hook(_on_input(change), with_kwargs=True)
             case "query" | "key" | "value":
-                projection: nn.Module | None = getattr(layer, site[1])
-                if projection is None:
-                    raise UnsupportedError(f"layer {site[0]} of this model has no {site[1]} projection of its own")
-                return projection.register_forward_hook(_on_output(change))
+                return getattr(layer, site[1]).register_forward_hook(_on_output(change))
 
 
 def _on_input(change: Change) -> Callable[..., Any]:
@@ -99,11 +98,12 @@ def _on_output(change: Change) -> Callable[..., Any]:
     return hook
 
 
-def heads_at(decoder: Decoder, kind: SiteKind) -> int | None:
+def heads_at(decoder: Decoder, site: SiteKey) -> int | None:
     """How many heads a site is split into; None where it is not."""
+    layer, kind = decoder.layers[site[0]], site[1]
     if kind in ("head_output", "query"):
-        return decoder.shape.heads
-    return decoder.key_value_heads if kind in ("key", "value") else None
+        return layer.heads
+    return layer.key_value_heads if kind in ("key", "value") else None
 
 
 class EditHooks:
@@ -131,7 +131,7 @@ class EditHooks:
         if not edits:
             return value
         flat = value.reshape(-1, value.shape[-1])
-        return apply_edits(flat, edits, self.layout, heads_at(self._decoder, site[1])).reshape(value.shape)
+        return apply_edits(flat, edits, self.layout, heads_at(self._decoder, site)).reshape(value.shape)
 
 
 class BlockHooks:
@@ -166,14 +166,14 @@ class BlockHooks:
     def _empty(self, site: SiteKey, value: torch.Tensor) -> torch.Tensor:
         # A query that may look nowhere outputs 0: the softmax alone would spread its attention evenly.
         emptied = self._emptied.pop(site[0])
-        split = value.reshape(*value.shape[:2], self._decoder.shape.heads, -1)
+        split = value.reshape(*value.shape[:2], self._decoder.layers[site[0]].heads, -1)
         return split.masked_fill(emptied.transpose(1, 2).unsqueeze(-1), 0.0).reshape(value.shape)
 
     def _block(self, layer: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             kwargs = named_arguments(module, args, kwargs)
             hidden = kwargs["hidden_states"]
-            before = self._allowed(hidden, kwargs.get("attention_mask"))
+            before = self._allowed(layer, hidden, kwargs.get("attention_mask"))
             allowed = self._without(layer, before)
             self._emptied[layer] = before.any(-1) & ~allowed.any(-1)
             lowest = torch.finfo(hidden.dtype).min
@@ -182,7 +182,7 @@ class BlockHooks:
 
         return hook
 
-    def _allowed(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def _allowed(self, layer: int, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Which key each query may see, bool `[batch, heads, queries, keys]`."""
         batch, length = hidden.shape[:2]
         if mask is None:
@@ -191,7 +191,7 @@ class BlockHooks:
             allowed = allowed if self._decoder.is_bidirectional else allowed.tril()
         else:
             allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-        return allowed.expand(batch, self._decoder.shape.heads, length, length)
+        return allowed.expand(batch, self._decoder.layers[layer].heads, length, length)
 
     def _without(self, layer: int, before: torch.Tensor) -> torch.Tensor:
         assert self.layout is not None

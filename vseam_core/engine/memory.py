@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 
 # More positions than this in one batch run no faster on a CPU: the activations leave its caches.
 _MOST_TOKENS_ON_CPU = 4096
-_MOST_TOKENS = 2**18
+# As many as the check at load packs: what it has not seen is not used.
+_MOST_TOKENS = 2**16
 # Batches of one kind differ a little in what a position costs.
 _MARGIN = 0.8
 _SHARE_OF_AVAILABLE = 0.25
@@ -110,13 +111,13 @@ class PeakMemory(TorchDispatchMode):
 class BatchSizer:
     """Says how many positions a batch of some kind may hold, from what smaller ones took.
 
-    `budget` is in bytes, for batches alone (recordings have their own share). `most_tokens` bounds batches whatever the budget. As
+    `budget` is in bytes, for batches alone (recordings have their own share). `most` (positions) bounds batches whatever the budget. As
     long as the budget is wide, the answer depends on nothing that ran before: the same runs in the same order make the same batches.
     """
 
     def __init__(self, budget: int, device: torch.device, most_tokens: int | None = None):
         self.budget, self._device = budget, device
-        self._most = most_tokens or (_MOST_TOKENS_ON_CPU if device.type == "cpu" else _MOST_TOKENS)
+        self.most = most_tokens or (_MOST_TOKENS_ON_CPU if device.type == "cpu" else _MOST_TOKENS)
         self._fixed: dict[Hashable, float] = {}
         self._per_token: dict[Hashable, float] = {}
         self._largest: dict[Hashable, int] = {}
@@ -129,7 +130,7 @@ class BatchSizer:
     def tokens(self, kind: Hashable) -> int:
         """The most positions of a batch of this kind, at least 1."""
         room = _MARGIN * self.budget - self._fixed[kind]
-        return min(self._ceiling.get(kind, self._most), _power_of_two(room / self._per_token[kind]))
+        return min(self._ceiling.get(kind, self.most), _power_of_two(room / self._per_token[kind]))
 
     def try_out(self, kind: Hashable, trials: Sequence[tuple[int, Callable[[], object]]]) -> None:
         """Learn from a single run and a few together, given as (positions, work).

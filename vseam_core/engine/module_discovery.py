@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,26 +14,30 @@ from torch import nn
 
 from vseam_core.errors import UnsupportedError
 
-_INNER_NAMES = ("language_model", "text_model", "model", "decoder", "transformer")
-_LAYER_LISTS = ("layers", "block", "h", "blocks")
+_INNER_NAMES = ("language_model", "text_model", "model", "decoder", "transformer", "text_decoder", "bert", "git", "encoder")
+_LAYER_LISTS = ("layers", "block", "h", "blocks", "layer")
 _ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
+# Mixers that carry a state from position to position: they stand where attention does, and replay does not follow them.
+_STATE_NAMES = ("linear_attn", "conv", "mamba")
 _CROSS_ATTENTION_NAMES = ("cross_attn",)
 _PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
-_MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe")
-_NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f")
+_MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
+_NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f", "embedding_norm", "layer_norm")
 _QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"))
-_HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads")
+_HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads", "num_v_heads")
 
 
 @dataclass(frozen=True, eq=False)
 class LayerParts:
-    """What a layer is made of; see `DecoderLayer`."""
+    """What a layer is made of; see `DecoderLayer`. A part that was not found is None, and `missing` says so for each kind of site."""
 
-    attention: nn.Module
-    output_projection: nn.Module
-    mlp: nn.Module
+    attention: nn.Module | None
+    output_projection: nn.Module | None
+    mlp: nn.Module | None
     is_cross_attention: bool
     mlp_is_flat: bool
+    keeps_state: bool
+    missing: Mapping[str, str]
 
 
 def find_stacks(module: Any) -> tuple[nn.Module, nn.Module | None]:
@@ -63,9 +68,9 @@ def final_norm_of(stack: nn.Module) -> nn.Module | None:
 
 
 def parts_of(layer: nn.Module) -> LayerParts:
-    """The parts of one layer. Raises `UnsupportedError` naming the one that is missing."""
+    """The parts of one layer, as far as they are found."""
     inner = getattr(layer, "layer", None)
-    flat, cross = False, False
+    flat, cross, state = False, False, False
     if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
         # T5: the layer is a list of sub-layers that add to the residual themselves.
         attention, mlp = _child(inner[0], ("SelfAttention",)), _child(inner[-1], ("DenseReluDense",))
@@ -74,14 +79,21 @@ def parts_of(layer: nn.Module) -> LayerParts:
         if attention is None:
             attention = _child(layer, _CROSS_ATTENTION_NAMES)
             cross = attention is not None
+        if attention is None:
+            attention = _child(layer, _STATE_NAMES)
+            state = attention is not None
         if mlp is None and isinstance(getattr(layer, "fc1", None), nn.Module):
             # OPT: no MLP module; the second linear map's output is what the residual gets.
             mlp, flat = _child(layer, ("fc2",)), True
     projection = _child(attention, _PROJECTION_NAMES) if attention is not None else None
-    if attention is None or projection is None or mlp is None:
-        name = "attention" if attention is None else "attention output projection" if projection is None else "MLP"
-        raise UnsupportedError(f"{type(layer).__name__}: no {name} found among {[child for child, _ in layer.named_children()]}")
-    return LayerParts(attention, projection, mlp, cross, flat)
+    if projection is None:
+        # What has no output projection of its own (BERT) adds the residual inside: its output is not attention's.
+        attention = None
+    found = {"attention_output": attention, "head_output": projection, "mlp_output": mlp}
+    names = {"attention_output": "attention", "head_output": "attention output projection", "mlp_output": "MLP"}
+    among = [child for child, _ in layer.named_children()]
+    missing = {kind: f"{type(layer).__name__}: no {names[kind]} found among {among}" for kind, part in found.items() if part is None}
+    return LayerParts(attention, projection, mlp, cross, flat, state, missing)
 
 
 def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
@@ -93,28 +105,26 @@ def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | 
     return None, None, None
 
 
-def heads_of(module: Any, attentions: Sequence[nn.Module], projections: Sequence[Any]) -> tuple[int, int]:
-    """The number of heads of every layer and the width of each, as the input of W_O holds them.
+def heads_of(module: Any, attention: nn.Module, projection: Any, keeps_state: bool = False) -> tuple[int, int] | str:
+    """The number of heads of one layer and the width of each, as the input of W_O holds them; a reason where that is unknown.
 
-    Raises `UnsupportedError` where the count is unknown, does not divide W_O's input, or differs between layers.
+    A mixer that keeps a state has the heads that it says itself: the configuration's are attention's, and a convolution has none.
     """
-    found = {
-        (_head_count(module, attention), int(projection.in_features)) for attention, projection in zip(attentions, projections, strict=True)
-    }
-    if len(found) > 1:
-        raise UnsupportedError(f"{type(module).__name__}: its layers differ in heads and width: {sorted(found)}")
-    heads, width = found.pop()
-    if width % heads:
-        raise UnsupportedError(f"{type(attentions[0]).__name__}: W_O reads {width} features, not a multiple of {heads} heads")
+    if keeps_state and not any(isinstance(getattr(attention, name, None), int) for name in _HEAD_COUNT_NAMES):
+        return f"{type(attention).__name__} has no heads"
+    heads = _head_count(module, attention)
+    width = getattr(projection, "in_features", None)
+    if not heads:
+        return f"{type(attention).__name__}: the number of heads is neither in the module nor in the config"
+    if not isinstance(width, int) or width % heads:
+        return f"{type(attention).__name__}: W_O reads {width} features, not a multiple of {heads} heads"
     return heads, width // heads
 
 
-def key_value_heads_of(module: Any, attentions: Sequence[tuple[nn.Module, Any]], heads: int, head_dim: int) -> int:
+def key_value_heads_of(module: Any, attention: nn.Module, value: Any, heads: int, head_dim: int) -> int:
     """How many key and value heads a layer has, read off the value projection where there is one, else off the module or config."""
-    for _, value in attentions:
-        if value is not None:
-            return int(value.out_features) // head_dim
-    attention = attentions[0][0]
+    if value is not None and isinstance(getattr(value, "out_features", None), int) and value.out_features >= head_dim:
+        return int(value.out_features) // head_dim
     own = getattr(attention, "num_key_value_heads", None)
     if isinstance(own, int):
         return own
@@ -122,6 +132,14 @@ def key_value_heads_of(module: Any, attentions: Sequence[tuple[nn.Module, Any]],
     if isinstance(groups, int) and groups:
         return heads // groups
     return int(getattr(_text_config(module), "num_key_value_heads", None) or heads)
+
+
+def unembedding_of(module: Any) -> nn.Module | None:
+    """The map from the last hidden state to logits: the model's own, or that of the language model inside."""
+    found = module.get_output_embeddings()
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    return next((part.lm_head for part in module.modules() if isinstance(getattr(part, "lm_head", None), nn.Linear)), None)
 
 
 def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, float]:
@@ -135,10 +153,30 @@ def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, 
     scale = getattr(owner, "logit_scale", None)
     if isinstance(scale, (int, float)):
         return softcap, float(scale)
+    written = _source_of(type(owner).forward)
+    if "logits_scaling" in written and getattr(config, "logits_scaling", None):
+        return softcap, 1.0 / float(config.logits_scaling)
+    if "output_multiplier" in written and getattr(config, "output_multiplier", None):
+        return softcap, float(config.output_multiplier)
     if getattr(config, "is_encoder_decoder", False) and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
         # T5 with tied embeddings scales what it unembeds; its unembedding has no bias, so the logits scale alike.
         return softcap, float(config.d_model) ** -0.5
     return softcap, 1.0
+
+
+def masked_tokens_of(module: Any) -> tuple[int, ...]:
+    """The ids that a model never lets follow: it sets their logits to the lowest number (Chameleon's image tokens)."""
+    mapping = getattr(getattr(module, "model", None), "vocabulary_mapping", None)
+    if mapping is None or "vocabulary_mapping.image_tokens" not in _source_of(type(module).forward):
+        return ()
+    return tuple(int(token) for token in mapping.image_tokens)
+
+
+def _source_of(function: Any) -> str:
+    try:
+        return inspect.getsource(function)
+    except (TypeError, OSError):
+        return ""
 
 
 def _text_config(module: Any) -> Any:
@@ -172,10 +210,14 @@ def _find_decoder_only(module: Any) -> nn.Module:
     raise UnsupportedError(f"{type(module).__name__}: no list of decoder layers found")
 
 
-def _head_count(module: Any, attention: nn.Module) -> int:
+def _head_count(module: Any, attention: nn.Module) -> int | None:
     # Llama-like attention modules carry no head count: a fallback constant would slice them wrongly without any error.
     own = (getattr(attention, name, None) for name in _HEAD_COUNT_NAMES)
-    heads = next((count for count in own if isinstance(count, int)), None) or getattr(_text_config(module), "num_attention_heads", None)
-    if not heads:
-        raise UnsupportedError(f"{type(attention).__name__}: the number of heads is neither in the module nor in the config")
-    return int(heads)
+    count = next((count for count in own if isinstance(count, int)), None)
+    groups, per_group = getattr(attention, "num_key_value_groups", None), getattr(attention, "num_key_value_heads", None)
+    if count is None and isinstance(groups, int) and isinstance(per_group, int):
+        count = groups * per_group
+    if count is None:
+        config = getattr(attention, "config", None)
+        count = getattr(config, "num_attention_heads", None) or getattr(_text_config(module), "num_attention_heads", None)
+    return int(count) if isinstance(count, int) and count else None

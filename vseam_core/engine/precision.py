@@ -85,6 +85,9 @@ def _logits(module: Any, inputs: dict[str, torch.Tensor], dtype: torch.dtype) ->
 def _copied(module: Any, dtype: torch.dtype) -> Iterator[Any]:
     copied = copy.deepcopy(module)
     cast_weights(copied, dtype)
+    if dtype == torch.float64 and hasattr(copied, "set_experts_implementation"):
+        # The grouped products of mixtures of experts know no float64; one expert after another does.
+        copied.set_experts_implementation("eager")
     try:
         yield copied
     finally:

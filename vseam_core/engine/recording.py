@@ -18,7 +18,11 @@ from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention import FUNCTION_TABLE
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, named_arguments
+from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.errors import UnsupportedError
+
+# Arguments of layers that do not go by query position, or are handled by the attention itself.
+NOT_BY_POSITION = frozenset({"position_bias", "cross_attention_states", "encoder_hidden_states", "encoder_attention_mask"})
 
 
 @dataclass(eq=False)
@@ -28,7 +32,7 @@ class Recording:
     `sites[(layer, kind)]` is `[positions, width]`; `arguments[layer]` are the keyword arguments the layer was called with, its
     hidden states apart; `between[layer]` is what the model itself adds to the residual after the layer (deepstack features),
     where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `keys_values[layer]`
-    are filled in by replay when it first needs them.
+    are filled in by replay when it first needs them. `counting` are the layers whose attention makes positions by itself.
     """
 
     prompt: EncodedPrompt
@@ -39,6 +43,7 @@ class Recording:
     between: dict[int, torch.Tensor] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     keys_values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    counting: set[int] = field(default_factory=set)
     _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
 
     @property
@@ -63,8 +68,13 @@ class Recording:
         """Whether runs of this prompt can stand in one batch with runs of others: no layer is given tensors that do not go by position."""
         if self.bidirectional:
             return False
-        values = (value for named in self.arguments.values() for name, value in named.items() if name != "attention_mask")
-        return all(position_axis(part, len(self.prompt)) is not None for value in values for part in _tensors_in(value))
+        given = [(name, part) for named in self.arguments.values() for name, value in named.items() for part in _tensors_in(value)]
+        # A picture may have as many keys as the prompt has positions: these never go by position, whatever their shape.
+        return all(
+            name not in NOT_BY_POSITION and position_axis(part, len(self.prompt)) is not None
+            for name, part in given
+            if name != "attention_mask"
+        )
 
     def safe_start(self, position: int) -> int:
         """The first position, at most `position`, past which no earlier position looks, in any layer.
@@ -131,7 +141,7 @@ def keeping(decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], 
     """Keep what one forward pass of `prompt` alone computes while the context is entered; complete when it is left."""
     wanted = frozenset(kinds)
     recording = Recording(prompt, wanted, decoder.is_bidirectional)
-    sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted if _has(decoder, layer, kind)]
+    sites = [(layer, kind) for layer in range(decoder.shape.layers) for kind in wanted if not decoder.lacks(layer, kind)]
 
     def keep(site: SiteKey, value: torch.Tensor) -> None:
         recording.sites[site] = value.detach().reshape(-1, value.shape[-1])
@@ -140,6 +150,8 @@ def keeping(decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], 
         if keys:
             stack.enter_context(_keeping_keys(decoder, recording.keys_values))
         stack.enter_context(SiteHooks(decoder, sites, keep))
+        if wanted >= ALWAYS:
+            stack.enter_context(_noting_counts(decoder, recording))
         for index, part in enumerate(decoder.layers if wanted >= ALWAYS else ()):
             handle = part.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
             stack.callback(handle.remove)
@@ -149,6 +161,18 @@ def keeping(decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], 
         yield recording
     if wanted >= ALWAYS:
         _share(recording, decoder)
+
+
+def _noting_counts(decoder: Decoder, recording: Recording) -> CountingModules:
+    """Notes which layers' attention counts the positions of the prompt by itself."""
+    layers = {layer.attention: index for index, layer in enumerate(decoder.layers) if layer.attention is not None}
+
+    def note(module: nn.Module, counted: torch.Tensor) -> torch.Tensor:
+        if counts_positions(counted, len(recording.prompt)):
+            recording.counting.add(layers[module])
+        return counted
+
+    return CountingModules(list(layers), note)
 
 
 @contextmanager
@@ -170,10 +194,6 @@ def _keeping_keys(decoder: Decoder, store: dict[int, tuple[torch.Tensor, torch.T
             yield
         finally:
             ALL_ATTENTION_FUNCTIONS["sdpa"] = original
-
-
-def _has(decoder: Decoder, layer: int, kind: SiteKind) -> bool:
-    return kind not in ("query", "key", "value") or getattr(decoder.layers[layer], kind) is not None
 
 
 def _share(recording: Recording, decoder: Decoder) -> None:

@@ -29,7 +29,7 @@ class ReferenceEngine(Engine):
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
         results: dict[int, RunResult] = {}
-        for chunk in batches_of([run.base for run in runs], self.batch_size):
+        for chunk in batches_of([run.base for run in runs], 1 if self.alone_because else self.batch_size):
             results.update(zip(chunk, self._run_batch([runs[index] for index in chunk]), strict=True))
             if advance:
                 advance(len(chunk))
@@ -48,7 +48,7 @@ class ReferenceEngine(Engine):
         with (
             EditHooks(self.decoder, edits) as hooks,
             BlockHooks(self.decoder, blocks_of(runs)) as blocks,
-            SiteHooks(self.decoder, lens_sites(runs, self.shape.layers), captured.__setitem__),
+            SiteHooks(self.decoder, lens_sites(runs, self.decoder.shape.layers), captured.__setitem__),
         ):
             hooks.layout = blocks.layout = layout
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]

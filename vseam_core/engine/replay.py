@@ -42,9 +42,13 @@ class ReplayEngine(BudgetedEngine):
     """
 
     def __init__(self, model: VisionLanguageModel, memory_budget: int | None = None, most_tokens: int | None = None):
-        super().__init__(model, _only_device(find_decoder(model.module)), memory_budget, most_tokens)
+        decoder = find_decoder(model.module)
+        if decoder.reason_against_replay:
+            raise UnsupportedError(decoder.reason_against_replay)
+        super().__init__(model, _only_device(decoder), memory_budget, most_tokens)
         self._cache = RecordingCache(model, self.decoder, self.budget_for_recordings)
-        self._attention = PackedAttention([layer.attention for layer in self.decoder.layers if not layer.is_cross_attention])
+        own = [(layer.attention, layer.output_projection) for layer in self.decoder.layers if not layer.is_cross_attention]
+        self._attention = PackedAttention(own)
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:

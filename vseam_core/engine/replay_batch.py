@@ -10,29 +10,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vseam_core.api.interventions import AttentionBlock, RunResult
-from vseam_core.engine.attention import (
-    AttentionCall,
-    Keys,
-    KeysFound,
-    KeysOfPrompt,
-    PackedAttention,
-    RecordedLayer,
-    Values,
-    ValuesOfPrompt,
-)
+from vseam_core.engine.attention import PackedAttention
+from vseam_core.engine.attention_call import AttentionCall, Keys, KeysFound, KeysOfPrompt, RecordedLayer, Values, ValuesOfPrompt
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.layout import Layout, Span
+from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.engine.plan import PlannedRun
 from vseam_core.engine.readouts import lens_sites, results_of
-from vseam_core.engine.recording import Recording, position_axis
+from vseam_core.engine.recording import NOT_BY_POSITION, Recording, position_axis
 from vseam_core.errors import UnsupportedError
-
-# These do not go by query position, or are handled by the attention itself.
-_NOT_BY_POSITION = frozenset({"position_bias", "cross_attention_states", "encoder_hidden_states", "encoder_attention_mask"})
 
 # Keys and values of tokens that a layer was called with before: more than those it is called with.
 HeldKeys = Float[Tensor, "held key_value_heads head_dim"]
@@ -175,14 +165,31 @@ class ReplayBatch:
             given=frozenset(entering),
             own=own[1] if own else None,
             blocks=self._blocks(layer),
+            handed=self._handed(layer),
+            counting=self._counting(layer, layout),
         )
         self._attention.call = call
         self._edits.layout = self._layout = layout
-        output = self._decoder.layers[layer].module(hidden[None], **self._arguments(layer, layout))
+        with call.counting if call.counting is not None else contextlib.nullcontext():
+            output = self._decoder.layers[layer].module(hidden[None], **self._arguments(layer, layout))
         if not call.answered and not self._decoder.layers[layer].is_cross_attention:
             name = type(self._decoder.layers[layer].attention).__name__
             raise UnsupportedError(f"{name}: its attention implementation cannot be replaced, so it cannot be replayed")
         return (output[0] if isinstance(output, tuple) else output)[0]
+
+    def _counting(self, layer: int, layout: Layout) -> CountingModules | None:
+        """Where the layer's attention makes positions by itself, it gets those of the packed tokens."""
+        if layer not in self._plans[0].base.counting:
+            return None
+
+        def answer(module: nn.Module, counted: torch.Tensor) -> torch.Tensor:
+            return layout.positions().to(counted) if counts_positions(counted, layout.tokens) else counted
+
+        return CountingModules([self._decoder.layers[layer].attention], answer)
+
+    def _handed(self, layer: int) -> frozenset[str]:
+        """The names of the tensors that the layer is called with."""
+        return frozenset(name for name, value in self._plans[0].base.arguments[layer].items() if isinstance(value, torch.Tensor))
 
     def _recorded(self, layer: int, layout: Layout, entering: Sequence[int]) -> dict[int, RecordedLayer]:
         """For each row the attention that its prompt's recording holds in this layer; one object per prompt."""
@@ -208,11 +215,12 @@ class ReplayBatch:
 
         With `base` given, `hidden` is that recording's own and nothing is edited.
         """
-        call = AttentionCall(layout, layout, self._starts, only_keys=True)
+        counting = self._counting(layer, layout)
+        call = AttentionCall(layout, layout, self._starts, only_keys=True, handed=self._handed(layer), counting=counting)
         self._attention.call = call
         self._edits.layout = self._layout = layout
         arguments = self._arguments(layer, layout) if base is None else _arguments(base, layer, layout.positions())
-        with contextlib.suppress(KeysFound):
+        with contextlib.suppress(KeysFound), counting if counting is not None else contextlib.nullcontext():
             self._decoder.layers[layer].module(hidden[None], **arguments)
         if call.own is None:
             name = type(self._decoder.layers[layer].attention).__name__
@@ -292,7 +300,7 @@ def _arguments(base: Recording, layer: int, positions: Int[Tensor, " tokens"]) -
         elif name == "use_cache":
             arguments[name] = False
         else:
-            arguments[name] = value if name in _NOT_BY_POSITION else _at_positions(value, length, positions)
+            arguments[name] = value if name in NOT_BY_POSITION else _at_positions(value, length, positions)
     return arguments
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -13,30 +14,63 @@ from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds, AnswerScore, Patch, Run, Scale, Site, SiteEdit, SiteKind, Stack, Zero
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Engine
-from vseam_core.engine.budgeted import FullPassEngine
+from vseam_core.engine.budgeted import BudgetedEngine, FullPassEngine
+from vseam_core.engine.capabilities import of_structure, with_checks
+from vseam_core.engine.memory import MemoryBudgetError, is_out_of_memory
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
-from vseam_core.errors import SampleError, UnsupportedError
+from vseam_core.errors import SampleError, UnsupportedError, VseamError
 
 _IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output")
 # The largest difference of a logit that is still rounding; coarser for half precision.
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
+_EAGER_IN_FLOAT64 = 1e-5
 _COARSE_TOLERANCE = 0.25
 _ROUNDING = 1e-6
-BOUNDED = ("logits_error", "replay_error", "edit_error", "noise_floor", "batch_error", "padded_error")
+BOUNDED = ("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "batch_error", "padded_error")
 
 
 def checked_engine(model: VisionLanguageModel, memory_budget: int | None = None) -> tuple[Engine, dict[str, Any]]:
     """The engine for a model, with its trust record: replay where it is exact, else full forward passes.
 
-    In the second case the record's `fallback` says why. Raises `UnsupportedError` where full forward passes do not work either.
+    In the second case the record's `fallback` says why. A model in which no stack of layers is found still answers; its record says
+    so, and methods that would change something are refused with the reason. Raises `UnsupportedError` where full forward passes do not
+    work either.
     """
     try:
-        engine: Engine = ReplayEngine(model, memory_budget)
+        engine: BudgetedEngine = ReplayEngine(model, memory_budget)
+        record, fallback = trust_record(model, engine), ""
+    except (MemoryBudgetError, SampleError):
+        raise
+    except Exception as error:
+        # A layer that replay does not know may fail in any way: whatever it is, full passes are there.
+        if is_out_of_memory(error):
+            raise
+        fallback = reason_of(error)
+        engine, record = _by_full_passes(model, memory_budget)
+        record["fallback"] = fallback
+    prompt = probe(model)
+    found = with_checks(of_structure(engine.decoder, prompt), fallback, engine.no_lens_because, len(prompt))
+    return engine, {**record, "capabilities": [asdict(one) for one in found]}
+
+
+def _by_full_passes(model: VisionLanguageModel, memory_budget: int | None) -> tuple[FullPassEngine, dict[str, Any]]:
+    """Full passes of a model; of one whose parts are not what they seemed, the answers alone."""
+    engine = FullPassEngine(model, memory_budget)
+    if engine.decoder.unreadable:
+        return engine, trust_record(model, engine)
+    try:
         return engine, trust_record(model, engine)
     except UnsupportedError as error:
         engine = FullPassEngine(model, memory_budget)
-        return engine, {**trust_record(model, engine), "fallback": str(error)}
+        engine.only_answer(str(error))
+        return engine, trust_record(model, engine)
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong in one line: the message of our own errors, the kind and first line of others."""
+    text = next(iter(str(error).splitlines()), "an error without a message")
+    return text if isinstance(error, VseamError) else f"{type(error).__name__}: {text[:200]}"
 
 
 def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
@@ -44,7 +78,9 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
 
     `logits_error`: final norm and unembedding of the last residual against the model's own logits, over the whole vocabulary.
     `replay_error`: the same after every layer was computed again from the recorded embeddings. `edit_error`: the residual scaled
-    by 1.5 after the first and a middle layer, against full forward passes; it shows what a model does between its layers.
+    by 1.5 after the first and a middle layer, everywhere and late in the prompt, against full forward passes; it shows what a model
+    does between its layers. `packed_error`: runs that start at several late positions and change nothing, in one batch as large as
+    the largest in use, against the model's own logits; it shows what a model makes of the place in a batch, and the shared prefix.
     `batch_error`: two prompts in one batch against one. `padded_error`: in one batch with a longer prompt, padded (None where the
     family cannot be padded). `noise_floor`: the largest change of `logit_diff` when a site is replaced by its own value, in a batch
     of the shape that sweeps use: effects below three times that are noise. `ablation_effect`: how far zeroing all heads of a
@@ -54,6 +90,30 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     """
     prompt = probe(model)
     logits = plain_logits(model, [prompt])[0]
+    record: dict[str, Any] = {
+        "engine": type(engine).__name__,
+        "attention": model.info.attention,
+        "dtype": model.info.dtype,
+        "revision": model.info.revision,
+        "batch_error": float((plain_logits(model, [prompt, prompt]) - logits).abs().max()),
+        "padded_error": _padded_error(model, prompt, logits),
+    }
+    tolerance = tolerance_of(model.info.dtype, model.info.attention)
+    if not record["batch_error"] <= tolerance and isinstance(engine, BudgetedEngine):
+        engine.answer_alone(f"two prompts in one batch change each other's logits by {record['batch_error']:.3g}")
+    record["alone"] = engine.alone_because
+    record |= dict.fromkeys(("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "ablation_effect", "recomputed"))
+    if not engine.decoder.unreadable:
+        record |= _checks_of_runs(model, engine, prompt, logits)
+        if not isinstance(engine, ReplayEngine) and not record["logits_error"] <= tolerance:
+            # Full passes read the model's own logits: only the lens needs the final norm and the unembedding.
+            engine.no_lens_because = f"final norm and unembedding give other logits than the model, by {record['logits_error']:.3g}"
+    _refuse_if_wrong(model, engine, record)
+    return record
+
+
+def _checks_of_runs(model: VisionLanguageModel, engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor) -> dict[str, Any]:
+    """What runs of the engine are off by."""
     top = [int(index) for index in logits.topk(2).indices]
     answer = AnswerIds((top[0],), (top[1],), (top[0],))
     own = float(logits[top[0]] - logits[top[1]])
@@ -63,23 +123,21 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
 
     base = engine.run([score()])[0].answer.logit_diff
     whole = engine.run([score(SiteEdit(_site(engine, 0, "residual_before"), Patch()))])[0].answer.logit_diff
-    changed = [score(SiteEdit(_site(engine, layer, "residual_after"), Scale(1.5))) for layer in (0, engine.shape.layers // 2)]
-    record: dict[str, Any] = {
-        "engine": type(engine).__name__,
-        "attention": model.info.attention,
-        "dtype": model.info.dtype,
-        "revision": model.info.revision,
+    late = (len(prompt) // 2, len(prompt) - 1)
+    changed = [
+        score(SiteEdit(_site(engine, layer, "residual_after"), Scale(1.5), positions))
+        for layer in (0, engine.shape.layers // 2)
+        for positions in (None, late)
+    ]
+    return {
         "logits_error": _logits_error(engine, prompt, logits, abs(base - own)),
-        "replay_error": abs(whole - own),
+        "replay_error": max(abs(whole - own), abs(base - own)),
+        "packed_error": _packed_error(engine, prompt, score, own),
         "edit_error": _edit_error(model, engine, changed),
-        "batch_error": float((plain_logits(model, [prompt, prompt]) - logits).abs().max()),
-        "padded_error": _padded_error(model, prompt, logits),
         "noise_floor": _noise_floor(engine, score, base),
         "ablation_effect": _ablation_effect(engine, score, base),
         "recomputed": engine.recomputed_share(prompt, max(0, len(prompt) - 10)),
     }
-    _refuse_if_wrong(model, record)
-    return record
 
 
 def probe(model: VisionLanguageModel, question: str = "Is the dog red?") -> EncodedPrompt:
@@ -106,7 +164,22 @@ def _logits_error(engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor, o
     site = (engine.shape.layers - 1, cast(SiteKind, "residual_after"))
     last = engine.activations(prompt, [site])[site][-1]
     with torch.no_grad():
+        if isinstance(engine, FullPassEngine) and getattr(engine.decoder.unembedding, "in_features", last.shape[-1]) != last.shape[-1]:
+            return float("inf")  # something between the last residual and the unembedding was not found
         return _largest([of_answer, float((engine.decoder.logits(last).double() - logits).abs().max())])
+
+
+def _packed_error(engine: Engine, prompt: EncodedPrompt, score: Callable[..., Run], own: float) -> float:
+    if not isinstance(engine, ReplayEngine):
+        return 0.0
+    length, tokens = len(prompt), 0
+    starts = sorted({length * part // 8 for part in range(2, 8)})
+    runs: list[Run] = []
+    while tokens < engine.most_tokens:
+        start = starts[len(runs) % len(starts)]
+        runs.append(score(SiteEdit(_site(engine, 0, "residual_before"), Patch(), (start,))))
+        tokens += length - start
+    return _largest(result.answer.logit_diff - own for result in engine.run(runs))
 
 
 def _edit_error(model: VisionLanguageModel, engine: Engine, runs: Sequence[Run]) -> float:
@@ -131,35 +204,49 @@ def _padded_error(model: VisionLanguageModel, prompt: EncodedPrompt, logits: tor
 
 
 def _noise_floor(engine: Engine, score: Callable[..., Run], base: float) -> float:
-    sites = [_site(engine, layer, kind) for layer in range(engine.shape.layers) for kind in _IDENTITY_KINDS]
+    layers = range(engine.shape.layers)
+    sites = [_site(engine, layer, kind) for layer in layers for kind in _IDENTITY_KINDS if not engine.decoder.lacks(layer, kind)]
     return _largest(result.answer.logit_diff - base for result in engine.run([score(SiteEdit(site, Patch())) for site in sites]))
 
 
-def _ablation_effect(engine: Engine, score: Callable[..., Run], base: float) -> float:
+def _ablation_effect(engine: Engine, score: Callable[..., Run], base: float) -> float | None:
+    """None where no layer has heads."""
     runs = []
-    for layer in range(engine.shape.layers):
-        runs.append(score(*(SiteEdit(_site(engine, layer, "head_output", head), Zero()) for head in range(engine.shape.heads))))
-    return _largest(result.answer.logit_diff - base for result in engine.run(runs))
+    for layer, part in enumerate(engine.decoder.layers):
+        if part.heads:
+            runs.append(score(*(SiteEdit(_site(engine, layer, "head_output", head), Zero()) for head in range(part.heads))))
+    return _largest(result.answer.logit_diff - base for result in engine.run(runs)) if runs else None
 
 
-def tolerance_of(dtype: str) -> float:
-    """The largest difference of a logit that counts as rounding in this number format."""
-    return _TOLERANCE.get(dtype.removeprefix("torch."), _COARSE_TOLERANCE)
+def tolerance_of(dtype: str, attention: str = "") -> float:
+    """The largest difference of a logit that counts as rounding in this number format.
+
+    The library's eager attention takes its softmax in float32 whatever the format: a float64 model then is no better than 1e-5.
+    """
+    dtype = dtype.removeprefix("torch.")
+    if dtype == "float64" and attention == "eager":
+        return _EAGER_IN_FLOAT64
+    return _TOLERANCE.get(dtype, _COARSE_TOLERANCE)
 
 
 def least_effect(record: Mapping[str, Any]) -> float:
     """What zeroing heads must move the answer by, at least, to be more than rounding."""
-    return 10 * max(record["noise_floor"], record["batch_error"], record["logits_error"], _ROUNDING)
+    measured = [record["noise_floor"], record["logits_error"] if record["engine"] == ReplayEngine.__name__ else None]
+    if not record.get("alone"):
+        measured.append(record["batch_error"])
+    return 10 * max([_ROUNDING, *(value for value in measured if value is not None)])
 
 
-def _refuse_if_wrong(model: VisionLanguageModel, record: dict[str, Any]) -> None:
-    tolerance = tolerance_of(model.info.dtype)
+def _refuse_if_wrong(model: VisionLanguageModel, engine: Engine, record: dict[str, Any]) -> None:
+    tolerance = tolerance_of(model.info.dtype, model.info.attention)
     for name in BOUNDED:
+        if (name == "batch_error" and engine.alone_because) or (name == "logits_error" and not isinstance(engine, ReplayEngine)):
+            continue
         # Written as "not (… <= …)" so that NaN is refused too.
         if record[name] is not None and not record[name] <= tolerance:
             raise UnsupportedError(
                 f"{model.info.name}: the engine's logits differ from the model's own by {record[name]:.3g} ({name}, allowed: {tolerance})"
             )
     # Rounding alone moves logits too, by more in some batches than in others.
-    if not record["ablation_effect"] > least_effect(record):
+    if record["ablation_effect"] is not None and not record["ablation_effect"] > least_effect(record):
         raise UnsupportedError(f"{model.info.name}: zeroing every head of a layer moves no logit: the heads were not found")

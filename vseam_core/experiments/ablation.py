@@ -118,9 +118,11 @@ def head_norms(references: ReferenceSet) -> np.ndarray:
         activations = engine.activations(member.prompt, [(layer, "head_output") for layer in range(shape.layers)])
         for layer in range(shape.layers):
             weight = engine.decoder.layers[layer].output_projection.weight.detach()
-            split = activations[(layer, "head_output")].reshape(-1, shape.heads, shape.head_dim)
+            # Heads may be wider in some layers than in others (Gemma 4).
+            size = engine.decoder.layers[layer].head_dim
+            split = activations[(layer, "head_output")].reshape(-1, shape.heads, size)
             for head in range(shape.heads):
-                columns = weight[:, head * shape.head_dim : (head + 1) * shape.head_dim]
+                columns = weight[:, head * size : (head + 1) * size]
                 total[layer, head] += float((split[:, head] @ columns.T).norm(dim=-1).mean())
     return total / max(1, len(members))
 

@@ -123,7 +123,7 @@ class StudyRun:
         return frame.assign(**labels)[[*labels, *frame.columns.difference(list(labels), sort=False)]]
 
     def _noise_floor(self, model: str) -> float:
-        return float(self._workspace.model(model).trust["noise_floor"])
+        return float(self._workspace.model(model).trust["noise_floor"] or 0.0)
 
     def _splits(self, dataset: str) -> tuple[str, ...]:
         return self._workspace.benchmark(dataset).splits()

@@ -106,7 +106,8 @@ class Workspace:
             model = self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
             engine, trust = checked_engine(model, self.memory_budget)
             if trust.get("fallback"):
-                self.progress.note(f"{name}: every run is a full forward pass, many times slower, because {trust['fallback']}")
+                reason = next(one["reason"] for one in trust["capabilities"] if one["name"] == "replay")
+                self.progress.note(f"{name}: every run is a full forward pass, because {reason}")
             self._models[name] = LoadedModel(model, engine, trust)
         return self._models[name]
 

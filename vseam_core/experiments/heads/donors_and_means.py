@@ -52,6 +52,8 @@ class ReferenceSet:
         """The mean head outputs of every token role over the whole reference set."""
         shape = self.engine.shape
         sites: list[tuple[int, SiteKind]] = [(layer, "head_output") for layer in range(shape.layers)]
+        if len(widths := {part.head_dim for part in self.engine.decoder.layers}) > 1:
+            raise UnsupportedError(f"dataset means need heads of one width; this model's layers have {sorted(widths)}")
         sums: dict[str, np.ndarray] = {}
         counts: dict[str, int] = defaultdict(int)
         for member in self.members:

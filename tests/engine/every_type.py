@@ -1,0 +1,214 @@
+"""A tiny random model of every image-text-to-text type that the installed library knows.
+
+A type's own configuration class says what it has; `TEXT` and `VISION` say how small each of these things is here, and `SETTINGS` what a
+type needs besides. A type that is new in the library and builds with these is covered without a change; one that does not fails
+`test_every_type.py`, which prints the lines to add. Prompts are text, except where `pixels` says what a type cannot run without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from vseam_core.api.interfaces import VisionLanguageModel
+from vseam_core.api.interventions import AnswerIds
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import ModelInfo
+
+TYPES: Mapping[str, str] = dict(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+LAYERS, WIDTH, HEADS, VOCABULARY = 4, 64, 4, 128
+
+_COMMON: dict[str, Any] = {
+    "hidden_size": WIDTH, "d_model": WIDTH, "width": WIDTH, "embed_dim": WIDTH, "out_hidden_size": WIDTH, "text_hidden_size": WIDTH,
+    "intermediate_size": 48, "ffn_dim": 48, "d_ff": 48, "mlp_dim": 48, "intermediate_size_mlp": 48, "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32, "expert_intermediate_size": 32, "num_attention_heads": HEADS, "num_heads": HEADS,
+    "attention_heads": HEADS, "head_dim": 16, "d_kv": 16, "num_experts": 4, "n_routed_experts": 4, "num_local_experts": 4,
+    "moe_num_experts": 4, "num_experts_per_tok": 2, "moe_topk": 2, "moe_k": 2, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
+    "image_size": 32, "num_channels": 3, "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": VOCABULARY,
+    "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "q_lora_rank": 24, "kv_lora_rank": 24, "qk_head_dim": 24,
+}  # fmt: skip
+TEXT: dict[str, Any] = {
+    **_COMMON, "vocab_size": VOCABULARY, "num_hidden_layers": LAYERS, "num_layers": LAYERS, "num_key_value_heads": 2,
+    "num_attention_groups": 2, "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "sliding_window": 8, "encoder_layers": LAYERS, "decoder_layers": LAYERS, "encoder_attention_heads": HEADS,
+    "decoder_attention_heads": HEADS, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "image_token_id": 100, "image_token_index": 100,
+    "video_token_id": 101, "video_token_index": 101, "vision_start_token_id": 102, "vision_end_token_id": 103, "boi_token_index": 104,
+    "boi_token_id": 104, "eoi_token_index": 105, "eoi_token_id": 105, "audio_token_id": 106, "boa_token_id": 107, "eoa_token_id": 108,
+    "eoa_token_index": 108,
+}  # fmt: skip
+VISION: dict[str, Any] = {
+    **_COMMON, "num_hidden_layers": 2, "num_layers": 2, "depth": 2, "encoder_layers": 2, "num_key_value_heads": HEADS, "layers": 2,
+    "patch_size": 8,
+}  # fmt: skip
+# Left out where a type has none: a value would switch something on.
+_ONLY_WHERE_SET = {
+    "sliding_window", "q_lora_rank", "num_local_experts", "num_experts", "moe_num_experts", "moe_topk", "n_routed_experts", "d_kv",
+    "head_dim",
+}  # fmt: skip
+_OF_TEXT = ("decoder", "encoder", "vlm_config", "dit_config")
+
+
+def _rotation(*sections: int) -> dict[str, Any]:
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(sections)}
+
+
+def _sections(*sections: int) -> dict[str, Any]:
+    return {"text_config.rope_parameters": _rotation(*sections)}
+
+
+_PLAIN_ROTATION = {"rope_type": "default", "rope_theta": 10000.0}
+_LATENT = {"text_config.num_key_value_heads": HEADS, "text_config.head_dim": 8}
+_AUDIO = {
+    "audio_config.encoder_attention_heads": 4, "audio_config.d_model": WIDTH, "audio_config.encoder_layers": 1,
+    "audio_config.output_dim": WIDTH,
+}  # fmt: skip
+_VQ = {
+    "vq_config.base_channels": 32, "vq_config.channel_multiplier": [1], "vq_config.num_res_blocks": 1, "vq_config.resolution": 32,
+    "vq_config.embed_dim": 32, "vq_config.num_embeddings": 8, "vq_config.latent_channels": 32, "vq_config.attn_resolutions": [],
+}  # fmt: skip
+_LONG_SHORT = ["sliding_attention", "full_attention"] * (LAYERS // 2)
+
+# What a type needs besides, by the place in its configuration. To add one: its name, and each setting that its error asks for.
+SETTINGS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "paddleocr_vl"), _sections(2, 3, 3)),
+    **{name: {**_sections(2, 3, 3), **_AUDIO} for name in ("qwen2_5_omni_thinker", "qwen3_omni_moe_thinker")},
+    **dict.fromkeys(("glm46v", "glm4v", "glm_ocr", "glmga", "cosmos3_edge"), _sections(4, 2, 2)),
+    "glm4v_moe": _sections(2, 1, 1),
+    "ernie4_5_vl_moe": _sections(2, 2, 4),
+    "chameleon": {
+        **_VQ,
+        "vocabulary_map": {"<image>": 100, "IMGIMGBSZ": 9, "IMGIMGCSZ": 10, **{f"IMGIMG{c}Z": 110 + i for i, c in enumerate("DEFGHI")}},
+    },
+    "emu3": {**_VQ, "vocabulary_map": {"<image>": 100, "<|extra_200|>": 9, **{f"<|visual token {i:06d}|>": 110 + i for i in range(8)}}},
+    "diffusion_gemma": {"text_config.num_experts": 4, "text_config.top_k_experts": 2, "text_config.moe_intermediate_size": 32},
+    "gemma4": {"text_config.layer_types": _LONG_SHORT},
+    "gemma4_unified": {"text_config.layer_types": _LONG_SHORT},
+    "kimi_k25": _LATENT,
+    "mistral_large4": {"text_config.num_key_value_heads": HEADS},
+    "mistral4": {"num_key_value_heads": HEADS, "rope_parameters": _PLAIN_ROTATION, "head_dim": 8},
+    "molmo2": {"adapter_config.vision_feature_layer": [1, 0]},
+    "step3p7": {"text_config.sliding_window": 8},
+    "llama4": {"text_config.floor_scale": 4, "text_config.attn_scale": 0.5, "text_config.no_rope_layers": [1, 0, 1, 0]},
+    "granite4_vision": {"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0, 1, 2, 3], "downsample_rate": "1/2"},
+    "granite_docling": {},
+    "cohere_compass": {
+        "text_config.rope_parameters": {kind: _rotation(4, 2, 2) for kind in ("sliding_attention", "full_attention")},
+    },
+    "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", *["sparse"] * (LAYERS - 1)]},
+    "nemotron_h_omni": {"vision_config.video_temporal_patch_size": 2, "text_config.mamba_num_heads": 8, "text_config.mamba_head_dim": 16},
+}
+# Types that need a package or an input that is no picture with a question; see the table in docs/families.md.
+NOT_BUILT: dict[str, str] = {
+    "fast_vlm": "its vision tower needs the package timm",
+    "gemma3n": "its vision tower needs the package timm",
+    "perception_lm": "its vision tower needs the package timm",
+    "pi0": "reads a robot's state, writes actions",
+    "evolla": "reads proteins",
+}
+
+
+def configuration(name: str, **more: Any) -> Any:
+    """The tiny configuration of a type; `more` are further settings, `__` for `.` in their names."""
+    kind = CONFIG_MAPPING[name]
+    made = _shrunk(kind().to_dict(), TEXT)
+    for path, value in {**SETTINGS.get(name, {}), **{key.replace("__", "."): value for key, value in more.items()}}.items():
+        *way, last = path.split(".")
+        place = made
+        for step in way:
+            place = place.setdefault(step, {})
+        place[last] = value
+    made.pop("model_type", None)
+    return kind(**made)
+
+
+def _shrunk(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a configuration that the table has a small value for, its inner configurations likewise."""
+    small: dict[str, Any] = {"model_type": given["model_type"]}
+    for key, value in given.items():
+        if isinstance(value, dict) and "model_type" in value:
+            small[key] = _shrunk(value, TEXT if "text" in key or key in _OF_TEXT else VISION)
+        elif key in table and not isinstance(value, (list, tuple, dict)) and not (value is None and key in _ONLY_WHERE_SET):
+            small[key] = table[key]
+    return small
+
+
+def build(name: str, attention: str | None = None, dtype: torch.dtype = torch.float32, seed: int = 0, **more: Any) -> Any:
+    """A model of the type with large random weights: at the library's own initialisation mistakes do not show."""
+    chosen: Any = getattr(transformers, TYPES[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extra = {} if attention is None else {"attn_implementation": attention}
+        module = chosen._from_config(configuration(name, **more), **extra).eval().to(torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter_name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim >= 2:
+                parameter.copy_(0.2 * noise)
+            elif "norm" in parameter_name.lower() and parameter_name.endswith("weight"):
+                parameter.add_(0.1 * noise)
+            elif not parameter_name.endswith(("A_log", "dt_bias", ".D")):
+                parameter.copy_(0.2 * noise)
+    return module.to(dtype)
+
+
+class AnyTinyModel(VisionLanguageModel):
+    """A tiny model of any type as an engine takes it. `encode` makes a prompt of the question's letters; the picture seeds its noise."""
+
+    def __init__(self, name: str, attention: str | None = None, dtype: torch.dtype = torch.float32, seed: int = 0, **more: Any):
+        self.module: Any = build(name, attention, dtype, seed, **more)
+        self.dtype = dtype
+        text = self.module.config.get_text_config(decoder=True)
+        used = str(getattr(text, "_attn_implementation", attention or ""))
+        self.info = ModelInfo(f"tiny-{name}", name, "random", f"seed-{seed}", str(dtype), used, "cpu", LAYERS, HEADS, WIDTH // HEADS)
+        self._pixels = PIXELS.get(name)
+
+    def prompt(self, ids: Sequence[int]) -> EncodedPrompt:
+        """A prompt of the given token ids."""
+        ids = tuple(ids)
+        inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        if self._pixels is not None:
+            inputs.update(self._pixels(inputs["input_ids"]))
+        classes = ("structural_before", *["question"] * (len(ids) - 2), "last")
+        key = hashlib.sha256(repr((self.info.family, ids)).encode()).hexdigest()
+        return EncodedPrompt(inputs, ids, tuple(map(str, ids)), classes, ("",) * len(ids), " ".join(map(str, ids)), key)
+
+    def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+        if len({len(prompt) for prompt in prompts}) > 1:
+            raise ValueError("prompts of different length in one batch")
+        batch = {}
+        for name in prompts[0].inputs:
+            joined = torch.cat([prompt.inputs[name] for prompt in prompts])
+            batch[name] = joined.to(self.dtype) if joined.is_floating_point() else joined
+        return batch
+
+    def encode(self, image: Any, question: str, *rest: Any, **named: Any) -> EncodedPrompt:
+        return self.prompt([1, *(3 + ord(letter) % 80 for letter in question)])
+
+    def answer_ids(self, *arguments: Any) -> AnswerIds:
+        raise NotImplementedError("these answers are written by hand")
+
+    def answer_tokens(self, *arguments: Any) -> tuple[int, ...]:
+        raise NotImplementedError("these answers are written by hand")
+
+    def generate(self, *arguments: Any, **named: Any) -> list[str]:
+        raise NotImplementedError("nothing is generated here")
+
+
+def _picture(ids: torch.Tensor, *shape: int) -> torch.Tensor:
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(int(ids.sum())))
+
+
+def _square(ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"pixel_values": _picture(ids, 3, 32, 32)}
+
+
+# What types cannot run without, besides ids.
+PIXELS: dict[str, Callable[[torch.Tensor], dict[str, torch.Tensor]]] = {"blip": _square, "git": _square}
