@@ -33,7 +33,8 @@ class _WithoutVideos(type):
     """
 
     def __call__(cls, *given: Any, **named: Any) -> Any:
-        made: Any = cls.__new__(cls)
+        kind: Any = cls
+        made = kind.__new__(cls)
         check = made.check_argument_for_proper_class
         made.get_attributes = lambda: cls.names
         made.check_argument_for_proper_class = lambda name, value: None if name == _VIDEO else check(name, value)

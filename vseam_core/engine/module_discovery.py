@@ -136,9 +136,9 @@ def key_value_heads_of(module: Any, attention: nn.Module, value: Any, heads: int
 
 def unembedding_of(module: Any) -> nn.Module | None:
     """The map from the last hidden state to logits: the model's own, or that of the language model inside."""
-    found = module.get_output_embeddings()
+    found: nn.Module | None = module.get_output_embeddings()
     if found is not None:
-        return found  # type: ignore[no-any-return]
+        return found
     return next((part.lm_head for part in module.modules() if isinstance(getattr(part, "lm_head", None), nn.Linear)), None)
 
 
