@@ -87,8 +87,8 @@ def review(
 def _show(
     application: Application, store: Store, items: list[ReviewItem], limit: int, page: Path | None, serve: bool, port: int, reviewer: str
 ) -> None:
-    from vseam_core.editing.folder import write_atomically
     from vseam_core.editing.review_page import review_page
+    from vseam_core.files import write_atomically
 
     if not items:
         raise VseamError(f"{store.label} holds no edit with pictures: make some with `vseam edit`")
@@ -100,7 +100,7 @@ def _show(
         _serve(application, store, shown, title, port, reviewer)
         return
     place = page or Path(application.edits) / "review.html"
-    write_atomically(place, lambda file: file.write(review_page(shown, title, reviewer=reviewer).encode("utf-8")))
+    write_atomically(place, review_page(shown, title, reviewer=reviewer))
     rows = [(item.question, item.edit, item.kind, item.verdict, _latest(item), item.key[:12]) for item in shown]
     columns = ("question", "edit", "kind", "checks", "review", "key")
     data: dict[str, Any] = {"page": str(place), "columns": columns, "rows": rows}

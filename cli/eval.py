@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from vseam_cli.application import Application
 from vseam_cli.output import Table, plain
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
+from vseam_core.files import write_atomically
 
 if TYPE_CHECKING:
     from vseam_core.experiments.evaluation import Evaluation
@@ -75,6 +75,7 @@ class BatchType(click.ParamType):
 @click.option("--rescale", metavar="NAME|RUN", help="Measure the model with a stored head rescaling.")
 @click.option("--ablate", multiple=True, metavar="HEADS", help="Measure the model without these heads, such as L5H3,L4H4.")
 @click.option("--with", "operation", metavar="NAME", help="What ablated heads are replaced by (`vseam operations`; default: zero).")
+@options.use("operation_options")
 @click.option("--compare", metavar="RUN|last", help="The gain over an earlier run, on the samples that both have answered.")
 @click.option(
     "--log-samples", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write every answer there, as JSON lines."
@@ -103,6 +104,8 @@ def evaluate(
         raise click.UsageError("give at least one --model and one --dataset")
     if given["operation"] and not given["ablate"]:
         raise click.UsageError("--with says what ablated heads are replaced by: give --ablate too")
+    if given["operation_options"] and not given["ablate"]:
+        raise click.UsageError("--operation-option says how heads are ablated: give --ablate too")
     for file in (log_samples, output):
         if file is not None and not file.absolute().parent.is_dir():
             raise VseamError(f"{file}: its folder does not exist")
@@ -120,6 +123,7 @@ def evaluate(
 
 
 def _options(**given: Any) -> Any:
+    from vseam_core.config.defaults import EVALUATED_OPERATION
     from vseam_core.experiments.evaluation import EvaluationOptions
     from vseam_core.experiments.heads.changed_model import ChangeOptions
     from vseam_core.experiments.selection import Selection
@@ -131,7 +135,7 @@ def _options(**given: Any) -> Any:
         given["max_new_tokens"],
         None if size == "auto" else size,
         given["editor"],
-        ChangeOptions(given["rescale"], heads, given["operation"] or "zero"),
+        ChangeOptions(given["rescale"], heads, given["operation"] or EVALUATED_OPERATION, given["operation_options"]),
         given["compare"],
     )
 
@@ -157,10 +161,12 @@ def _evaluated(workspace: Workspace, models: Sequence[str], datasets: Sequence[s
 def _tell(application: Application, found: Sequence[Evaluation], database: str, log_samples: Path | None, output: Path | None) -> None:
     data = {"database": database, "evaluations": [_as_data(each) for each in found]}
     if log_samples is not None:
-        _write(log_samples, "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for each in found for line in _lines(each)))
+        write_atomically(
+            log_samples, "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for each in found for line in _lines(each))
+        )
     if output is not None:
         envelope = plain({"schema": f"vseam.{SCHEMA}", **data})
-        _write(output, json.dumps(envelope, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        write_atomically(output, json.dumps(envelope, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     application.output.result(SCHEMA, data, [table for each in found for table in _tables(each)])
     for each in found:
         made = f"{each.made} answered now, {each.reused} before" if each.reused else f"{each.made} answered"
@@ -207,13 +213,3 @@ def _lines(each: Evaluation) -> Iterable[dict[str, Any]]:
         yield {**labels, **{name: value for name, value in record.items() if name not in left_out}}
     for skip in each.skips:
         yield {**labels, "identifier": skip.identifier, "skipped": skip.reason}
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)

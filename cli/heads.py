@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def heads() -> None:
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports")
-    return shared(_operation(_positions(_direction(click.pass_context(function)))))
+    return shared(_operation(options.use("operation_options")(_positions(_direction(click.pass_context(function))))))
 
 
 def _run(
@@ -66,7 +66,7 @@ def _run(
     application: Application = context.obj
     database, device, reports = given.pop("database"), given.pop("device"), given.pop("reports")
     models, datasets = list(given.pop("models")), list(given.pop("datasets"))
-    how = options.given(**{name: given.pop(name, None) for name in _SCAN_OPTIONS})
+    how = options.given(options=given.pop("operation_options"), **{name: given.pop(name, None) for name in _SCAN_OPTIONS})
     # Only patch has a direction, so naming one means patch.
     scan = {"operation": "patch" if "direction" in how else "resample", "positions": "all", **how}
     study = study_of(
@@ -78,11 +78,16 @@ def _run(
         datasets=datasets,
         stages=stages,
         heads=[scan] if how else None,
-        ablation={"operations": [scan["operation"]]} if "ablate" in stages and "operation" in how else None,
+        ablation={"operations": [_operation_of(scan)]} if "ablate" in stages and {"operation", "options"} & set(how) else None,
         **given,
     )
     finish = _saving(study, save_model, save_as) if save_model or save_as else None
     context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish))
+
+
+def _operation_of(scan: Mapping[str, Any]) -> dict[str, Any]:
+    """The operation of a scan with its options: heads are ablated as they were scanned."""
+    return {"name": scan["operation"], "options": scan.get("options", {})}
 
 
 def _saving(study: Study, folder: Path | None, name: str | None) -> Finish:
@@ -115,6 +120,7 @@ def _saving(study: Study, folder: Path | None, name: str | None) -> Finish:
     group=heads,
     example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40\n"
     "vseam heads scan --model llava-tiny --dataset scenes/color --operation patch --direction denoising\n"
+    "vseam heads scan --model llava-tiny --dataset scenes/color --operation resample --operation-option donors=8\n"
     "vseam heads scan --model llava-tiny --dataset scenes/color --method screen --screen-top 8 --integrated-steps 4",
 )
 @_method

@@ -6,8 +6,9 @@ verb sees None for what nobody set.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -71,12 +72,42 @@ def _use_model_option(context: click.Context, parameter: click.Parameter, value:
         if value is not None:
             loading.setdefault("", {})[str(parameter.name)] = value
         return
-    for text in value:
+    for model, key, option in _named_values(value, "KEY=VALUE or MODEL:KEY=VALUE, such as revision=v1.0", context, parameter):
+        loading.setdefault(model, {})[key] = option
+
+
+def _operation_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, Any]:
+    """`--operation-option NAME=VALUE`, each once, as a mapping."""
+    found: dict[str, Any] = {}
+    for owner, name, option in _named_values(value, "NAME=VALUE, such as donors=8", context, parameter):
+        if owner:
+            raise click.BadParameter(f"{owner}:{name}: expected NAME=VALUE, such as donors=8", context, parameter)
+        found[name] = option
+    return found
+
+
+def _tracer_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`--tracer-option [TRACER:]NAME=VALUE` by tracer; "" is every tracer that is named."""
+    found: dict[str, dict[str, Any]] = {}
+    for tracer, name, option in _named_values(value, "NAME=VALUE or TRACER:NAME=VALUE, such as window=3", context, parameter):
+        found.setdefault(tracer, {})[name] = option
+    return found
+
+
+def _named_values(
+    texts: Sequence[str], expected: str, context: click.Context, parameter: click.Parameter
+) -> Iterator[tuple[str, str, Any]]:
+    """Owner ("" where none is named), name and value of each `[OWNER:]NAME=VALUE`; a name may be given once per owner."""
+    seen = set()
+    for text in texts:
         left, equals, right = text.partition("=")
-        model, _, key = left.rpartition(":")
-        if not equals or not key.isidentifier():
-            raise click.BadParameter(f"{text!r}: expected KEY=VALUE or MODEL:KEY=VALUE, such as revision=v1.0", context, parameter)
-        loading.setdefault(model, {})[key] = _plain_value(text, right, context, parameter)
+        owner, _, name = left.rpartition(":")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{text!r}: expected {expected}", context, parameter)
+        if left in seen:
+            raise click.BadParameter(f"{left} is given twice", context, parameter)
+        seen.add(left)
+        yield owner, name, _plain_value(text, right, context, parameter)
 
 
 def _plain_value(text: str, value: str, context: click.Context, parameter: click.Parameter) -> Any:
@@ -84,9 +115,21 @@ def _plain_value(text: str, value: str, context: click.Context, parameter: click
     import yaml
 
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        found = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise click.BadParameter(f"{text!r}: the value is no YAML", context, parameter) from None
+    if not _is_plain(found):
+        raise click.BadParameter(f"{text!r}: expected text, a number, true, false, null or a list; quote dates", context, parameter)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is one that JSON has too: no date, no binary, no NaN, no key that is not text or a number."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str | int) and _is_plain(inner) for key, inner in value.items())
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _use_json(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -144,6 +187,22 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         metavar="NAME",
         envvar="VSEAM_DATASET",
         help="A dataset's name (`vseam datasets`); may be given again.",
+    ),
+    "operation_options": click.option(
+        "--operation-option",
+        "operation_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_operation_options,
+        help="An option of the operation, such as donors=8; may be given again.",
+    ),
+    "tracer_options": click.option(
+        "--tracer-option",
+        "tracer_options",
+        multiple=True,
+        metavar="[TRACER:]NAME=VALUE",
+        callback=_tracer_options,
+        help="An option of every --tracer, or of one, such as window=3 or 'knockout:edges=[last<-image]'; may be given again.",
     ),
     "limit": click.option(
         "--limit", type=WholeNumber(min=1), metavar="N", envvar="VSEAM_LIMIT", help="At most N samples per dataset and pool."
@@ -268,5 +327,5 @@ def example_epilog(example: str) -> str:
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """Those options that somebody set: not None and not an empty list. What is left out comes from the study or the default."""
-    return {name: value for name, value in values.items() if value is not None and value != () and value != []}
+    """Those options that somebody set: not None and not an empty list or mapping. What is left out comes from the study or the default."""
+    return {name: value for name, value in values.items() if value is not None and value not in ((), [], {})}

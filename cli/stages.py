@@ -46,6 +46,7 @@ def run_stages(
 
     `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the tables.
     """
+    from vseam_core.experiments.nothing_left import require_results
     from vseam_core.experiments.study_run import run_study
 
     remark, problem = "", None
@@ -53,12 +54,13 @@ def run_stages(
         for warning in workspace.store.warnings:
             application.output.note(warning)
         material = run_study(workspace, study)
+        require_results(workspace, study, material)
         try:
             remark = finish(workspace, material) if finish else ""
         except VseamError as error:
             problem = error
     figures = _draw(material, reports)
-    _print(application, material, schema, database, figures)
+    _print(application, material, schema, database, figures, reports)
     if problem is not None:
         raise problem
     if remark:
@@ -69,12 +71,14 @@ def run_stages(
 def _draw(material: StudyMaterial, reports: str | Path | None) -> list[Path]:
     if reports is None:
         return []
-    from vseam_core.report.writer import file_name, write_report
+    from vseam_core.report.writer import add_report
 
-    return write_report(material, Path(reports) / file_name(material.name))
+    return add_report(material, Path(reports))
 
 
-def _print(application: Application, material: StudyMaterial, schema: str, database: str, figures: Sequence[Path]) -> None:
+def _print(
+    application: Application, material: StudyMaterial, schema: str, database: str, figures: Sequence[Path], reports: str | Path | None
+) -> None:
     from vseam_core.report.tables.closing import closing_tables
 
     tables = closing_tables(material)
@@ -90,7 +94,7 @@ def _print(application: Application, material: StudyMaterial, schema: str, datab
         application.output.note(note)
     application.output.note(f"every number is in {database}; ask it with `vseam query`")
     if figures:
-        application.output.note(f"{len(figures)} figures and pages are in {figures[0].parent}")
+        application.output.note(f"{len(figures)} figures and pages are in {figures[0].parent}; {reports}/index.html lists all reports")
 
 
 def _titled(table: Any) -> str:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
 
 
-@options.verb("trace", example="vseam trace --model llava-tiny --dataset scenes/color --tracer groups --limit 20")
+@options.verb(
+    "trace",
+    example="vseam trace --model llava-tiny --dataset scenes/color --tracer groups --limit 20\n"
+    "vseam trace --model llava-tiny --dataset scenes/color --tracer knockout --tracer-option window=3",
+)
 @options.use("model", "dataset")
 @click.option("--tracer", "tracers", multiple=True, metavar="NAME", help="A tracing method (`vseam tracers`); may be given again.")
+@options.use("tracer_options")
+@click.option(
+    "--pool",
+    type=click.Choice(["score", "choose", "test", "all"]),
+    help="The pool whose pairs are traced (default: score, so that the others stay unseen).",
+)
 @click.option(
     "--random-models",
     type=options.WholeNumber(),
@@ -24,6 +37,8 @@ def trace(
     models: tuple[str, ...],
     datasets: tuple[str, ...],
     tracers: tuple[str, ...],
+    tracer_options: dict[str, dict[str, Any]],
+    pool: str | None,
     random_models: int | None,
     limit: int | None,
     seed: int | None,
@@ -43,10 +58,23 @@ def trace(
         name="trace",
         models=list(models),
         datasets=list(datasets),
-        tracers=[{"name": name} for name in tracers],
+        tracers=_methods(tracers, tracer_options),
+        trace_pool=pool,
         random_models=0 if random_models is None else random_models,
         seed=seed,
         editor=editor,
         stages=["trace"],
     )
     context.exit(run_stages(application, study, "trace/1", database=database, device=device, reports=reports))
+
+
+def _methods(tracers: Sequence[str], given: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tracers with their options. Raises click.UsageError for options of a tracer that is not among them."""
+    from vseam_core.errors import did_you_mean
+
+    if given and not tracers:
+        raise click.UsageError("--tracer-option says how a tracer works: name it by --tracer")
+    for owner in given:
+        if owner and owner not in tracers:
+            raise click.UsageError(f"--tracer-option {owner}:…: no such --tracer here; {did_you_mean(owner, tracers)}")
+    return [{"name": name, "options": {**given.get("", {}), **given.get(name, {})}} for name in tracers]

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from vseam_core.api.interfaces import EditPlan, EditPlanner
 from vseam_core.api.types import Sample
 from vseam_core.errors import SampleError, VseamError
+from vseam_core.files import write_atomically
 
 KEY_VARIABLES = ("VSEAM_LLM_KEY", "OPENAI_API_KEY")
 _LONGEST_QUESTION = 500
@@ -175,10 +176,7 @@ class LanguageModelPlanner(EditPlanner):
     def _keep(self, key: str, reply: Reply) -> None:
         if self._cache is None:
             return
-        self._cache.mkdir(parents=True, exist_ok=True)
-        draft = self._cache / f"{key}.{os.getpid()}.tmp"
-        draft.write_text(reply.model_dump_json(), encoding="utf-8")
-        draft.replace(self._cache / f"{key}.json")
+        write_atomically(self._cache / f"{key}.json", reply.model_dump_json())
 
 
 def _messages(sample: Sample) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 
 from vseam_core.api.interfaces import ModelShape, TraceContext, Tracer
 from vseam_core.api.interventions import MEASURES, AnswerScore, AttentionBlock, Run, RunResult
+from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, EncodedPrompt, PositionClass
 from vseam_core.api.types import TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
@@ -112,6 +113,19 @@ class AttentionKnockout(Tracer):
                     )
                 )
         return effects
+
+    def presentation(self) -> Presentation:
+        """A curve for each edge over the layers it is cut in, beside the edge cut in all layers."""
+        layers = "one layer" if self.window == 1 else f"{self.window} layers around each"
+        return Presentation(
+            view="curve",
+            title="what cutting attention between positions does to the answer",
+            caption=f"Attention from the positions on the left of ← to those on its right is masked in {layers} of the clean run, before "
+            "the softmax; value = cut − clean. An edge that carries the right answer lies below 0. Cut in all layers at once (dashed), "
+            "an edge shows everything that takes this way; a single layer shows only what no other layer can replace.",
+            columns={edge: edge.replace(ARROW, " ← ") for edge in self.edges},
+            sites={"attention": "attention cut in one window", "attention_all_layers": "attention cut in all layers"},
+        )
 
     def options(self) -> Mapping[str, object]:
         """Window, edges and measures."""

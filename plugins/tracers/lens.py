@@ -10,6 +10,7 @@ import numpy as np
 
 from vseam_core.api.interfaces import TraceContext, Tracer
 from vseam_core.api.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
+from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, role_of_positions
 from vseam_core.api.types import Direction, TraceEffect
 from vseam_core.errors import SampleError
@@ -81,6 +82,17 @@ class LogitLens(Tracer):
                     array = np.array(values, dtype=np.float64).astype(np.float32)
                     effects.append(self._effect(context, rows, direction, measure, array, results))
         return effects
+
+    def presentation(self) -> Presentation:
+        """The readings of the clean and of the corrupt run beside each other, for each site."""
+        return Presentation(
+            view="readout",
+            title="what each layer already says about the answer",
+            caption="Nothing is changed: the residual stream is read by the final norm and the unembedding (logit lens), attention and MLP "
+            "outputs by what they add to the logits at the recorded scale of the final norm (direct logit attribution). Above 0: for the "
+            "clean image's answer. A reading says what could be read off there, and not that the model uses it.",
+            sites={"attention_output": "added by attention", "mlp_output": "added by the MLP"},
+        )
 
     def options(self) -> Mapping[str, object]:
         """Sites, position classes and measures."""

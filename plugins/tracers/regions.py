@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from vseam_core.api.interfaces import TraceContext
+from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import Box
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
@@ -40,6 +41,18 @@ class RegionPatching(PatchingTracer):
         if not 0 < coverage <= 1:
             raise VseamError(f"regions: coverage is {coverage}, expected a share above 0 and at most 1")
         self.coverage = coverage
+
+    def presentation(self) -> Presentation:
+        """A curve for the edited region, the rest of the image and the random region."""
+        return Presentation(
+            view="curve",
+            title="share of the answer that a part of the image restores",
+            caption="The residual stream of the clean run is put into the corrupt run at all image positions of a region, at one layer "
+            "(emb: before the first). Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. The edited region has "
+            "to restore more than a random region of the same size; vision towers attend globally, so the rest of the image carries "
+            "some of the edit too.",
+            columns={"region": "edited region", "complement": "rest of the image", "random": "random region"},
+        )
 
     def options(self) -> Mapping[str, object]:
         """Directions, measures and coverage."""

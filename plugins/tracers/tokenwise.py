@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vseam_core.api.interfaces import TraceContext
 from vseam_core.api.interventions import Site, SiteKind
+from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import role_of_positions
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, stack_of
 
@@ -48,6 +49,16 @@ class TokenwisePatching(PatchingTracer):
             )
             for kind in self.sites
         ]
+
+    def presentation(self) -> Presentation:
+        """A heat map of token roles × layers for each site."""
+        return Presentation(
+            view="map",
+            title="share of the answer that one token's activation carries",
+            caption="Activation patching of one site at one token: Σ (patched − base) / Σ (donor − base) of the logit difference over "
+            "pairs, averaged over all tokens of a role. 100 % is the whole way to the donor image's answer. What comes before the image "
+            "is the same in both runs and cannot carry anything.",
+        )
 
     def options(self) -> Mapping[str, object]:
         """Sites, directions and measures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,11 @@ def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Pat
     listed = subprocess.run(command, check=True, cwd=tmp_path, **settings)
     for name in ("my-own/colours", "my-own-invert", "my-own-windows", "my-own-damp"):
         assert name in listed.stdout
+    command = [sys.executable, "-c", "from vseam_cli.main import main; main()", "trace", "--model", "llava-tiny", "--limit", "3", "--json"]
+    traced = subprocess.run([*command, "--dataset", "scenes/color", "--tracer", "my-own-windows"], check=True, cwd=tmp_path, **settings)
+    found = json.loads(traced.stdout)
+    assert [table["title"].split(":")[0] for table in found["tables"]] == ["Strongest cells of my-own-windows"]
+    assert [Path(file).name for file in found["figures"]] == ["my-own-windows_llava-tiny.png", "index.html"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(root / "tests")]
     tests = subprocess.run(command, cwd=root, **settings)
     assert tests.returncode == 0, tests.stdout[-3000:]

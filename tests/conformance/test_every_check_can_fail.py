@@ -20,6 +20,7 @@ from vseam_core import testing
 from vseam_core.api import interventions as operations
 from vseam_core.api.interfaces import Editor, EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer, Variant
 from vseam_core.api.interventions import Site, SiteEdit
+from vseam_core.api.presentation import Presentation
 from vseam_core.api.types import HeadId, Pair, Sample
 from vseam_core.errors import SampleError
 from vseam_core.testing import (
@@ -208,10 +209,23 @@ class Misreading(GroupPatching):
     def options(self) -> Any:
         return {"object": object()} if self.fault == "opaque" else {}
 
+    def presentation(self) -> Any:
+        match self.fault:
+            case "speechless":
+                return None
+            case "elsewhere":
+                return Presentation(columns={"moon": "the moon"})
+            case "numbered":
+                return Presentation(columns={1: "first"})  # type: ignore[dict-item]
+        return super().presentation()
+
 
 @pytest.mark.parametrize(
     ("fault", "test", "message"),
     [
+        ("speechless", "test_it_says_how_its_effects_are_shown", "returns a Presentation"),
+        ("elsewhere", "test_it_says_how_its_effects_are_shown", "among those of the effects"),
+        ("numbered", "test_it_says_how_its_effects_are_shown", "among those of the effects"),
         ("shuffled", "test_it_plans_runs", "the plan is the same each time"),
         ("trusting", "test_prompts_that_do_not_match_are_refused", "of different length are refused"),
         ("twice", "test_no_two_effects_are_stored_under_one_key", "tell effects apart"),

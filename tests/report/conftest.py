@@ -17,7 +17,13 @@ from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggreg
 from vseam_core.api.types import TraceEffect
 from vseam_core.evaluation.summary import summarise
 from vseam_core.results.study_results import HeadMap, StudyMaterial
+from vseam_plugins.tracers.groups import GroupPatching
+from vseam_plugins.tracers.knockout import AttentionKnockout
+from vseam_plugins.tracers.lens import LogitLens
+from vseam_plugins.tracers.regions import RegionPatching
+from vseam_plugins.tracers.tokenwise import TokenwisePatching
 
+TRACERS = (TokenwisePatching, GroupPatching, RegionPatching, AttentionKnockout, LogitLens)
 LAYERS, HEADS = 6, 8
 LEVEL_OF = {
     "animal": "object",
@@ -100,6 +106,7 @@ def made_study(
         heads=[] if "heads" in drop else [scan for part in made for scan in (part.scan, part.parity)],
         level_tests=[] if "level_tests" in drop else tests,
         notes=["Random models: 5 per shape."],
+        presentations={tracer.name: tracer().presentation() for tracer in TRACERS},
         **tables,
     )
 
@@ -118,7 +125,7 @@ def made_task(model: str, category: str, seed: int, noise_only: bool, pairs: int
         labels=labels,
         traces=labelled(aggregate_traces(traces), labels),
         band=labelled(random_model_band(bands), labels),
-        strongest=labelled(strongest_cells(traces, seed=0), labels),
+        strongest=labelled(strongest_cells(traces, seed=0, count=100), labels),
         scan=HeadMap(**labels, operation="resample", claims=claims, published=None),
         parity=HeadMap(**labels, operation="mean_of_others", claims=claims, published=published),
         ceilings=ceilings,
@@ -166,7 +173,31 @@ def pair_traces(random: np.random.Generator, pair: int) -> list[PairTrace]:
             if part["tracer"] == "groups":
                 probability = dataclasses.replace(effect, measure="prob_sum", values=effect.values / 100, clean=0.9, corrupt=0.1)
                 traces.append(PairTrace(probability, f"image-{pair}", True, pair % 5 != 0))
-    return traces
+    return traces + other_traces(random, pair)
+
+
+def other_traces(random: np.random.Generator, pair: int) -> list[PairTrace]:
+    """Effects that are no shares: cut attention (every edge carries 3 nats at layer 1) and readings that part from layer 3 on."""
+    edges = ("last<-image", "last<-question")
+    cut = random.normal(0, 0.05, (LAYERS, 2))
+    cut[1] -= 3.0
+    everywhere = random.normal(0, 0.05, (1, 2)) - 4.0
+    group: dict[str, Any] = {"columns": edges, "roles": edges, "column_kind": "group", "tracer": "knockout", "direction": "clean"}
+    group |= {"clean": GAP / 2, "corrupt": -GAP / 2}
+    effects = [
+        dataclasses.replace(made_effect(values=cut, site_kind="attention", **group), layers=tuple(range(LAYERS))),
+        dataclasses.replace(made_effect(values=everywhere, site_kind="attention_all_layers", **group), layers=(-1,)),
+    ]
+    for direction, sign in (("clean", 1), ("corrupt", -1)):
+        for kind, rows in (("residual_after", LAYERS + 1), ("attention_output", LAYERS)):
+            layers = np.arange(LAYERS + 1 - rows, LAYERS + 1) - 1 if rows == LAYERS else np.arange(rows) - 1
+            values = sign * np.where(layers >= 3, layers - 2.0, 0.0)[:, None] + random.normal(0, 0.3, (rows, 1))
+            lens = made_effect(
+                values=values, columns=("30",), roles=("last",), column_kind="position", tracer="lens", direction=direction,
+                site_kind=kind, clean=GAP / 2, corrupt=-GAP / 2,
+            )  # fmt: skip
+            effects.append(dataclasses.replace(lens, layers=tuple(int(layer) for layer in layers)))
+    return [PairTrace(effect, f"image-{pair}", True, pair % 5 != 0) for effect in effects]
 
 
 _GROUP_SITE = {"site_kind": "residual_after", "column_kind": "group"}

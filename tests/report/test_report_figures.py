@@ -12,13 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import FillBetweenPolyCollection, PatchCollection
 from matplotlib.figure import Figure
 
-from vseam_core.report.figures.curves import GROUPS, REGIONS, group_curves, region_curves
-from vseam_core.report.figures.figures import caption_of, pages, save_figure, title_of
+from vseam_core.report.figures.controls import ablation_histograms, rescaling_gains
+from vseam_core.report.figures.curves import effect_curves, readout_curves
+from vseam_core.report.figures.drawing import caption_of, pages, save_figure, title_of
 from vseam_core.report.figures.head_maps import head_maps, published_head_maps
 from vseam_core.report.figures.heat_maps import role_map, token_heat_maps, token_heat_page
 from vseam_core.report.figures.overlap import overlap_matrices
-from vseam_core.report.tables.controls import ablation_histograms, rescaling_gains
 from vseam_core.report.tasks import Task, study_tasks
+from vseam_core.report.traced import Traced, traced
 
 MODEL = "instructblip-tiny"
 NO_BANDS = pd.DataFrame()
@@ -27,6 +28,12 @@ NO_BANDS = pd.DataFrame()
 @pytest.fixture(scope="module")
 def tasks(material) -> list[Task]:
     return study_tasks(material)
+
+
+def effects_of(material, tracer: str, traces: pd.DataFrame | None = None) -> Traced:
+    """What the report shows of one tracer."""
+    found = traced(material.traces if traces is None else traces, material.presentations, MODEL)
+    return next(each for each in found if each.tracer == tracer)
 
 
 def panels_of(figure: Figure) -> list:
@@ -60,7 +67,7 @@ def cells(material, dataset: str, **values) -> pd.DataFrame:
 
 
 def test_the_page_of_heat_maps_has_sites_by_tasks_with_levels_and_units(material, tasks):
-    figure = token_heat_page(material.traces, material.bands, tasks, MODEL)
+    figure = token_heat_page(effects_of(material, "tokenwise"), material.bands, tasks)
     panels = panels_of(figure)
     assert len(panels) == 2 * 3
     assert [panel.get_title(loc="left").split("\n")[0] for panel in panels[:3]] == ["animal", "indoor", "color"]
@@ -75,7 +82,7 @@ def test_the_page_of_heat_maps_has_sites_by_tasks_with_levels_and_units(material
 
 
 def test_a_heat_map_shows_the_tables_shares_on_a_scale_centred_at_zero(material, tasks):
-    figure = token_heat_page(material.traces, material.bands, tasks, MODEL)
+    figure = token_heat_page(effects_of(material, "tokenwise"), material.bands, tasks)
     image = panels_of(figure)[0].images[0]
     row = cells(material, "scenes/animal", site_kind="attention_output", column_label="object", layer=2).iloc[0]
     labels = [label.get_text() for label in panels_of(figure)[0].get_yticklabels()]
@@ -90,7 +97,7 @@ def test_an_unknown_share_is_masked_and_not_zero(material, tasks):
     unknown = (traces["dataset"] == "scenes/animal") & (traces["column_label"] == "object")
     traces.loc[unknown, "normalised"] = pd.NA
     missing = (traces["dataset"] == "scenes/indoor") & (traces["column_label"] == "attribute") & (traces["tracer"] == "tokenwise")
-    figure = token_heat_page(traces[~missing], NO_BANDS, tasks, MODEL)
+    figure = token_heat_page(effects_of(material, "tokenwise", traces[~missing]), NO_BANDS, tasks)
     first, second = panels_of(figure)[:2]
     labels = [label.get_text() for label in first.get_yticklabels()]
     assert first.images[0].get_array().mask[labels.index("object word")].all()
@@ -105,7 +112,7 @@ def test_cells_below_the_noise_or_of_few_images_are_hatched(material, tasks):
     assert found.doubtful[roles.index("structural_before")].all()
     assert not found.doubtful[roles.index("object"), 2]
     assert role_map(rows.assign(clusters=9), NO_BANDS, roles, layers).doubtful.all()
-    panel = panels_of(token_heat_maps(material.traces, NO_BANDS, tasks[0], MODEL))[0]
+    panel = panels_of(token_heat_maps(effects_of(material, "tokenwise"), NO_BANDS, tasks[0]))[0]
     hatched = [part for part in panel.collections if isinstance(part, PatchCollection) and part.get_hatch()]
     assert len(hatched[0].get_paths()) == found.doubtful.sum()
 
@@ -113,7 +120,7 @@ def test_cells_below_the_noise_or_of_few_images_are_hatched(material, tasks):
 def test_cells_that_leave_the_range_of_random_models_are_dotted(material, tasks):
     rows = cells(material, "scenes/animal", site_kind="attention_output")
     bands = rows.assign(band_low=-0.3, band_high=0.3, models=5)
-    figure = token_heat_page(material.traces, bands, tasks, MODEL)
+    figure = token_heat_page(effects_of(material, "tokenwise"), bands, tasks)
     dots = panels_of(figure)[0].lines[0]
     labels = [label.get_text() for label in panels_of(figure)[0].get_yticklabels()]
     assert list(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == [(2, labels.index("object word"))]
@@ -121,7 +128,7 @@ def test_cells_that_leave_the_range_of_random_models_are_dotted(material, tasks)
 
 
 def test_the_map_of_one_task_shows_flipped_pairs_and_noising_too_with_counts(material, tasks):
-    figure = token_heat_maps(material.traces, material.bands, tasks[0], MODEL)
+    figure = token_heat_maps(effects_of(material, "tokenwise"), material.bands, tasks[0])
     panels = panels_of(figure)
     assert len(panels) == 3 * 2
     assert "flipped pairs" in words_in(panels[2])
@@ -134,9 +141,9 @@ def test_the_map_of_one_task_shows_flipped_pairs_and_noising_too_with_counts(mat
 
 
 def test_group_curves_start_at_the_embeddings_and_lie_over_the_band_of_random_models(material, tasks):
-    figure = group_curves(material.traces, material.bands, tasks, MODEL)
+    figure = effect_curves(effects_of(material, "groups"), material.bands, tasks)
     panels = panels_of(figure)
-    assert len(panels) == len(GROUPS) * 3
+    assert len(panels) == 4 * 3
     panel = panels[0]
     assert panel.get_ylabel() == "image\nrestored (%)"
     assert panels[-1].get_xticklabels()[0].get_text() == "emb"
@@ -157,7 +164,7 @@ def test_group_curves_start_at_the_embeddings_and_lie_over_the_band_of_random_mo
 
 
 def test_curves_without_random_models_say_that_they_have_nothing_to_beat(material, tasks):
-    figure = group_curves(material.traces, NO_BANDS, tasks[:1], MODEL)
+    figure = effect_curves(effects_of(material, "groups"), NO_BANDS, tasks[:1])
     assert "nothing to beat" in caption_of(figure)
     fills = [part for part in panels_of(figure)[0].collections if isinstance(part, FillBetweenPolyCollection)]
     assert len(fills) == 1
@@ -166,7 +173,7 @@ def test_curves_without_random_models_say_that_they_have_nothing_to_beat(materia
 def test_a_layer_without_a_share_is_a_gap_in_the_curve(material, tasks):
     traces = material.traces.copy()
     traces.loc[(traces["layer"] == 2) & (traces["tracer"] == "groups"), ["normalised", "normalised_low", "normalised_high"]] = pd.NA
-    figure = group_curves(traces, material.bands, tasks[:1], MODEL)
+    figure = effect_curves(effects_of(material, "groups", traces), material.bands, tasks[:1])
     curve = next(line for line in panels_of(figure)[0].lines if line.get_label() == "all pairs")
     assert np.isnan(curve.get_ydata()[3])
     assert np.isfinite(curve.get_ydata()[[0, 1, 2, 4, 5, 6]]).all()
@@ -175,16 +182,70 @@ def test_a_layer_without_a_share_is_a_gap_in_the_curve(material, tasks):
 def test_a_group_that_one_prompt_lacks_says_so(material, tasks):
     traces = material.traces
     missing = (traces["dataset"] == "scenes/color") & (traces["column_label"] == "template") & (traces["tracer"] == "groups")
-    panels = panels_of(group_curves(traces[~missing], material.bands, tasks[1:], MODEL))
+    panels = panels_of(effect_curves(effects_of(material, "groups", traces[~missing]), material.bands, tasks[1:]))
     assert "no such positions" in words_in(panels[2 * 2 + 1])
 
 
 def test_region_curves_show_the_edited_region_beside_the_rest_and_a_random_one(material, tasks):
-    figure = region_curves(material.traces, material.bands, tasks, MODEL)
+    figure = effect_curves(effects_of(material, "regions"), material.bands, tasks)
     panels = panels_of(figure)
-    assert [panel.get_ylabel().split("\n")[0] for panel in panels[::3]] == list(REGIONS.values())
+    assert [panel.get_ylabel().split("\n")[0] for panel in panels[::3]] == ["edited region", "rest of the image", "random region"]
     assert "random region of the same size" in caption_of(figure)
     assert_not_blank(figure)
+
+
+def test_cut_edges_are_curves_in_nats_with_the_cut_in_all_layers_as_a_level_line(material, tasks):
+    figure = effect_curves(effects_of(material, "knockout"), NO_BANDS, tasks)
+    panels = panels_of(figure)
+    assert [panel.get_ylabel() for panel in panels[::3]] == ["last ← image\nchange (nats)", "last ← question\nchange (nats)"]
+    rows = cells(material, "scenes/animal", tracer="knockout", direction="clean", column_label="last<-image")
+    curve = next(line for line in panels[0].lines if line.get_label() == "all pairs")
+    each = rows[rows["site_kind"] == "attention"].sort_values("layer")
+    np.testing.assert_allclose(curve.get_ydata(), each["mean"].to_numpy(dtype=float))
+    everywhere = rows[rows["site_kind"] == "attention_all_layers"]["mean"].iloc[0]
+    assert any(list(line.get_ydata()) == [everywhere, everywhere] for line in panels[0].lines)
+    assert [label.get_text() for label in panels[-1].get_xticklabels()] == ["0", "1", "2", "3", "4", "5"]
+    low, high = panels[0].get_ylim()
+    assert low < rows["mean"].min()
+    assert high > 0
+    assert_not_blank(figure)
+
+
+def test_readings_are_drawn_as_they_were_read_a_line_for_each_run(material, tasks):
+    figure = readout_curves(effects_of(material, "lens"), tasks)
+    panels = panels_of(figure)
+    assert [panel.get_ylabel() for panel in panels[::3]] == ["added by attention\n(nats)", "residual stream\n(nats)"]
+    curves = [line for line in panels[3].lines if line.get_label() == "all pairs"]
+    for curve, run in zip(curves, ("clean", "corrupt"), strict=True):
+        rows = cells(material, "scenes/animal", tracer="lens", direction=run, site_kind="residual_after", measure="logit_diff")
+        np.testing.assert_allclose(curve.get_ydata(), rows.sort_values("layer")["mean"].to_numpy(dtype=float))
+    assert panels[-1].get_xticklabels()[0].get_text() == "emb"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean image", "corrupt image"]
+    assert_not_blank(figure)
+
+
+def test_a_tracer_that_declares_nothing_is_drawn_by_its_columns_under_its_own_name(material, tasks):
+    unknown = dataclasses.replace(material, presentations={})
+    assert {found.tracer: found.view for found in traced(unknown.traces, {}, MODEL)} == {
+        "tokenwise": "map",
+        "groups": "curve",
+        "regions": "curve",
+        "knockout": "curve",
+        "lens": "map",
+    }
+    figure = effect_curves(effects_of(unknown, "regions"), NO_BANDS, tasks)
+    assert title_of(figure) == f"{MODEL}: what regions finds"
+    assert [panel.get_ylabel().split("\n")[0] for panel in panels_of(figure)[::3]] == ["region", "complement", "random"]
+    assert "change in nats" in [axes.get_ylabel() for axes in token_heat_page(effects_of(unknown, "lens"), NO_BANDS, tasks).axes]
+
+
+def test_effects_without_a_measure_in_nats_are_shown_as_they_were_measured(material, tasks):
+    traces = material.traces[material.traces["measure"] == "prob_sum"]
+    figure = effect_curves(effects_of(material, "groups", traces), NO_BANDS, tasks)
+    assert panels_of(figure)[0].get_ylabel() == "image\nchange (probability)"
+    curve = next(line for line in panels_of(figure)[0].lines if line.get_label() == "all pairs")
+    rows = cells(material, "scenes/animal", tracer="groups", measure="prob_sum", column_label="image").sort_values("layer")
+    np.testing.assert_allclose(curve.get_ydata(), rows["mean"].to_numpy(dtype=float))
 
 
 def test_head_maps_ring_the_heads_that_pass_and_label_what_is_not_resolved(material, tasks):
@@ -306,7 +367,7 @@ def test_a_figure_is_the_same_file_each_time_whatever_the_users_settings(materia
 
 def test_no_title_legend_or_caption_leaves_the_figure(material, tasks):
     figures = [
-        token_heat_maps(material.traces, material.bands, tasks[0], MODEL),
+        token_heat_maps(effects_of(material, "tokenwise"), material.bands, tasks[0]),
         rescaling_gains(material.modulations, tasks[:1], MODEL),
         overlap_matrices(material.shared, tasks, MODEL),
     ]

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from vseam_core.report.page import shown
+from vseam_core.report.summaries import AgainstRandom, reasons_by_task
 from vseam_core.report.tables.closing import closing_tables
-from vseam_core.report.tables.report_table import ReportTable, table_of
-from vseam_core.report.tables.summaries import AgainstRandom, reasons_by_task
+from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import study_tasks
 
 MODEL = "instructblip-tiny"
@@ -34,7 +34,7 @@ def record(found: ReportTable, **values) -> dict:
 
 def test_a_whole_study_closes_with_every_table_in_reading_order(material):
     titles = [table.title for table in closing_tables(material)]
-    starts = ["Accuracy", "Strongest", "Positive", "Negative", "Ablation of positive", "Ablation of negative"]
+    starts = ["Accuracy", *STRONGEST, "Readings of lens", "Positive", "Negative", "Ablation of positive", "Ablation of negative"]
     starts += ["Heads that tasks share", "Do tasks of one level", "Head rescaling", "Highest head scores", "Skipped"]
     assert [title.startswith(start) for title, start in zip(titles, starts, strict=True)] == [True] * len(starts)
 
@@ -52,26 +52,78 @@ def test_accuracy_of_every_category_and_split_is_the_summary_own(material):
 
 
 def test_the_strongest_cell_is_the_planted_one_with_the_estimate_of_the_other_half(material):
-    row = record(table(material, "Strongest"), category="color", site="attention")
-    assert (row["layer"], row["tokens"], row["n"]) == (2, "object word", 15)
+    row = record(table(material, "Strongest cells of tokenwise"), category="color", site="attention")
+    assert (row["layer"], row["where"], row["n"]) == (2, "object word", 15)
     frame = material.strongest.query("dataset == 'scenes/color' and site_kind == 'attention_output' and rank == 1")
     expected = frame[(frame["direction"] == "denoising") & (frame["tracer"] == "tokenwise")].iloc[0]
     assert (row["nats"], row["low"], row["share"]) == (expected["mean"], expected["low"], expected["normalised"])
     assert row["share"] == pytest.approx(0.6, abs=0.03)
 
 
+def test_cut_attention_has_a_table_in_nats_and_a_cut_in_all_layers_names_no_layer(material):
+    found = table(material, "Strongest cells of knockout: what cutting attention")
+    assert "share" not in found.columns
+    each = record(found, category="color", site="attention cut in one window")
+    frame = material.strongest.query("dataset == 'scenes/color' and site_kind == 'attention' and rank == 1").iloc[0]
+    assert (each["layer"], each["where"]) == (1, frame["column_label"].replace("<-", " ← "))
+    assert (each["nats"], each["low"], each["high"], each["n"]) == (frame["mean"], frame["low"], frame["high"], 15)
+    everywhere = record(found, category="color", site="attention cut in all layers")
+    assert everywhere["layer"] is None
+    assert everywhere["nats"] == pytest.approx(-4, abs=0.1)
+
+
+def test_readings_say_from_which_layer_on_the_two_images_are_apart(material):
+    row = record(table(material, "Readings of lens"), category="animal", site="residual stream")
+    cells = material.traces.query(
+        "dataset == 'scenes/animal' and tracer == 'lens' and site_kind == 'residual_after' and subset == 'all'"
+    ).set_index(["direction", "layer"])
+    apart = [cells.loc[("clean", layer), "low"] > cells.loc[("corrupt", layer), "high"] for layer in range(-1, 6)]
+    assert row["apart from"] == max(layer for layer in range(-1, 6) if not apart[layer + 1]) + 1 == 3
+    gaps = {layer: cells.loc[("clean", layer), "mean"] - cells.loc[("corrupt", layer), "mean"] for layer in range(-1, 6)}
+    assert row["layer"] == max(gaps, key=gaps.get) == 5
+    assert (row["clean nats"], row["corrupt nats"]) == (cells.loc[("clean", 5), "mean"], cells.loc[("corrupt", 5), "mean"])
+    assert row["n"] == 30
+
+
+def test_readings_that_touch_at_the_last_layer_are_nowhere_apart(material):
+    wide = material.traces.copy()
+    wide.loc[(wide["tracer"] == "lens") & (wide["layer"] == 5), "low"] = -99.0
+    rows = table(dataclasses.replace(material, traces=wide), "Readings of lens").records()
+    assert all(row.get("apart from") is None for row in rows)
+
+
+def test_all_positions_together_are_a_check_and_never_a_strongest_cell(material):
+    first = material.strongest.copy()
+    first.loc[first["column_label"] == "all", "rank"] = 0
+    rows = table(dataclasses.replace(material, strongest=first), "Strongest cells of groups").records()
+    assert [row["where"] for row in rows]
+    assert {row["where"] for row in rows} <= {"image", "question", "template", "last position"}
+
+
 def test_a_cell_below_the_noise_floor_is_never_passed_off_as_a_finding(material):
     quiet = material.strongest.assign(below_noise_floor=True)
-    assert {row["remark"] for row in table(dataclasses.replace(material, strongest=quiet), "Strongest").records()} == {
+    assert {row["remark"] for row in table(dataclasses.replace(material, strongest=quiet), "Strongest cells of tokenwise").records()} == {
         "below 3 × noise floor"
     }
+
+
+def test_pairs_too_few_for_two_halves_still_have_a_table_that_calls_nothing_a_finding(material):
+    few = dataclasses.replace(material, strongest=material.strongest.iloc[:0])
+    row = record(table(few, "Strongest cells of tokenwise"), category="color", site="attention")
+    cells = material.traces.query(
+        "dataset == 'scenes/color' and tracer == 'tokenwise' and site_kind == 'attention_output' and direction == 'denoising'"
+        " and measure == 'logit_diff' and subset == 'all'"
+    )
+    largest = cells.loc[cells["mean"].abs().idxmax()]
+    assert (row["layer"], row["nats"], row["n"]) == (largest["layer"], largest["mean"], 30)
+    assert row["remark"] == "too few images to choose on others: no finding"
 
 
 def test_a_selected_cell_that_the_other_half_lacks_has_no_value_and_says_so(material):
     lost = material.strongest.copy()
     lost.loc[:, "n"] = 0
     lost.loc[:, ["mean", "low", "high", "normalised"]] = pd.NA
-    rows = table(dataclasses.replace(material, strongest=lost), "Strongest").records()
+    rows = table(dataclasses.replace(material, strongest=lost), "Strongest cells of tokenwise").records()
     assert {row["remark"] for row in rows} == {"not in the other half of the images"}
     assert "nats" not in rows[0]
 
@@ -236,6 +288,7 @@ def test_tables_fit_a_terminal_of_120_columns_but_for_remarks(material):
         assert sum(widths) + 3 * (len(widths) - 1) <= 120, found.title
 
 
+STRONGEST = [f"Strongest cells of {name}" for name in ("tokenwise", "groups", "regions", "knockout")]
 STAGES = {
     "accuracy": ["accuracy"],
     "traces": ["traces", "bands", "strongest"],
@@ -247,7 +300,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize(("stage", "count"), [("accuracy", 1), ("traces", 1), ("heads", 3), ("ablations", 2), ("shared", 2)])
+@pytest.mark.parametrize(("stage", "count"), [("accuracy", 1), ("traces", 5), ("heads", 3), ("ablations", 2), ("shared", 2)])
 def test_a_study_of_one_stage_closes_with_that_stage_alone(material, stage, count):
     changes = {name: [] if name in ("heads", "level_tests") else pd.DataFrame() for names in STAGES.values() for name in names}
     for name in STAGES[stage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from PIL import Image
 
 from vseam_core.errors import VseamError
-from vseam_core.report.page import Picture, report_page
+from vseam_core.report.figures.planned import file_name, planned_figures
+from vseam_core.report.page import Figure, report_page
 from vseam_core.report.tables.closing import closing_tables
-from vseam_core.report.tables.report_table import ReportTable
-from vseam_core.report.writer import file_name, planned_figures, write_report
+from vseam_core.report.tables.table import ReportTable
+from vseam_core.report.writer import add_report, write_report
 
 MODEL = "instructblip-tiny"
 
@@ -46,7 +48,7 @@ def written(material, tmp_path_factory) -> list[Path]:
 
 def test_every_figure_is_a_png_with_something_on_it_and_the_page_comes_last(written):
     names = [path.name for path in written]
-    kinds = ["tokens", "groups", "regions", "heads", "published-scores", "ablation", "shared-heads", "rescaling"]
+    kinds = ["tokenwise", "knockout", "lens", "groups", "regions", "heads", "published-scores", "ablation", "shared-heads", "rescaling"]
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
     assert names[-1] == "index.html"
     for path in written[:-1]:
@@ -69,7 +71,7 @@ def test_the_page_shows_every_figure_and_every_table_and_runs_nothing(written, m
 
 def test_the_page_escapes_what_people_named():
     table = ReportTable("<b>", ("<i>",), (("<script>alert(1)</script>",), (None,)), ("a < b",))
-    text = report_page("<img src=x>", [table], [Picture("a b.png", '"quoted"', "<u>")], ["<s>"])
+    text = report_page("<img src=x>", [table], [Figure("a b.png", '"quoted"', "<u>")], ["<s>"])
     page = Page(text)
     assert {"script", "i", "u", "s", "b"} & set(page.tags) == set()
     assert page.sources == ["a%20b.png"]
@@ -118,3 +120,29 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(material, tmp_path):
     with pytest.raises(VseamError, match="report: cannot write") as caught:
         write_report(material, tmp_path / "taken")
     assert "\n" not in str(caught.value)
+
+
+def test_each_report_has_a_folder_of_its_own_and_the_index_lists_them_all(material, tmp_path):
+    little = dataclasses.replace(material, name="a <b>", traces=pd.DataFrame(), heads=[], modulations=pd.DataFrame(), shared=pd.DataFrame())
+    first = add_report(little, tmp_path)
+    before = first[0].read_bytes()
+    (tmp_path / "a-b-7").mkdir()
+    (tmp_path / "a-b-x").mkdir()
+    second = add_report(little, tmp_path)
+    assert [written[-1].relative_to(tmp_path).as_posix() for written in (first, second)] == ["a-b-1/index.html", "a-b-8/index.html"]
+    assert first[0].read_bytes() == before == second[0].read_bytes()
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert {"a-b-8/index.html", "a-b-1/index.html"} <= set(re.findall(r'href="([^"]+)"', index))
+    assert "a &lt;b&gt;" in index
+    assert "<b>" not in index
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a-b-1", "a-b-7", "a-b-8", "a-b-x", "index.html"]
+
+
+def test_a_report_that_cannot_be_finished_leaves_no_folder(material, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vseam_core.report.writer.save_figure", full)
+    with pytest.raises(VseamError, match="No space left on device"):
+        add_report(material, tmp_path)
+    assert list(tmp_path.iterdir()) == []

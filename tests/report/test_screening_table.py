@@ -11,7 +11,7 @@ from vseam_core.analysis.heads import HEAD_COLUMNS
 from vseam_core.analysis.screening import SCREENING_COLUMNS
 from vseam_core.report.figures.head_maps import head_maps
 from vseam_core.report.tables.closing import closing_tables
-from vseam_core.report.tables.screening_table import screening_table
+from vseam_core.report.tables.screening import screening_table
 from vseam_core.report.tasks import study_tasks
 
 CORRECT = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vseam_core.api.contexts import HeadContext, ModelShape, Needs, TraceContext, Variant
 from vseam_core.api.interventions import AnswerIds, Run, RunResult
+from vseam_core.api.presentation import Presentation
 from vseam_core.api.types import Answered, Box, HeadId, Level, ModelInfo, Pair, PoolChoice, RoleSpan, Sample, TraceEffect
 from vseam_core.errors import UnsupportedError
 
@@ -322,6 +323,10 @@ class Tracer(ABC):
     def options(self) -> Mapping[str, object]:
         """The options that change the result: part of every stored unit's identity."""
         return {}
+
+    def presentation(self) -> Presentation:
+        """How tables and figures show the effects; by default a heat map of token positions, a curve for each group of positions."""
+        return Presentation()
 
 
 class HeadIntervention(ABC):

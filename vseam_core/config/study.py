@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vseam_core.api.types import ScanDirection
+from vseam_core.api.types import PoolChoice, ScanDirection
 from vseam_core.config.editor_settings import EditorChoice, EditorSetting
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 from vseam_core.config.yaml_files import Location, YamlFile, read_yaml
@@ -133,7 +134,9 @@ class Ablation(_Section):
     """Which selected heads are ablated on the test pool, and with what; beside matched random sets."""
 
     signs: list[Literal["positive", "negative"]] = Field(default=["positive", "negative"])
-    operations: list[Name] = Field(default=["resample", "zero"], min_length=1)
+    operations: list[Annotated[Method, BeforeValidator(_named)]] = Field(
+        default=[Method(name="resample"), Method(name="zero")], min_length=1
+    )
 
 
 class Study(_Section):
@@ -148,6 +151,7 @@ class Study(_Section):
     seed: Count = 0
     editor: EditorSetting = EditorChoice()
     tracers: list[Annotated[Method, BeforeValidator(_named)]] = [Method(name="tokenwise"), Method(name="groups")]
+    trace_pool: PoolChoice = "score"
     heads: list[HeadScan] = [HeadScan(), HeadScan(operation="mean_of_others", protocol="published")]
     donors: Positive = 5
     sizes: Sizes = Sizes()
@@ -206,7 +210,7 @@ class Study(_Section):
 
     def _task(self, model: str, dataset: str, stages: tuple[Stage, ...]) -> StudyTask:
         """A task whose identity holds what changes its numbers: no name, no sizes, no list of the other tasks."""
-        settings = self.model_dump(mode="json", include={"seed", "tracers", "heads", "donors", "rescaling"})
+        settings = self.model_dump(mode="json", include={"seed", "tracers", "trace_pool", "heads", "donors", "rescaling", "ablation"})
         settings["editor"] = self.editor.identity()
         text = json.dumps({"model": model, "dataset": dataset, **settings}, sort_keys=True, separators=(",", ":"))
         return StudyTask(model, dataset, stages, hashlib.sha256(text.encode()).hexdigest()[:16])
@@ -235,7 +239,7 @@ def default_study() -> Study:
         datasets=[f"scenes/{category}" for category in CATEGORIES],
         tracers=[Method(name=name) for name in tracers],
         heads=[HeadScan(operation=name, protocol="published" if name == "mean_of_others" else "claims") for name in scans],
-        ablation=Ablation(operations=["resample"]),
+        ablation=Ablation(operations=[Method(name="resample")]),
         random_models=5,
         workers=2,
         sizes=Sizes(
@@ -263,6 +267,8 @@ def load_study(path: str | Path, registry: Registry | None = None) -> Study:
     study = file.validate(Study)
     for index, method in enumerate(study.tracers):
         refuse_unsafe_options(file, method.options, ("tracers", index, "options"))
+    for index, method in enumerate(study.ablation.operations):
+        refuse_unsafe_options(file, method.options, ("ablation", "operations", index, "options"))
     for index, scan in enumerate(study.heads):
         refuse_unsafe_options(file, scan.options, ("heads", index, "options"))
     for name in ("options", "planner_options", "mask_options"):
@@ -299,10 +305,24 @@ def _lookups(study: Study, registry: Registry) -> list[tuple[Location, str, Any]
         *((("datasets", index), name, registry.dataset) for index, name in enumerate(study.datasets)),
         (("editor",), study.editor.name, lambda name: plugins.find(EditorRecord, name)),
         *_editing_lookups(study.editor, plugins),
-        *((("tracers", index), method.name, lambda name: plugins.find(TracerRecord, name)) for index, method in enumerate(study.tracers)),
-        *(
-            (("heads", index, "operation"), scan.operation, lambda name: plugins.find(HeadInterventionRecord, name))
-            for index, scan in enumerate(study.heads)
-        ),
     ]
+    for place, kind, name, options in _methods(study):
+        lookups.append((place, name, partial(_checked, plugins, kind, options)))
     return lookups
+
+
+def _methods(study: Study) -> Iterator[tuple[Location, type[PluginRecord], str, Mapping[str, Any]]]:
+    """Every tracer and operation with its place in the file and its options."""
+    for index, method in enumerate(study.tracers):
+        yield ("tracers", index), TracerRecord, method.name, method.options
+    for index, scan in enumerate(study.heads):
+        yield ("heads", index, "operation"), HeadInterventionRecord, scan.operation, scan.options
+    for index, method in enumerate(study.ablation.operations):
+        yield ("ablation", "operations", index), HeadInterventionRecord, method.name, method.options
+
+
+def _checked(plugins: Plugins, kind: type[PluginRecord], options: Mapping[str, Any], name: str) -> None:
+    """Find a method; with options, see that it takes them, for which its module has to be imported."""
+    found = plugins.find(kind, name)
+    if options:
+        found.check_options(options)

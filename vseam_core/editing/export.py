@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from vseam_core.api.types import Pair
 from vseam_core.editing.checks import EditCheck, check_edit
-from vseam_core.editing.folder import safe_name, write_atomically
+from vseam_core.editing.folder import safe_name
+from vseam_core.files import atomic_file, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,14 +38,14 @@ class ExportedPair:
 def export_pairs(pairs: Iterable[Pair], directory: Path) -> Iterator[ExportedPair]:
     """Write each pair's two pictures and a side-by-side view with the edited boxes drawn, and a line of `manifest.jsonl`.
 
-    The manifest is written anew. Raises `SampleError` for a picture that cannot be loaded, `OSError` for a folder that cannot be
-    written.
+    The manifest replaces an older one when all pairs are there. Raises `SampleError` for a picture that cannot be loaded, `OSError` for
+    a folder that cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
+    with atomic_file(directory / "manifest.jsonl") as manifest:
         for pair in pairs:
             exported = _export(pair, directory)
-            manifest.write(json.dumps(_manifest_entry(exported), ensure_ascii=False) + "\n")
+            manifest.write((json.dumps(_manifest_entry(exported), ensure_ascii=False) + "\n").encode("utf-8"))
             yield exported
 
 

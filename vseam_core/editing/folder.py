@@ -14,17 +14,17 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vseam_core.editing.masks import MaskFile, mask_digest, mask_picture
 from vseam_core.errors import SampleError
+from vseam_core.files import write_atomically
 from vseam_core.runs.identity import image_digest
 
 if TYPE_CHECKING:
@@ -116,27 +116,12 @@ class EditFolder:
 
     def _write_entry(self, stem: Path, entry: Mapping[str, Any]) -> None:
         text = json.dumps(entry, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-        write_atomically(stem.with_name(f"{stem.name}.json"), lambda file: file.write(text.encode("utf-8")))
+        write_atomically(stem.with_name(f"{stem.name}.json"), text)
 
 
 def safe_name(identifier: str, most: int = 80) -> str:
     """A name that any file system takes as one part of a path, made from an identifier that may hold anything."""
     return re.sub(r"[^A-Za-z0-9]+", "-", identifier).strip("-")[-most:].lstrip("-") or "unnamed"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file whole or not at all. Raises `OSError`, after which nothing of it is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _mask_name(request: str, mask: np.ndarray) -> str:

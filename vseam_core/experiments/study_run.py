@@ -17,6 +17,7 @@ from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.modulation import rescaling_scores
 from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
+from vseam_core.api.presentation import Presentation, presentation_of
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
 from vseam_core.evaluation.summary import summarise
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+RANKED_CELLS = 100
+"""Per tracer and site: as many as a table may have to pass over, which leaves out columns that are only a check."""
 _FRAMES = ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings")
 
 
@@ -47,7 +50,7 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
 
     Models run one after another, or `study.workers` of them side by side where the workspace can be opened again.
     """
-    _check_scans(workspace, study)
+    _check_methods(workspace, study)
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
     workers = min(study.workers, len(study.models))
     if workers > 1 and workspace.opening is not None:
@@ -59,10 +62,14 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
     return gather(study, found)
 
 
-def _check_scans(workspace: Workspace, study: Study) -> None:
-    """Refuse a scan that cannot be made before hours have gone into what comes ahead of it."""
+def _check_methods(workspace: Workspace, study: Study) -> None:
+    """Refuse a method that cannot be made before hours have gone into what comes ahead of it."""
+    for method in study.tracers if "trace" in study.stages else ():
+        workspace.plugins.tracer(method.name, **method.options)
     for scan in study.heads if "scan" in study.stages else ():
         check_direction(workspace.plugins.head_intervention(scan.operation, **scan.options), scan.direction)
+    for method in study.ablation.operations if "ablate" in study.stages else ():
+        workspace.plugins.head_intervention(method.name, **method.options)
 
 
 def study_one_model(workspace: Workspace, study: Study, identity: int, model: str, random: bool) -> Findings:
@@ -80,6 +87,7 @@ class Findings:
     maps: list[HeadMap] = field(default_factory=list)
     level_tests: list[tuple[str, str, LevelTest]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    presentations: dict[str, Presentation] = field(default_factory=dict)
     refusals: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     """Datasets by (model, tracing method, reason): where a method has no meaning for a family."""
 
@@ -152,13 +160,15 @@ class StudyRun:
             outcome = self._run_trace(model, dataset, method, self._study.sizes.pairs)
             traces = read_traces(self._workspace, outcome, self._noise_floor(model))
             frame = aggregate_trace_run(self._workspace, outcome, traces)
+            shown = presentation_of(self._workspace.store.presentation(outcome.run))
+            self._found.presentations |= dict.fromkeys(frame["tracer"].unique(), shown)
             self._found.frames["traces"].append(self._label(frame, model, dataset))
             if traces:
-                strongest = strongest_cells(traces, seed=self._study.seed)
+                strongest = strongest_cells(traces, seed=self._study.seed, count=RANKED_CELLS)
                 self._found.frames["strongest"].append(self._label(strongest, model, dataset))
 
     def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
-        options = TraceOptions(method.name, self._study.editor, limit=limit, tracer_options=method.options)
+        options = TraceOptions(method.name, self._study.editor, self._study.trace_pool, limit=limit, tracer_options=method.options)
         outcome = run_trace(self._workspace, model, dataset, options, self._id)
         refusals = {skip.reason for skip in outcome.skips}
         if not outcome.keys and len(refusals) == 1:
@@ -170,19 +180,24 @@ class StudyRun:
 
     def _trace_random_models(self, model: str) -> None:
         """The band that group curves must leave before they mean anything: the same shape with random weights."""
-        groups = next((method for method in self._study.tracers if method.name == "groups"), None)
-        if groups is None or not self._study.random_models:
+        methods = [method for method in self._study.tracers if self._needs_random_models(method)]
+        if not methods or not self._study.random_models:
             return
-        tables: dict[str, list[pd.DataFrame]] = {dataset: [] for dataset in self._study.datasets}
+        tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
         for seed in range(1, self._study.random_models + 1):
             name = f"{model}@random-{seed}"
             for dataset in self._study.datasets:
-                outcome = self._run_trace(name, dataset, groups, self._study.sizes.random_model_pairs)
-                traces = read_traces(self._workspace, outcome, self._noise_floor(name))
-                tables[dataset].append(aggregate_random_model(traces))
+                for method in methods:
+                    outcome = self._run_trace(name, dataset, method, self._study.sizes.random_model_pairs)
+                    traces = read_traces(self._workspace, outcome, self._noise_floor(name))
+                    tables.setdefault((dataset, method.name), []).append(aggregate_random_model(traces))
             self._workspace.release(name)
-        for dataset, frames in tables.items():
+        for (dataset, _), frames in tables.items():
             self._found.frames["bands"].append(self._label(random_model_band(frames), model, dataset))
+
+    def _needs_random_models(self, method: Method) -> bool:
+        """Whether a tracer says that its effects mean little without those of random models beside them."""
+        return self._workspace.plugins.tracer(method.name, **method.options).presentation().against_random_models
 
     def _scan(self, model: str, dataset: str) -> None:
         sizes = self._study.sizes
@@ -242,7 +257,8 @@ class StudyRun:
             for operation in self._study.ablation.operations if heads else ():
                 options = AblationOptions(
                     sign=sign,
-                    operation=operation,
+                    operation=operation.name,
+                    operation_options=operation.options,
                     # Where the heads were scanned that are ablated now.
                     positions=self._study.heads[0].positions,
                     split=split,
@@ -331,6 +347,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
         notes=[note for part in found for note in (*part.notes, *_refusal_notes(part))],
         screenings=joined("screenings"),
+        presentations={name: presentation for part in reversed(found) for name, presentation in part.presentations.items()},
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vseam_core.api.interfaces import Benchmark, Editor, TraceContext, Tracer
-from vseam_core.api.types import Pool, Sample
+from vseam_core.api.types import PoolChoice, Sample
 from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.experiments.answering import baselines_of, judge_again
@@ -27,7 +27,7 @@ class TraceOptions:
 
     tracer: str = TRACER
     editor: EditorChoice | str = EDITOR
-    pool: Pool = "score"
+    pool: PoolChoice = "score"
     split: str = "plain"
     limit: int | None = None
     tracer_options: Mapping[str, Any] = field(default_factory=dict)
@@ -42,6 +42,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     }
     opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     editor = workspace.editor(options.editor)
+    workspace.store.present_run(opened.run, tracer.presentation().record())
     samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
     units = [_unit(opened, sample, editor) for sample in samples]
 

@@ -46,6 +46,10 @@ class Registration(Generic[Record]):
         if self.record.extra:
             require_extra(str(self), self.record.extra, self.origin.distribution)
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise `PluginError` for an option that the factory does not take, or that is of another type; the factory is imported."""
+        _check_options(self, self.load(), (), {**self.record.options, **options})
+
     def create(self, interface: type[Any] | tuple[type[Any], ...], *arguments: Any, **options: Any) -> Any:
         """Call the factory with the record's options, overridden by `options`, and check what comes back.
 
@@ -59,6 +63,11 @@ class Registration(Generic[Record]):
             product = factory(*arguments, **merged)
         except ImportError as error:
             raise PluginError(f"{self} cannot be imported: {describe(error)}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            if not options:
+                raise
+            given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            raise PluginError(f"{self} cannot be made with {given}: {describe(error)}") from error
         if not isinstance(product, interface):
             kinds = " or ".join(kind.__name__ for kind in (interface if isinstance(interface, tuple) else (interface,)))
             raise PluginError(f"{self} made a {type(product).__name__}, expected a {kinds}")
@@ -112,6 +121,20 @@ def _check_options(
         if unknown:
             raise PluginError(f"{registration} has no option {unknown[0]!r}; {did_you_mean(unknown[0], named)}") from error
         raise PluginError(f"{registration} cannot be made: {error}") from error
+    for name, value in options.items():
+        expected = _PLAIN_TYPES.get(_annotation(signature.parameters.get(name)))
+        if expected is not None and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)):
+            raise PluginError(f"{registration}: option {name} is {value!r}, expected {_annotation(signature.parameters[name])}")
+
+
+_PLAIN_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+"""Annotations whose meaning is beyond doubt: an option declared so is checked before the factory is called."""
+
+
+def _annotation(parameter: inspect.Parameter | None) -> str:
+    """A parameter's annotation as it is written; "" where it has none."""
+    annotation = "" if parameter is None or parameter.annotation is inspect.Parameter.empty else parameter.annotation
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
 def _missing_requirements(distribution: str, extra: str) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from vseam_core.report.tables.report_table import ReportTable
+from vseam_core.report.tables.table import ReportTable
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1500px; margin: 2rem auto; padding: 0 1rem; }
@@ -27,7 +27,7 @@ figure { margin: 1.5rem 0 2.5rem; }
 
 
 @dataclass(frozen=True)
-class Picture:
+class Figure:
     """A written figure: the file's name beside the page, and what it shows in words."""
 
     file: str
@@ -35,22 +35,44 @@ class Picture:
     caption: str
 
 
-def report_page(name: str, tables: Sequence[ReportTable], pictures: Sequence[Picture], notes: Sequence[str]) -> str:
+def report_page(name: str, tables: Sequence[ReportTable], figures: Sequence[Figure], notes: Sequence[str]) -> str:
     """The HTML of a study's report; it holds no script and refers to nothing but the figures beside it."""
-    title = html.escape(f"Study {name}")
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{title}</h1>",
+        *_opening(f"Study {name}"),
         *(f'<p class="note">{html.escape(note)}</p>' for note in notes),
         *(_table(table) for table in tables),
     ]
-    if pictures:
+    if figures:
         parts.append("<h2>Figures</h2>")
-        parts += [_picture(picture) for picture in pictures]
+        parts += [_figure(figure) for figure in figures]
     return "\n".join([*parts, "</body></html>", ""])
+
+
+def index_page(reports: Sequence[Mapping[str, Any]]) -> str:
+    """The HTML that lists reports: each with `folder`, `study`, `models`, `datasets`, `figures` and `made` (missing ones are empty)."""
+    lines = ["<thead><tr><th>report</th><th>study</th><th>made</th><th>models</th><th>datasets</th><th>figures</th></tr></thead>"]
+    for about in reports:
+        folder = str(about["folder"])
+        words = [_listed(about.get(name, "")) for name in ("study", "made", "models", "datasets", "figures")]
+        cells = "".join(f"<td>{html.escape(word)}</td>" for word in words)
+        lines.append(f'<tr><td><a href="{quote(folder)}/index.html">{html.escape(folder)}</a></td>{cells}</tr>')
+    table = "\n".join(lines)
+    return "\n".join([*_opening("Reports"), f'<div class="wide"><table>\n{table}\n</table></div>', "</body></html>", ""])
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _opening(title: str) -> list[str]:
+    words = html.escape(title)
+    return [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{words}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{words}</h1>",
+    ]
 
 
 def shown(value: Any) -> str:
@@ -80,7 +102,7 @@ def _table(table: ReportTable) -> str:
     )
 
 
-def _picture(picture: Picture) -> str:
-    words = html.escape(f"{picture.title}. {picture.caption}", quote=True)
-    source = quote(picture.file)
+def _figure(figure: Figure) -> str:
+    words = html.escape(f"{figure.title}. {figure.caption}", quote=True)
+    source = quote(figure.file)
     return f'<figure><a href="{source}"><img src="{source}" alt="{words}" loading="lazy"></a></figure>'

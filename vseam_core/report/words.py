@@ -1,14 +1,6 @@
-"""How figures and tables name sites, token roles and operations, and which traced measure they show."""
+"""How figures and tables name sites, token roles and operations."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from vseam_core.analysis.traces import NAT_MEASURES
-from vseam_core.report.tasks import only, present
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SITE_WORDS = {"attention_output": "attention output", "mlp_output": "MLP output", "residual_after": "residual stream"}
 ROLE_WORDS = {
@@ -32,10 +24,3 @@ OPERATION_WORDS = {
 }
 PARITY_OPERATION = "mean_of_others"
 """The published replacement: shown for parity, no finding rests on it."""
-
-
-def trace_rows(traces: pd.DataFrame, tracer: str) -> pd.DataFrame:
-    """A tracer's rows in the decoder, of the measure that shares are of: `logit_diff`, else `logprob`; none where neither was read."""
-    rows = only(traces, tracer=tracer, stack="decoder")
-    found = [measure for measure in NAT_MEASURES if measure in present(rows, "measure")]
-    return only(rows, measure=found[0]) if found else rows.iloc[:0]

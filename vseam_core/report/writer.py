@@ -1,32 +1,50 @@
-"""Writes a study's report: every figure as PNG, and a page with the tables and the figures."""
+"""Writes a study's report: every figure as PNG, and a page with the tables and the figures, in a folder of its own."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vseam_core.errors import VseamError
-from vseam_core.report.figures.curves import curve_tasks, group_curves, region_curves
-from vseam_core.report.figures.figures import caption_of, pages, save_figure, title_of
-from vseam_core.report.figures.head_maps import head_maps, published_head_maps
-from vseam_core.report.figures.head_states import primary_maps
-from vseam_core.report.figures.heat_maps import heat_map_tasks, token_heat_maps, token_heat_page
-from vseam_core.report.figures.overlap import overlap_matrices
-from vseam_core.report.page import Picture, report_page
+from vseam_core.files import write_atomically
+from vseam_core.report.figures.drawing import caption_of, save_figure, title_of
+from vseam_core.report.figures.planned import file_name, planned_figures
+from vseam_core.report.page import Figure, index_page, report_page
 from vseam_core.report.tables.closing import closing_tables
-from vseam_core.report.tables.controls import ablation_histograms, rescaling_gains
-from vseam_core.report.tasks import Task, model_rows, study_tasks, tasks_with_rows
-from vseam_core.report.words import PARITY_OPERATION
-from vseam_core.results.study_results import HeadMap, StudyMaterial
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from vseam_core.results.study_results import StudyMaterial
 
 PAGE = "index.html"
-Draw = Callable[[], "Figure"]
+ABOUT = "report.json"
+"""What a report's folder says about itself, for the list of all reports."""
+
+
+def add_report(material: StudyMaterial, reports: Path) -> list[Path]:
+    """Write a report into a new folder `NAME-NUMBER` of `reports` and list it in `reports/index.html`; its files, the page last.
+
+    The folder appears when it is complete, and no report ever takes the place of another. Raises `VseamError` where something cannot
+    be written.
+    """
+    name = file_name(material.name)
+    with _told_in_one_line(reports):
+        reports.mkdir(parents=True, exist_ok=True)
+        draft = reports / f".{name}.{os.getpid()}.part"
+        try:
+            written = write_report(material, draft)
+            about = {"study": material.name, "models": material.models, "datasets": material.datasets, "figures": len(written) - 1}
+            about["made"] = datetime.now(UTC).isoformat(timespec="seconds")
+            write_atomically(draft / ABOUT, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
+            folder = _moved_to_a_free_name(draft, reports, name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        write_atomically(reports / PAGE, index_page(_listed(reports)))
+    return [folder / path.name for path in written]
 
 
 def write_report(material: StudyMaterial, directory: Path) -> list[Path]:
@@ -35,95 +53,56 @@ def write_report(material: StudyMaterial, directory: Path) -> list[Path]:
     Figures of stages that the study left out are left out. Files of the same name are replaced, others stay. Raises `VseamError`
     where something cannot be written.
     """
-    pictures, written = [], []
-    try:
+    figures, written = [], []
+    with _told_in_one_line(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for name, draw in planned_figures(material):
             path = directory / f"{name}.png"
             figure = draw()
             save_figure(figure, path)
-            pictures.append(Picture(path.name, title_of(figure), caption_of(figure)))
+            figures.append(Figure(path.name, title_of(figure), caption_of(figure)))
             written.append(path)
         page = directory / PAGE
-        page.write_text(report_page(material.name, closing_tables(material), pictures, material.notes), encoding="utf-8")
+        write_atomically(page, report_page(material.name, closing_tables(material), figures, material.notes))
+    return [*written, page]
+
+
+@contextmanager
+def _told_in_one_line(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise VseamError(
             f"report: cannot write {error.filename or directory}: {error.strerror or error}; name another folder or make room"
         ) from error
-    return [*written, page]
 
 
-def planned_figures(material: StudyMaterial) -> list[tuple[str, Draw]]:
-    """The name of every figure of a report and the function that draws it; names are unique and safe as file names."""
-    taken: dict[str, int] = {}
-    planned = []
-    for words, draw in _figures(material):
-        name = file_name(*words)
-        taken[name] = taken.get(name, 0) + 1
-        planned.append((name if taken[name] == 1 else f"{name}_{taken[name]}", draw))
-    return planned
+def _moved_to_a_free_name(draft: Path, reports: Path, name: str) -> Path:
+    """Move a complete report to the first number after all that are there; another process may be faster, then it is the next one."""
+    pattern = re.compile(rf"{re.escape(name)}-(\d{{1,9}})")
+    taken = [int(match.group(1)) for entry in reports.iterdir() if (match := pattern.fullmatch(entry.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        folder = reports / f"{name}-{number}"
+        if not folder.exists():
+            try:
+                return draft.rename(folder)
+            except FileExistsError:
+                pass
+            except OSError:
+                if not folder.exists():
+                    raise
+        number += 1
 
 
-def file_name(*words: str) -> str:
-    """Words joined to a file name without separators or anything else a file system could mind."""
-    safe = (re.sub(r"[^A-Za-z0-9.@-]+", "-", word).strip("-.") or "unnamed" for word in words)
-    return "_".join(safe)
-
-
-def _figures(material: StudyMaterial) -> Iterator[tuple[tuple[str, ...], Draw]]:
-    tasks = study_tasks(material)
-    primary = primary_maps(material)
-    for model in material.models:
-        claims = {dataset: scan.claims for (name, dataset), scan in primary.items() if name == model}
-        yield from _trace_figures(material, model, tasks)
-        yield from _head_figures(material, model, tasks)
-        if len(model_rows(material.ablations, model)):
-            for part in pages(tasks_with_rows(material.ablations, model, tasks)):
-                yield ("ablation", model), partial(ablation_histograms, material.ablations, part, model, claims)
-        if len(model_rows(material.shared, model)):
-            yield ("shared-heads", model), partial(overlap_matrices, material.shared, tasks, model)
-        if len(model_rows(material.modulations, model)):
-            for part in pages(tasks_with_rows(material.modulations, model, tasks)):
-                yield ("rescaling", model), partial(rescaling_gains, material.modulations, part, model, claims)
-    for model in material.models:
-        for task in heat_map_tasks(material.traces, model, tasks):
-            yield ("tokens", model, task.dataset), partial(token_heat_maps, material.traces, material.bands, task, model)
-
-
-def _trace_figures(material: StudyMaterial, model: str, tasks: Sequence[Task]) -> Iterator[tuple[tuple[str, ...], Draw]]:
-    traces, bands = material.traces, material.bands
-    for part in pages(heat_map_tasks(traces, model, tasks)):
-        yield ("tokens", model), partial(token_heat_page, traces, bands, part, model)
-    for part in pages(curve_tasks(traces, model, tasks, "groups")):
-        yield ("groups", model), partial(group_curves, traces, bands, part, model)
-    for part in pages(curve_tasks(traces, model, tasks, "regions")):
-        yield ("regions", model), partial(region_curves, traces, bands, part, model)
-
-
-def _head_figures(material: StudyMaterial, model: str, tasks: Sequence[Task]) -> Iterator[tuple[tuple[str, ...], Draw]]:
-    """One map per operation; the parity operation shows published scores, and claims only where nothing else was scanned."""
-    groups = _by_operation([scan for scan in material.heads if scan.model == model])
-    for operation, scans in groups:
-        for part in pages([task for task in tasks if any(scan.dataset == task.dataset for scan in scans)]):
-            maps = [scan for scan in scans if any(scan.dataset == task.dataset for task in part)]
-            if operation != PARITY_OPERATION or len(groups) == 1:
-                yield ("heads", model, operation), partial(head_maps, maps, part, model)
-            if operation == PARITY_OPERATION and any(scan.published is not None for scan in maps):
-                yield ("published-scores", model), partial(published_head_maps, maps, part, model)
-
-
-def _by_operation(scans: Sequence[HeadMap]) -> list[tuple[str, list[HeadMap]]]:
-    """Scans of one operation together; where a dataset was scanned twice (at other positions), the second begins another group."""
-    groups: list[tuple[str, list[HeadMap]]] = []
-    for scan in scans:
-        free = (
-            members
-            for operation, members in groups
-            if operation == scan.operation and all(member.dataset != scan.dataset for member in members)
-        )
-        found = next(free, None)
-        if found is None:
-            groups.append((scan.operation, [scan]))
-        else:
-            found.append(scan)
-    return groups
+def _listed(reports: Path) -> list[dict[str, Any]]:
+    """What the folders say about themselves, the latest report first; a folder that says nothing is no report."""
+    found = []
+    for file in reports.glob(f"*/{ABOUT}"):
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(about, dict):
+            found.append({**about, "folder": file.parent.name})
+    return sorted(found, key=lambda about: (str(about.get("made")), about["folder"]), reverse=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.shared import LevelTest
+from vseam_core.api.presentation import Presentation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,8 @@ class StudyMaterial:
     `bands` those of `random_model_band`, `strongest` those of `strongest_cells`, `shared` those of
     `analysis.shared.SHARED_COLUMNS`, each with `model`, `dataset`, `category` and `level` in front where it is about one dataset.
     `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of
-    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None.
+    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None. `presentations` say by tracer how its effects are shown;
+    a tracer without one is shown by its columns.
     """
 
     name: str
@@ -51,3 +53,4 @@ class StudyMaterial:
     skips: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     screenings: pd.DataFrame | None = None
+    presentations: dict[str, Presentation] = field(default_factory=dict)

@@ -122,6 +122,11 @@ def _add_checksums(connection: Connection, table: Table) -> None:
         connection.execute(table.update().where(table.c.id == bindparam("row")).values(checksum=bindparam("sum")), checksums)
 
 
+def _presentation(connection: Connection) -> None:
+    """How a tracer's effects are shown, beside the run that they belong to."""
+    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN presentation VARCHAR")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("0001_first_schema", _first_schema),
     Migration("0002_screening", _screening),
@@ -130,6 +135,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("0005_superseded_units", _superseded_units),
     Migration("0006_scores_of_baselines", _scores_of_baselines),
     Migration("0007_current_results", _current_results),
+    Migration("0008_presentation", _presentation),
 )
 
 

@@ -24,7 +24,7 @@ def runs_frame(connection: Connection, study: int | None, filters: dict[str, Any
     kinds = {status: is_current() & (units.c.status == status) for status in ("done", "skipped")} | {"superseded": units.c.superseded}
     counts = [func.coalesce(func.sum(case((kind, 1), else_=0)), 0).label(f"units_{name}") for name, kind in kinds.items()]
     query = select(runs, *counts).select_from(runs.outerjoin(units)).group_by(runs.c.id).order_by(runs.c.id)
-    frame = frame_of(connection, of_runs(query, None, study, filters), decode=("configuration", "versions", "trust"))
+    frame = frame_of(connection, of_runs(query, None, study, filters), decode=("configuration", "versions", "trust", "presentation"))
     return frame.astype({f"units_{name}": "int64" for name in kinds})
 
 

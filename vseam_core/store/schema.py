@@ -82,6 +82,7 @@ runs = Table(
     text("device"),
     text("versions"),
     optional_text("trust"),
+    optional_text("presentation"),
     text("started"),
     optional_text("finished"),
     Index("runs_by_weights", "weights_hash"),

@@ -20,6 +20,7 @@ from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database, NothingBesideError
 from vseam_core.store.frames import RunIds
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
+from vseam_core.store.presentations import put_presentation, read_presentation
 from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
 from vseam_core.store.scores import replace_rows, score_table, scores_frame
 from vseam_core.store.shared_rows import put_edits, put_samples
@@ -134,6 +135,16 @@ class Store:
             if study is not None:
                 _link(connection, study, run_id)
             return run_id
+
+    def present_run(self, run_id: int, presentation: Mapping[str, Any]) -> None:
+        """Keep how the effects of a run are shown; the latest wins, and no identity changes."""
+        with self._database.writing() as connection:
+            put_presentation(connection, run_id, presentation)
+
+    def presentation(self, run_id: int) -> dict[str, Any] | None:
+        """How the effects of a run are shown, as it was stored; None for a run without it."""
+        with self._database.reading() as connection:
+            return read_presentation(connection, run_id)
 
     def finish_run(self, run_id: int) -> None:
         """Note that every unit of a run is there; opening the run again takes the note away."""

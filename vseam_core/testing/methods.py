@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from vseam_core.api.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
 from vseam_core.api.interventions import MEASURES, AnswerScore, Run, RunResult, SiteEdit
+from vseam_core.api.presentation import Presentation, presentation_of
 from vseam_core.api.types import Direction, HeadId, TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
 from vseam_core.testing.pictures import SIZE, pair, sample
@@ -114,6 +116,14 @@ class TracerConformance:
         for one, other in zip(fast, slow, strict=True):
             difference = float(np.abs(one.values - other.values).max())
             promise(difference <= _TOLERANCE, f"replay gives what full forward passes give (differs by {difference:.2g})")
+
+    def test_it_says_how_its_effects_are_shown(self) -> None:
+        shown = self.make().presentation()
+        promise(isinstance(shown, Presentation), "presentation() returns a Presentation")
+        promise_plain(shown.record(), "the fields of a presentation")
+        promise(presentation_of(json.loads(json.dumps(shown.record()))) == shown, "a presentation is stored and read back as it is")
+        labels = {label for effect in self._traced()[1] for label in (*effect.columns, *effect.roles)}
+        promise(not shown.columns or labels & set(shown.columns), "the columns that a presentation names are among those of the effects")
 
     def test_its_options_are_plain(self) -> None:
         options = self.make().options()

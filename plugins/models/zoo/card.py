@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.files import write_atomically
 from vseam_plugins.benchmarks.scenes import world
 from vseam_plugins.models.zoo import checkpoint_name
 from vseam_plugins.models.zoo.evaluation import Score, category_accuracy
@@ -150,11 +151,11 @@ def write_card(
     priors: Sequence[PriorMistakes] = (),
 ) -> None:
     """Write `README.md` and `scores.json` to a checkpoint folder."""
-    (folder / CARD_FILE).write_text(render_card(record, recipe, scores, others, priors), encoding="utf-8")
+    write_atomically(folder / CARD_FILE, render_card(record, recipe, scores, others, priors))
     entry: dict[str, Any] = {**asdict(record), "scores": [score.as_dict() for score in scores]}
     if priors:
         entry["priors"] = [prior.as_dict() for prior in priors]
-    (folder / SCORES_FILE).write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / SCORES_FILE, json.dumps(entry, indent=1) + "\n")
 
 
 def read_record(folder: Path) -> tuple[Record, list[Score]]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vseam_core.files import write_atomically
 from vseam_plugins.models.zoo import checkpoint_path
 from vseam_plugins.models.zoo.batches import Mixture
 from vseam_plugins.models.zoo.card import Record, read_record, write_card
@@ -122,7 +123,7 @@ class Trainer:
             line = json.loads(text)
             if (names.index(line["stage"]), line["step"]) <= place:
                 kept.append(text + "\n")
-        path.write_text("".join(kept), encoding="utf-8")
+        write_atomically(path, "".join(kept))
 
     def _save_state(self, index: int, step: int, optimizer: torch.optim.Optimizer | None) -> None:
         answer = self.stages[2]
@@ -139,9 +140,7 @@ class Trainer:
             "optimizer": optimizer.state_dict() if optimizer else None,
             "progress": vars(answer.progress),
         }
-        temporary = self.output / (STATE_FILE + ".new")
-        torch.save(state, temporary)
-        temporary.replace(self.output / STATE_FILE)
+        write_atomically(self.output / STATE_FILE, lambda file: torch.save(state, file))
 
     def _load_state(self) -> dict[str, Any] | None:
         """Take up the state of an interrupted run, if the folder holds one of exactly this run."""

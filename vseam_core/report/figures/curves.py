@@ -1,9 +1,10 @@
-"""Curves over layers: how much of the answer a group of positions carries, beside what models with random weights show."""
+"""Curves over layers: what patching or cutting groups of positions does, and what is read off a run, beside what they must beat."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,156 +15,227 @@ from matplotlib.patches import Patch
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import Array
-from vseam_core.report.figures import figures
-from vseam_core.report.figures.figures import Page, styled
-from vseam_core.report.tasks import Task, model_rows, only, present, task_rows
-from vseam_core.report.words import trace_rows
+from vseam_core.report.figures import drawing
+from vseam_core.report.figures.drawing import Page, styled
+from vseam_core.report.tasks import Task, only, present, task_rows
+from vseam_core.report.traced import Traced
 
-GROUPS = {"image": "image", "question": "question", "template": "template", "last": "last position"}
-REGIONS = {"region": "edited region", "complement": "rest of the image", "random": "random region"}
-COLOURS = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE)
-EVERYTHING = "all"
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.PURPLE, drawing.RED, "#56B4E9", "#8C6D1F")
+RUN_COLOURS = {"clean": drawing.BLUE, "corrupt": drawing.ORANGE}
+ROOM = 0.5
+"""Intervals and bands are drawn as far as this share of the curves' own range beyond them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of panels: a site and a column, with the sites of a single layer that are drawn as level lines in it."""
+
+    site: str
+    label: str
+    levels: tuple[str, ...] = ()
+
+
+def curve_rows(found: Traced) -> list[Row]:
+    """A row for each column and each site that has several layers; sites of one layer join the first row of their column."""
+    layers = {site: present(only(found.rows, site_kind=site), "layer") for site in found.sites}
+    long = [site for site in found.sites if len(layers[site]) > 1] or found.sites[:1]
+    single = tuple(site for site in found.sites if site not in long)
+    rows = []
+    for site in long:
+        here = set(present(only(found.rows, site_kind=site), "column_label"))
+        rows += [Row(site, label, single if site == long[0] else ()) for label in found.columns() if label in here]
+    return rows
 
 
 @styled
-def group_curves(traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[Task], model: str) -> Figure:
-    """Restored share over layers when the residual of a whole group of positions is patched: groups × tasks.
+def effect_curves(found: Traced, bands: pd.DataFrame, tasks: Sequence[Task]) -> Figure:
+    """Effects over layers with intervals: columns (groups, edges) × tasks; in shares of the gap, or in units of the measure.
 
-    `traces` are rows of `TRACE_COLUMNS`, `bands` those of `random_model_band` (or empty), both with model and dataset.
+    `bands` are rows of `random_model_band` with model and dataset, or empty.
     """
-    return _curves(traces, bands, tasks, model, "groups", GROUPS, f"{model}: share of the answer that a group of positions restores")
-
-
-@styled
-def region_curves(traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[Task], model: str) -> Figure:
-    """Restored share over layers for the edited region of the image, the rest of it, and a random region of equal size."""
-    title = f"{model}: share of the answer that a part of the image restores"
-    return _curves(traces, bands, tasks, model, "regions", REGIONS, title)
-
-
-def curve_tasks(traces: pd.DataFrame, model: str, tasks: Sequence[Task], tracer: str) -> list[Task]:
-    """The tasks that a tracer of groups has rows about."""
-    return [task for task in tasks if len(trace_rows(task_rows(traces, model, task), tracer))]
-
-
-def everything_restored(traces: pd.DataFrame, model: str) -> tuple[float, float] | None:
-    """The smallest and largest share restored by patching all positions at once, which must be 1; None where not traced."""
-    rows = only(trace_rows(model_rows(traces, model), "groups"), direction="denoising", subset="all", column_label=EVERYTHING)
-    shares = [] if rows.empty else rows["normalised"].dropna().tolist()
-    return (min(shares), max(shares)) if shares else None
-
-
-def _curves(
-    traces: pd.DataFrame, bands: pd.DataFrame, tasks: Sequence[Task], model: str, tracer: str, words: Mapping[str, str], title: str
-) -> Figure:
-    rows = only(trace_rows(model_rows(traces, model), tracer), direction="denoising")
-    labels = [label for label in words if label in present(rows, "column_label")]
-    chance = only(trace_rows(model_rows(bands, model), tracer), direction="denoising", subset="all")
-    models = _models(chance)
-    caption = _caption(traces, model, tracer, models)
-    figure, panels = figures.new_page(len(labels), len(tasks), Page(1.6, 1.15), title, caption, sharex="col", sharey=True)
-    for (row, column), panel in np.ndenumerate(panels):
-        label, task = labels[row], tasks[column]
-        cells = only(task_rows(rows, model, task), column_label=label)
-        band = only(task_rows(chance, model, task), column_label=label)
-        _draw(panel, cells, band, COLOURS[list(words).index(label)])
-        if column == 0:
-            panel.set_ylabel(f"{words[label]}\nrestored (%)")
-        if row == len(labels) - 1:
-            panel.set_xlabel("layer")
-    counts = [task_rows(rows, model, task)["n"].max() for task in tasks]
-    figures.head_columns(panels, tasks, [f"n = {count} pairs" for count in counts])
-    drawn = (frame[frame["column_label"].isin(labels)] if len(frame) else frame for frame in (only(rows, subset="all"), chance))
-    panels[0, 0].set_ylim(*_limits(*drawn))
-    figures.add_legend(figure, _legend(models), 4)
+    rows, near = curve_rows(found), only(found.bands(bands), direction=found.directions[0], subset="all")
+    models = 0 if near.empty else int(near["models"].max())
+    figure, panels = _new_page(found, rows, tasks, _caption(found, models), sharey=True)
+    cells = only(found.rows, direction=found.directions[0])
+    for (place, column), panel in np.ndenumerate(panels):
+        row, task = rows[place], tasks[column]
+        here = only(task_rows(cells, found.model, task), column_label=row.label)
+        band = only(task_rows(near, found.model, task), column_label=row.label, site_kind=row.site)
+        _draw_levels(panel, found)
+        _draw_band(panel, band)
+        colour = _colour(found, row.label)
+        drawn = _draw_curve(panel, found, only(here, site_kind=row.site, subset="all"), colour)
+        if drawn:
+            _draw_flipped(panel, found, only(here, site_kind=row.site, subset="flipped"))
+            _draw_single_layers(panel, found, [only(here, site_kind=site, subset="all") for site in row.levels], colour)
+        else:
+            drawing.say_in_panel(panel, _nothing(found, here))
+    panels[0, 0].set_ylim(*_limits(found, only(cells, subset="all"), near))
+    drawing.add_legend(figure, _effect_legend(found, rows, models), 5)
     return figure
 
 
-def _draw(panel: Axes, cells: pd.DataFrame, chance: pd.DataFrame, colour: str) -> None:
-    for level in (0, 100):
+@styled
+def readout_curves(found: Traced, tasks: Sequence[Task]) -> Figure:
+    """What is read off the runs at every layer, as it was read: sites (and columns) × tasks, one line for each run."""
+    rows = curve_rows(found)
+    caption = f"{found.presentation.caption} Lines: means over pairs with 95 % intervals, clustered by image (emb: before the first layer)."
+    figure, panels = _new_page(found, rows, tasks, caption.strip(), sharey="row")
+    for (place, column), panel in np.ndenumerate(panels):
+        row, task = rows[place], tasks[column]
+        here = only(found.of_task(task), column_label=row.label, site_kind=row.site, subset="all")
+        panel.axhline(0, color="#BBBBBB", linewidth=0.7, zorder=0)
+        drawn = [_draw_curve(panel, found, only(here, direction=name), _run_colour(name, found)) for name in found.directions]
+        if not any(drawn):
+            drawing.say_in_panel(panel, "nothing was read here")
+    handles = [
+        Line2D([], [], color=_run_colour(name, found), marker="o", markersize=3.4, linewidth=1.5, label=f"{name} image")
+        for name in found.directions
+    ]
+    drawing.add_legend(figure, handles, 4)
+    return figure
+
+
+def _new_page(found: Traced, rows: Sequence[Row], tasks: Sequence[Task], caption: str, **sharing: Any) -> tuple[Figure, np.ndarray]:
+    page = Page(1.6, 1.15, left=1.0)
+    figure, panels = drawing.new_page(len(rows), len(tasks), page, f"{found.model}: {found.title}", caption, sharex="col", **sharing)
+    sites = {row.site for row in rows}
+    labels = {row.label for row in rows}
+    for row, panel in zip(rows, panels[:, 0], strict=True):
+        names = [found.site_words(row.site)] if len(sites) > 1 else []
+        names += [found.column_words(row.label)] if len(labels) > 1 or not names else []
+        panel.set_ylabel("\n".join([*names, _axis_words(found)]))
+    layers = sorted(int(layer) for layer in present(found.rows[found.rows["site_kind"].isin(sites)], "layer"))
+    for panel in panels[-1]:
+        panel.set_xlabel("layer")
+        drawing.layer_ticks(panel, layers, layers)
+    cells = only(found.rows, direction=found.directions[0], subset="all")
+    drawing.head_columns(panels, tasks, [f"n = {task_rows(cells, found.model, task)['n'].max()} pairs" for task in tasks])
+    return figure, panels
+
+
+def _axis_words(found: Traced) -> str:
+    if found.view == "readout":
+        return f"({found.unit})"
+    return "restored (%)" if found.in_shares and found.directions[0] == "denoising" else f"change ({found.unit})"
+
+
+def _colour(found: Traced, label: str) -> str:
+    """The colour of a column: the same on every page, whatever columns a model lacks."""
+    names = [*found.presentation.columns, *(name for name in found.columns() if name not in found.presentation.columns)]
+    return COLOURS[names.index(label) % len(COLOURS)]
+
+
+def _run_colour(direction: str, found: Traced) -> str:
+    return RUN_COLOURS.get(direction, COLOURS[found.directions.index(direction) % len(COLOURS)])
+
+
+def _draw_levels(panel: Axes, found: Traced) -> None:
+    for level in (0, 100) if found.in_shares else (0,):
         panel.axhline(level, color="#BBBBBB", linewidth=0.7, zorder=0)
-    if not chance.empty:
-        band = frame_records(chance.sort_values("layer"))
-        ends = (_column(band, "band_low"), _column(band, "band_high"))
-        layers = [row["layer"] for row in band]
-        panel.fill_between(layers, *ends, color=figures.BAND_COLOUR, alpha=0.45, linewidth=0, zorder=1, label="random models")
-    rows = frame_records(only(cells, subset="all").sort_values("layer")) if not cells.empty else []
-    shares = _column(rows, "normalised")
-    if not np.isfinite(shares).any():
-        figures.say_in_panel(panel, "no such positions" if not rows else "no pair with a gap of at least 1 nat")
+
+
+def _draw_band(panel: Axes, chance: pd.DataFrame) -> None:
+    if chance.empty:
         return
+    band = frame_records(chance.sort_values("layer"))
+    ends = (_column(band, "band_low", 100), _column(band, "band_high", 100))
+    layers = [row["layer"] for row in band]
+    panel.fill_between(layers, *ends, color=drawing.BAND_COLOUR, alpha=0.45, linewidth=0, zorder=1, label="random models")
+
+
+def _draw_curve(panel: Axes, found: Traced, cells: pd.DataFrame, colour: str) -> bool:
+    """One line with its interval, hollow where it is below the noise; whether there was anything to draw."""
+    rows = frame_records(cells.sort_values("layer")) if not cells.empty else []
+    value, low, high = (_column(rows, name, found.factor) for name in found.quantity)
+    if not np.isfinite(value).any():
+        return False
     layers = [row["layer"] for row in rows]
-    ends = (_column(rows, "normalised_low"), _column(rows, "normalised_high"))
-    panel.fill_between(layers, *ends, color=colour, alpha=0.3, linewidth=0, zorder=2)
-    panel.plot(layers, shares, color=colour, linewidth=1.5, zorder=4, label="all pairs")
-    noisy = np.array([bool(row["below_noise_floor"]) for row in rows])
+    panel.fill_between(layers, low, high, color=colour, alpha=0.3, linewidth=0, zorder=2)
+    panel.plot(layers, value, color=colour, linewidth=1.5, zorder=4, label="all pairs")
+    noisy = np.array([bool(row["below_noise_floor"]) and found.view != "readout" for row in rows])
     for flag, fill in ((True, "white"), (False, colour)):
         chosen = np.flatnonzero(noisy == flag)
         places = [layers[index] for index in chosen]
-        panel.plot(places, shares[chosen], "o", color=colour, markerfacecolor=fill, markersize=3.4, zorder=5)
-    flipped = frame_records(only(cells, subset="flipped").sort_values("layer"))
-    panel.plot([row["layer"] for row in flipped], _column(flipped, "normalised"), "--", color=figures.BLACK, linewidth=0.9, zorder=3)
-    figures.layer_ticks(panel, layers, layers)
+        panel.plot(places, value[chosen], "o", color=colour, markerfacecolor=fill, markersize=3.4, zorder=5)
+    return True
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Array:
-    """A column in percent; a null is NaN, which leaves a gap in a line."""
-    return 100 * np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
+def _draw_flipped(panel: Axes, found: Traced, cells: pd.DataFrame) -> None:
+    rows = frame_records(cells.sort_values("layer")) if not cells.empty else []
+    values = _column(rows, found.quantity[0], found.factor)
+    panel.plot([row["layer"] for row in rows], values, "--", color=drawing.BLACK, linewidth=0.9, zorder=3)
 
 
-def _limits(rows: pd.DataFrame, bands: pd.DataFrame) -> tuple[float, float]:
-    """Ends of the y axis: every curve in full, intervals and bands as far as half a gap beyond."""
-    low, high = _ends(rows, "normalised", "normalised")
-    low, high = min(0.0, low), max(100.0, high)
-    room = 50.0
-    for frame, names in ((rows, ("normalised_low", "normalised_high")), (bands, ("band_low", "band_high"))):
-        ends = _ends(frame, *names)
-        low, high = min(low, max(ends[0], -room)), max(high, min(ends[1], 100 + room))
-    return low - 6, high + 6
+def _draw_single_layers(panel: Axes, found: Traced, sites: Iterable[pd.DataFrame], colour: str) -> None:
+    """A site with one row has no curve: its value is a level line."""
+    for cells in sites:
+        for value in _column(frame_records(cells), found.quantity[0], found.factor):
+            if np.isfinite(value):
+                panel.axhline(value, color=colour, linestyle=(0, (5, 2)), linewidth=1.2, zorder=3)
 
 
-def _ends(frame: pd.DataFrame, lowest: str, highest: str) -> tuple[float, float]:
-    """The smallest value of one column and the largest of another, in percent; 0 and 100 where there is none."""
+def _nothing(found: Traced, cells: pd.DataFrame) -> str:
+    if cells.empty:
+        return "no such positions"
+    return "no pair with a gap of at least 1 nat" if found.in_shares else "nothing was measured here"
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str, factor: float) -> Array:
+    """A column in the unit that is shown; a null is NaN, which leaves a gap in a line."""
+    return factor * np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
+
+
+def _limits(found: Traced, rows: pd.DataFrame, bands: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the y axis: every curve in full, intervals and bands as far as some room beyond."""
+    value, lowest, highest = found.quantity
+    drawn = rows[rows["column_label"].isin({row.label for row in curve_rows(found)})]
+    low, high = _ends(drawn, value, value, found.factor)
+    low, high = min(0.0, low), max(100.0 if found.in_shares else 0.0, high)
+    room = ROOM * (100.0 if found.in_shares else max(high - low, 1e-6))
+    least, most = low, high
+    for frame, names in ((drawn, (lowest, highest)), (bands, ("band_low", "band_high"))):
+        if len(frame) and (found.in_shares or frame is drawn):
+            ends = _ends(frame[frame["column_label"].isin(drawn["column_label"])], *names, found.factor)
+            bounds = (-room, 100.0 + room) if found.in_shares else (low - room, high + room)
+            least, most = min(least, max(ends[0], bounds[0])), max(most, min(ends[1], bounds[1]))
+    margin = 0.06 * (100.0 if found.in_shares else max(most - least, 1e-6))
+    return least - margin, most + margin
+
+
+def _ends(frame: pd.DataFrame, lowest: str, highest: str, factor: float) -> tuple[float, float]:
+    """The smallest value of one column and the largest of another; zeros where there is none."""
     if frame.empty:
-        return 0.0, 100.0
+        return 0.0, 0.0
     low, high = frame[lowest].min(), frame[highest].max()
-    return (0.0 if pd.isna(low) else 100 * float(low)), (100.0 if pd.isna(high) else 100 * float(high))
+    return (0.0 if pd.isna(low) else factor * float(low)), (0.0 if pd.isna(high) else factor * float(high))
 
 
-def _models(bands: pd.DataFrame) -> int:
-    return 0 if bands.empty else int(bands["models"].max())
-
-
-def _legend(models: int) -> list[Patch | Line2D]:
+def _effect_legend(found: Traced, rows: Sequence[Row], models: int) -> list[Patch | Line2D]:
+    grey = "#555555"
     handles: list[Patch | Line2D] = [
-        Line2D([], [], color="#555555", marker="o", markersize=3.4, linewidth=1.5, label="all pairs, with 95 % interval"),
-        Line2D([], [], color=figures.BLACK, linestyle="--", linewidth=0.9, label="flipped pairs"),
-        Line2D([], [], color="#555555", marker="o", markerfacecolor="white", linestyle="", markersize=3.4, label="below the noise"),
+        Line2D([], [], color=grey, marker="o", markersize=3.4, linewidth=1.5, label="all pairs, with 95 % interval"),
+        Line2D([], [], color=drawing.BLACK, linestyle="--", linewidth=0.9, label="flipped pairs"),
+        Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", markersize=3.4, label="below the noise"),
     ]
+    for site in dict.fromkeys(site for row in rows for site in row.levels):
+        handles.append(Line2D([], [], color=grey, linestyle=(0, (5, 2)), linewidth=1.2, label=found.site_words(site)))
     if models:
-        handles.append(Patch(facecolor=figures.BAND_COLOUR, alpha=0.45, label=f"range of {models} random models"))
+        handles.append(Patch(facecolor=drawing.BAND_COLOUR, alpha=0.45, label=f"range of {models} random models"))
     return handles
 
 
-def _caption(traces: pd.DataFrame, model: str, tracer: str, models: int) -> str:
-    if tracer == "regions":
-        beat = (
-            "The edited region has to restore more than a random region of the same size; vision towers attend globally, so the "
-            "rest of the image carries some of the edit too."
-        )
-    else:
-        beat = (
-            "That image effects end at 0 and text effects at 100 % is true of any causal decoder, whatever its weights: only what "
-            "leaves the range of random models says something about training."
-        )
-        ends = everything_restored(traces, model)
-        if ends is not None:
-            beat += f" Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer."
-        if models:
-            beat += " A band wider than the axis is cut off."
-        else:
-            beat += " No random models were traced here: these curves have nothing to beat yet and are no finding."
-    return (
-        "The residual stream of the clean run is put into the corrupt run at all positions of a group, at one layer (emb: before "
-        f"the first). Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. {beat}"
-    )
+def _caption(found: Traced, models: int) -> str:
+    """The tracer's own words, then what was checked and what the curves have to beat."""
+    parts = [found.presentation.caption]
+    ends = found.everything_restored()
+    if ends is not None:
+        parts.append(f"Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer.")
+    if models:
+        parts.append("A band wider than the axis is cut off.")
+    elif found.presentation.against_random_models:
+        parts.append("No random models were traced here: these curves have nothing to beat yet and are no finding.")
+    return " ".join(part for part in parts if part)

@@ -13,9 +13,9 @@ from matplotlib.patheffects import withStroke
 
 from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
 from vseam_core.analysis.statistics import Array
-from vseam_core.report.figures import figures
-from vseam_core.report.figures.figures import Page, styled
-from vseam_core.report.figures.head_states import map_state, passing_heads
+from vseam_core.report.figures import drawing
+from vseam_core.report.figures.drawing import Page, styled
+from vseam_core.report.head_states import map_state, passing_heads
 from vseam_core.report.tasks import Task
 from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap
@@ -50,20 +50,20 @@ def head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Fig
     caption = _claims_caption(operation) + _blank_heads([found for found in values.values() if found is not None])
     figure, panels = _page(title, caption, tasks, maps[0].claims.shape)
     for row, sign in enumerate(SIGNS):
-        end = figures.largest([found for (key, _), found in values.items() if key == sign and found is not None], LEAST_NATS)
+        end = drawing.largest([found for (key, _), found in values.items() if key == sign and found is not None], LEAST_NATS)
         image = None
         for column, task in enumerate(tasks):
             scan = of_task.get(task.dataset)
             panel = panels[row, column]
             if scan is None:
-                figures.bare(panel)
-                figures.say_in_panel(panel, "not scanned")
+                drawing.bare(panel)
+                drawing.say_in_panel(panel, "not scanned")
                 continue
             image = _draw_claims(panel, scan.claims, sign, values[sign, task.dataset], end) or image
         _label_row(figure, panels[row], image, ROW_WORDS[sign], "base − replaced (nats)")
     _label_columns(panels, tasks)
-    ring = Line2D([], [], marker="o", markerfacecolor="none", color=figures.BLACK, linestyle="", markersize=6, label="passes the claim")
-    figures.add_legend(figure, [ring], 1)
+    ring = Line2D([], [], marker="o", markerfacecolor="none", color=drawing.BLACK, linestyle="", markersize=6, label="passes the claim")
+    drawing.add_legend(figure, [ring], 1)
     return figure
 
 
@@ -77,14 +77,14 @@ def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: s
     figure, panels = _page(title, PUBLISHED_CAPTION + _blank_heads(drawn), tasks, shape, legend_lines=0)
     for row, sign in enumerate(SIGNS):
         found = {dataset: scores.map(sign) for dataset, scores in of_task.items() if map_state(scores, sign).shown}
-        end = figures.largest([values for values in found.values() if values is not None], LEAST_PROBABILITY)
+        end = drawing.largest([values for values in found.values() if values is not None], LEAST_PROBABILITY)
         image = None
         for column, task in enumerate(tasks):
             panel, scores = panels[row, column], of_task.get(task.dataset)
             values = found.get(task.dataset)
             if values is None or scores is None:
-                figures.bare(panel)
-                figures.say_in_panel(panel, map_state(scores, sign).words if scores else "not scanned", figures.RED)
+                drawing.bare(panel)
+                drawing.say_in_panel(panel, map_state(scores, sign).words if scores else "not scanned", drawing.RED)
                 continue
             image = _image(panel, values, end, "viridis", 0.0)
             panel.set_xlabel(f"n = {scores.n_correct if sign == 'positive' else scores.n_wrong}", fontsize=7.5)
@@ -103,19 +103,19 @@ def _claim_values(scores: HeadScores, sign: Sign) -> Array | None:
 def _draw_claims(panel: Axes, scores: HeadScores, sign: Sign, values: Array | None, end: float) -> AxesImage | None:
     state = map_state(scores, sign)
     if values is None:
-        figures.bare(panel)
-        figures.say_in_panel(panel, state.words, figures.RED)
+        drawing.bare(panel)
+        drawing.say_in_panel(panel, state.words, drawing.RED)
         return None
     image = _image(panel, values, end, "RdBu_r", -end)
     if not state.resolved:
         image.set_alpha(0.3)
-        figures.hatch_cells(panel, np.ones(values.T.shape, dtype=bool))
-        figures.say_in_panel(panel, state.words, figures.RED)
+        drawing.hatch_cells(panel, np.ones(values.T.shape, dtype=bool))
+        drawing.say_in_panel(panel, state.words, drawing.RED)
     else:
         panel.set_xlabel(state.words, fontsize=7.5)
     layers, heads = np.nonzero(passing_heads(scores, sign))
     size = 6.0 if max(values.shape) <= 16 else 3.0
-    rings = panel.plot(layers, heads, "o", markerfacecolor="none", color=figures.BLACK, markersize=size, markeredgewidth=1.0)
+    rings = panel.plot(layers, heads, "o", markerfacecolor="none", color=drawing.BLACK, markersize=size, markeredgewidth=1.0)
     rings[0].set_path_effects([withStroke(linewidth=2.2, foreground="white")])
     return image
 
@@ -125,7 +125,7 @@ def _image(panel: Axes, values: Array, end: float, colours: str, start: float) -
     image = panel.imshow(
         np.ma.masked_invalid(values.T), cmap=colours, vmin=start, vmax=end, aspect="auto", origin="lower", interpolation="nearest"
     )
-    figures.layer_ticks(panel, range(values.shape[0]))
+    drawing.layer_ticks(panel, range(values.shape[0]))
     step = max(1, values.shape[1] // 8)
     panel.set_yticks(range(0, values.shape[1], step))
     panel.spines[:].set_visible(False)
@@ -135,7 +135,7 @@ def _image(panel: Axes, values: Array, end: float, colours: str, start: float) -
 def _page(title: str, caption: str, tasks: Sequence[Task], shape: tuple[int, int], legend_lines: int = 1) -> tuple[Figure, np.ndarray]:
     side = 1.5 if max(shape) <= 16 else 2.0
     page = Page(1.5, side, left=0.95, right=0.95, above=0.45, below=0.6, row_gap=0.55, legend_lines=legend_lines)
-    return figures.new_page(len(SIGNS), len(tasks), page, title, caption)
+    return drawing.new_page(len(SIGNS), len(tasks), page, title, caption)
 
 
 def _label_row(figure: Figure, panels: np.ndarray, image: AxesImage | None, words: str, unit: str) -> None:
@@ -143,11 +143,11 @@ def _label_row(figure: Figure, panels: np.ndarray, image: AxesImage | None, word
     for panel in panels[1:]:
         panel.set_yticklabels([])
     if image is not None:
-        figures.add_colour_bar(figure, image, panels, unit)
+        drawing.add_colour_bar(figure, image, panels, unit)
 
 
 def _label_columns(panels: np.ndarray, tasks: Sequence[Task]) -> None:
-    figures.head_columns(panels, tasks)
+    drawing.head_columns(panels, tasks)
     for panel in panels[-1]:
         panel.annotate("layer", (0.5, 0), (0, -33), xycoords="axes fraction", textcoords="offset points", ha="center", va="top")
 

@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.heads import SIGNIFICANCE
-from vseam_core.report.figures import figures
-from vseam_core.report.figures.figures import Page, styled
-from vseam_core.report.tables.summaries import reasons_by_task
+from vseam_core.report.figures import drawing
+from vseam_core.report.figures.drawing import Page, styled
+from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tasks import Task, label_of, model_rows, only, present
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def overlap_matrices(shared: pd.DataFrame, tasks: Sequence[Task], model: str) ->
     heads = int(rows["heads"].max())
     side = max(NARROWEST_INCHES, CELL_INCHES * len({*present(rows, "first"), *present(rows, "second")}))
     page = Page(side, side, right=0.85, above=0.3, below=0.6, column_gap=0.9, row_gap=1.1, legend_lines=0)
-    figure, panels = figures.new_page(lines, columns, page, f"{model}: heads that tasks share", _caption(rows, heads, tasks))
+    figure, panels = drawing.new_page(lines, columns, page, f"{model}: heads that tasks share", _caption(rows, heads, tasks))
     image = None
     for panel, (sign, k) in zip(panels.flat, groups, strict=False):
         image = _draw(panel, frame_records(only(rows, sign=sign, k=k)), tasks, int(k))
@@ -47,7 +47,7 @@ def overlap_matrices(shared: pd.DataFrame, tasks: Sequence[Task], model: str) ->
     for panel in panels.flat[len(groups) :]:
         panel.set_visible(False)
     if image is not None:
-        figures.add_colour_bar(figure, image, panels, "shared heads / k")
+        drawing.add_colour_bar(figure, image, panels, "shared heads / k")
     return figure
 
 
@@ -72,7 +72,7 @@ def _draw(panel: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[Task],
             small[place] = f"chance {row['expected_overlap']:.2g}"
             strong[place] = row["q_value"] is not None and row["q_value"] < SIGNIFICANCE
     image = panel.imshow(
-        np.ma.masked_invalid(shares), cmap=matplotlib.colormaps["viridis"].with_extremes(bad=figures.NULL_COLOUR), vmin=0, vmax=1
+        np.ma.masked_invalid(shares), cmap=matplotlib.colormaps["viridis"].with_extremes(bad=drawing.NULL_COLOUR), vmin=0, vmax=1
     )
     _write_cells(panel, shares, words, small, strong)
     _draw_levels(panel, shown)
@@ -89,7 +89,7 @@ def _write_cells(panel: Axes, shares: np.ndarray, words: np.ndarray, small: np.n
         if not np.isfinite(share):
             panel.text(column, row, "–", ha="center", va="center", fontsize=points, color="#666666")
             continue
-        colour = figures.BLACK if share > 0.55 else "white"
+        colour = drawing.BLACK if share > 0.55 else "white"
         weight = "bold" if strong[row, column] else "normal"
         star = "*" if strong[row, column] else ""
         style = "italic" if row == column else "normal"
@@ -106,7 +106,7 @@ def _draw_levels(panel: Axes, shown: Sequence[Task]) -> None:
         while end < len(shown) and shown[end].level == shown[start].level:
             end += 1
         side = end - start
-        frame = Rectangle((start - 0.5, start - 0.5), side, side, fill=False, edgecolor=figures.RED, linewidth=1.6, clip_on=False)
+        frame = Rectangle((start - 0.5, start - 0.5), side, side, fill=False, edgecolor=drawing.RED, linewidth=1.6, clip_on=False)
         panel.add_patch(frame)
         start = end
     panel.spines[:].set_visible(False)

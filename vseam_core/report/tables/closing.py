@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vseam_core.report.tables.head_tables import ablation_tables, head_table, published_table
-from vseam_core.report.tables.report_table import ReportTable
-from vseam_core.report.tables.result_tables import accuracy_table, rescaling_table, skips_table, strongest_table
-from vseam_core.report.tables.screening_table import screening_table
-from vseam_core.report.tables.sharing_tables import level_table, shared_table
+from vseam_core.report.tables.answers import accuracy_table, skips_table
+from vseam_core.report.tables.heads import ablation_tables, head_table, published_table
+from vseam_core.report.tables.rescaling import rescaling_table
+from vseam_core.report.tables.screening import screening_table
+from vseam_core.report.tables.sharing import level_table, shared_table
+from vseam_core.report.tables.table import ReportTable
+from vseam_core.report.tables.traces import trace_tables
 from vseam_core.results.study_results import StudyMaterial
 
 __all__ = ["ReportTable", "closing_tables"]
@@ -20,8 +22,6 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
     Values are those of the study's own tables, unrounded; None is a value that is unknown, and the row says why.
     """
     makers: list[Callable[[StudyMaterial], ReportTable | None]] = [
-        accuracy_table,
-        strongest_table,
         screening_table,
         lambda found: head_table(found, "positive"),
         lambda found: head_table(found, "negative"),
@@ -32,5 +32,5 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
         published_table,
         skips_table,
     ]
-    tables = (make(material) for make in makers)
+    tables = [accuracy_table(material), *trace_tables(material), *(make(material) for make in makers)]
     return [table for table in tables if table is not None]

@@ -25,6 +25,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from vseam_core.files import write_atomically
 from vseam_core.report.tasks import Task
 
 DOTS_PER_INCH = 110
@@ -169,7 +170,7 @@ def title_of(figure: Figure) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG that depends on the figure alone: no date, no library version. Raises `OSError` where it cannot be written."""
-    styled(figure.savefig)(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    write_atomically(path, lambda file: styled(figure.savefig)(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}))
 
 
 def pages(tasks: Sequence[Task]) -> list[list[Task]]:

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vseam_core.report.figures import figures
-from vseam_core.report.figures.figures import Page, styled
-from vseam_core.report.figures.head_states import exploratory
-from vseam_core.report.tables.summaries import AblationSummary, RescalingSummary, Row, ablation_summaries, rescaling_summaries
+from vseam_core.report.figures import drawing
+from vseam_core.report.figures.drawing import Page, styled
+from vseam_core.report.head_states import exploratory
+from vseam_core.report.summaries import AblationSummary, RescalingSummary, Row, ablation_summaries, rescaling_summaries
 from vseam_core.report.tasks import Task
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ MOST_BINS = 24
 LEAST_POINTS = 1.0
 """Percentage points that the axis of gains reaches at least, so that nothing does not look like something."""
 SERIES: tuple[tuple[str, str, str, str], ...] = (
-    ("fitted", "fitted rescaling", figures.BLUE, "o"),
-    ("bias", "yes/no bias", figures.GREEN, "D"),
-    ("published", "published recipe", figures.ORANGE, "s"),
+    ("fitted", "fitted rescaling", drawing.BLUE, "o"),
+    ("bias", "yes/no bias", drawing.GREEN, "D"),
+    ("published", "published recipe", drawing.ORANGE, "s"),
     ("shuffled", "shuffled within layers (mean, range)", "#777777", "^"),
-    ("transfer", "on other categories (mean, range)", figures.PURPLE, "v"),
+    ("transfer", "on other categories (mean, range)", drawing.PURPLE, "v"),
 )
 ABLATION_CAPTION = (
     "Heads selected on the score pool, ablated on test images (line), beside random sets of the same size, matched in layer and in "
@@ -61,26 +61,26 @@ def ablation_histograms(
     kinds.sort(key=lambda kind: kind[0] != "positive")
     title = f"{model}: ablation of the selected heads against matched random sets"
     page = Page(1.55, 0.95, left=1.0, above=0.45, row_gap=0.76, column_gap=0.25, legend_lines=0)
-    figure, panels = figures.new_page(len(kinds), len(tasks), page, title, ABLATION_CAPTION)
+    figure, panels = drawing.new_page(len(kinds), len(tasks), page, title, ABLATION_CAPTION)
     for (row, column), panel in np.ndenumerate(panels):
         sign, operation = kinds[row]
         of_task = [found for found in summaries if (found.sign, found.operation, found.task) == (sign, operation, tasks[column])]
         if of_task:
             _draw_histogram(panel, of_task[-1], (claims or {}).get(tasks[column].dataset))
         else:
-            figures.bare(panel)
-            figures.say_in_panel(panel, "no heads were selected")
+            drawing.bare(panel)
+            drawing.say_in_panel(panel, "no heads were selected")
         if column == 0:
             panel.set_ylabel(f"{sign} heads\n{operation.replace('_', ' ')}\n\nrandom sets")
             # As far from every row's axis, however wide its tick labels are.
             panel.yaxis.set_label_coords(-0.38 / (panel.get_position().width * figure.get_figwidth()), 0.5)
-    figures.head_columns(panels, tasks)
+    drawing.head_columns(panels, tasks)
     return figure
 
 
 def _draw_histogram(panel: Axes, found: AblationSummary, scores: HeadScores | None) -> None:
     values, selected = 100 * np.array(found.effect.random), 100 * found.effect.selected
-    colour = figures.BLUE if found.sign == "positive" else figures.RED
+    colour = drawing.BLUE if found.sign == "positive" else drawing.RED
     if len(values):
         panel.hist(values, bins=_bins(np.append(values, selected), 100 / found.n), color="#BDBDBD", edgecolor="white", linewidth=0.4)
     else:
@@ -114,7 +114,7 @@ def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str
     splits = list(dict.fromkeys(found.split for found in summaries))
     page = Page(max(6.0, 1.45 * len(tasks)), 1.9, above=0.25, below=0.6, row_gap=0.4, legend_lines=2)
     title = f"{model}: what head rescaling gains"
-    figure, panels = figures.new_page(len(splits), 1, page, title, RESCALING_CAPTION, sharex=True, sharey=True)
+    figure, panels = drawing.new_page(len(splits), 1, page, title, RESCALING_CAPTION, sharex=True, sharey=True)
     for panel, split in zip(panels[:, 0], splits, strict=True):
         panel.axhline(0, color="#888888", linewidth=0.8)
         for place, task in enumerate(tasks):
@@ -193,4 +193,4 @@ def _legend(figure: Figure, summaries: Sequence[RescalingSummary]) -> None:
         for name, words, colour, marker in SERIES
         if any(has[name](found) for found in summaries)
     ]
-    figures.add_legend(figure, handles, 3)
+    drawing.add_legend(figure, handles, 3)

@@ -8,9 +8,9 @@ from typing import Any
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
-from vseam_core.report.figures.head_states import exploratory, nothing_selected, passing_heads, primary_maps
-from vseam_core.report.tables.report_table import ReportTable, counted, table_of
-from vseam_core.report.tables.summaries import AblationSummary, ablation_summaries
+from vseam_core.report.head_states import exploratory, nothing_selected, passing_heads, primary_maps
+from vseam_core.report.summaries import AblationSummary, ablation_summaries
+from vseam_core.report.tables.table import ReportTable, counted, table_of
 from vseam_core.report.tasks import Task, study_tasks
 from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap, StudyMaterial

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vseam_core.analysis.frames import frame_records
-from vseam_core.report.tables.report_table import ReportTable, table_of
+from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import study_tasks, task_rows
 from vseam_core.results.study_results import StudyMaterial
 

@@ -1,0 +1,48 @@
+"""How a tracer's effects are shown: declared by the tracer and stored with its runs, so that a report needs no plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+View = Literal["map", "curve", "readout", "by columns"]
+"""`map`: layers × token roles as a heat map. `curve`: a line over the layers for each column. `readout`: lines too, of values that
+are read from a run and not changes of it, the runs beside one another. `by columns`: a map of positions, curves of groups."""
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """What tables and figures say about one tracer's effects.
+
+    `title` says what one value is ("share of the answer that a group of positions restores"), `caption` how it is measured and what it
+    has to beat; both are plain sentences. `columns` are the columns to draw, in order, with the words for each; empty: all of them, by
+    their own names. `sites` has words for site kinds of the tracer's own. `everything` names a column that patches all positions at
+    once: it has to reach the donor's answer, which is a check and no finding. `against_random_models`: only what leaves the range of
+    randomly initialised models of the same shape is a finding, so a study traces such models with this tracer too.
+    """
+
+    view: View = "by columns"
+    title: str = ""
+    caption: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    sites: Mapping[str, str] = field(default_factory=dict)
+    everything: str = ""
+    against_random_models: bool = False
+
+    def __post_init__(self) -> None:
+        if self.view not in get_args(View):
+            raise ValueError(f"presentation: view is {self.view!r}, expected one of {', '.join(get_args(View))}")
+
+    def record(self) -> dict[str, Any]:
+        """The presentation as plain values, for the store; mappings as pairs, since their order is what is drawn first."""
+        return {name: list(map(list, value.items())) if isinstance(value, dict) else value for name, value in asdict(self).items()}
+
+
+def presentation_of(record: Mapping[str, Any] | None) -> Presentation:
+    """A stored presentation; the default for a run that was stored without one. Fields of a newer vseam are left out."""
+    known = {item.name for item in fields(Presentation)}
+    values: dict[str, Any] = {
+        name: dict(value) if isinstance(value, list) else value for name, value in (record or {}).items() if name in known
+    }
+    return Presentation(**values)
