@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.shared import LevelTest, level_test, shared_heads, similarity_matrix, split_half_ceiling
-from vseam_core.results.scoring import correct_flags
+from vseam_core.results.scoring import ScoredHeads, correct_flags
 from vseam_core.runs.workspace import Workspace
-from vseam_core.store.records import HeadEffectSet
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class ScannedTask:
-    """The head scores of one task and the effects they came from."""
-
-    scores: HeadScores
-    effects: HeadEffectSet
-
-
 def share_heads(
     workspace: Workspace,
     model: str,
-    tasks: Mapping[str, ScannedTask],
+    tasks: Mapping[str, ScoredHeads],
     levels: Mapping[str, str],
     sign: Sign,
     k: int,
@@ -52,7 +42,7 @@ def share_heads(
     return frame.assign(model=model), level_test(matrix, [levels[name] for name in names], seed=seed)
 
 
-def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScannedTask], levels: Mapping[str, str]) -> pd.DataFrame:
+def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScoredHeads], levels: Mapping[str, str]) -> pd.DataFrame:
     """The table as the store names its columns."""
     samples = next(iter(tasks.values())).effects.samples
     side = "n_correct" if frame["sign"].iloc[0] == "positive" else "n_wrong"

@@ -16,7 +16,7 @@ from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.modulation import rescaling_scores
 from vseam_core.analysis.shared import LevelTest
-from vseam_core.analysis.traces import random_model_band, strongest_cells
+from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
 from vseam_core.evaluation.summary import summarise
@@ -27,9 +27,9 @@ from vseam_core.experiments.heads.scanning import ScanOptions, check_direction, 
 from vseam_core.experiments.heads.screening import aggregate_screening
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import RescalingOptions, run_rescaling
-from vseam_core.experiments.shared_heads import ScannedTask, share_heads
+from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.tracing import TraceOptions, run_trace
-from vseam_core.results.scoring import aggregate_head_run, aggregate_trace_run, pair_traces
+from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workers import run_side_by_side
@@ -90,7 +90,7 @@ class StudyRun:
     def __init__(self, workspace: Workspace, study: Study, identity: int):
         self._workspace, self._study, self._id = workspace, study, identity
         self._found = Findings()
-        self._scanned: dict[tuple[str, str], ScannedTask] = {}
+        self._scanned: dict[tuple[str, str], ScoredHeads] = {}
 
     def run(self, model: str) -> Findings:
         """Stage by stage on one dataset after another."""
@@ -150,10 +150,9 @@ class StudyRun:
     def _trace(self, model: str, dataset: str) -> None:
         for method in self._study.tracers:
             outcome = self._run_trace(model, dataset, method, self._study.sizes.pairs)
-            frame = aggregate_trace_run(self._workspace, outcome, self._noise_floor(model))
+            traces = read_traces(self._workspace, outcome, self._noise_floor(model))
+            frame = aggregate_trace_run(self._workspace, outcome, traces)
             self._found.frames["traces"].append(self._label(frame, model, dataset))
-            records = self._workspace.store.trace_effects(outcome.run, outcome.keys)
-            traces = pair_traces(records, self._noise_floor(model))
             if traces:
                 strongest = strongest_cells(traces, seed=self._study.seed)
                 self._found.frames["strongest"].append(self._label(strongest, model, dataset))
@@ -179,7 +178,8 @@ class StudyRun:
             name = f"{model}@random-{seed}"
             for dataset in self._study.datasets:
                 outcome = self._run_trace(name, dataset, groups, self._study.sizes.random_model_pairs)
-                tables[dataset].append(aggregate_trace_run(self._workspace, outcome, self._noise_floor(name), random_model=True))
+                traces = read_traces(self._workspace, outcome, self._noise_floor(name))
+                tables[dataset].append(aggregate_random_model(traces))
             self._workspace.release(name)
         for dataset, frames in tables.items():
             self._found.frames["bands"].append(self._label(random_model_band(frames), model, dataset))
@@ -204,11 +204,13 @@ class StudyRun:
             )
             outcome = run_scan(self._workspace, model, dataset, options, baselines, self._id)
             self._found.outcomes.append(outcome)
-            scores = aggregate_head_run(self._workspace, outcome, self._noise_floor(model))
+            scored = aggregate_head_run(self._workspace, outcome, self._noise_floor(model))
+            claims, published = scored.get("logit_diff"), scored.get("published_prob")
             if scan.method == "screen":
-                agreement = aggregate_screening(self._workspace, model, outcome, options, self._noise_floor(model))
+                exact = claims.effects if claims else None
+                agreement = aggregate_screening(self._workspace, model, outcome, options, self._noise_floor(model), exact)
                 self._found.frames["screenings"].append(self._label(agreement, model, dataset))
-            if "logit_diff" not in scores:
+            if claims is None:
                 continue
             benchmark = self._workspace.benchmark(dataset)
             self._found.maps.append(
@@ -218,13 +220,12 @@ class StudyRun:
                     benchmark.category,
                     benchmark.level,
                     effect_name(scan.operation, scan.direction),
-                    scores["logit_diff"],
-                    scores.get("published_prob"),
+                    claims.scores,
+                    published.scores if published else None,
                 )
             )
             if scan is self._study.heads[0]:
-                effects = self._workspace.store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys)
-                self._scanned[model, dataset] = ScannedTask(scores["logit_diff"], effects)
+                self._scanned[model, dataset] = claims
 
     def _selected(self, model: str, dataset: str, sign: Sign) -> tuple[HeadId, ...]:
         """The heads that pass the claim; where none do, the highest ranked, which is exploration and said to be."""

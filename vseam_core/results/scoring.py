@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.screening import score_verified_heads
-from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces
+from vseam_core.analysis.traces import PairTrace, aggregate_traces
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace
 
@@ -33,34 +34,45 @@ def pair_traces(records: Sequence[TraceRecord], noise_floor: float) -> list[Pair
     ]
 
 
-def aggregate_trace_run(workspace: Workspace, outcome: Outcome, noise_floor: float, random_model: bool = False) -> pd.DataFrame:
-    """The trace scores of one run over its finished pairs; stored unless the model is a randomly initialised one."""
-    traces = pair_traces(workspace.store.trace_effects(outcome.run, outcome.keys), noise_floor)
-    if random_model:
-        return aggregate_random_model(traces)
+def read_traces(workspace: Workspace, outcome: Outcome, noise_floor: float) -> list[PairTrace]:
+    """The stored effects of a trace run's finished pairs, with their flags."""
+    return pair_traces(workspace.store.trace_effects(outcome.run, outcome.keys), noise_floor)
+
+
+def aggregate_trace_run(workspace: Workspace, outcome: Outcome, traces: Sequence[PairTrace]) -> pd.DataFrame:
+    """The trace scores of one run over its finished pairs (`read_traces`); stored."""
     frame = aggregate_traces(traces)
     workspace.store.replace_scores("trace_scores", outcome.run, frame, outcome.keys)
     return frame
 
 
-def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: float) -> dict[str, HeadScores]:
+@dataclass(frozen=True, eq=False)
+class ScoredHeads:
+    """The head scores of one scan by one measure, and the effects they came from."""
+
+    scores: HeadScores
+    effects: HeadEffectSet
+
+
+def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: float) -> dict[str, ScoredHeads]:
     """The head scores of one run by measure: claims on `logit_diff`, the published formulas on `published_prob`; stored."""
     import pandas as pd
 
-    scores, frames = {}, []
+    scored, frames = {}, []
     for measure, correctness in (("logit_diff", "correct_strict"), ("published_prob", "correct_published")):
         effects = workspace.store.head_effects(outcome.run, measure=measure, keys=outcome.keys)
         if not len(effects):
             continue
         floor = noise_floor if measure == "logit_diff" else 0.0
-        scores[measure] = score_effects(effects, measure, correctness, workspace.seed, floor)
-        frame = scores[measure].frame.assign(measure=measure)
+        scores = score_effects(effects, measure, correctness, workspace.seed, floor)
+        scored[measure] = ScoredHeads(scores, effects)
+        frame = scores.frame.assign(measure=measure)
         for column in ("pool", "operation", "positions"):
             frame[column] = effects.samples[column].iloc[0]
         frames.append(frame)
     if frames:
         workspace.store.replace_scores("head_scores", outcome.run, pd.concat(frames), outcome.keys)
-    return scores
+    return scored
 
 
 def score_effects(effects: HeadEffectSet, measure: str, correctness: str, seed: int, noise_floor: float) -> HeadScores:

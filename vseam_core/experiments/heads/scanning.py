@@ -138,7 +138,7 @@ def _unit(opened: OpenRun, sample: Sample, editor: Editor | None, direction: Sca
 def check_direction(intervention: HeadIntervention, direction: ScanDirection) -> None:
     """Raise `VseamError` for an operation that cannot be carried out in a direction."""
     if direction == "denoising" and not intervention.needs().pair:
-        raise VseamError(f"operation {intervention.name!r} has no direction denoising: it takes nothing from an edited image; use patch")
+        raise VseamError(f"operation {intervention.name!r} has no direction denoising: it takes nothing from an edited image")
 
 
 def effect_name(operation: str, direction: ScanDirection) -> str:
