@@ -33,7 +33,8 @@ class StudyMaterial:
     `bands` those of `random_model_band`, `strongest` those of `strongest_cells`, `shared` those of
     `analysis.shared.SHARED_COLUMNS`, each with `model`, `dataset`, `category` and `level` in front where it is about one dataset.
     `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of
-    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None.
+    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None;
+    `confirmations` those of `analysis.confirmation.CONFIRMATION_COLUMNS`.
     """
 
     name: str
@@ -51,3 +52,4 @@ class StudyMaterial:
     skips: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     screenings: pd.DataFrame | None = None
+    confirmations: pd.DataFrame | None = None

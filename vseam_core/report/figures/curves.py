@@ -153,14 +153,17 @@ def _caption(traces: pd.DataFrame, model: str, tracer: str, models: int) -> str:
         )
     else:
         beat = (
-            "That image effects end at 0 and text effects at 100 % is true of any causal decoder, whatever its weights: only what "
-            "leaves the range of random models says something about training."
+            "That image effects end at 0 and text effects at 100 % is true of any causal decoder, whatever its weights: what "
+            "stays within the range of random models says nothing about training."
         )
         ends = everything_restored(traces, model)
         if ends is not None:
             beat += f" Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer."
         if models:
-            beat += " A band wider than the axis is cut off."
+            beat += (
+                f" One more random model leaves the range of {models} in {200 / (models + 1):.0f} % of cells by chance alone, so that a "
+                "cell outside is no test at 5 %. A band wider than the axis is cut off."
+            )
         else:
             beat += " No random models were traced here: these curves have nothing to beat yet and are no finding."
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vseam_core.report.tables.head_tables import ablation_tables, head_table, published_table
+from vseam_core.report.tables.head_tables import ablation_tables, head_table, published_table, suppressor_table
 from vseam_core.report.tables.report_table import ReportTable
 from vseam_core.report.tables.result_tables import accuracy_table, rescaling_table, skips_table, strongest_table
 from vseam_core.report.tables.screening_table import screening_table
@@ -25,9 +25,10 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
         screening_table,
         lambda found: head_table(found, "positive"),
         lambda found: head_table(found, "negative"),
+        suppressor_table,
         *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
-        shared_table,
         level_table,
+        shared_table,
         rescaling_table,
         published_table,
         skips_table,
