@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run study test test-all perf lint clean
+.PHONY: run study test test-all perf statistics lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -20,6 +20,9 @@ test-all: $(READY)  ## the tests and the full grids
 
 perf: $(READY)  ## how much faster than full forward passes the engine is (some minutes)
 	$(BIN)/python -m perf
+
+statistics: $(READY)  ## size, coverage and power of every statistical procedure, by simulation (some minutes)
+	$(BIN)/python -m perf.statistics
 
 lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def planted_task(
 ) -> Task:
     """Noise of unit size, half of it shared by the questions of an image, and planted heads of the given mean effects.
 
-    `positive` heads act on correct answers, `negative` ones on wrong answers, `pushes_yes` heads towards Yes whatever the gold
+    `positive` heads act on every answer, `negative` ones on wrong answers, `pushes_yes` heads towards Yes whatever the gold
     answer.
     """
     random = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def planted_task(
     correct = random.random(n) >= wrong
     gold_yes = random.random(n) < 0.5
     for place, size in (positive or {}).items():
-        effects[correct, *place] += size
+        effects[:, *place] += size
     for place, size in (negative or {}).items():
         effects[~correct, *place] -= size
     for place, size in (pushes_yes or {}).items():

@@ -49,18 +49,18 @@ def test_a_score_of_the_wrong_sign_or_a_head_in_both_lists_raises() -> None:
         scaled_by_rank(SCORES, POSITIVE, [HeadId(0, 0)], 1.0)
 
 
-def test_rescaling_scores_take_correct_answers_for_positive_and_wrong_ones_for_negative_heads(make_task: Any) -> None:
+def test_rescaling_scores_take_sampled_questions_for_positive_and_wrong_answers_for_negative_heads(make_task: Any) -> None:
     task = make_task(0, positive={(0, 1): 1.0}, negative={(2, 3): 2.0})
-    scores = score_heads(*task.arguments(), measure="logit_diff", seed=0, draws=10, splits=5)
+    scores = score_heads(*task.arguments(), measure="logit_diff", seed=0, splits=5)
     values = rescaling_scores(scores, [HeadId(0, 1)], [HeadId(2, 3)])
-    assert values[0, 1] == pytest.approx(task.effects[task.correct, 0, 1].mean())
+    assert values[0, 1] == pytest.approx(np.mean([task.effects[gold, 0, 1].mean() for gold in (task.gold_yes, ~task.gold_yes)]))
     assert values[2, 3] == pytest.approx(task.effects[~task.correct, 2, 3].mean())
     assert np.count_nonzero(values) == 2
     assert scaled_by_rank(values, [HeadId(0, 1)], [HeadId(2, 3)], 1.0)[2, 3] == pytest.approx(0.0)
 
 
 def test_rescaling_scores_for_heads_whose_effect_is_unknown_raise(make_task: Any) -> None:
-    scores = score_heads(*make_task(1, wrong=0.0).arguments(), measure="logit_diff", seed=0, draws=10, splits=5)
+    scores = score_heads(*make_task(1, wrong=0.0).arguments(), measure="logit_diff", seed=0, splits=5)
     with pytest.raises(ValueError, match="L2H3 is selected, but mean_wrong is unknown"):
         rescaling_scores(scores, [], [HeadId(2, 3)])
 

@@ -197,7 +197,7 @@ def test_all_heads_verified_is_the_exact_scan() -> None:
 
 def test_choosing_heads_on_the_tested_samples_does_not_make_noise_pass() -> None:
     """The estimates are the effects themselves, the worst case: a correction over the chosen heads alone lets noise pass."""
-    passing, naive, settings = 0, 0, {"measure": "logit_diff", "seed": 0, "draws": 10, "splits": 1}
+    passing, naive, settings = 0, 0, {"measure": "logit_diff", "seed": 0, "splits": 1}
     for seed in range(100):
         effects, (base, correct, _, images) = heads_of_noise(seed=seed)
         about = (base, correct, None, images)

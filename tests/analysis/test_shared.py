@@ -37,7 +37,7 @@ def tasks(make_task: Any) -> dict[str, Any]:
 
 
 def scores_of(task: Any) -> Any:
-    return score_heads(*task.arguments(), measure="logit_diff", seed=0, draws=20, splits=20)
+    return score_heads(*task.arguments(), measure="logit_diff", seed=0, splits=20)
 
 
 def test_the_overlap_null_equals_the_shares_found_by_permuting_heads_within_layers() -> None:
@@ -117,9 +117,9 @@ def test_the_ceiling_is_high_for_a_clear_task_and_near_chance_for_noise(make_tas
 
 def test_negative_heads_have_a_ceiling_of_their_own_from_wrong_answers(make_task: Any) -> None:
     task = make_task(4, images=200, shape=SHAPE, negative={(0, 0): 3.0})
-    result = split_half_ceiling(task.effects, task.correct, task.clusters, sign="negative", k=1, seed=0)
+    result = split_half_ceiling(task.effects, ~task.correct, task.clusters, sign="negative", k=1, seed=0)
     assert result.overlap == 1.0
-    few = split_half_ceiling(task.effects, np.arange(400) >= 12, task.clusters, sign="negative", k=1, seed=0)
+    few = split_half_ceiling(task.effects, np.arange(400) < 12, task.clusters, sign="negative", k=1, seed=0)
     assert few.overlap is None
     assert few.reason == "6 images with wrong answers, at least 20 needed for two halves"
 

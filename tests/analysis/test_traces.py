@@ -15,7 +15,6 @@ from vseam_core.analysis.traces import (
     aggregate_traces,
     column_means,
     compare_with_band,
-    normalised_effect,
     random_model_band,
     strongest_cells,
 )
@@ -106,20 +105,9 @@ def test_the_normalised_effect_is_a_ratio_of_sums_and_leaves_out_pairs_with_a_ga
     assert row["mean"] == pytest.approx(16 / 3)
 
 
-def test_one_pair_has_a_normalised_effect_only_where_its_gap_is_a_nat() -> None:
-    values = np.arange(4.0).reshape(1, 4)
-    wide, narrow = tokenwise(values, 1.0, -1.0), tokenwise(values, 0.5, -0.49)
-    assert normalised_effect(wide).tolist() == [[0.0, 0.5, 1.0, 1.5]]  # type: ignore[union-attr]
-    assert normalised_effect(replace(wide, direction="noising")).tolist() == [[0.0, -0.5, -1.0, -1.5]]  # type: ignore[union-attr]
-    assert normalised_effect(narrow) is None
-    assert normalised_effect(narrow, minimum_gap=0.5) is not None
-    assert normalised_effect(tokenwise(values, 1.0, 1.0), minimum_gap=0.0) is None
-
-
 @pytest.mark.parametrize("changes", [{"measure": "published_prob"}, {"measure": "logit"}, {"direction": "clean"}])
 def test_measures_without_nats_and_readings_of_one_run_have_no_share(changes: dict[str, Any]) -> None:
     traces = study(1, **changes)
-    assert normalised_effect(traces[0].effect) is None
     frame = aggregate_traces(traces)
     assert frame["normalised"].isna().all()
     assert frame["mean"].notna().all()

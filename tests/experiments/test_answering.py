@@ -98,7 +98,7 @@ def asked_questions(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> li
 
 def test_a_scan_and_a_trace_store_answers_without_asking_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asked_questions(workspace, monkeypatch)
-    sizes = Sizes(pairs=3, score=12, hard=4, scan_correct=10, scan_wrong=2, reference=4, test=4)
+    sizes = Sizes(pairs=3, score=12, hard=4, scan_sampled=10, scan_wrong=2, reference=4, test=4)
     study = small_study(
         stages=["evaluate", "trace", "scan"],
         datasets=["scenes/color"],
@@ -142,7 +142,7 @@ class RulePlugin:
 
 def ruled_study(database: Path) -> tuple[Any, dict[str, Any]]:
     """A study on the database as it is: its results, and the stored verdicts by method."""
-    sizes = Sizes(pairs=3, score=14, hard=4, scan_correct=6, scan_wrong=4, reference=4, test=6)
+    sizes = Sizes(pairs=3, score=14, hard=4, scan_sampled=6, scan_wrong=4, reference=4, test=6)
     study = small_study(
         stages=["evaluate", "trace", "scan"],
         datasets=["ruled"],

@@ -30,7 +30,7 @@ PROMPTS = {
 }
 LAYERS_OF = {"llava-tiny": "model.language_model.layers", "instructblip-tiny": "language_model.model.layers"}
 SIZES = Sizes(
-    pairs=1, random_model_pairs=0, score=12, hard=40, scan_correct=2, scan_wrong=1, choose=1, test=1, ablation=1, random_sets=1, reference=8
+    pairs=1, random_model_pairs=0, score=12, hard=40, scan_sampled=2, scan_wrong=1, choose=1, test=1, ablation=1, random_sets=1, reference=8
 )
 
 

@@ -17,7 +17,7 @@ from vseam_core.experiments.encoding import Prepared, prepare_pair
 from vseam_core.experiments.study_run import run_study
 from vseam_core.runs.workspace import Workspace, open_workspace
 
-SIZES = Sizes(score=12, hard=4, scan_correct=10, scan_wrong=0, reference=4)
+SIZES = Sizes(score=12, hard=4, scan_sampled=10, scan_wrong=0, reference=4)
 SCANS = [HeadScan(operation="patch", direction=direction) for direction in ("noising", "denoising")]
 
 

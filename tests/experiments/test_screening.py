@@ -23,7 +23,7 @@ from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace, open_workspace
 
 MODEL, DATASET = "llava-tiny", "scenes/color"
-OPTIONS = ScanOptions("zero", correct=12, wrong=0, reference_size=8, method="screen", screen_top=6)
+OPTIONS = ScanOptions("zero", sampled=12, wrong=0, reference_size=8, method="screen", screen_top=6)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_screening_that_stopped_after_its_estimates_goes_on_from_there(
 def test_other_options_are_another_run_with_other_units(
     workspace: Workspace, baselines: pd.DataFrame, screened: Outcome, change: dict[str, Any]
 ) -> None:
-    options = replace(OPTIONS, correct=2, operation_options={"donors": 1} if "operation" in change else {}, **change)
+    options = replace(OPTIONS, sampled=2, operation_options={"donors": 1} if "operation" in change else {}, **change)
     plain = run_scan(workspace, MODEL, DATASET, replace(options, integrated_steps=0), baselines)
     other = run_scan(workspace, MODEL, DATASET, options, baselines)
     assert other.run != screened.run
@@ -137,7 +137,7 @@ def test_integrated_steps_need_an_operation_with_donors(workspace: Workspace, ba
 
 def test_a_study_that_screens_shows_the_agreement_and_names_verified_heads_only(tmp_path: Path) -> None:
     scans = [HeadScan(method="screen", screen_top=5)]
-    sizes = Sizes(score=24, hard=0, scan_correct=20, scan_wrong=0, choose=4, test=4, ablation=2, random_sets=4, reference=16)
+    sizes = Sizes(score=24, hard=0, scan_sampled=20, scan_wrong=0, choose=4, test=4, ablation=2, random_sets=4, reference=16)
     study = small_study(heads=scans, sizes=sizes, donors=1, stages=["scan", "ablate", "rescale", "shared", "report"])
     with open_workspace(tmp_path / "results.db") as opened:
         material = run_study(opened, study)

@@ -33,7 +33,7 @@ def baselines(workspace: Workspace, editor: str | None = None, limit: int = 6) -
 
 
 def scan(workspace: Workspace, measure: str = "logit_diff", **options: Any) -> np.ndarray:
-    chosen = ScanOptions("dim", **{"correct": 2, "wrong": 0, "reference_size": 4, **options})
+    chosen = ScanOptions("dim", **{"sampled": 2, "wrong": 0, "reference_size": 4, **options})
     outcome = run_scan(workspace, MODEL, DATASET, chosen, baselines(workspace))
     return workspace.store.head_effects(outcome.run, measure=measure, keys=outcome.keys).values
 

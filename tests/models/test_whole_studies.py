@@ -42,7 +42,7 @@ heads:
   - {{operation: mean_of_others, protocol: published}}
 donors: 2
 random_models: 0
-sizes: {{pairs: 2, random_model_pairs: 0, score: 4, hard: 0, scan_correct: 1, scan_wrong: 1, choose: 2, test: 4, reference: 24}}
+sizes: {{pairs: 2, random_model_pairs: 0, score: 4, hard: 0, scan_sampled: 1, scan_wrong: 1, choose: 2, test: 4, reference: 24}}
 """
 
 

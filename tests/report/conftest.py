@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vseam_core.analysis.heads import HeadScores, score_heads
+from vseam_core.analysis.heads import HeadScores, score_heads, with_verdicts
 from vseam_core.analysis.shared import SplitHalfCeiling, level_test, shared_heads, similarity_matrix, split_half_ceiling
 from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces, random_model_band, strongest_cells
 from vseam_core.api.types import TraceEffect
@@ -118,9 +118,13 @@ def made_task(model: str, category: str, seed: int, noise_only: bool, pairs: int
     traces = [trace for pair in range(pairs) for trace in pair_traces(random, pair)]
     bands = [aggregate_random_model(random_model_traces(np.random.default_rng(1000 + index))) for index in range(5)]
     effects, base, correct, gold, images = head_effects(random, noise_only)
-    claims = score_heads(effects, base, correct, gold, images, measure="logit_diff", seed=0, draws=300)
-    published = score_heads(effects / 300, base / 10, correct, gold, images, measure="published_prob", seed=0, draws=50, splits=10)
-    ceilings = {sign: split_half_ceiling(effects, correct, images, sign=sign, k=2, seed=0) for sign in ("positive", "negative")}
+    claims = score_heads(effects, base, correct, gold, images, measure="logit_diff", seed=0)
+    claims = with_verdicts(claims, dict.fromkeys(claims.with_verdict("candidate"), "confirmed"))
+    published = score_heads(effects / 300, base / 10, correct, gold, images, measure="published_prob", seed=0, splits=10)
+    ceilings = {
+        sign: split_half_ceiling(effects, correct if sign == "positive" else ~correct, images, sign=sign, k=2, seed=0)
+        for sign in ("positive", "negative")
+    }
     return Made(
         labels=labels,
         traces=labelled(aggregate_traces(traces), labels),
@@ -238,8 +242,8 @@ def head_effects(random: np.random.Generator, noise_only: bool) -> tuple[np.ndar
     gold = np.arange(samples) % 2 == 0
     effects = random.normal(0, 0.4, (samples, LAYERS, HEADS))
     if not noise_only:
-        effects[correct, *PLANTED] += 1.2
-        effects[correct, 3, int(random.integers(HEADS))] += 0.7
+        effects[:, *PLANTED] += 1.2
+        effects[:, 3, int(random.integers(HEADS))] += 0.7
         effects[~correct, 4, 1] -= 1.0
         effects[~correct, 5, int(random.integers(HEADS))] -= 0.8
     return effects, np.where(correct, 3.0, -2.0), correct, gold, np.array([f"image-{index}" for index in range(samples)])
@@ -289,7 +293,8 @@ def ablation_rows(labels: dict[str, str], seed: int) -> pd.DataFrame:
         drop = 0.25 if sign == "positive" else -0.05
         conditions = [("base", -1, [], 0.0), ("selected", -1, heads, drop)]
         conditions += [
-            ("random", trial, ["L0H0", "L1H1"], float(random.integers(-1, 3)) / 40) for trial in range(99 if operation != "zero" else 0)
+            ("random", trial, [f"L0H{trial % 8}", f"L{1 + trial // 8 % 5}H{trial // 40}"], float(random.integers(-1, 3)) / 40)
+            for trial in range(99 if operation != "zero" else 0)
         ]
         for condition, trial, members, lost in conditions:
             values = {

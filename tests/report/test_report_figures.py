@@ -258,8 +258,8 @@ def test_head_maps_ring_the_heads_that_pass_and_label_what_is_not_resolved(mater
     passing = claims.frame[claims.frame["claim_positive"]]
     assert sorted(zip(rings.get_xdata(), rings.get_ydata(), strict=True)) == list(zip(passing["layer"], passing["head"], strict=True))
     assert (2, 5) in list(zip(rings.get_xdata(), rings.get_ydata(), strict=True))
-    np.testing.assert_allclose(panels[0].images[0].get_array(), claims.map("mean_correct").T)
-    assert "not resolved at n = 87" in words_in(panels[2])
+    np.testing.assert_allclose(panels[0].images[0].get_array(), claims.map("support").T)
+    assert "not resolved at n = 90" in words_in(panels[2])
     assert len(panels[2].lines[0].get_xdata()) == 0
     assert "too few wrong answers (3 < 10)" in words_in(panels[5])
     assert not panels[5].images
@@ -269,10 +269,10 @@ def test_head_maps_ring_the_heads_that_pass_and_label_what_is_not_resolved(mater
 
 def test_a_claim_on_a_map_that_is_not_resolved_gets_no_ring(material, tasks):
     scan = material.heads[0]
-    shaky = dataclasses.replace(scan, claims=dataclasses.replace(scan.claims, resolved_correct=False))
+    shaky = dataclasses.replace(scan, claims=dataclasses.replace(scan.claims, resolved_support=False))
     panel = panels_of(head_maps([shaky], tasks[:1], MODEL))[0]
     assert len(panel.lines[0].get_xdata()) == 0
-    assert "not resolved at n = 60" in words_in(panel)
+    assert "not resolved at n = 90" in words_in(panel)
 
 
 def test_a_map_with_too_few_images_of_one_gold_answer_says_that_it_is_not_tested(material, tasks):
@@ -280,7 +280,7 @@ def test_a_map_with_too_few_images_of_one_gold_answer_says_that_it_is_not_tested
     frame = scan.claims.frame.assign(claim_positive=False)
     frame["p_positive"] = pd.array([None] * len(frame), dtype="Float64")
     untested = dataclasses.replace(scan, claims=dataclasses.replace(scan.claims, frame=frame))
-    assert "n = 60, not tested" in words_in(panels_of(head_maps([untested], tasks[:1], MODEL))[0])
+    assert "n = 90, not tested" in words_in(panels_of(head_maps([untested], tasks[:1], MODEL))[0])
 
 
 def test_published_scores_are_shown_without_any_claim(material, tasks):

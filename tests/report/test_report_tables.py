@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vseam_core.analysis.ablation_tests import AgainstRandom
 from vseam_core.report.page import shown
-from vseam_core.report.summaries import AgainstRandom, reasons_by_task
+from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import study_tasks
@@ -34,8 +35,9 @@ def record(found: ReportTable, **values) -> dict:
 
 def test_a_whole_study_closes_with_every_table_in_reading_order(material):
     titles = [table.title for table in closing_tables(material)]
-    starts = ["Accuracy", *STRONGEST, "Readings of lens", "Positive", "Negative", "Ablation of positive", "Ablation of negative"]
-    starts += ["Heads that tasks share", "Do tasks of one level", "Head rescaling", "Highest head scores", "Skipped"]
+    starts = ["Accuracy", *STRONGEST, "Readings of lens", "Positive", "Negative", "Suppressors"]
+    starts += ["Ablation of positive", "Ablation of negative", "Do tasks of one level", "Heads that tasks share"]
+    starts += ["Head rescaling", "Highest head scores", "Skipped"]
     assert [title.startswith(start) for title, start in zip(titles, starts, strict=True)] == [True] * len(starts)
 
 
@@ -133,7 +135,7 @@ def test_the_planted_head_leads_with_interval_and_q_of_the_scores(material):
     frame = material.heads[0].claims.frame.query("layer == 2 and head == 5").iloc[0]
     assert row["head"] == "L2H5"
     assert (row["nats"], row["low"], row["high"], row["q"]) == tuple(
-        frame[name] for name in ("mean_correct", "low_correct", "high_correct", "q_positive")
+        frame[name] for name in ("support", "low_support", "high_support", "q_positive")
     )
     assert row["remark"] == "2 heads pass"
 
@@ -142,7 +144,8 @@ def test_a_map_of_noise_names_no_head_but_says_that_it_is_not_resolved(material)
     row = record(table(material, "Positive"), category="color")
     assert row["head"] is None
     assert row["nats"] is None
-    assert row["remark"] == "not resolved at n = 87"
+    assert row["remark"].startswith("answers not resolved at n = 90")
+    assert "no head passes: 45 + 45 images find an effect of 0.52 SD in 80 % of cases" in row["remark"]
 
 
 def test_three_wrong_answers_are_too_few_for_negative_heads(material):
@@ -157,7 +160,8 @@ def test_a_negative_head_is_named_with_its_rise_on_wrong_answers(material):
 
 
 def test_the_p_of_an_ablation_counts_random_sets_that_do_at_least_as_much():
-    assert AgainstRandom(0.2, (0.1, 0.2, 0.3, 0.0)).p_value == pytest.approx((1 + 2) / (1 + 4))
+    assert AgainstRandom(0.2, (0.1, 0.2, 0.3, 0.0) * 5).p_value == pytest.approx((1 + 10) / (1 + 20))
+    assert AgainstRandom(0.2, (0.1,) * 18).p_value is None
     assert AgainstRandom(0.2, (0.1, 0.2, 0.3, 0.0)).mean_random == pytest.approx(0.15)
     assert AgainstRandom(0.2, ()).p_value is None
 
@@ -300,7 +304,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize(("stage", "count"), [("accuracy", 1), ("traces", 5), ("heads", 3), ("ablations", 2), ("shared", 2)])
+@pytest.mark.parametrize(("stage", "count"), [("accuracy", 1), ("traces", 5), ("heads", 4), ("ablations", 2), ("shared", 2)])
 def test_a_study_of_one_stage_closes_with_that_stage_alone(material, stage, count):
     changes = {name: [] if name in ("heads", "level_tests") else pd.DataFrame() for names in STAGES.values() for name in names}
     for name in STAGES[stage]:

@@ -50,10 +50,10 @@ def test_a_study_without_screening_has_no_such_table(material):
 def test_a_map_with_heads_that_were_not_run_says_what_a_blank_is(material):
     scan = next(scan for scan in material.heads if scan.operation == "resample")
     frame = scan.claims.frame.copy()
-    measured = [name for name in HEAD_COLUMNS if name.startswith(("mean_", "q_", "p_"))]
+    measured = [name for name in HEAD_COLUMNS if name.startswith(("mean_", "support", "q_", "p_"))]
     frame.loc[0, measured] = None
     partial = dataclasses.replace(scan, claims=dataclasses.replace(scan.claims, frame=frame))
-    assert np.isnan(partial.claims.map("mean_correct")).sum() == 1
+    assert np.isnan(partial.claims.map("support")).sum() == 1
     said = []
     for each in (scan, partial):
         figure = head_maps([each], study_tasks(material), scan.model)

@@ -24,7 +24,7 @@ from .test_sql_page import STATEMENTS
 FOLDER = Path(__file__).with_name("databases")
 VERSIONS = (1, 2, 3, 4)
 # What a database of a version cannot know: evaluations came with the fourth, and nothing was skipped.
-NEEDS = {"latest_evaluations": 4, "skips": 99, "weights_hash LIKE '3f2a%'": 99}
+NEEDS = {"claimed = 1": 8, "shared_heads AS shared": 8, "latest_evaluations": 4, "skips": 99, "weights_hash LIKE '3f2a%'": 99}
 
 
 def unpacked(version: int, folder: Path) -> Path:

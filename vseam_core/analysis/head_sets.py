@@ -1,34 +1,26 @@
-"""Sets of heads: those that pass a claim, exploratory rankings, matched random sets, and curves over growing sets."""
+"""Sets of heads: those that pass a claim, exploratory rankings, and matched random sets."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
+from math import comb, prod
 from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from vseam_core.analysis.frames import NUMBER, WHOLE, nullable_frame
-from vseam_core.analysis.heads import MINIMUM_ANSWERS, HeadScores, Sign
+from vseam_core.analysis.head_claims import MINIMUM_ANSWERS
+from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.multiple_testing import FEWEST_SETS
 from vseam_core.analysis.statistics import Array, finite, generator
 from vseam_core.api.types import HeadId
-from vseam_core.errors import VseamError
 
-ATTEMPTS = 5
-LAST_ATTEMPTS = 50
-"""Draws per missing set before the neighbourhood of norms is widened, and before sets are repeated."""
-FIRST_NEIGHBOURS = 4
-
-CURVE_COLUMNS: dict[str, str] = {
-    "size": WHOLE,
-    "kept": NUMBER,
-    "ablated": NUMBER,
-    "faithfulness": NUMBER,
-    "completeness": NUMBER,
-    "contribution": NUMBER,
-}
+SMALLEST_STRATUM = 4
+"""Heads of a layer that are exchanged with each other, at least."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,8 @@ def select_heads(
 ) -> HeadSelection:
     """The `k` strongest heads that pass the claim of `sign`; fewer, with a reason, where fewer pass.
 
-    Strongest by the signed mean on correct (positive) or wrong (negative) answers, ties broken by `seed`. A map that is
+    Strongest by the mean effect on all sampled questions (positive) or on wrong answers (negative, confirmed ones only), ties broken
+    by `seed`. A map that is
     not resolved gives none unless `require_resolved` is off. `exclusive` takes only heads whose `sign` it is, so that
     no head is in the positive and in the negative selection.
     """
@@ -87,12 +80,12 @@ def select_heads(
 def ranked_heads(scores: HeadScores, sign: Sign, k: int, seed: int, *, by: Literal["claims", "published"] = "claims") -> HeadSelection:
     """The `k` heads with the largest effects of `sign`, whether or not they pass a claim: exploratory, never a finding.
 
-    Ranks by the signed mean on correct or wrong answers, or by the published `positive` or `negative` score. Heads
+    Ranks by the mean effect on all sampled questions or on wrong answers, or by the published `positive` or `negative` score. Heads
     whose score has the wrong sign or is zero are left out; with fewer than `MINIMUM_ANSWERS` such answers there is no
     ranking.
     """
     _check_size(k)
-    n = scores.n_correct if sign == "positive" else scores.n_wrong
+    n = scores.n_sampled if sign == "positive" else scores.n_wrong
     if n < MINIMUM_ANSWERS:
         return HeadSelection((), k, True, _side_state(scores, sign)[1])
     column = _claim_column(sign) if by == "claims" else sign
@@ -103,64 +96,50 @@ def ranked_heads(scores: HeadScores, sign: Sign, k: int, seed: int, *, by: Liter
     return HeadSelection(chosen, k, True, reason)
 
 
-def matched_random_sets(selected: Sequence[HeadId], norms: ArrayLike, count: int, seed: int) -> list[list[HeadId]]:
-    """`count` random sets to compare an ablation of `selected` with: same size, same layers, alike in ‖W_O z‖.
+@dataclass(frozen=True)
+class MatchedSets:
+    """Random sets to hold a selected one against: `sets` are distinct and none is the selected one.
 
-    `norms` `[layers, heads]` holds the mean ‖W_O z‖ of each head. Each selected head is replaced by one drawn from the
-    heads of its layer that are nearest in norm and not selected: the 4 nearest at first; where these give fewer than
-    `count` distinct sets, from more of the layer step by step, and only when the whole layer has been used do sets
-    repeat. Where a layer has fewer others than selected heads, the rest come from the nearest layers that have some
-    left. Raises `VseamError` when fewer heads are left over than are selected, `ValueError` for heads outside `norms`.
+    `possible` is how many sets the exchange allows, the selected one among them. With fewer than `FEWEST_SETS` random ones no p-value can
+    be 0.05 or less, and `reason` says so.
+    """
+
+    sets: tuple[tuple[HeadId, ...], ...]
+    possible: int
+    reason: str = ""
+
+
+def matched_random_sets(selected: Sequence[HeadId], norms: ArrayLike, count: int, seed: int) -> MatchedSets:
+    """Up to `count` random sets of the same size, in the same layers and alike in ‖W_O z‖, for a permutation test of `selected`.
+
+    `norms` `[layers, heads]` holds the mean ‖W_O z‖ of each head. The heads of a layer are put into strata by norm, and those that are
+    selected are exchanged with any others of their stratum, other selected ones included: under the null hypothesis that the selected
+    heads are like their stratum, the selected set is one of all sets that this can give, and p = (1 + random sets that do at least
+    as much) / (1 + random sets) is exact. (Sets drawn from the heads that are *not* selected are no such family, and reject too
+    often.) Strata are as small as still gives `count` sets whatever heads of these layers are selected, at most whole layers. Raises
+    `ValueError` for heads outside `norms`.
     """
     array = finite("norms", norms)
     heads = list(selected)
     stack = _check_selected(heads, array)
-    random = generator(seed, "matched random sets")
-    found: dict[frozenset[tuple[int, int]], list[HeadId]] = {}
-    widest = array.shape[1]
-    for width in range(min(FIRST_NEIGHBOURS, widest), widest + 1):
-        attempts = LAST_ATTEMPTS if width == widest else ATTEMPTS
-        for _ in range(attempts * (count - len(found))):
-            drawn = _matched_set(heads, array, width, random)
-            found.setdefault(frozenset(drawn), [HeadId(layer, head, stack) for layer, head in drawn])
-            if len(found) >= count:
-                return list(found.values())
-    sets = list(found.values())
-    return sets + [sets[index] for index in random.integers(0, len(sets), count - len(sets))]
+    strata = _strata(heads, array, count)
+    possible = prod(comb(len(members), len(chosen)) for members, chosen in strata)
+    own = frozenset((head.layer, head.head) for head in heads)
+    if possible - 1 <= count:
+        choices = [list(combinations(members, len(chosen))) for members, chosen in strata]
+        found = [frozenset(place for part in parts for place in part) for parts in product(*choices)]
+        sets = [places for places in found if places != own]
+    else:
+        sets = _draw_sets(strata, own, count, generator(seed, "matched random sets"))
+    reason = ""
+    if len(sets) < FEWEST_SETS:
+        reason = f"no p-value: {counted_sets(len(sets))} beside the selected one, at least {FEWEST_SETS} needed"
+    return MatchedSets(tuple(tuple(HeadId(*place, stack) for place in sorted(places)) for places in sets), possible, reason)
 
 
-def cumulative_measures(kept: ArrayLike, ablated: ArrayLike, *, full: float, floor: float, minimum_range: float = 0.01) -> pd.DataFrame:
-    """Faithfulness, completeness and contribution of growing sets (top 1 … k), one row per size, columns `CURVE_COLUMNS`.
-
-    `kept` `[k]` is the accuracy with only the top heads (all others replaced), `ablated` `[k]` with the top heads
-    replaced, `full` that of the whole model and `floor` that with every head replaced. faithfulness = (kept - floor) /
-    (full - floor): how much survives with only these heads. completeness = (full - ablated) / (full - floor): how much
-    is lost without them, 1 where nothing outside the set carries the task (1 minus the complement's faithfulness, Marks
-    et al. 2024). contribution = what the last head added: accuracy lost by replacing it too; a set is minimal when each
-    of its heads contributes (Wang et al. 2023). Ratios are null where full - floor is below `minimum_range`.
-    """
-    only, without = finite("kept", kept), finite("ablated", ablated)
-    if only.ndim != 1 or only.shape != without.shape:
-        raise ValueError(f"kept and ablated must be one accuracy per size, got shapes {only.shape} and {without.shape}")
-    whole, empty = float(finite("full", full)), float(finite("floor", floor))
-    span = whole - empty
-    before = np.concatenate([[whole], without[:-1]])
-    rows = []
-    for size, (one, other, previous) in enumerate(zip(only, without, before, strict=True), start=1):
-        row: dict[str, float | int | None] = {"size": size, "kept": one, "ablated": other, "contribution": previous - other}
-        row["faithfulness"] = (one - empty) / span if span >= minimum_range else None
-        row["completeness"] = (whole - other) / span if span >= minimum_range else None
-        rows.append(row)
-    return nullable_frame(rows, CURVE_COLUMNS)
-
-
-def smallest_faithful_size(curve: pd.DataFrame, level: float = 0.9) -> int | None:
-    """The size from which on faithfulness never falls below `level` again, or None where it does not reach it."""
-    faithful = (curve["faithfulness"] >= level).fillna(False).to_numpy(dtype=bool)
-    if not len(faithful) or not faithful[-1]:
-        return None
-    below = np.flatnonzero(~faithful)
-    return int(curve["size"].iloc[below[-1] + 1 if len(below) else 0])
+def counted_sets(number: int) -> str:
+    """A number of sets in words."""
+    return f"{number} distinct set" + ("" if number == 1 else "s")
 
 
 def _check_size(k: int) -> None:
@@ -171,13 +150,13 @@ def _check_size(k: int) -> None:
 def _claim_column(sign: Sign) -> str:
     if sign not in ("positive", "negative"):
         raise ValueError(f"sign must be 'positive' or 'negative', got {sign!r}")
-    return "mean_correct" if sign == "positive" else "mean_wrong"
+    return "support" if sign == "positive" else "mean_wrong"
 
 
 def _side_state(scores: HeadScores, sign: Sign) -> tuple[bool, str]:
     _claim_column(sign)
     if sign == "positive":
-        return scores.resolved_correct, scores.reason_correct
+        return scores.resolved_support, scores.reason_support
     return scores.resolved_wrong, scores.reason_wrong
 
 
@@ -197,31 +176,42 @@ def _check_selected(heads: list[HeadId], norms: Array) -> str:
         raise ValueError(f"selected heads must lie in {layers} layers × {width} heads: {', '.join(outside) or 'none given'}")
     if len(set(heads)) != len(heads) or len({head.stack for head in heads}) != 1:
         raise ValueError("selected heads must be distinct and of one stack")
-    if 2 * len(heads) > norms.size:
-        raise VseamError(
-            f"no random sets to compare with: {len(heads)} of {norms.size} heads are selected; choose at most {norms.size // 2}"
-        )
     return heads[0].stack
 
 
-def _matched_set(selected: list[HeadId], norms: Array, width: int, random: np.random.Generator) -> list[tuple[int, int]]:
-    """One set: selected heads in random order, so that no head always has the first choice."""
-    taken = {(head.layer, head.head) for head in selected}
-    drawn = []
-    for index in random.permutation(len(selected)):
-        head = selected[index]
-        candidates = _candidates(head, norms, taken)[:width]
-        choice = candidates[random.integers(len(candidates))]
-        taken.add(choice)
-        drawn.append(choice)
-    return sorted(drawn)
+Place = tuple[int, int]
+Stratum = tuple[list[Place], list[Place]]
+"""Heads that may be exchanged, and those of them that are selected."""
 
 
-def _candidates(head: HeadId, norms: Array, taken: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Free heads of the nearest layer that has any, nearest in norm first."""
-    for distance in range(norms.shape[0]):
-        layers = sorted({layer for layer in (head.layer - distance, head.layer + distance) if 0 <= layer < norms.shape[0]})
-        free = [(layer, other) for layer in layers for other in range(norms.shape[1]) if (layer, other) not in taken]
-        if free:
-            return sorted(free, key=lambda place: abs(norms[place] - norms[head.layer, head.head]))
-    raise AssertionError("more heads were selected than are left over")
+def _strata(heads: Sequence[HeadId], norms: Array, count: int) -> list[Stratum]:
+    """The strata that hold selected heads."""
+    width = norms.shape[1]
+    by_layer = Counter(head.layer for head in heads)
+    size = SMALLEST_STRATUM
+    # Depends on nothing but how many heads each layer gives, as every set of the exchange has to lead to the same strata.
+    while size < width and (
+        max(by_layer.values()) > size // 2 or prod(comb(size, number) for number in by_layer.values()) - 1 < max(count, FEWEST_SETS)
+    ):
+        size *= 2
+    strata = []
+    for layer in by_layer:
+        ranked = np.argsort(norms[layer], kind="stable")
+        for part in np.array_split(ranked, max(1, width // size)):
+            members = [(layer, int(head)) for head in part]
+            chosen = [place for place in members if HeadId(*place, heads[0].stack) in heads]
+            if chosen:
+                strata.append((members, chosen))
+    return strata
+
+
+def _draw_sets(strata: Sequence[Stratum], own: frozenset[Place], count: int, random: np.random.Generator) -> list[frozenset[Place]]:
+    """`count` distinct sets at random, none of them the selected one; there are more than that."""
+    found: dict[frozenset[Place], None] = {}
+    while len(found) < count:
+        places = frozenset(
+            members[index] for members, chosen in strata for index in random.choice(len(members), len(chosen), replace=False)
+        )
+        if places != own:
+            found.setdefault(places)
+    return list(found)

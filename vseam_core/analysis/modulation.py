@@ -112,13 +112,13 @@ def scaled_by_rank(
 
 
 def rescaling_scores(scores: HeadScores, positive_heads: Sequence[HeadId], negative_heads: Sequence[HeadId]) -> Array:
-    """The scores for `scaled_by_rank`, `[layers, heads]`: mean effect on correct answers for positive heads, on wrong for negative.
+    """The scores for `scaled_by_rank`, `[layers, heads]`: mean effect on sampled questions for positive heads, on wrong for negative.
 
     The mean over all answers would not do for negative heads: it is positive for most of them, since most answers are
     correct. Zero for all other heads.
     """
     result = np.zeros(scores.shape)
-    for heads, column in ((positive_heads, "mean_correct"), (negative_heads, "mean_wrong")):
+    for heads, column in ((positive_heads, "support"), (negative_heads, "mean_wrong")):
         values = scores.map(column)
         for head in heads:
             if values is None:

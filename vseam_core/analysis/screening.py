@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, nullable_frame
-from vseam_core.analysis.heads import FLOOR_FACTOR, HEAD_COLUMNS, HeadScores, score_heads
+from vseam_core.analysis.head_claims import FLOOR_FACTOR
+from vseam_core.analysis.heads import HEAD_COLUMNS, HeadScores, score_heads
 from vseam_core.analysis.statistics import Array, finite, generator
 from vseam_core.api.types import HeadId
 
@@ -178,7 +179,8 @@ def score_verified_heads(effects: ArrayLike, *arguments: ArrayLike | None, **set
     """`score_heads` where only some heads were run: `effects` `[n, layers, heads]` is NaN for the heads that were not.
 
     Only verified heads are tested, and only they can pass. Their q-values hold over all heads, those that were screened out counting
-    with p = 1: they were chosen by estimates on the same samples, so that a correction over the chosen ones alone would be too small.
+    as candidates too: they were chosen by estimates on the same samples, so that a correction over the chosen ones alone would be too
+    small.
     Rows of the others are null and say why. Raises `ValueError` where a head was run on some samples only.
     """
     array = np.asarray(effects, dtype=np.float64)
@@ -195,7 +197,8 @@ def score_verified_heads(effects: ArrayLike, *arguments: ArrayLike | None, **set
 def _placed(scores: HeadScores, verified: NDArray[np.bool_]) -> pd.DataFrame:
     """The rows of the verified heads at their layers and heads, null rows for all others."""
     common = {"stack": scores.stack, "n": scores.n, "n_correct": scores.n_correct, "n_wrong": scores.n_wrong, "sign": "none"}
-    common |= {"claim_positive": False, "claim_negative": False, "resolved": False}
+    common |= {"n_sampled": scores.n_sampled, "verdict": "untested", "resolved": False}
+    common |= dict.fromkeys(("claim_positive", "claim_suppressor", "claim_negative"), False)
     common["reason"] = f"not run exactly: its estimate is not among those of the {int(verified.sum())} verified heads"
     places = [{**common, "layer": int(layer), "head": int(head)} for layer, head in np.argwhere(~verified)]
     layers, heads = np.nonzero(verified)

@@ -3,6 +3,9 @@
 Heads are not exchangeable across layers (early and late heads differ in every task), so chance is a permutation of
 heads within their layer. Under it the overlap in a layer with H heads is hypergeometric, and the overlap of two sets is
 the sum over layers: the null distribution is computed exactly by convolution, without drawing.
+
+That null is rejected too where some heads matter more than others in every task, which is no sharing between two of them. So a second
+p-value stands beside it, under which each head keeps its mean importance over all tasks: its scores are dealt to the tasks at random.
 """
 
 from __future__ import annotations
@@ -19,22 +22,18 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, frame_records, nullable_frame
+from vseam_core.analysis.head_claims import MINIMUM_ANSWERS
 from vseam_core.analysis.head_sets import select_heads
-from vseam_core.analysis.heads import MINIMUM_ANSWERS, HeadScores, Sign
-from vseam_core.analysis.statistics import (
-    Array,
-    benjamini_hochberg,
-    cluster_codes,
-    cluster_sums,
-    finite,
-    generator,
-    permutation_p_value,
-)
+from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.multiple_testing import benjamini_hochberg, permutation_p_value
+from vseam_core.analysis.statistics import Array, cluster_codes, cluster_sums, finite, generator
 from vseam_core.api.types import HeadId
 
 LARGEST_SHARE = 0.1
 NULL_NAME = "heads permuted within layers (exact)"
 EXACT_GROUPINGS = 20_000
+FEWEST_TASKS = 3
+"""Tasks below which a head's importance in general cannot be told from that in two of them."""
 
 SHARED_COLUMNS: dict[str, str] = {
     "first": TEXT,
@@ -47,6 +46,7 @@ SHARED_COLUMNS: dict[str, str] = {
     "expected_overlap": NUMBER,
     "p_value": NUMBER,
     "q_value": NUMBER,
+    "p_importance": NUMBER,
     "ceiling_first": NUMBER,
     "ceiling_second": NUMBER,
     "ceiling": NUMBER,
@@ -86,20 +86,23 @@ def shared_heads(
     k: int,
     seed: int,
     ceilings: Mapping[str, SplitHalfCeiling] | None = None,
+    permutations: int = 999,
 ) -> pd.DataFrame:
     """For every pair of tasks, how many of their top-`k` heads are the same; one row per pair, columns `SHARED_COLUMNS`.
 
     Only heads that pass the claim count; where a task has fewer than `k`, or `k` is more than a tenth of the heads, the
     pair is null with the reason. `p_value` is the chance of at least this overlap under the null named in `null`;
-    `q_value` is Benjamini-Hochberg over all pairs. `ceiling` is the mean of both tasks' own split-half overlaps
-    (`split_half_ceiling`). `rank_correlation` is Spearman's over all heads. Raises `ValueError` when the tasks' models
-    differ in shape.
+    `q_value` is Benjamini-Hochberg over all pairs; `p_importance` is that of `importance_p_values`. `ceiling` is the mean of both
+    tasks' own split-half overlaps (`split_half_ceiling`). `rank_correlation` is Spearman's over all heads. Raises `ValueError` when
+    the tasks' models differ in shape.
     """
     names = list(scores)
     shapes = {task.shape for task in scores.values()}
     if len(shapes) > 1:
         raise ValueError(f"tasks of one model have one shape, got {sorted(shapes)}")
     selections = {name: select_heads(task, sign, k, seed) for name, task in scores.items()}
+    complete = [name for name in names if selections[name].complete]
+    importance = importance_p_values({name: scores[name] for name in complete}, sign, k, seed, permutations)
     rows = []
     for first, second in combinations(names, 2):
         row: dict[str, Any] = {"first": first, "second": second, "sign": sign, "k": k, "null": NULL_NAME}
@@ -112,6 +115,7 @@ def shared_heads(
         row["reason"] = "; ".join(reasons)
         if not reasons:
             row |= _overlap_columns(selections[first].heads, selections[second].heads, scores[first].shape)
+            row["p_importance"] = importance.get((first, second))
         rows.append(row)
     tested = [row for row in rows if "p_value" in row]
     for row, q_value in zip(tested, benjamini_hochberg([row["p_value"] for row in tested]), strict=True):
@@ -131,12 +135,48 @@ def overlap_null(first: Sequence[HeadId], second: Sequence[HeadId], shape: tuple
     return distribution
 
 
+def importance_p_values(
+    scores: Mapping[str, HeadScores], sign: Sign, k: int, seed: int, permutations: int = 999
+) -> dict[tuple[str, str], float]:
+    """For each pair of tasks, the p of sharing so many of their top `k` heads if heads differ in importance in general only.
+
+    Maps are divided by their spread over heads, so that tasks can be compared; then each head's scores are dealt to the tasks at
+    random, which keeps its mean over tasks, and the overlaps of the new top `k` are what the observed ones are held against:
+    p = (1 + deals with at least that overlap) / (1 + deals). Nothing for fewer than `FEWEST_TASKS` tasks or maps with gaps.
+    """
+    column, turn = ("support", 1.0) if sign == "positive" else ("mean_wrong", -1.0)
+    maps = [task.map(column) for task in scores.values()]
+    if len(maps) < FEWEST_TASKS or any(values is None or not np.isfinite(values).all() or np.ptp(values) == 0 for values in maps):
+        return {}
+    table = np.stack([turn * values.ravel() / values.std() for values in maps if values is not None])
+    names = list(scores)
+    found = importance_p_values_of(table, k, seed, permutations)
+    return {(names[one], names[two]): p_value for (one, two), p_value in found.items()}
+
+
+def importance_p_values_of(table: ArrayLike, k: int, seed: int, permutations: int = 999) -> dict[tuple[int, int], float]:
+    """`importance_p_values` of maps `[tasks, heads]` on one scale, larger being stronger, by pairs of rows."""
+    values = finite("maps", table)
+    random = generator(seed, "importance null")
+    pairs = list(combinations(range(len(values)), 2))
+
+    def overlaps(maps: Array) -> Array:
+        top = np.zeros(maps.shape, dtype=np.int64)
+        np.put_along_axis(top, np.argpartition(-maps, k - 1, axis=1)[:, :k], 1, axis=1)
+        shared = top @ top.T
+        return np.array([shared[pair] for pair in pairs], dtype=np.float64)
+
+    observed = overlaps(values)
+    null = np.array([overlaps(random.permuted(values, axis=0)) for _ in range(permutations)])
+    return {pair: permutation_p_value(observed[index], null[:, index]) for index, pair in enumerate(pairs)}
+
+
 def rank_correlation(first: HeadScores, second: HeadScores, sign: Sign) -> float | None:
-    """Spearman's correlation over all heads of the signed means on correct (positive) or wrong (negative) answers.
+    """Spearman's correlation over all heads of the means on sampled questions (positive) or wrong answers (negative).
 
     None where a map is missing or flat, or where heads of it were not measured.
     """
-    column = "mean_correct" if sign == "positive" else "mean_wrong"
+    column = "support" if sign == "positive" else "mean_wrong"
     one, two = first.map(column), second.map(column)
     if one is None or two is None or not np.isfinite([one, two]).all() or np.ptp(one) == 0 or np.ptp(two) == 0:
         return None
@@ -144,19 +184,21 @@ def rank_correlation(first: HeadScores, second: HeadScores, sign: Sign) -> float
 
 
 def split_half_ceiling(
-    effects: ArrayLike, correct: ArrayLike, clusters: ArrayLike, *, sign: Sign, k: int, seed: int, splits: int = 50
+    effects: ArrayLike, counted: ArrayLike, clusters: ArrayLike, *, sign: Sign, k: int, seed: int, splits: int = 50
 ) -> SplitHalfCeiling:
     """The mean overlap of a task's top-`k` heads between two halves of its images, over `splits` seeded halvings.
+
+    `counted` `[n]` flags the samples that the sign rests on: the sampled questions (positive) or the wrong answers (negative).
 
     Half the images rarely suffice for a claim, so halves are ranked by the signed mean alone; and half the images rank
     less surely than all of them, so this ceiling lies a little low. Arguments as in `score_heads`.
     """
-    array, right = finite("effects", effects), np.asarray(correct, dtype=bool)
-    mask = right if sign == "positive" else ~right
+    array, mask = finite("effects", effects), np.asarray(counted, dtype=bool)
     codes, count = cluster_codes(np.asarray(clusters)[mask], int(mask.sum()))
     if count < 2 * MINIMUM_ANSWERS:
-        answers = "correct" if sign == "positive" else "wrong"
-        reason = f"{count} images with {answers} answers, at least {2 * MINIMUM_ANSWERS} needed for two halves"
+        reason = (
+            f"{count} images{'' if sign == 'positive' else ' with wrong answers'}, at least {2 * MINIMUM_ANSWERS} needed for two halves"
+        )
         return SplitHalfCeiling(None, None, reason)
     sums = cluster_sums(array[mask].reshape(len(codes), -1), codes, count)
     sizes = np.bincount(codes, minlength=count)

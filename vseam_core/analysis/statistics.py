@@ -1,7 +1,8 @@
 """Errors, intervals and tests for samples that come in clusters (several questions about one image).
 
-Standard errors are CR2 (Bell & McCaffrey 2002) with t intervals of G - 1 degrees of freedom, G the number of clusters;
-below `MINIMUM_CLUSTERS` there is none, and the reason is given instead. Every function raises `ValueError` for NaN or
+Standard errors are CR2 with t intervals of Bell and McCaffrey's degrees of freedom (2002, Survey Methodology 28), which are G - 1
+for G clusters of equal size and fewer where some are larger; below `MINIMUM_CLUSTERS` there is none, and the reason is given
+instead. Every function raises `ValueError` for NaN or
 infinity: a value that could not be computed must have been skipped by name before it comes here. Nothing uses numpy's
 global generator.
 """
@@ -10,8 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 MINIMUM_CLUSTERS = 10
+SKEWED = 2.0
+"""A cell is called skewed from twice the skewness on that a normal sample of its size shows by chance (root mean square)."""
+MOSTLY_ZERO = 0.5
 EXACT_CLUSTERS = 14
 """Up to this many clusters with a difference, all sign flips are enumerated (2^14 = 16,384)."""
 
 Array = NDArray[np.float64]
-Alternative = Literal["two-sided", "greater", "less"]
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,46 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Means and CR2 standard errors of many cells at once; `standard_error` is None below the minimum of clusters."""
+    """Means and CR2 standard errors of many cells at once; `standard_error` is None below the minimum of clusters.
+
+    `degrees` are Bell and McCaffrey's degrees of freedom. `skewness` is that of the clusters' contributions to the error, `zeros` the
+    share of clusters whose samples are all exactly 0; both say how far a t interval can be relied on (`irregular`).
+    """
 
     mean: Array
     standard_error: Array | None
     n: int
     clusters: int
     reason: str = ""
+    degrees: float = 0.0
+    skewness: Array | None = None
+    zeros: Array | None = None
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array] | None:
-        """Lower and upper ends by Student's t with G - 1 degrees of freedom, or None without standard errors."""
+        """Lower and upper ends by Student's t, or None without standard errors."""
         if self.standard_error is None:
             return None
-        width = stats.t.ppf(0.5 + confidence / 2, self.clusters - 1) * self.standard_error
+        width = stats.t.ppf(0.5 + confidence / 2, self.degrees) * self.standard_error
         return self.mean - width, self.mean + width
 
     def p_values(self) -> Array | None:
-        """Two-sided p of a mean of zero by Student's t with G - 1 degrees; a cell that is zero everywhere has p = 1."""
+        """Two-sided p of a mean of zero by Student's t; a cell that is zero everywhere has p = 1."""
+        ratio = self.t_statistics()
+        return None if ratio is None else np.where(self.mean == 0, 1.0, 2 * stats.t.sf(np.abs(ratio), self.degrees))
+
+    def t_statistics(self) -> Array | None:
+        """Means over standard errors: 0 for a mean of zero, infinite for a constant that is not."""
         if self.standard_error is None:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.abs(self.mean) / self.standard_error
-        return np.where(self.mean == 0, 1.0, 2 * stats.t.sf(np.nan_to_num(ratio, nan=0.0), self.clusters - 1))
+            return np.where(self.mean == 0, 0.0, self.mean / self.standard_error)
+
+    def irregular(self) -> NDArray[np.bool_] | None:
+        """Cells whose t interval may cover less than it says: skewed beyond what a normal sample shows, or mostly exact zeros."""
+        if self.skewness is None or self.zeros is None:
+            return None
+        flags: NDArray[np.bool_] = (self.skewness**2 > SKEWED**2 * expected_skewness(self.clusters)) | (self.zeros >= MOSTLY_ZERO)
+        return flags
 
 
 @dataclass(frozen=True)
@@ -134,16 +154,72 @@ def clustered_moments(values: ArrayLike, clusters: ArrayLike) -> Moments:
     SE² = 1/N² Σ_g S_g² / (1 - n_g / N), with S_g the sum of cluster g's residuals.
     """
     array = finite("values", values)
+    return combined_moments(array, np.zeros(len(array) if array.ndim else 0, dtype=int), (1.0,), clusters)
+
+
+def combined_moments(values: ArrayLike, groups: ArrayLike, weights: Sequence[float], clusters: ArrayLike) -> Moments:
+    """Σ_k weights_k · mean of group k, for `values` `[n, …]` and `groups` `[n]` numbered from 0, with its CR2 standard errors.
+
+    (1/2, 1/2) is the mean of two group means, (-1, 1) their difference; a cluster may have samples in several groups. This is CR2
+    for the regression on group indicators, whose hat matrix is block diagonal by group: within a cluster each group's residual sum
+    is divided by N_k · sqrt(1 - n_gk / N_k). Each group needs `MINIMUM_CLUSTERS` clusters. Raises `ValueError` for an empty group.
+    """
+    array, member = finite("values", values), np.asarray(groups)
     if array.ndim == 0 or not len(array):
         raise ValueError("a mean needs at least one value")
     codes, count = cluster_codes(clusters, len(array))
-    mean = array.mean(axis=0)
-    if count < MINIMUM_CLUSTERS:
-        return Moments(mean, None, len(array), count, too_few_clusters(count))
-    sums = cluster_sums(array - mean, codes, count)
-    leverage = np.bincount(codes) / len(array)
-    variance = np.tensordot(1 / (1 - leverage), sums**2, axes=1) / len(array) ** 2
-    return Moments(mean, np.sqrt(variance), len(array), count)
+    counts = np.stack([np.bincount(codes[member == group], minlength=count) for group in range(len(weights))], axis=1)
+    if not counts.sum(axis=0).all():
+        raise ValueError("a mean needs at least one value")
+    means = [array[member == group].mean(axis=0) for group in range(len(weights))]
+    total = np.asarray(sum(weight * mean for weight, mean in zip(weights, means, strict=True)))
+    fewest = int((counts > 0).sum(axis=0).min())
+    if fewest < MINIMUM_CLUSTERS:
+        return Moments(total, None, len(array), count, too_few_clusters(fewest))
+    parts = np.zeros((count, *array.shape[1:]))
+    for group, (weight, mean) in enumerate(zip(weights, means, strict=True)):
+        rows = member == group
+        sums = np.zeros_like(parts)
+        np.add.at(sums, codes[rows], array[rows] - mean)
+        factor = weight / (rows.sum() * np.sqrt(1 - counts[:, group] / rows.sum()))
+        parts += sums * factor.reshape(-1, *[1] * (array.ndim - 1))
+    zero = np.ones((count, *array.shape[1:]), dtype=bool)
+    np.logical_and.at(zero, codes, array == 0)
+    error = np.sqrt((parts**2).sum(axis=0))
+    # Divided by what size alone makes of its spread, so that large clusters do not look like outliers.
+    spread = np.sqrt((counts * (np.asarray(weights) / counts.sum(axis=0)) ** 2).sum(axis=1))
+    skewness = _skewness(parts / spread.reshape(-1, *[1] * (array.ndim - 1)))
+    degrees = bell_mccaffrey_degrees(counts, weights)
+    return Moments(total, error, len(array), count, "", degrees, skewness, zero.mean(axis=0))
+
+
+def bell_mccaffrey_degrees(counts: ArrayLike, weights: Sequence[float] = (1.0,)) -> float:
+    """The degrees of freedom of a CR2 variance under independent samples of equal variance: 2 E[V]² / Var[V].
+
+    `counts` `[clusters, groups]` are numbers of samples. V is a sum of squares of G linear forms whose covariance is Ω, so that the
+    degrees are tr(Ω)² / tr(Ω²). For a mean of equal clusters they are G - 1, as for one sample per cluster.
+    """
+    sizes = np.asarray(counts, dtype=np.float64)
+    totals = sizes.sum(axis=0)
+    scale = np.asarray(weights) / totals
+    # Ω_gh = Σ_k w_gk w_hk (n_gk [g = h] - n_gk n_hk / N_k), with w_gk² = scale_k² / (1 - n_gk / N_k).
+    diagonal = (scale**2 * sizes).sum(axis=1)
+    outer = scale * sizes / np.sqrt(totals - sizes)
+    # All of Ω but its diagonal is -outer outer'.
+    squares = float((diagonal**2).sum() + ((outer.T @ outer) ** 2).sum() - ((outer**2).sum(axis=1) ** 2).sum())
+    return float(diagonal.sum()) ** 2 / squares
+
+
+def expected_skewness(n: int) -> float:
+    """The mean squared skewness of a normal sample of size n."""
+    return 6 * (n - 2) / ((n + 1) * (n + 3))
+
+
+def _skewness(parts: Array) -> Array:
+    """m3 / m2^(3/2) over the first axis; 0 where there is no spread."""
+    deviations = parts - parts.mean(axis=0)
+    second, third = (deviations**2).mean(axis=0), (deviations**3).mean(axis=0)
+    return np.divide(third, second**1.5, out=np.zeros_like(second), where=second > 0)
 
 
 def too_few_clusters(count: int) -> str:
@@ -174,35 +250,18 @@ def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLik
     return clustered_mean(after - before, clusters, confidence)
 
 
-def clustered_group_difference(values: ArrayLike, in_second: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """The mean of one group of samples minus that of the rest; a cluster may have samples in both groups.
+def accuracy_change(first: ArrayLike, second: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """The mean of second - first for answers that are right or wrong, with its clustered error; no change at all is not an error of 0.
 
-    CR2 for the regression on two group indicators. Its hat matrix is block diagonal by group, so within a cluster each
-    group's residual sum is divided by sqrt(1 - n_gk / N_k). The degrees of freedom are those of the group with fewer
-    clusters, minus 1, and each group needs `MINIMUM_CLUSTERS`: a large group does not lend its precision to a small
-    one.
+    Where no answer changed, the spread says nothing: what is known is that no image of so many changed, so the interval is the exact
+    binomial one over images, to both sides (the most that the share of changed images can be), and there is no standard error.
     """
-    array, member = finite("values", values), np.asarray(in_second, dtype=bool)
-    codes, count = cluster_codes(clusters, len(array))
-    if member.shape != array.shape:
-        raise ValueError(f"in_second must be one flag for each of {len(array)} samples, got shape {member.shape}")
-    if not member.any() or member.all():
-        return Estimate(None, None, None, None, len(array), count, "one of the two groups is empty")
-    means, parts, sizes = [], [], []
-    for group in (~member, member):
-        mean = array[group].mean()
-        share = np.bincount(codes[group], minlength=count) / group.sum()
-        sums = cluster_sums(np.where(group, array - mean, 0.0), codes, count)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            parts.append(np.nan_to_num(sums / (group.sum() * np.sqrt(1 - share))))
-        means.append(mean)
-        sizes.append(int(np.count_nonzero(share)))
-    difference = float(means[1] - means[0])
-    if min(sizes) < MINIMUM_CLUSTERS:
-        return Estimate(difference, None, None, None, len(array), count, too_few_clusters(min(sizes)))
-    error = float(np.sqrt(np.sum((parts[1] - parts[0]) ** 2)))
-    width = float(stats.t.ppf(0.5 + confidence / 2, min(sizes) - 1)) * error
-    return Estimate(difference, error, difference - width, difference + width, len(array), count)
+    estimate = clustered_difference(first, second, clusters, confidence)
+    if estimate.mean != 0 or estimate.standard_error != 0:
+        return estimate
+    most = float(stats.binomtest(0, estimate.clusters).proportion_ci(confidence, method="exact").high)
+    reason = f"no answer changed: exact binomial interval over {estimate.clusters} images"
+    return replace(estimate, standard_error=None, low=-most, high=most, reason=reason)
 
 
 def clustered_ratio(numerator: ArrayLike, denominator: ArrayLike, clusters: ArrayLike) -> Moments:
@@ -219,7 +278,7 @@ def clustered_ratio(numerator: ArrayLike, denominator: ArrayLike, clusters: Arra
     residuals = top - np.multiply.outer(bottom, ratio)
     moments = clustered_moments(residuals, clusters)
     error = None if moments.standard_error is None else moments.standard_error * len(bottom) / abs(total)
-    return Moments(ratio, error, moments.n, moments.clusters, moments.reason)
+    return replace(moments, mean=ratio, standard_error=error)
 
 
 def cluster_sign_flip(differences: ArrayLike, clusters: ArrayLike, *, seed: int, permutations: int = 9999) -> SignFlipTest:
@@ -255,29 +314,3 @@ def paired_comparison(first: ArrayLike, second: ArrayLike, clusters: ArrayLike, 
     difference = clustered_difference(before, after, clusters)
     test = cluster_sign_flip(after - before, clusters, seed=seed)
     return PairedComparison(float(before.mean()), float(after.mean()), difference, test.p_value, test.exact)
-
-
-def benjamini_hochberg(p_values: ArrayLike) -> Array:
-    """q-values that control the false discovery rate over all given p-values, in the same shape."""
-    p = finite("p-values", p_values)
-    return np.asarray(stats.false_discovery_control(p.ravel(), method="bh")).reshape(p.shape) if p.size else p
-
-
-def permutation_p_value(
-    observed: float, null: ArrayLike | Sequence[float], *, alternative: Alternative = "greater", exact: bool = False
-) -> float:
-    """The p of an observed statistic among null statistics `[m]`.
-
-    `exact`: the null holds every arrangement, the observed one among them, and p = b / m. Otherwise it is a random
-    sample and p = (b + 1) / (m + 1). Two-sided is twice the smaller tail. Ties count as extreme. Raises `ValueError`
-    for an empty null.
-    """
-    value, draws = float(finite("observed", observed)), finite("null", null).ravel()
-    if not draws.size:
-        raise ValueError("a permutation test needs at least one null statistic")
-    slack = 1e-12 * max(1.0, float(np.abs(draws).max()))
-    extra = 0 if exact else 1
-    above = (np.count_nonzero(draws >= value - slack) + extra) / (draws.size + extra)
-    below = (np.count_nonzero(draws <= value + slack) + extra) / (draws.size + extra)
-    tails = {"greater": above, "less": below, "two-sided": min(1.0, 2 * min(above, below))}
-    return float(tails[alternative])

@@ -80,18 +80,6 @@ class _Cells:
     floors: Array
 
 
-def normalised_effect(effect: TraceEffect, minimum_gap: float = MINIMUM_GAP) -> Array | None:
-    """One pair's effects as shares of its gap, `[layers, columns]`; 1 is the whole way from the base run to the donor.
-
-    None where |clean - corrupt| is below `minimum_gap` nats, and for what has no share: measures that are not in nats,
-    and readings of one run (lens, knockout) whose direction is not denoising or noising.
-    """
-    gap = donor_gap(effect)
-    if gap is None or gap == 0 or abs(gap) < minimum_gap:
-        return None
-    return np.asarray(finite("values", effect.values) / gap)
-
-
 def donor_gap(effect: TraceEffect) -> float | None:
     """Donor minus base: clean - corrupt when denoising, corrupt - clean when noising; None where shares have no meaning."""
     sign = {"denoising": 1.0, "noising": -1.0}.get(str(effect.direction))

@@ -99,7 +99,8 @@ class Sizes(_Section):
     """How many samples each step takes per dataset.
 
     `score` and `hard` are the questions of the score pool that are answered to find right and wrong answers (easiest split, other
-    splits); `scan_correct` and `scan_wrong` how many of those have their heads scanned. `test` and `choose` count per split.
+    splits); `scan_sampled` of the easiest split have their heads scanned whatever the answer was, and wrong answers of all splits
+    until there are `scan_wrong`. `test` and `choose` count per split; `confirm` test samples decide on candidates for negative heads.
     `reference` samples lend resampling donors and dataset means.
     """
 
@@ -107,11 +108,12 @@ class Sizes(_Section):
     random_model_pairs: Count = 12
     score: Count = 200
     hard: Count = 200
-    scan_correct: Count = 40
-    scan_wrong: Count = 20
+    scan_sampled: Count = 40
+    scan_wrong: Count = 30
     choose: Count = 100
     test: Count = 200
     ablation: Count = 40
+    confirm: Count = 200
     random_sets: Count = 199
     reference: Positive = 64
 
@@ -246,12 +248,13 @@ def default_study() -> Study:
             pairs=20,
             random_model_pairs=2,
             score=40,
-            hard=160,
-            scan_correct=20,
-            scan_wrong=10,
+            hard=320,
+            scan_sampled=20,
+            scan_wrong=24,
             choose=20,
             test=20,
             ablation=4,
+            confirm=120,
             random_sets=99,
             reference=32,
         ),

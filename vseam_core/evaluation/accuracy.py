@@ -24,7 +24,9 @@ def accuracy_estimate(correct: Sequence[float] | np.ndarray, clusters: Sequence[
         ends = stats.binomtest(images if estimate.mean else 0, images).proportion_ci(method="exact")
         low, high = float(ends.low), float(ends.high)
         reason = f"{'all' if estimate.mean else 'none'} right: exact binomial interval over {images} images"
-    return Estimate(estimate.mean, estimate.standard_error, low, high, estimate.n, estimate.clusters, reason)
+    # Where all are equal the spread is 0, which is no error: what is known is the interval.
+    error = None if reason else estimate.standard_error
+    return Estimate(estimate.mean, error, low, high, estimate.n, estimate.clusters, reason)
 
 
 def says_yes(texts: pd.Series) -> pd.Series:

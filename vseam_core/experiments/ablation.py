@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vseam_core.analysis.head_sets import matched_random_sets
+from vseam_core.analysis.statistics import accuracy_change
 from vseam_core.api.types import HeadId
 from vseam_core.config.defaults import EDITOR, OPERATION
 from vseam_core.config.editor_settings import EditorChoice
@@ -20,7 +22,7 @@ from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import Ablation, UnitResult
 from vseam_core.runs.workspace import Workspace
 
-EXPERIMENT = Experiment("ablation", version=1)
+EXPERIMENT = Experiment("ablation", version=2)
 SETS_PER_UNIT = 25
 NORM_PROMPTS = 16
 """On how many prompts of the reference set head norms are measured, by which random sets are matched."""
@@ -98,14 +100,12 @@ def plan_conditions(references: ReferenceSet, selected: Sequence[HeadId], random
 
     The first condition is the empty set: the unablated model, measured the same way.
     """
-    from vseam_core.analysis.head_sets import matched_random_sets
-
     heads = tuple(selected)
     others = tuple(head for head in all_heads(references.engine.shape) if head not in heads)
     conditions = [Condition("base", -1, ()), Condition("selected", -1, heads), Condition("faithfulness", -1, others)]
     conditions += [Condition("cumulative", -1, heads[:size]) for size in range(1, len(heads))]
     matched = matched_random_sets(heads, head_norms(references), random_sets, seed)
-    return conditions + [Condition("random", trial, tuple(drawn)) for trial, drawn in enumerate(matched)]
+    return conditions + [Condition("random", trial, drawn) for trial, drawn in enumerate(matched.sets)]
 
 
 def head_norms(references: ReferenceSet) -> np.ndarray:
@@ -142,6 +142,7 @@ def _ablate(opened: OpenRun, operation: HeadOperation, samples: EvaluationSet, u
     conditions: tuple[Condition, ...] = unit.payload
     changes = [Change(), *(HeadChange(operation, condition.heads) for condition in conditions)]
     base, *answered = evaluate_conditions(opened.loaded.engine, changes, samples)
+    drops = [accuracy_change(answers.correct, base.correct, samples.clusters) for answers in answered]
     rows = tuple(
         Ablation(
             condition=condition.name,
@@ -155,8 +156,11 @@ def _ablate(opened: OpenRun, operation: HeadOperation, samples: EvaluationSet, u
             mean_probability=float(answers.probability.mean()),
             mean_logit_diff=float(answers.logit_diff.mean()),
             drop=base.accuracy - answers.accuracy,
+            drop_error=drop.standard_error,
+            drop_low=drop.low,
+            drop_high=drop.high,
             pair_accuracy=answers.pair_accuracy,
         )
-        for condition, answers in zip(conditions, answered, strict=True)
+        for condition, answers, drop in zip(conditions, answered, drops, strict=True)
     )
     return UnitResult(unit.key, unit.identifier, ablations=rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vseam_core.analysis.heads import Sign
@@ -23,11 +24,13 @@ def share_heads(
     k: int,
     seed: int,
 ) -> tuple[pd.DataFrame, LevelTest]:
-    """Every pair of tasks' shared heads at `k`, stored, and whether tasks of one level share more than others."""
+    """Every pair of tasks' shared heads at `k`, and whether tasks of one level share more than others; both stored."""
+    import pandas as pd
+
     ceilings = {
         name: split_half_ceiling(
             task.effects.values,
-            correct_flags(task.effects),
+            task.sampled if sign == "positive" else ~correct_flags(task.effects),
             task.effects.samples["image_id"].to_numpy(),
             sign=sign,
             k=k,
@@ -39,13 +42,18 @@ def share_heads(
     keys = [key for task in tasks.values() for key in task.effects.samples["key"]]
     workspace.store.replace_scores("shared_head_tests", None, _as_stored(frame, model, tasks, levels), keys)
     names, matrix = similarity_matrix(frame)
-    return frame.assign(model=model), level_test(matrix, [levels[name] for name in names], seed=seed)
+    test = level_test(matrix, [levels[name] for name in names], seed=seed)
+    samples = next(iter(tasks.values())).effects.samples
+    row = asdict(test) | {"model": model, "pool": "score", "measure": "logit_diff", "sign": sign, "k": k}
+    row |= {column: samples[column].iloc[0] for column in ("operation", "positions")}
+    workspace.store.replace_scores("level_tests", None, pd.DataFrame([row]), keys)
+    return frame.assign(model=model), test
 
 
 def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScoredHeads], levels: Mapping[str, str]) -> pd.DataFrame:
     """The table as the store names its columns."""
     samples = next(iter(tasks.values())).effects.samples
-    side = "n_correct" if frame["sign"].iloc[0] == "positive" else "n_wrong"
+    side = "n_sampled" if frame["sign"].iloc[0] == "positive" else "n_wrong"
     counts = {name: getattr(task.scores, side) for name, task in tasks.items()}
     stored = frame.rename(columns={"first": "task_a", "second": "task_b", "expected_overlap": "expected", "null": "null_name"})
     stored = stored.assign(

@@ -7,11 +7,12 @@ which the report is drawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vseam_core.analysis.ablation_tests import ablation_test_frame
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.modulation import rescaling_scores
@@ -20,9 +21,10 @@ from vseam_core.analysis.traces import aggregate_random_model, random_model_band
 from vseam_core.api.presentation import Presentation, presentation_of
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
-from vseam_core.evaluation.summary import summarise
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
+from vseam_core.experiments.heads.confirming import ConfirmationOptions, confirm_candidates
+from vseam_core.experiments.heads.samples import choose_samples
 from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.heads.scanning import ScanOptions, check_direction, effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
@@ -30,7 +32,7 @@ from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import RescalingOptions, run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.tracing import TraceOptions, run_trace
-from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces
+from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workers import run_side_by_side
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 RANKED_CELLS = 100
 """Per tracer and site: as many as a table may have to pass over, which leaves out columns that are only a check."""
-_FRAMES = ("baselines", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings")
+_FRAMES = ("accuracy", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings", "confirmations")
 
 
 def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
@@ -139,8 +141,8 @@ class StudyRun:
     def _evaluate(self, model: str, dataset: str) -> None:
         for split in self._splits(dataset):
             options = BaselineOptions("test", split, self._study.sizes.test, self._study.editor)
-            baselines = self._baseline(model, dataset, options)
-            self._found.frames["baselines"].append(with_clean_identifiers(baselines, self._workspace.store.edits()))
+            baselines = with_clean_identifiers(self._baseline(model, dataset, options), self._workspace.store.edits())
+            self._found.frames["accuracy"].append(store_accuracy(self._workspace, baselines))
 
     def _score_baselines(self, model: str, dataset: str) -> pd.DataFrame:
         """The answers on the score pool, from which right and wrong ones are taken for the head scan."""
@@ -165,6 +167,7 @@ class StudyRun:
             self._found.frames["traces"].append(self._label(frame, model, dataset))
             if traces:
                 strongest = strongest_cells(traces, seed=self._study.seed, count=RANKED_CELLS)
+                self._workspace.store.replace_scores("strongest_cells", outcome.run, strongest, outcome.keys)
                 self._found.frames["strongest"].append(self._label(strongest, model, dataset))
 
     def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
@@ -184,6 +187,7 @@ class StudyRun:
         if not methods or not self._study.random_models:
             return
         tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
+        keys: dict[tuple[str, str], list[str]] = {}
         for seed in range(1, self._study.random_models + 1):
             name = f"{model}@random-{seed}"
             for dataset in self._study.datasets:
@@ -191,9 +195,12 @@ class StudyRun:
                     outcome = self._run_trace(name, dataset, method, self._study.sizes.random_model_pairs)
                     traces = read_traces(self._workspace, outcome, self._noise_floor(name))
                     tables.setdefault((dataset, method.name), []).append(aggregate_random_model(traces))
+                    keys.setdefault((dataset, method.name), []).extend(outcome.keys)
             self._workspace.release(name)
-        for (dataset, _), frames in tables.items():
-            self._found.frames["bands"].append(self._label(random_model_band(frames), model, dataset))
+        for (dataset, tracer), frames in tables.items():
+            band = self._label(random_model_band(frames), model, dataset)
+            self._workspace.store.replace_scores("random_bands", None, band, keys[dataset, tracer])
+            self._found.frames["bands"].append(band)
 
     def _needs_random_models(self, method: Method) -> bool:
         """Whether a tracer says that its effects mean little without those of random models beside them."""
@@ -202,11 +209,12 @@ class StudyRun:
     def _scan(self, model: str, dataset: str) -> None:
         sizes = self._study.sizes
         baselines = self._score_baselines(model, dataset)
+        sampled = choose_samples(baselines, self._splits(dataset)[0], sizes.scan_sampled, sizes.scan_wrong).sampled
         for scan in self._study.heads:
             options = ScanOptions(
                 scan.operation,
                 scan.positions,
-                correct=sizes.scan_correct,
+                sampled=sizes.scan_sampled,
                 wrong=sizes.scan_wrong,
                 reference_size=sizes.reference,
                 direction=scan.direction,
@@ -219,7 +227,7 @@ class StudyRun:
             )
             outcome = run_scan(self._workspace, model, dataset, options, baselines, self._id)
             self._found.outcomes.append(outcome)
-            scored = aggregate_head_run(self._workspace, outcome, self._noise_floor(model))
+            scored = aggregate_head_run(self._workspace, outcome, self._noise_floor(model), sampled)
             claims, published = scored.get("logit_diff"), scored.get("published_prob")
             if scan.method == "screen":
                 exact = claims.effects if claims else None
@@ -247,9 +255,25 @@ class StudyRun:
         scores = self._scanned[model, dataset].scores
         return selected_heads(scores, sign, self._study.top_k, self._study.seed)[0]
 
+    def _confirm(self, model: str, dataset: str) -> None:
+        """Tries candidates for negative heads on test images; from here on only confirmed ones are negative."""
+        task, sizes = self._scanned[model, dataset], self._study.sizes
+        options = ConfirmationOptions(self._splits(dataset)[-1], sizes.confirm, self._study.heads[0].positions, sizes.reference)
+        found = confirm_candidates(self._workspace, model, dataset, options, task.scores, self._id)
+        self._found.outcomes += found.outcomes
+        if found.scores is task.scores:
+            return
+        judged = replace(task, scores=found.scores)
+        store_verdicts(self._workspace, judged)
+        self._scanned[model, dataset] = judged
+        self._found.maps = [replace(scan, claims=found.scores) if scan.claims is task.scores else scan for scan in self._found.maps]
+        self._found.frames["confirmations"].append(self._label(found.figures, model, dataset))
+
     def _ablate(self, model: str, dataset: str) -> None:
         if (model, dataset) not in self._scanned:
             return
+        if "negative" in self._study.ablation.signs:
+            self._confirm(model, dataset)
         for sign, split in (("positive", self._splits(dataset)[0]), ("negative", self._splits(dataset)[-1])):
             if sign not in self._study.ablation.signs:
                 continue
@@ -269,7 +293,9 @@ class StudyRun:
                 )
                 outcome = run_ablation(self._workspace, model, dataset, options, heads, self._id)
                 self._found.outcomes.append(outcome)
-                self._found.frames["ablations"].append(finished(self._workspace.store.ablations(outcome.run), outcome))
+                rows = finished(self._workspace.store.ablations(outcome.run), outcome)
+                self._workspace.store.replace_scores("ablation_tests", outcome.run, ablation_test_frame(rows), outcome.keys)
+                self._found.frames["ablations"].append(rows)
 
     def _rescale(self, model: str, dataset: str) -> None:
         if (model, dataset) not in self._scanned:
@@ -324,7 +350,6 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         frames = [frame for part in found for frame in part.frames[name] if len(frame)]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    baselines = joined("baselines")
     skips = [
         {"run": outcome.run, "identifier": skip.identifier, "reason": skip.reason}
         for part in found
@@ -335,7 +360,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         name=study.name,
         models=tuple(study.models),
         datasets=tuple(study.datasets),
-        accuracy=summarise(baselines, by=("model", "dataset", "category", "level", "split")) if len(baselines) else pd.DataFrame(),
+        accuracy=joined("accuracy"),
         traces=joined("traces"),
         bands=joined("bands"),
         strongest=joined("strongest"),
@@ -348,6 +373,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         notes=[note for part in found for note in (*part.notes, *_refusal_notes(part))],
         screenings=joined("screenings"),
         presentations={name: presentation for part in reversed(found) for name, presentation in part.presentations.items()},
+        confirmations=joined("confirmations"),
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vseam_core.analysis.heads import MINIMUM_ANSWERS, HeadScores, Sign
+from vseam_core.analysis.head_claims import MINIMUM_ANSWERS
+from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.api.types import HeadId
 from vseam_core.report.words import PARITY_OPERATION
 
@@ -27,11 +28,11 @@ class MapState:
 
 def map_state(scores: HeadScores, sign: Sign) -> MapState:
     """Whether a map of a sign is shown, and how it is labelled: too few answers, `not resolved at n = …`, or plainly n."""
-    n, answers = (scores.n_correct, "correct") if sign == "positive" else (scores.n_wrong, "wrong")
-    resolved = scores.resolved_correct if sign == "positive" else scores.resolved_wrong
-    reliability = scores.reliability_correct if sign == "positive" else scores.reliability_wrong
+    n, answers = (scores.n_sampled, "answers") if sign == "positive" else (scores.n_wrong, "wrong answers")
+    resolved = scores.resolved_support if sign == "positive" else scores.resolved_wrong
+    reliability = scores.reliability_support if sign == "positive" else scores.reliability_wrong
     if n < MINIMUM_ANSWERS:
-        return MapState(False, False, f"too few {answers} answers ({n} < {MINIMUM_ANSWERS})")
+        return MapState(False, False, f"too few {answers} ({n} < {MINIMUM_ANSWERS})")
     if not resolved or reliability is None:
         return MapState(True, False, f"not resolved at n = {n}")
     untested = f"p_{sign}" in scores.frame and bool(scores.frame[f"p_{sign}"].isna().all())
@@ -39,7 +40,7 @@ def map_state(scores: HeadScores, sign: Sign) -> MapState:
 
 
 def passing_heads(scores: HeadScores, sign: Sign) -> np.ndarray:
-    """Which heads pass the claim of a sign on a resolved map, bool `[layers, heads]`."""
+    """Which heads pass the claim of a sign on a resolved map, bool `[layers, heads]`; negative ones are those confirmed on test images."""
     flags = scores.frame[f"claim_{sign}"].to_numpy(dtype=bool).reshape(scores.shape)
     return flags & map_state(scores, sign).resolved
 
@@ -60,9 +61,9 @@ def exploratory(scores: HeadScores | None, heads: Iterable[str], *signs: Sign) -
 def nothing_selected(scores: HeadScores, sign: Sign) -> str:
     """Why a map names no head of a sign: not resolved, too few answers, or none passes."""
     state = map_state(scores, sign)
-    if not state.resolved:
+    if not state.shown:
         return state.words
-    return (scores.reason_correct if sign == "positive" else scores.reason_wrong) or "no head passes"
+    return (scores.reason_support if sign == "positive" else scores.reason_wrong) or "no head passes"
 
 
 def primary_maps(material: StudyMaterial) -> dict[tuple[str, str], HeadMap]:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from vseam_core.analysis.ablation_tests import AblationEffect, ablation_effects
 from vseam_core.analysis.frames import frame_records
-from vseam_core.analysis.heads import Sign
-from vseam_core.analysis.statistics import permutation_p_value
 from vseam_core.report.tasks import Task, task_rows
 
 if TYPE_CHECKING:
@@ -20,85 +17,15 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class AgainstRandom:
-    """The effect of the selected heads and of each random set, in one direction; p = (1 + #{random ≥ selected}) / (1 + N)."""
-
-    selected: float
-    random: tuple[float, ...]
-
-    @property
-    def mean_random(self) -> float | None:
-        """The mean over random sets, or None without any."""
-        return float(np.mean(self.random)) if self.random else None
-
-    @property
-    def p_value(self) -> float | None:
-        """The share of sets, the selected one among them, whose effect is at least the selected one's; None without random sets."""
-        return permutation_p_value(self.selected, self.random) if self.random else None
-
-
-@dataclass(frozen=True)
-class AblationSummary:
-    """One ablated selection on the test pool beside its matched random sets.
-
-    `effect` is in shares of 1 and points the way the claim does: the drop in accuracy for positive heads, the gain in pair accuracy
-    (`measure` says so; accuracy where pairs are missing) for negative ones. `nats` is the same for the mean logit difference.
-    """
+class AblationSummary(AblationEffect):
+    """One ablated selection of a task on the test pool beside its matched random sets."""
 
     task: Task
-    split: str
-    sign: Sign
-    operation: str
-    heads: tuple[str, ...]
-    n: int
-    measure: str
-    base: float | None
-    effect: AgainstRandom
-    nats: AgainstRandom | None
 
 
 def ablation_summaries(ablations: pd.DataFrame, model: str, tasks: Sequence[Task]) -> list[AblationSummary]:
     """One summary per task, split, sign and operation that has a selected set, in the order of tasks; positive heads first."""
-    summaries = []
-    for task in tasks:
-        groups: dict[tuple[str, str, str], list[Row]] = {}
-        for row in frame_records(task_rows(ablations, model, task)):
-            groups.setdefault((row["sign"], row["split"], row["operation"]), []).append(row)
-        for (_, split, operation), rows in sorted(groups.items(), key=lambda item: item[0][0] != "positive"):
-            selected = [row for row in rows if row["condition"] == "selected"]
-            if selected:
-                summaries.append(_ablation_summary(task, (split, operation), selected[-1], rows))
-    return summaries
-
-
-def _ablation_summary(task: Task, group: tuple[str, str], selected: Row, rows: Sequence[Row]) -> AblationSummary:
-    split, operation = group
-    sign: Sign = selected["sign"]
-    base = next((row for row in rows if row["condition"] == "base"), None)
-    random = [row for row in rows if row["condition"] == "random" and row["size"] == selected["size"]]
-    everyone = [selected, *random]
-    paired = sign == "negative" and base is not None and all(row["pair_accuracy"] is not None for row in (base, *everyone))
-    if paired:
-        assert base is not None
-        changes = [row["pair_accuracy"] - base["pair_accuracy"] for row in everyone]
-    else:
-        changes = [row["drop"] if sign == "positive" else -row["drop"] for row in everyone]
-    turn = 1.0 if sign == "positive" else -1.0
-    nats = None if base is None else [turn * (base["mean_logit_diff"] - row["mean_logit_diff"]) for row in everyone]
-    column = "pair_accuracy" if paired else "accuracy"
-    return AblationSummary(
-        task=task,
-        split=split,
-        sign=sign,
-        operation=operation,
-        heads=tuple(selected["heads"]),
-        n=selected["n"],
-        measure="pair accuracy" if paired else "accuracy",
-        # Without a base row, accuracy before is what the selected set lost and what it had left.
-        base=base[column] if base is not None else selected["accuracy"] + selected["drop"],
-        effect=AgainstRandom(changes[0], tuple(changes[1:])),
-        nats=None if nats is None else AgainstRandom(nats[0], tuple(nats[1:])),
-    )
+    return [AblationSummary(**vars(found), task=task) for task in tasks for found in ablation_effects(task_rows(ablations, model, task))]
 
 
 @dataclass(frozen=True)

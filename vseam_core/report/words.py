@@ -22,5 +22,10 @@ OPERATION_WORDS = {
     "patch": "the edited image's activation",
     "patch_denoising": "the edited image's activation where everything else is the edited image's too",
 }
+CONFOUND = (
+    "Levels and question templates go together in most sets of tasks (all questions about objects are asked in one form), so that more "
+    "sharing within levels can be due to the form of the question as well."
+)
+"""What an overlap by level cannot tell apart; said wherever the level finding is told."""
 PARITY_OPERATION = "mean_of_others"
 """The published replacement: shown for parity, no finding rests on it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,14 +48,21 @@ def aggregate_trace_run(workspace: Workspace, outcome: Outcome, traces: Sequence
 
 @dataclass(frozen=True, eq=False)
 class ScoredHeads:
-    """The head scores of one scan by one measure, and the effects they came from."""
+    """The head scores of one scan by one measure, the effects they came from, and which samples were drawn whatever the answer."""
 
     scores: HeadScores
     effects: HeadEffectSet
+    outcome: Outcome
+    sampled: np.ndarray
 
 
-def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: float) -> dict[str, ScoredHeads]:
-    """The head scores of one run by measure: claims on `logit_diff`, the published formulas on `published_prob`; stored."""
+def aggregate_head_run(
+    workspace: Workspace, outcome: Outcome, noise_floor: float, sampled: Collection[str] | None = None
+) -> dict[str, ScoredHeads]:
+    """The head scores of one run by measure: claims on `logit_diff`, the published formulas on `published_prob`; stored.
+
+    `sampled` names the samples that were drawn without a look at the answer (None: all), on which positive heads are claimed.
+    """
     import pandas as pd
 
     scored, frames = {}, []
@@ -64,18 +71,40 @@ def aggregate_head_run(workspace: Workspace, outcome: Outcome, noise_floor: floa
         if not len(effects):
             continue
         floor = noise_floor if measure == "logit_diff" else 0.0
-        scores = score_effects(effects, measure, correctness, workspace.seed, floor)
-        scored[measure] = ScoredHeads(scores, effects)
-        frame = scores.frame.assign(measure=measure)
-        for column in ("pool", "operation", "positions"):
-            frame[column] = effects.samples[column].iloc[0]
-        frames.append(frame)
+        scores = score_effects(effects, measure, correctness, workspace.seed, floor, sampled)
+        scored[measure] = ScoredHeads(scores, effects, outcome, sampled_flags(effects, sampled))
+        frames.append(_as_stored(scores, effects))
     if frames:
         workspace.store.replace_scores("head_scores", outcome.run, pd.concat(frames), outcome.keys)
     return scored
 
 
-def score_effects(effects: HeadEffectSet, measure: str, correctness: str, seed: int, noise_floor: float) -> HeadScores:
+def store_accuracy(workspace: Workspace, baselines: pd.DataFrame) -> pd.DataFrame:
+    """The accuracy of one model on one dataset by split, with its errors; stored. `baselines` are rows as `summarise` reads them."""
+    from vseam_core.evaluation.summary import summarise
+
+    frame = summarise(baselines, by=("model", "dataset", "category", "level", "pool", "split"))
+    workspace.store.replace_scores("accuracies", None, frame, baselines["key"])
+    return frame
+
+
+def store_verdicts(workspace: Workspace, scored: ScoredHeads) -> None:
+    """Put the scores of a scan in the place of its stored ones, after its candidates were tried on test images."""
+    frame = _as_stored(scored.scores, scored.effects)
+    workspace.store.replace_scores("head_scores", scored.outcome.run, frame, scored.outcome.keys)
+
+
+def _as_stored(scores: HeadScores, effects: HeadEffectSet) -> pd.DataFrame:
+    """The table of scores with what its effects have in common."""
+    frame = scores.frame.assign(measure=scores.measure)
+    for column in ("pool", "operation", "positions"):
+        frame[column] = effects.samples[column].iloc[0]
+    return frame
+
+
+def score_effects(
+    effects: HeadEffectSet, measure: str, correctness: str, seed: int, noise_floor: float, sampled: Collection[str] | None = None
+) -> HeadScores:
     """`score_verified_heads` on stored effects; open questions have no gold classes yes and no."""
     samples = effects.samples
     yes_no = bool((samples["form"] == "yes_no").all())
@@ -89,7 +118,14 @@ def score_effects(effects: HeadEffectSet, measure: str, correctness: str, seed: 
         seed=seed,
         stack=str(samples["stack"].iloc[0]),
         noise_floor=noise_floor,
+        sampled=sampled_flags(effects, sampled),
     )
+
+
+def sampled_flags(effects: HeadEffectSet, sampled: Collection[str] | None) -> np.ndarray:
+    """Whether each scanned sample was drawn without a look at its answer, bool `[n]`; None: all were."""
+    names = effects.samples["identifier"]
+    return np.ones(len(names), dtype=bool) if sampled is None else names.isin(list(sampled)).to_numpy(dtype=bool)
 
 
 def correct_flags(effects: HeadEffectSet) -> np.ndarray:

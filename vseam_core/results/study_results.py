@@ -34,7 +34,8 @@ class StudyMaterial:
     `bands` those of `random_model_band`, `strongest` those of `strongest_cells`, `shared` those of
     `analysis.shared.SHARED_COLUMNS`, each with `model`, `dataset`, `category` and `level` in front where it is about one dataset.
     `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of
-    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None. `presentations` say by tracer how its effects are shown;
+    `analysis.screening.SCREENING_COLUMNS` and the operation, or is None; `confirmations` those of
+    `analysis.confirmation.CONFIRMATION_COLUMNS`. `presentations` say by tracer how its effects are shown;
     a tracer without one is shown by its columns.
     """
 
@@ -54,3 +55,4 @@ class StudyMaterial:
     notes: list[str] = field(default_factory=list)
     screenings: pd.DataFrame | None = None
     presentations: dict[str, Presentation] = field(default_factory=dict)
+    confirmations: pd.DataFrame | None = None

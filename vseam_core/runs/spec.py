@@ -84,7 +84,8 @@ class Ablation:
     """One condition: a set of heads replaced on the test pool. `trial` numbers the random sets, -1 is the selected set.
 
     `condition` is `selected`, `random`, `cumulative` (top 1…k) or `faithfulness` (everything but the set). `drop` is
-    base minus ablated accuracy; `pair_accuracy` is null without pairs.
+    base minus ablated accuracy, with its error over images and its 95 % interval (no error where no answer changed);
+    `pair_accuracy` is null without pairs.
     """
 
     condition: str
@@ -98,6 +99,9 @@ class Ablation:
     mean_probability: float
     mean_logit_diff: float
     drop: float
+    drop_error: float | None = None
+    drop_low: float | None = None
+    drop_high: float | None = None
     pair_accuracy: float | None = None
 
 
@@ -119,6 +123,8 @@ class Modulation:
     gain: float
     gain_error: float | None
     p_value: float | None
+    gain_low: float | None = None
+    gain_high: float | None = None
     pair_accuracy: float | None = None
 
 

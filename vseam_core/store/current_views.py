@@ -27,6 +27,7 @@ AGGREGATES: tuple[Table, ...] = (
     schema.trace_scores,
     schema.evaluations,
     schema.shared_head_tests,
+    *schema.TEST_TABLES,
 )
 """What rests on a set of units."""
 
@@ -176,7 +177,8 @@ WITH latest AS (
 )
 SELECT runs.id AS run_id, runs.model, runs.dataset, runs.level, runs.category, runs.pool, runs.split, ablations.condition,
     ablations.sign, ablations.operation, ablations.size, ablations.trial, ablations.heads, ablations.n, ablations.accuracy,
-    ablations.mean_probability, ablations.mean_logit_diff, ablations.accuracy_drop, ablations.pair_accuracy
+    ablations.mean_probability, ablations.mean_logit_diff, ablations.accuracy_drop, ablations.drop_error, ablations.drop_low,
+    ablations.drop_high, ablations.pair_accuracy
 FROM ablations
 JOIN units ON units.id = ablations.unit_id
 JOIN runs ON runs.id = units.run_id
@@ -198,7 +200,7 @@ WITH latest AS (
 SELECT runs.id AS run_id, runs.model, runs.dataset, runs.level, runs.category, modulations.recipe, modulations.role,
     modulations.scales, modulations.strength, modulations.top_k, modulations.clip, modulations.chosen_on,
     modulations.evaluated_on, modulations.n, modulations.accuracy, modulations.base_accuracy, modulations.gain,
-    modulations.gain_error, modulations.p_value, modulations.pair_accuracy
+    modulations.gain_error, modulations.gain_low, modulations.gain_high, modulations.p_value, modulations.pair_accuracy
 FROM modulations
 JOIN units ON units.id = modulations.unit_id
 JOIN runs ON runs.id = units.run_id

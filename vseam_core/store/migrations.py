@@ -18,6 +18,7 @@ from vseam_core.store.codec import checksum_of
 from vseam_core.store.connection import Database
 from vseam_core.store.current_views import AGGREGATES, OF_UNITS, view_name
 from vseam_core.store.schema import (
+    TEST_TABLES,
     answers,
     baselines,
     edits,
@@ -127,6 +128,34 @@ def _presentation(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN presentation VARCHAR")
 
 
+_NEW_COLUMNS: dict[str, tuple[str, ...]] = {
+    "stored_head_scores": (
+        *("n_sampled", "support", "se_support", "low_support", "high_support", "support_yes", "support_no", "p_suppressor"),
+        *("q_suppressor", "claim_suppressor", "verdict", "irregular_support", "irregular_wrong"),
+        *("reliability_support", "reliability_support_rest", "reliability_wrong_rest"),
+    ),
+    "stored_shared_head_tests": ("p_importance",),
+    "stored_ablations": ("drop_error", "drop_low", "drop_high"),
+    "stored_modulations": ("gain_low", "gain_high"),
+}
+
+
+def _findings(connection: Connection) -> None:
+    """What claims rest on: all sampled questions, verdicts from test images, tests and summaries that were only in reports.
+
+    Claims of older head scores stay readable but count no more in the ranking of heads (they rested on right answers alone), until the
+    scan is aggregated again.
+    """
+    for name, columns in _NEW_COLUMNS.items():
+        present = {column["name"] for column in inspect(connection).get_columns(name)}
+        for column in columns:
+            if column not in present:
+                added = CreateColumn(metadata.tables[name].c[column]).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added}")
+    for table in TEST_TABLES:
+        table.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("0001_first_schema", _first_schema),
     Migration("0002_screening", _screening),
@@ -136,6 +165,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("0006_scores_of_baselines", _scores_of_baselines),
     Migration("0007_current_results", _current_results),
     Migration("0008_presentation", _presentation),
+    Migration("0009_findings", _findings),
 )
 
 

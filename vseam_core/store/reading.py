@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, case, func, select
@@ -117,6 +119,14 @@ def skips_frame(connection: Connection, run_ids: RunIds, study: int | None, filt
         .order_by(runs.c.id, table.c.identifier, units.c.key)
     )
     return frame_of(connection, of_runs(query, run_ids, study, filters))
+
+
+def unit_details(connection: Connection, run: int, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """The details of a run's finished units, in the order of their identifiers."""
+    units = schema.units
+    query = select(units.c.key, units.c.details).where(units.c.run_id == run, units.c.status == "done").order_by(units.c.identifier)
+    wanted = set(keys)
+    return [json.loads(row.details) for row in connection.execute(query) if row.key in wanted]
 
 
 def edits_frame(connection: Connection) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from vseam_core.store.columns import metadata as metadata
 from vseam_core.store.evaluation_tables import answers as answers
 from vseam_core.store.evaluation_tables import evaluations as evaluations
 from vseam_core.store.evaluation_tables import rescalings as rescalings
+from vseam_core.store.finding_tables import TEST_TABLES as TEST_TABLES
 from vseam_core.store.score_tables import HEAD_SET_SIZES as HEAD_SET_SIZES
 from vseam_core.store.score_tables import head_scores as head_scores
 from vseam_core.store.score_tables import head_set_sizes as head_set_sizes
@@ -273,6 +274,7 @@ ablations = Table(
     number("mean_probability"),
     number("mean_logit_diff"),
     number("accuracy_drop"),
+    *[optional_number(name) for name in ("drop_error", "drop_low", "drop_high")],
     optional_number("pair_accuracy"),
     UniqueConstraint("unit_id", "condition", "sign", "operation", "size", "trial"),
 )
@@ -295,7 +297,7 @@ modulations = Table(
     number("accuracy"),
     number("base_accuracy"),
     number("gain"),
-    optional_number("gain_error"),
+    *[optional_number(name) for name in ("gain_error", "gain_low", "gain_high")],
     optional_number("p_value"),
     optional_number("pair_accuracy"),
     UniqueConstraint("unit_id", "ordinal"),

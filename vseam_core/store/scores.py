@@ -13,6 +13,7 @@ from sqlalchemy import Boolean, Column, ColumnElement, Connection, Double, Integ
 from vseam_core.errors import StoreError, did_you_mean
 from vseam_core.store import schema
 from vseam_core.store.current_views import view_name
+from vseam_core.store.finding_tables import SLICES as FINDING_SLICES
 from vseam_core.store.frames import RunIds, equal_to, frame_of
 from vseam_core.store.shared_rows import chunks, insert
 
@@ -26,12 +27,13 @@ _SLICES: dict[str, tuple[str, ...]] = {
     "screenings": ("run_id", "operation", "positions", "measure", "stack"),
     "trace_scores": ("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
     "shared_head_tests": ("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name"),
+    **FINDING_SLICES,
 }
 _FROM_RUN = ("model", "dataset", "category", "level")
 
 
 # Whose rows are all of one aggregation: a frame without rows says that there is nothing in the run to aggregate.
-_WHOLE_RUN = ("head_scores", "screenings", "trace_scores")
+_WHOLE_RUN = ("head_scores", "screenings", "trace_scores", "head_confirmations", "ablation_tests", "strongest_cells")
 
 
 def sample_set_hash(keys: Iterable[str]) -> str:

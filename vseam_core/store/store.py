@@ -235,6 +235,11 @@ class Store:
         with self._database.reading() as connection:
             return reading.modulations_frame(connection, run_ids, study, filters)
 
+    def unit_details(self, run: int, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """The details of a run's finished units, in the order of their identifiers."""
+        with self._database.reading() as connection:
+            return reading.unit_details(connection, run, keys)
+
     def skips(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
         """One row per skipped sample with the reason, and the run's model, dataset and category."""
         with self._database.reading() as connection:

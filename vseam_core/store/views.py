@@ -10,24 +10,23 @@ from sqlalchemy import Connection, inspect
 from vseam_core.store.current_views import CURRENT_VIEWS
 from vseam_core.store.schema import HEAD_SET_SIZES, head_set_sizes
 
-# A head's strength is larger for a stronger head under either sign. `claims` measures: how much replacing the head
-# lowers the measure on correct answers (positive) or raises it on wrong ones (negative); a claim counts where its map is
-# resolved, that is where its split-half reliability reaches 0.7. The published scores are already one-sided; they claim
-# nothing, so `claimed` is null and every head with a score above 0 can be ranked.
+# A head's strength is larger for a stronger head under either sign. `claims` measures: how much replacing the head lowers the
+# measure over all sampled questions (positive) or raises it on wrong answers (negative); a claim counts (a negative one only when it
+# was confirmed on test images) where its map is resolved, that is where its split-half reliability reaches 0.7. The published scores
+# are already one-sided; they claim nothing, so `claimed` is null and every head with a score above 0 can be ranked.
 RANKED_HEADS = """
 CREATE VIEW ranked_heads AS
 WITH scored AS (
     SELECT run_id, model, dataset, level, category, pool, operation, positions, measure, stack, layer, head,
         'positive' AS sign,
-        CASE WHEN measure IN ('logit_diff', 'logprob') THEN mean_correct ELSE positive END AS score,
-        CASE WHEN measure IN ('logit_diff', 'logprob') THEN low_correct END AS low,
-        CASE WHEN measure IN ('logit_diff', 'logprob') THEN high_correct END AS high,
+        CASE WHEN measure IN ('logit_diff', 'logprob') THEN support ELSE positive END AS score,
+        CASE WHEN measure IN ('logit_diff', 'logprob') THEN low_support END AS low,
+        CASE WHEN measure IN ('logit_diff', 'logprob') THEN high_support END AS high,
         CASE WHEN measure IN ('logit_diff', 'logprob') THEN q_positive END AS q_value,
         CASE WHEN measure NOT IN ('logit_diff', 'logprob') THEN NULL
-            WHEN (claim_positive OR (claim_positive IS NULL AND head_scores.sign = 'positive'))
-                AND reliability_correct >= 0.7 THEN 1 ELSE 0 END AS claimed,
-        CASE WHEN reliability_correct >= 0.7 THEN 1 ELSE 0 END AS resolved,
-        n_correct AS n, reliability_correct AS reliability
+            WHEN claim_positive AND reliability_support >= 0.7 THEN 1 ELSE 0 END AS claimed,
+        CASE WHEN reliability_support >= 0.7 THEN 1 ELSE 0 END AS resolved,
+        n_sampled AS n, reliability_support AS reliability
     FROM head_scores
     UNION ALL
     SELECT run_id, model, dataset, level, category, pool, operation, positions, measure, stack, layer, head,
@@ -37,8 +36,7 @@ WITH scored AS (
         CASE WHEN measure IN ('logit_diff', 'logprob') THEN -low_wrong END AS high,
         CASE WHEN measure IN ('logit_diff', 'logprob') THEN q_negative END AS q_value,
         CASE WHEN measure NOT IN ('logit_diff', 'logprob') THEN NULL
-            WHEN (claim_negative OR (claim_negative IS NULL AND head_scores.sign = 'negative'))
-                AND reliability_wrong >= 0.7 THEN 1 ELSE 0 END AS claimed,
+            WHEN claim_negative AND reliability_wrong >= 0.7 THEN 1 ELSE 0 END AS claimed,
         CASE WHEN reliability_wrong >= 0.7 THEN 1 ELSE 0 END AS resolved,
         n_wrong AS n, reliability_wrong AS reliability
     FROM head_scores

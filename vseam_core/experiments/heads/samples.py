@@ -1,8 +1,9 @@
-"""Which samples have their heads scanned: enough right and enough wrong answers, evenly over the gold answers."""
+"""Which samples have their heads scanned: some whatever the model answered, and enough wrong answers, evenly over the gold answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vseam_core.api.interfaces import Benchmark
@@ -12,14 +13,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def choose_samples(baselines: pd.DataFrame, first_split: str, correct: int, wrong: int) -> list[str]:
-    """Identifiers of the samples to scan, evenly over the gold answers: right ones from the first split, wrong from any.
+@dataclass(frozen=True)
+class ScanSamples:
+    """Identifiers of the samples of a scan: those drawn without a look at the answer, and those taken because it was wrong."""
 
-    `baselines` has the columns identifier, split, answer and correct_strict, in the order in which samples are to be taken.
+    sampled: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.sampled + self.wrong
+
+
+def choose_samples(baselines: pd.DataFrame, first_split: str, sampled: int, wrong: int) -> ScanSamples:
+    """The samples to scan, evenly over the gold answers: the first ones of the first split, and wrong answers from any.
+
+    What is said of positive heads rests on the former alone: a head that adds noise decides which answers are right, so that among
+    right answers its own noise would look like help. `baselines` has the columns identifier, split, answer and correct_strict, in
+    the order in which samples are to be taken.
     """
     frame = baselines[baselines["pair_role"].isin(["", "clean"])]
-    right = frame[frame["correct_strict"].astype(bool) & (frame["split"] == first_split)]
-    return _evenly(right, correct) + _evenly(frame[~frame["correct_strict"].astype(bool)], wrong)
+    drawn = _evenly(frame[frame["split"] == first_split], sampled)
+    mistaken = frame[~frame["correct_strict"].astype(bool)]
+    missing = max(0, wrong - int(mistaken["identifier"].isin(drawn).sum()))
+    return ScanSamples(tuple(drawn), tuple(_evenly(mistaken[~mistaken["identifier"].isin(drawn)], missing)))
 
 
 def _evenly(frame: pd.DataFrame, count: int) -> list[str]:

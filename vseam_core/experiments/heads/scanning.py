@@ -34,11 +34,10 @@ SCAN_MEASURES: tuple[str, ...] = ("logit_diff", "published_prob")
 class ScanOptions:
     """Which replacement, where, on how many answers.
 
-    `correct` and `wrong` are the numbers of rightly and wrongly answered samples to scan (as many for each gold class where there
-    are enough); right answers come from the easiest split, wrong ones from all. `baseline_limit` bounds the baseline pass
-    that finds them, per split. `direction` is for `patch`: noising puts corrupt heads into the clean run, denoising clean heads
-    into the corrupt run; both are read on the clean answer, so that a head that supports it is positive either way. `donors` is for
-    operations that take some, unless `operation_options` say how many.
+    `sampled` samples of the easiest split are scanned whatever the model answered, and wrong answers of all splits until there are
+    `wrong` (as many for each gold class where there are enough). `direction` is for `patch`: noising puts corrupt heads into the
+    clean run, denoising clean heads into the corrupt run; both are read on the clean answer, so that a head that supports it is
+    positive either way. `donors` is for operations that take some, unless `operation_options` say how many.
 
     `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
     40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
@@ -46,7 +45,7 @@ class ScanOptions:
 
     operation: str = OPERATION
     positions: str = "all"
-    correct: int = 40
+    sampled: int = 40
     wrong: int = 20
     reference_size: int = REFERENCE_SIZE
     direction: ScanDirection = "noising"
@@ -92,7 +91,7 @@ class Scan:
 def open_scan(
     workspace: Workspace, model: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None = None
 ) -> Scan:
-    """Open the run and name its units: samples that `baselines` (the score pool's answers) say were answered right or wrong.
+    """Open the run and name its units: samples chosen by `baselines` (the score pool's answers), as `choose_samples` says.
 
     Raises `VseamError` for a direction that the operation does not have.
     """
@@ -119,8 +118,8 @@ def open_scan(
     }
     opened = EXPERIMENT.open(workspace, model, dataset, pool="score", split="all", parts=parts, inputs=operation.inputs, study=study)
     benchmark = opened.benchmark
-    chosen = choose_samples(baselines, benchmark.splits()[0], options.correct, options.wrong)
-    samples = find_samples(benchmark, chosen, baselines, workspace.seed)
+    chosen = choose_samples(baselines, benchmark.splits()[0], options.sampled, options.wrong)
+    samples = find_samples(benchmark, chosen.identifiers, baselines, workspace.seed)
     editor = workspace.editor(options.editor) if paired else None
     units = [_unit(opened, sample, editor, options.direction) for sample in samples]
     return Scan(opened, operation, options, units, f"{model} heads by {operation.name} on {dataset}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vseam_core.analysis.modulation import Setting, SettingResult, choose, fit_yes_no_bias
-from vseam_core.analysis.statistics import cluster_sign_flip, clustered_mean
+from vseam_core.analysis.statistics import accuracy_change, cluster_sign_flip
 from vseam_core.api.types import Pool
 from vseam_core.config.defaults import EDITOR, RESCALING
 from vseam_core.config.editor_settings import EditorChoice
@@ -203,9 +203,9 @@ def _row(
     answers: Answers | None,
 ) -> Modulation:
     difference = correct - base
-    error = p_value = None
+    gain, p_value = None, None
     if clusters is not None:
-        error = clustered_mean(difference, clusters).standard_error
+        gain = accuracy_change(base, correct, clusters)
         p_value = cluster_sign_flip(difference, clusters, seed=0).p_value
     return Modulation(
         recipe=candidate.recipe,
@@ -220,7 +220,9 @@ def _row(
         accuracy=float(correct.mean()),
         base_accuracy=float(base.mean()),
         gain=float(difference.mean()),
-        gain_error=error,
+        gain_error=gain.standard_error if gain else None,
+        gain_low=gain.low if gain else None,
+        gain_high=gain.high if gain else None,
         p_value=p_value,
         pair_accuracy=answers.pair_accuracy if answers else None,
     )

@@ -235,7 +235,10 @@ def _caption(found: Traced, models: int) -> str:
     if ends is not None:
         parts.append(f"Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer.")
     if models:
-        parts.append("A band wider than the axis is cut off.")
+        parts.append(
+            f"One more random model leaves the range of {models} in {200 / (models + 1):.0f} % of cells by chance alone, so that a cell "
+            "outside is no test at 5 %. A band wider than the axis is cut off."
+        )
     elif found.presentation.against_random_models:
         parts.append("No random models were traced here: these curves have nothing to beat yet and are no finding.")
     return " ".join(part for part in parts if part)

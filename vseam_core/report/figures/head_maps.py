@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
+from vseam_core.analysis.head_claims import MINIMUM_RELIABILITY, SIGNIFICANCE
+from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.statistics import Array
 from vseam_core.report.figures import drawing
 from vseam_core.report.figures.drawing import Page, styled
@@ -21,7 +22,7 @@ from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap
 
 SIGNS: tuple[Sign, ...] = ("positive", "negative")
-ROW_WORDS: dict[Sign, str] = {"positive": "positive heads:\ncorrect answers", "negative": "negative heads:\nwrong answers"}
+ROW_WORDS: dict[Sign, str] = {"positive": "positive heads:\nall sampled", "negative": "negative heads:\nwrong answers"}
 LEAST_NATS = 1e-3
 LEAST_PROBABILITY = 1e-5
 PUBLISHED_CAPTION = (
@@ -97,7 +98,7 @@ def _claim_values(scores: HeadScores, sign: Sign) -> Array | None:
     """The signed means of a map `[layers, heads]`, or None where it is not shown."""
     if not map_state(scores, sign).shown:
         return None
-    return scores.map("mean_correct" if sign == "positive" else "mean_wrong")
+    return scores.map("support" if sign == "positive" else "mean_wrong")
 
 
 def _draw_claims(panel: Axes, scores: HeadScores, sign: Sign, values: Array | None, end: float) -> AxesImage | None:
@@ -166,8 +167,8 @@ def _claims_caption(operation: str) -> str:
     return (
         f"Each head is replaced by {OPERATION_WORDS.get(operation, operation)}; colour: mean over samples of the logit difference "
         "before minus after. Red: the head supports the right answer; blue: it works against it. A ring marks heads whose effect "
-        f"holds for gold yes and gold no alike (Benjamini–Hochberg q < {SIGNIFICANCE:g} over all heads); a negative head must "
-        "in addition raise pair accuracy on test images when ablated, above matched random heads (see the ablation). Faint and "
+        f"holds for gold yes and gold no alike (false discovery rate q < {SIGNIFICANCE:g} over all heads), of negative ones those "
+        "without which accuracy rose on test images too (the others are candidates at most). Faint and "
         f"hatched: not resolved, the split-half reliability over images is below {MINIMUM_RELIABILITY:g}, so the pattern is not a "
         f"finding. Not tested: too few images with gold yes or gold no.{parity}"
     )

@@ -13,11 +13,12 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from vseam_core.analysis.frames import frame_records
-from vseam_core.analysis.heads import SIGNIFICANCE
+from vseam_core.analysis.head_claims import SIGNIFICANCE
 from vseam_core.report.figures import drawing
 from vseam_core.report.figures.drawing import Page, styled
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tasks import Task, label_of, model_rows, only, present
+from vseam_core.report.words import CONFOUND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,7 @@ def _caption(rows: pd.DataFrame, heads: int, tasks: Sequence[Task]) -> str:
     text = (
         "Only heads that pass the claim count. An overlap has to beat chance (heads permuted within their layers, exact; * and "
         f"bold: Benjamini–Hochberg q < {SIGNIFICANCE:g}) and cannot be expected above the ceilings on the diagonal (one task, two "
-        "halves of its images). Red frames: tasks of one level, which should share more than others if the level claim holds."
+        f"halves of its images). Red frames: tasks of one level, which should share more than others if the level claim holds. {CONFOUND}"
     )
     if heads <= 100:
         text += f" {heads} heads of a small model cannot settle that claim."

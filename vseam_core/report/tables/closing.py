@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vseam_core.report.tables.answers import accuracy_table, skips_table
-from vseam_core.report.tables.heads import ablation_tables, head_table, published_table
+from vseam_core.report.tables.heads import ablation_tables, head_table, published_table, suppressor_table
 from vseam_core.report.tables.rescaling import rescaling_table
 from vseam_core.report.tables.screening import screening_table
 from vseam_core.report.tables.sharing import level_table, shared_table
@@ -25,9 +25,10 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
         screening_table,
         lambda found: head_table(found, "positive"),
         lambda found: head_table(found, "negative"),
+        suppressor_table,
         *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
-        shared_table,
         level_table,
+        shared_table,
         rescaling_table,
         published_table,
         skips_table,

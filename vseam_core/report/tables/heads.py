@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from vseam_core.analysis.frames import frame_records
+from vseam_core.analysis.head_claims import MINIMUM_RELIABILITY, SIGNIFICANCE
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
-from vseam_core.analysis.heads import MINIMUM_RELIABILITY, SIGNIFICANCE, HeadScores, Sign
+from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.multiple_testing import FEWEST_SETS
+from vseam_core.api.types import HeadId
 from vseam_core.report.head_states import exploratory, nothing_selected, passing_heads, primary_maps
 from vseam_core.report.summaries import AblationSummary, ablation_summaries
 from vseam_core.report.tables.table import ReportTable, counted, table_of
@@ -16,6 +21,7 @@ from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 HEADS_PER_TASK = 3
+CANNOT = "cannot be tested at this size"
 TIES_SEED = 0
 
 
@@ -28,32 +34,37 @@ def head_table(material: StudyMaterial, sign: Sign) -> ReportTable | None:
         for task in study_tasks(material):
             if (model, task.dataset) in maps:
                 records += _head_records(model, task, maps[model, task.dataset].claims, sign)
-    columns = ("model", "category", "head", "nats", "low", "high", "q", "n", "reliability", "remark")
+    records, untested = _without_untested(records)
+    columns = ("model", "category", "head", "nats", "low", "high", "q", "n", "reliability", "rest", "remark")
     operations = sorted({scan.operation for scan in maps.values()})
-    effect = "lowers it on correct answers" if sign == "positive" else "raises it on wrong answers"
-    title = "Positive heads" if sign == "positive" else "Negative heads (candidates: the ablation has to confirm them)"
+    effect = "lowers it over all sampled questions" if sign == "positive" else "raises it on wrong answers"
+    title = "Positive heads" if sign == "positive" else "Negative heads (confirmed on test images)"
     replaced = " or ".join(OPERATION_WORDS.get(name, name) for name in operations)
     return table_of(
         title,
         columns,
         records,
         f"The {HEADS_PER_TASK} strongest heads that pass. nats: logit difference before minus after replacing the head by "
-        f"{replaced}, with a 95 % cluster-bootstrap interval; a {sign} head {effect}, for gold yes and gold no alike "
+        f"{replaced}, with a 95 % t interval, clustered by image; a {sign} head {effect}, for gold yes and gold no alike "
         f"(q < {SIGNIFICANCE:g} over all heads).",
-        f"reliability: split-half over images; below {MINIMUM_RELIABILITY:g} a map is not resolved and no head of it is named.",
-        "A negative head also has to raise pair accuracy on test images when ablated, above random heads: see the ablation."
+        f"reliability: split-half over images; below {MINIMUM_RELIABILITY:g} a map is not resolved and no head of it is named; rest: "
+        "the same without the strongest head.",
+        "Every noisy head raises wrong answers when it is replaced; named are those without which, replaced by their mean and by zero, "
+        "more test questions are answered right, beyond a mere shift of yes against no."
         if sign == "negative"
         else "",
+        *untested,
     )
 
 
 def _head_records(model: str, task: Task, scores: HeadScores, sign: Sign) -> list[dict[str, Any]]:
-    side, base = ("correct", "positive") if sign == "positive" else ("wrong", "negative")
+    mean, side = ("support", "support") if sign == "positive" else ("mean_wrong", "wrong")
     common = {
         "model": model,
         "category": task.label,
-        "n": scores.n_correct if sign == "positive" else scores.n_wrong,
-        "reliability": scores.reliability_correct if sign == "positive" else scores.reliability_wrong,
+        "n": scores.n_sampled if sign == "positive" else scores.n_wrong,
+        "reliability": scores.reliability_support if sign == "positive" else scores.reliability_wrong,
+        "rest": _rest(scores, sign),
     }
     selected = select_heads(scores, sign, HEADS_PER_TASK, TIES_SEED)
     if not selected.heads:
@@ -63,10 +74,49 @@ def _head_records(model: str, task: Task, scores: HeadScores, sign: Sign) -> lis
     records = []
     for head in selected:
         row = rows[head.layer, head.head]
-        record = common | {"remark": "", "head": str(head), "nats": row[f"mean_{side}"], "q": row[f"q_{base}"]}
+        record = common | {"remark": "", "head": str(head), "nats": row[mean], "q": row[f"q_{sign}"]}
         records.append(record | {"low": row[f"low_{side}"], "high": row[f"high_{side}"]})
     records[0]["remark"] = counted(passing, "head") + (" pass" if passing != 1 else " passes")
     return records
+
+
+def _rest(scores: HeadScores, sign: Sign) -> float | None:
+    values = scores.map(f"reliability_{'support' if sign == 'positive' else 'wrong'}_rest")
+    return None if values is None else float(np.nanmax(values))
+
+
+def _without_untested(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The records without those of maps that could not be tested, and what these lack, said once."""
+    tested = [record for record in records if CANNOT not in record["remark"]]
+    short = [f"{record['model']} {record['category']} ({_needs(record['remark'])})" for record in records if record not in tested]
+    return tested, [f"Cannot be tested at this size: {'; '.join(short)}."] if short else []
+
+
+def _needs(remark: str) -> str:
+    return remark.partition(CANNOT)[2].partition(";")[0].strip(": ")
+
+
+def suppressor_table(material: StudyMaterial) -> ReportTable | None:
+    """Heads that work against the right answer over all sampled questions, a finding of its own; None without any."""
+    records = []
+    for (model, dataset), scan in primary_maps(material).items():
+        if not scan.claims.resolved_support:
+            continue
+        label = next((task.label for task in study_tasks(material) if task.dataset == dataset), dataset)
+        rows = [row for row in frame_records(scan.claims.frame) if row["claim_suppressor"]]
+        for row in sorted(rows, key=lambda row: row["support"])[:HEADS_PER_TASK]:
+            name = str(HeadId(row["layer"], row["head"], row["stack"]))
+            record = {"model": model, "category": label, "head": name, "nats": row["support"], "q": row["q_suppressor"]}
+            records.append(record | {"low": row["low_support"], "high": row["high_support"], "n": row["n_sampled"]})
+    if not records:
+        return None
+    return table_of(
+        "Suppressors",
+        ("model", "category", "head", "nats", "low", "high", "q", "n"),
+        records,
+        "Replacing these heads raises the logit difference over all sampled questions, for gold yes and gold no alike: they write against "
+        "the right answer, often to balance another head, and the model need not be better without them.",
+    )
 
 
 def ablation_tables(material: StudyMaterial) -> dict[str, ReportTable]:
@@ -86,7 +136,7 @@ def ablation_tables(material: StudyMaterial) -> dict[str, ReportTable]:
 
 def _ablation_table(sign: str, records: Sequence[dict[str, Any]], sets: Sequence[int]) -> ReportTable:
     effect = "drop" if sign == "positive" else "gain"
-    columns = ("model", "category", "split", "by", "n", "k", "base", effect, "random", "p", "nats", "p nats", "remark")
+    columns = ("model", "category", "split", "by", "n", "k", "base", effect, "±", "random", "p", "nats", "p nats", "remark")
     measures = " or ".join(sorted({record["measure"] for record in records}))
     verb = "falls" if sign == "positive" else "rises"
     return table_of(
@@ -96,6 +146,8 @@ def _ablation_table(sign: str, records: Sequence[dict[str, Any]], sets: Sequence
         f"{effect}: how much {measures} {verb} from base when the k selected heads are replaced by what `by` says; random: the "
         "mean over random sets of the same size, matched in layer and norm; nats: the same for the mean logit difference.",
         f"p = (1 + random sets with at least that effect) / (1 + random sets), {' or '.join(map(str, sets))} random sets.",
+        "Random sets are drawn from the heads of the same layers and norms, selected ones included, each set once; with fewer than "
+        f"{FEWEST_SETS} there is no p. ±: standard error of {effect} over images.",
         "exploratory: the highest ranked heads, since none passed the claim; such a row says nothing about a claimed head."
         if any(record["remark"] for record in records)
         else "",
@@ -115,6 +167,7 @@ def _ablation_record(model: str, found: AblationSummary, scan: HeadMap | None) -
         "measure": found.measure,
         "base": found.base,
         effect: found.effect.selected,
+        "±": found.error,
         "random": found.effect.mean_random,
         "p": found.effect.p_value,
         "remark": "exploratory" if exploratory(scan.claims if scan else None, found.heads, found.sign) else "",

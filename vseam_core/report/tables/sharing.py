@@ -9,6 +9,7 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.table import ReportTable, counted, table_of
 from vseam_core.report.tasks import Task, label_of, model_rows, only, present, study_tasks
+from vseam_core.report.words import CONFOUND
 from vseam_core.results.study_results import StudyMaterial
 
 PAIRS_PER_MODEL = 8
@@ -32,10 +33,12 @@ def shared_table(material: StudyMaterial) -> ReportTable | None:
     heads = int(material.shared["heads"].min())
     return table_of(
         "Heads that tasks share",
-        ("model", "sign", "k", "first", "second", "overlap", "chance", "ceiling", "p", "q", "remark"),
+        ("model", "sign", "k", "first", "second", "overlap", "chance", "ceiling", "p", "q", "p importance", "remark"),
         records,
         "overlap: how many of the k strongest heads that pass are the same; chance: heads permuted within their layers (exact); "
         "ceiling: a task with itself on other images. p: at least this overlap by chance; q: over all pairs.",
+        "p importance: the same if every head kept its mean importance over all tasks. A small p beside a large p importance says that "
+        "some heads matter in every task, not that these two share more than others do.",
         *(f"Null: {reason}." for reason in reasons),
         f"{heads} heads of a small model cannot settle what larger models share." if heads <= SMALL_MODEL_HEADS else "",
         folded=("k",),
@@ -67,6 +70,7 @@ def level_table(material: StudyMaterial) -> ReportTable | None:
         records,
         "Mean overlap of pairs within a level minus that across levels; one-sided p over all ways to group the tasks into levels "
         "of the same sizes, so p cannot fall below 1 / groupings. Tasks without enough passing heads are left out.",
+        CONFOUND,
     )
 
 
@@ -83,6 +87,7 @@ def _records(group: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> list[dic
             "ceiling": row["ceiling"],
             "p": row["p_value"],
             "q": row["q_value"],
+            "p importance": row["p_importance"],
             "remark": "",
         }
         for row in tested[:PAIRS_PER_MODEL]
