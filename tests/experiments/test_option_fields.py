@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.experiments.upgrades import DATASET, MODEL, Plugin
+from tests.experiments.upgrades import DATASET, MODEL, Planner, Plugin
 from vseam_core.analysis.modulation import Setting
 from vseam_core.api.types import HeadId
 from vseam_core.config.editor_settings import EditorChoice
@@ -18,6 +18,7 @@ from vseam_core.experiments.ablation import AblationOptions, run_ablation
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.evaluation import EvaluationOptions, run_evaluation
 from vseam_core.experiments.heads.changed_model import ChangeOptions
+from vseam_core.experiments.heads.changes import HeadOperation, head_operation, make_intervention
 from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.heads.scanning import ScanOptions
 from vseam_core.experiments.rescaling import fit
@@ -30,6 +31,8 @@ from vseam_core.runs.experiment import OpenRun
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.records import NamedRescaling
+from vseam_plugins.editors.recolor import RecolorPainter
+from vseam_plugins.masks.box import BoxMask
 
 Identities = set[tuple[int, str]]
 HEADS = (HeadId(1, 2), HeadId(4, 5))
@@ -258,3 +261,32 @@ def test_a_field_that_changes_no_number_leaves_the_keys_of_the_same_work_as_they
 def test_a_check_of_edits_changes_no_edit(workspace: Workspace) -> None:
     plain, checked = (EditorChoice(name="recolor", clip=clip) for clip in (None, "folder/of/clip"))
     assert workspace.editor_component(plain) == workspace.editor_component(checked)
+
+
+@pytest.mark.parametrize("kind", [RecolorPainter, BoxMask, Planner])
+def test_a_new_version_of_whatever_makes_an_edit_is_another_editor(
+    kind: type, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = EditorChoice(name="recolor", planner="acme-planner")
+    before = workspace.editor_component(choice).identity()
+    monkeypatch.setattr(kind, "version", 2)
+    assert workspace.editor_component(choice).identity() != before
+
+
+def test_a_reference_set_is_made_where_an_operation_needs_one_and_shared_by_those_that_do(workspace: Workspace) -> None:
+    def operation(name: str, **options: Any) -> HeadOperation:
+        return head_operation(workspace, MODEL, DATASET, name, options, reference_size=5)
+
+    assert operation("zero").references is None
+    assert operation("zero").inputs == {}
+    first = operation("resample", donors=2).references
+    assert first is not None
+    assert len(first.members) == 5
+    assert operation("dataset_mean").references is first
+    assert operation("resample").references is first
+
+
+def test_donors_are_set_where_an_operation_takes_them_and_nobody_said_how_many(workspace: Workspace) -> None:
+    made = {name: make_intervention(workspace, name, {}, donors=3)[1].options for name in ("resample", "zero", "dim")}
+    assert made == {"resample": {"donors": 3}, "zero": {}, "dim": {}}
+    assert make_intervention(workspace, "resample", {"donors": 2}, donors=3)[1].options == {"donors": 2}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class RunSpec:
     """One method on one model × dataset. Equal identities are one run, whatever the limit, device or batch size.
 
-    `configuration` holds every option of the method that changes its result. `dataset` is the registered name, with `pool` and
-    `split` beside it.
+    `configuration` holds the parts of the experiment (`Experiment.open`): every plugin with its version and options, every setting that
+    changes the result. `dataset` is the registered name, with `pool` and `split` beside it.
     """
 
     method: str
