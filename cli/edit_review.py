@@ -9,7 +9,7 @@ import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
-from vseam_cli.output import Table
+from vseam_cli.output import Table, say
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _serve(application: Application, store: Store, items: list[ReviewItem], titl
         return review_page(items, title, token, reviewer)
 
     with ReviewServer(page, [item.identifier for item in items], decide, port) as server:
-        click.echo(f"review {len(items)} edits at {server.address} (Ctrl-C ends)", err=True)
+        say(f"review {len(items)} edits at {server.address} (Ctrl-C ends)", err=True)
         try:
             server.run()
         except KeyboardInterrupt:

@@ -19,6 +19,7 @@ import click
 
 from vseam_cli.application import Application
 from vseam_cli.options import example_epilog
+from vseam_cli.output import say
 from vseam_core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, VseamError, did_you_mean
 
 EXIT_BUG = 1
@@ -109,7 +110,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
-        click.echo(f"vseam {version('vseam')}")
+        say(f"vseam {version('vseam')}")
         ctx.exit()
 
 
@@ -149,7 +150,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         _flush()
         return outcome if isinstance(outcome, int) else EXIT_DONE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; run the same command again to resume", err=True)
+        say("stopped; run the same command again to resume", err=True)
         return EXIT_INTERRUPTED
     except click.UsageError as error:
         return _usage_error(error)
@@ -160,7 +161,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _system_error(error, debug)
     except Exception as error:  # the last boundary: whatever arrives here is a bug, and is shown whole
-        traceback.print_exc()
+        say(traceback.format_exc(), err=True)
         return _say(f"this is a bug, please report it with the lines above: {type(error).__name__}: {error}", EXIT_BUG, False)
 
 
@@ -198,15 +199,15 @@ def _flush() -> None:
 
 def _say(message: str, code: int, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    click.echo(f"vseam: {' '.join(message.split())}", err=True)
+        say(traceback.format_exc(), err=True)
+    say(f"vseam: {' '.join(message.split())}", err=True)
     return code
 
 
 def _usage_error(error: click.UsageError) -> int:
     path = error.ctx.command_path if error.ctx else "vseam"
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
+        say(error.format_message(), err=True)
         return EXIT_USER_ERROR
     return _say(f"{error.format_message()} (see {path} --help)", EXIT_USER_ERROR, False)
 

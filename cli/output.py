@@ -27,8 +27,32 @@ if TYPE_CHECKING:
 JSON_SCHEMA_PREFIX = "vseam"
 SECONDS_BETWEEN_LINES = 10.0
 UNLIMITED_WIDTH = 10_000
-_CONTROL_CHARACTERS = dict.fromkeys((*range(9), *range(11, 32), 127))
+# What a terminal obeys instead of showing it: C0 but for tab and line feed, delete, C1, and what turns the direction of writing.
+_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_UNSEEN = (*range(9), *range(11, 32), *range(127, 160), *_DIRECTIONS)
+_DROPPED = dict.fromkeys(_UNSEEN)
+_AS_NUMBERS = {code: f"\\u{code:04x}" for code in _UNSEEN}
 _OWN_LOGGERS = ("vseam_core", "vseam_plugins", "vseam_cli", "vseam")
+
+
+def visible(text: str) -> str:
+    """A text without the characters that a terminal obeys: control characters, and what turns the direction of writing.
+
+    Names and answers come from files that others wrote: everything that is shown to a person goes through this one function.
+    """
+    return text.translate(_DROPPED)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a text on stdout, or on stderr; the only place that does."""
+    click.echo(visible(text), err=err)
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Log lines without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @dataclass(frozen=True)
@@ -54,18 +78,18 @@ class Output:
         """Print the result of a command: with --json `{"schema": "vseam.NAME/1", **data}` alone, else tables and text."""
         if self.json:
             envelope = {"schema": f"{JSON_SCHEMA_PREFIX}.{schema}", **data}
-            click.echo(json.dumps(plain(envelope), ensure_ascii=False, indent=2, allow_nan=False))
+            say(json.dumps(plain(envelope), ensure_ascii=False, indent=2, allow_nan=False).translate(_AS_NUMBERS))
             return
         shown = list(tables)
         if shown:
             _print_tables(shown)
         if text:
-            click.echo(text)
+            say(text)
 
     def note(self, line: str) -> None:
         """Say one line on stderr that is not the result: where files lie, what was skipped. Silent with --quiet."""
         if not self.quiet:
-            click.echo(line, err=True)
+            say(line, err=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -84,7 +108,7 @@ class Output:
         level = logging.ERROR if self.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(self.verbosity, 2)]
         console = logging.StreamHandler(sys.stderr)
         console.setLevel(level)
-        console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        console.setFormatter(_VisibleFormatter("%(levelname)s %(message)s"))
         console.addFilter(lambda record: _is_worth_showing(record, self.verbosity))
         self._handlers.append(console)
         if self.log_file is not None:
@@ -92,7 +116,7 @@ class Output:
                 file = logging.FileHandler(self.log_file, encoding="utf-8", delay=False)
             except OSError as error:
                 raise VseamError(f"--log-file {self.log_file}: {error.strerror or error}") from error
-            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+            file.setFormatter(_VisibleFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
             self._handlers.append(file)
         root = logging.getLogger()
         for handler in self._handlers:
@@ -131,13 +155,13 @@ class LineProgress:
                 said = now
                 fresh = done - first
                 left = f", {_duration((now - started) / fresh * (total - done))} left" if fresh > 0 else ""
-                click.echo(f"{description}: {done} of {total}{left}", err=True)
+                say(f"{description}: {done} of {total}{left}", err=True)
 
         yield advance
 
     def note(self, text: str) -> None:
         """One line on stderr."""
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 class BarProgress:
@@ -149,7 +173,7 @@ class BarProgress:
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """Show a task's bar while the context is open."""
-        identifier = self._bars.add_task(description, total=total)
+        identifier = self._bars.add_task(visible(description), total=total)
         try:
             yield lambda steps: self._bars.advance(identifier, steps)
         finally:
@@ -157,7 +181,7 @@ class BarProgress:
 
     def note(self, text: str) -> None:
         """One line above the bars."""
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(visible(text), markup=False, highlight=False)
 
 
 @contextmanager
@@ -200,7 +224,7 @@ def cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(plain(value) if isinstance(value, bytes) else value).translate(_CONTROL_CHARACTERS)
+    return visible(str(plain(value) if isinstance(value, bytes) else value))
 
 
 def _print_tables(tables: Sequence[Table]) -> None:
@@ -209,7 +233,7 @@ def _print_tables(tables: Sequence[Table]) -> None:
 
     console = Console(file=sys.stdout)
     for table in tables:
-        parts = [*([Text(table.title, style="bold")] if table.title else []), _drawn(table)]
+        parts = [*([Text(visible(table.title), style="bold")] if table.title else []), _drawn(table)]
         if console.is_terminal:
             console.print(*parts, sep="\n")
             continue
@@ -217,7 +241,7 @@ def _print_tables(tables: Sequence[Table]) -> None:
         console.width = UNLIMITED_WIDTH
         with console.capture() as captured:
             console.print(*parts, sep="\n")
-        click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+        say("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 
 def _drawn(table: Table) -> rich.table.Table:
@@ -228,7 +252,7 @@ def _drawn(table: Table) -> rich.table.Table:
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, name in enumerate(table.columns):
         numeric = bool(table.rows) and all(isinstance(row[index], int | float | None) for row in table.rows)
-        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(cell(value)) for value in row))
     return drawn

@@ -14,6 +14,7 @@ from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
 from vseam_plugins.heads.ablation import head_edits
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from vseam_core.api.interfaces import VisionLanguageModel
@@ -68,10 +69,11 @@ def fold_into_weights(model: VisionLanguageModel, scales: Mapping[HeadId, float]
     Inside the `with` block the columns of W_O `[width, heads × head_dim]` that read head h are multiplied by s_h, which equals
     scaling z_h at all positions; on leaving it every weight is back bit for bit. Yields the Hugging Face module, to be saved
     with `save_pretrained`. Raises `UnknownNameError` for a head that does not exist and `UnsupportedError` for weights that
-    cannot be multiplied (quantised ones).
+    cannot be multiplied (quantised or offloaded ones).
     """
     import torch
 
+    from vseam_core.api.stored_weights import require_in_place
     from vseam_core.engine.decoder import find_decoder
 
     decoder = find_decoder(model.module)
@@ -80,17 +82,27 @@ def fold_into_weights(model: VisionLanguageModel, scales: Mapping[HeadId, float]
         decoder.shape.require(head)
     layers = {head.layer for head in factors}
     projections = {layer: _linear(decoder.layers[layer].output_projection, layer) for layer in layers}
+    for layer, projection in projections.items():
+        require_in_place(projection, f"layer {layer}")
     kept = {layer: projection.weight.detach().clone() for layer, projection in projections.items()}
     try:
         with torch.no_grad():
             for head, factor in factors.items():
                 size = decoder.layers[head.layer].head_dim
-                projections[head.layer].weight[:, head.head * size : (head.head + 1) * size] *= factor
+                columns = slice(head.head * size, (head.head + 1) * size)
+                projections[head.layer].weight[:, columns] *= factor
+                _read_back(projections[head.layer], columns, kept[head.layer][:, columns] * factor, head.layer)
         yield model.module
     finally:
         with torch.no_grad():
             for layer, weight in kept.items():
                 projections[layer].weight.copy_(weight)
+
+
+def _read_back(projection: nn.Linear, columns: slice, expected: torch.Tensor, layer: int) -> None:
+    """Raise `UnsupportedError` where an edit had no effect: some quantised tensors take one without an error and stay as they were."""
+    if not bool((projection.weight[:, columns] == expected).all()):
+        raise UnsupportedError(f"layer {layer}: the output projection did not take the edit ({type(projection.weight.data).__name__})")
 
 
 def _linear(projection: nn.Module, layer: int) -> nn.Linear:

@@ -17,6 +17,7 @@ from vseam_plugins.models.load_options import LoadRequest
 HUB_TIMEOUT_SECONDS = 10
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _PICKLES = (".bin", ".pt", ".pth")
+_POINTER = b"version https://git-lfs"
 _UNGATE = "accept its licence on the hub and log in (hf auth login)"
 
 
@@ -30,6 +31,7 @@ def locate(request: LoadRequest) -> dict[str, Any]:
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         _require_files(request, str(folder), files)
         _require_shards(request, folder)
+        _require_contents(request, folder)
         return {"pretrained_model_name_or_path": str(folder), "local_files_only": True, **shared}
     if not _HUB_ID.fullmatch(request.source):
         raise InvalidFileError(
@@ -85,6 +87,7 @@ def _require_files(request: LoadRequest, where: str, files: Collection[str]) -> 
     for what, names in parts:
         if not names & set(files):
             raise InvalidFileError(f"model {request.name!r}: {where} lacks {what}; expected {' or '.join(sorted(names))}")
+    _refuse_adapters(request, where, files)
     if request.random_seed is not None or any(name.endswith(".safetensors") for name in files):
         return
     pickled = sorted(name for name in files if name.endswith(_PICKLES))
@@ -106,6 +109,35 @@ def _require_shards(request: LoadRequest, folder: Path) -> None:
     for shard in sorted(shards):
         if not (folder / shard).is_file():
             raise InvalidFileError(f"model {request.name!r}: {folder} lacks {shard}, which its index names; copy it again")
+
+
+def _refuse_adapters(request: LoadRequest, where: str, files: Collection[str]) -> None:
+    """A PEFT adapter would be left out without a word. Raises `InvalidFileError`."""
+    if "adapter_config.json" not in files or request.random_seed is not None:
+        return
+    whole = any(name.startswith(("model", "pytorch_model")) and "/" not in name for name in files)
+    what = "a PEFT adapter beside full weights" if whole else "a PEFT adapter alone"
+    advice = "merge it into the weights (merge_and_unload, save_pretrained)" + (", or move adapter_config.json away" if whole else "")
+    raise InvalidFileError(f"model {request.name!r}: {where} holds {what}, which is not applied here; {advice}")
+
+
+def _require_contents(request: LoadRequest, folder: Path) -> None:
+    """Refuse files that are not what their names say: git-lfs pointers, safetensors with an impossible header."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.suffix not in (".safetensors", ".bin", ".json", ".model", ".txt"):
+            continue
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise InvalidFileError(f"model {request.name!r}: {path} is a git-lfs pointer, not the file; fetch it: git lfs pull")
+        if path.suffix == ".safetensors" and request.random_seed is None:
+            try:
+                with safe_open(path, "numpy"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                reason = " ".join(str(error).split())[:160]
+                raise InvalidFileError(f"model {request.name!r}: cannot read the weights in {path}: {reason}") from None
 
 
 @contextlib.contextmanager

@@ -56,7 +56,13 @@ def image_places(case: PicturePrompt) -> tuple[Box, ...]:
     if case.count == 0:
         raise NoPlacesError("the picture enters by cross-attention, not as positions")
     vision = getattr(getattr(case.config, "vision_config", None), "model_type", None)
-    boxes = _RULES.get(vision, _RULES.get(case.config.model_type, _single_grid))(case)
+    rule = _RULES.get(vision, _RULES.get(case.config.model_type, _single_grid))
+    try:
+        boxes = rule(case)
+    except (ArithmeticError, LookupError, AttributeError, TypeError, ValueError) as error:
+        # An image or a configuration of a shape that the family's layout was not made for: no places, never an end of the run.
+        size = " × ".join(map(str, case.picture))
+        raise NoPlacesError(f"its layout of an image of {size} pixels cannot be worked out ({type(error).__name__})") from error
     if len(boxes) != case.count:
         raise NoPlacesError(f"the prompt has {case.count} image positions where its family's layout has {len(boxes)}")
     return tuple(boxes)

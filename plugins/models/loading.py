@@ -18,6 +18,7 @@ from vseam_core.api.types import ModelInfo
 from vseam_core.engine.dtype import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
 from vseam_core.huggingface.fingerprints import processor_hash, weights_hash
+from vseam_plugins.models.agreement import check_config, check_processor, check_report
 from vseam_plugins.models.hub import commit_of, explained, locate
 from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.processors import read_processor
@@ -96,6 +97,7 @@ def initialise(config: Any, seed: int, attention: str | None = None, trust_remot
 def _read_config(request: LoadRequest, arguments: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
+    check_config(request)
     with explained(request, "configuration"):
         return AutoConfig.from_pretrained(**arguments)
 
@@ -122,6 +124,7 @@ def _read_processor(request: LoadRequest, arguments: dict[str, Any], config: Any
             raise InvalidFileError(f"model {request.name!r}: {request.source} has no processor for images and text together")
     if not getattr(processor.tokenizer, "is_fast", False):
         raise UnsupportedError(f"model {request.name!r}: its tokenizer gives no character offsets (no tokenizer.json)")
+    check_processor(request, config, processor)
     return processor
 
 
@@ -136,15 +139,11 @@ def _read_weights(request: LoadRequest, arguments: dict[str, Any], config: Any) 
             dtype=request.dtype,
             use_safetensors=None if request.allow_pickle else True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, in one line
             **arguments,
             **_placement(request),
         )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InvalidFileError(
-            f"model {request.name!r}: the weights of {request.source} lack {len(missing)} tensors that config.json asks for, "
-            f"such as {missing[0]}"
-        )
+    check_report(request, report)
     return module
 
 

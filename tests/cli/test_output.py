@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vseam_cli.main import execute
 from vseam_cli.options import given
-from vseam_cli.output import LineProgress, Output, Table, cell, plain
+from vseam_cli.output import LineProgress, Output, Table, cell, plain, visible
 
 
 def test_a_result_is_a_table_without_json_and_an_envelope_with_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,3 +80,35 @@ def test_quiet_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options_that_nobody_set_leave_the_study_as_it_is() -> None:
     assert given(models=(), datasets=[], seed=0, limit=None, editor="scenes") == {"seed": 0, "editor": "scenes"}
+
+
+HOSTILE = "a\x1b[31mb\x07\x9bc\u202ed\u2066e\x7ff"
+
+
+def test_no_output_holds_characters_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = Output(log_file=tmp_path / "log")
+    output.start_logging()
+    output.result("x/1", {}, [Table((HOSTILE,), [(HOSTILE,)], HOSTILE)], HOSTILE)
+    output.note(HOSTILE)
+    logging.getLogger("vseam_core").warning("%s", HOSTILE)
+    output.stop_logging()
+    execute([HOSTILE])
+    execute(["datasets", "check", HOSTILE])
+    shown = capsys.readouterr()
+    assert visible(HOSTILE) == "a[31mbcdef"
+    for text in (shown.out, shown.err, (tmp_path / "log").read_text()):
+        assert "a[31mb" in text
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\x7f"} & set(text)
+
+
+def test_json_keeps_such_characters_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True).result("x/1", {"text": HOSTILE})
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\x7f"} & set(shown)
+    assert json.loads(shown)["text"] == HOSTILE
+
+
+def test_there_is_one_place_that_prints() -> None:
+    room = Path(str(importlib.import_module("vseam_cli").__file__)).parent
+    printing = [file.name for file in room.glob("*.py") if re.search(r"click\.s?echo\(|(?<![\w.])print\(|print_exc", file.read_text())]
+    assert printing == ["output.py"]

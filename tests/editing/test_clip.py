@@ -140,3 +140,15 @@ def test_missing_weights_are_never_hidden(checkpoint: Path, tmp_path: Path) -> N
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(VseamError, match=r"lacks 1 weights, such as visual_projection.weight"):
         ClipMargin(str(broken)).margins([DrawnPicture().load()], "a", "b")
+
+
+def test_a_pickled_clip_checkpoint_is_not_read(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    for file in checkpoint.iterdir():
+        if file.suffix != ".safetensors":
+            (folder / file.name).write_bytes(file.read_bytes())
+    torch.save(load_file(checkpoint / "model.safetensors"), folder / "pytorch_model.bin")
+    with pytest.raises(VseamError, match="pickled ones are not read") as caught:
+        ClipMargin(str(folder)).margins([Image.new("RGB", (16, 16))], "a", "b")
+    assert "\n" not in str(caught.value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from vseam_core.api.interventions import AnswerIds
+from vseam_core.engine.readouts import answer_values
 from vseam_core.errors import SampleError
 from vseam_core.huggingface.answers import AnswerReader
 from vseam_core.huggingface.prompting import default_separator
@@ -30,6 +32,7 @@ def test_surface_variants_are_combined_the_given_one_first(loaded: dict[str, Hug
     answer = read(model, "Yes", "No")
     assert (names(model, answer.gold), names(model, answer.competitor)) == (["Yes", "yes"], ["No", "no"])
     assert (answer.prefix, names(model, answer.published)) == ((), ["Yes"])
+    assert names(model, answer.variants) == ["yes"]
     swapped = read(model, "no", "yes")
     assert (names(model, swapped.gold), names(model, swapped.competitor)) == (["no", "No"], ["yes", "Yes"])
 
@@ -107,6 +110,20 @@ def test_answers_in_pieces_that_cannot_be_told_apart_skip_the_sample(
 ) -> None:
     with pytest.raises(SampleError, match=reason):
         read(llava_subwords, gold, competitor)
+
+
+@pytest.mark.parametrize("family", BOTH)
+def test_every_writing_of_a_gold_answer_has_the_same_published_measures(loaded: dict[str, HuggingFaceModel], family: str) -> None:
+    model = loaded[f"{family}-words"]
+    logits = torch.randn(1, 200, generator=torch.Generator().manual_seed(0))
+    given = [read(model, gold, other) for gold, other in (("Yes", "No"), ("yes", "no"))]
+    first, second = (answer_values(logits, [answer])[0] for answer in given)
+    both = torch.softmax(logits[0].double(), 0)[list(given[0].gold)].sum()
+    for values in (first, second):
+        assert values.published_prob == pytest.approx(float(both))
+        assert values.prob_sum == pytest.approx(float(both))
+        assert values.logit == pytest.approx(float(torch.logsumexp(logits[0, list(given[0].gold)].double(), 0)))
+    assert {given[1].published, given[1].variants} == {given[0].published, given[0].variants}
 
 
 def test_the_whole_answer_is_read_as_given(loaded: dict[str, HuggingFaceModel]) -> None:

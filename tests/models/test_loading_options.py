@@ -7,6 +7,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,13 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
+from vseam_core.api.interventions import LensScore, Run, Site
+from vseam_core.api.stored_weights import stored_weight
+from vseam_core.engine.decoder import find_decoder
 from vseam_core.engine.selfcheck import checked_engine
 from vseam_core.errors import PluginError, UnknownNameError, UnsupportedError, VseamError
+from vseam_core.experiments.ablation import head_norms
+from vseam_plugins.heads.rescaling import fold_into_weights
 from vseam_plugins.models import hf, llava
 from vseam_plugins.models.hf import HuggingFaceModel
 
@@ -63,6 +69,44 @@ def test_an_offloaded_model_is_run_in_full_passes_and_says_so(checkpoints: dict[
     _, trust = checked_engine(model)
     assert "several devices" in trust["fallback"]
     assert trust["logits_error"] < 1e-3
+
+
+@needs("accelerate")
+def test_weights_of_an_offloaded_layer_are_fetched_where_they_are_read(
+    checkpoints: dict[str, Path], llava_words: HuggingFaceModel, tmp_path: Path
+) -> None:
+    model = load(checkpoints["llava-words"], device_map=OFFLOADED, offload_folder=str(tmp_path))
+    whole, spread = find_decoder(llava_words.module), find_decoder(model.module)
+    assert spread.layers[1].output_projection.weight.is_meta
+    for layer in range(2):
+        expected, found = (stored_weight(each.layers[layer].output_projection) for each in (whole, spread))
+        assert torch.equal(expected, found)
+    answer = llava_words.answer_ids(llava_words.encode(picture(), QUESTION), "Yes", "No")
+    values, norms = [], []
+    for each in (llava_words, model):
+        engine, _ = checked_engine(each)
+        prompt = each.encode(picture(), QUESTION)
+        values.append(engine.run([Run(prompt, (LensScore(Site(1, "head_output", 2), answer),))])[0].readouts[0][0].logit_diff)
+        references: Any = SimpleNamespace(engine=engine, members=[SimpleNamespace(prompt=prompt)])
+        norms.append(head_norms(references))
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+@needs("accelerate")
+def test_an_offloaded_layer_is_not_rescaled_in_silence(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = load(checkpoints["llava-words"], device_map=OFFLOADED, offload_folder=str(tmp_path))
+    with pytest.raises(UnsupportedError, match="layer 1: its weights are offloaded"), fold_into_weights(model, {"L1H0": 2.0}):
+        pass
+    with fold_into_weights(model, {"L0H0": 2.0}):
+        pass
+
+
+def test_an_edit_that_a_weight_does_not_take_is_refused(llava_words: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As with some quantised tensors, which take an edit in place without an error and stay as they were.
+    monkeypatch.setattr(torch.Tensor, "__imul__", lambda self, other: self)
+    with pytest.raises(UnsupportedError, match="did not take the edit"), fold_into_weights(llava_words, {"L0H0": 2.0}):
+        pass
 
 
 @needs("bitsandbytes")

@@ -106,13 +106,15 @@ class AnswerIds:
 
     `gold` and `competitor` hold the surface variants of both answers (combined by logsumexp) at the token where they first
     differ; `prefix` is what both answers share before it, to be encoded into the prompt (`encode(…, answer_prefix=prefix)`).
-    `published` holds the ids of the answer alone, as the published scripts read them.
+    `published` holds the ids of the answer alone, as the published scripts read them; where that is one token, `variants` holds those
+    of the answer's other writings ("Yes" beside "yes"), which these measures count too: a table's "yes" is what a model calls "Yes".
     """
 
     gold: tuple[int, ...]
     competitor: tuple[int, ...]
     published: tuple[int, ...]
     prefix: tuple[int, ...] = ()
+    variants: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class AnswerValues:
 
     `logit_diff` gold minus competitor, logsumexp over variants (nan without a competitor) · `logprob` log-probability of the
     gold variants · `published_prob` p[A[0]] · `prob_sum` Σ p over A · `logit` mean logit over A · `top` the argmax token id.
+    Of an answer with variants, their p are added, and `logit` is the logsumexp over all writings.
     """
 
     logit_diff: float

@@ -26,9 +26,10 @@ _TEXT = "a photo of {}"
 
 
 class ClipMargin(ModelCheck):
-    """The margins of a CLIP checkpoint (a folder or a hub id), loaded on first use and run on the processor, not on the GPU.
+    """The margins of a CLIP checkpoint (a folder, or a hub id in the local cache; safetensors only).
 
-    Raises `VseamError` for a checkpoint that is not there, is no CLIP model, or lacks weights.
+    It is loaded on first use and run on the processor, not on the GPU. Raises `VseamError` for a checkpoint that is not there, is no CLIP
+    model, or lacks weights.
     """
 
     def __init__(self, source: str) -> None:
@@ -61,17 +62,23 @@ class ClipMargin(ModelCheck):
     def _loaded(self) -> tuple[Any, Any, Any]:
         from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+        folder = Path(self._source).expanduser()
+        local: Any = {"pretrained_model_name_or_path": str(folder) if folder.is_dir() else self._source, "local_files_only": True}
         try:
-            kind = AutoConfig.from_pretrained(self._source).model_type
+            kind = AutoConfig.from_pretrained(**local).model_type
             if kind != "clip":
                 raise VseamError(f"--clip {self._source}: expected a CLIP checkpoint, this is one of type {kind!r}")
-            loaded: Any = CLIPModel.from_pretrained(self._source, dtype="float32", output_loading_info=True)
+            if folder.is_dir() and not any(folder.glob("*.safetensors")):
+                raise VseamError(f"--clip {self._source}: no weights in safetensors there; pickled ones are not read")
+            loaded: Any = CLIPModel.from_pretrained(**local, use_safetensors=True, dtype="float32", output_loading_info=True)
             model, found = loaded
-            tokenizer = CLIPTokenizer.from_pretrained(self._source)
+            tokenizer = CLIPTokenizer.from_pretrained(**local)
             # The processor of Pillow: an installed torchvision changes nothing.
-            processor = CLIPImageProcessorPil.from_pretrained(self._source)
-        except (OSError, ValueError) as error:
-            where = "the folder" if Path(self._source).exists() else "neither a folder nor a hub id that can be reached"
+            processor = CLIPImageProcessorPil.from_pretrained(**local)
+        except VseamError:
+            raise
+        except Exception as error:  # the library raises anything for damaged files
+            where = "the folder" if folder.is_dir() else "neither a folder nor in the hub's local cache"
             raise VseamError(f"--clip {self._source}: cannot be loaded ({where}): {' '.join(str(error).split())[:200]}") from None
         missing = sorted(found["missing_keys"])
         if missing:

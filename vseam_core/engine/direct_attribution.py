@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vseam_core.api.interventions import Site, SiteKind
+from vseam_core.api.stored_weights import stored_weight
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.errors import UnsupportedError
@@ -74,7 +75,8 @@ def _is_rounding(error: torch.Tensor, magnitude: torch.Tensor) -> bool:
 
 def _is_sum_of_heads(decoder: Decoder, layer: int, z: torch.Tensor, attention: torch.Tensor) -> bool:
     projection = decoder.layers[layer].output_projection
-    weight, bias = projection.weight, getattr(projection, "bias", None)
+    weight = stored_weight(projection).to(z.device)
+    bias = None if getattr(projection, "bias", None) is None else stored_weight(projection, "bias").to(z.device)
     if not weight.is_floating_point() or tuple(weight.shape) != (attention.shape[-1], z.shape[-1]):
         return False  # packed by a quantisation
     made = z.double() @ weight.double().T
@@ -94,7 +96,7 @@ def _norm_is_linear(norm: nn.Module, residual: torch.Tensor) -> bool:
 
 def through_projection(decoder: Decoder, layer: int, head: int | None, value: torch.Tensor) -> torch.Tensor:
     """What W_O makes of its input `[positions, heads × head_dim]`, or of one head's part of it, `[positions, width]`."""
-    weight = decoder.layers[layer].output_projection.weight
+    weight = stored_weight(decoder.layers[layer].output_projection).to(value.device)
     if head is None:
         return value @ weight.T
     size = decoder.layers[layer].head_dim

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
+from vseam_core.api.stored_weights import stored_weight
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.direct_attribution import scaled_by_final_norm, through_projection
 from vseam_core.engine.hooks import SiteKey
@@ -31,15 +32,16 @@ def answer_values(logits: Float[Tensor, "rows vocabulary"], answers: Sequence[An
     for row, answer in enumerate(answers):
         gold = _log_sum_exp(log_probabilities[row], answer.gold)
         difference = gold - _log_sum_exp(log_probabilities[row], answer.competitor) if answer.competitor else _NOT_DEFINED
-        published = [float(log_probabilities[row, token]) for token in answer.published]
-        probabilities = [math.exp(value) for value in published]
+        probabilities = [math.exp(float(log_probabilities[row, token])) for token in answer.published]
+        others = sum(math.exp(float(log_probabilities[row, token])) for token in answer.variants)
+        mean_logit = sum(float(raw[row, token]) for token in answer.published) / len(answer.published)
         values.append(
             AnswerValues(
                 logit_diff=difference,
                 logprob=gold,
-                published_prob=probabilities[0],
-                prob_sum=sum(probabilities),
-                logit=sum(float(raw[row, token]) for token in answer.published) / len(answer.published),
+                published_prob=probabilities[0] + others,
+                prob_sum=sum(probabilities) + others,
+                logit=_log_sum_exp(raw[row], (*answer.published, *answer.variants)) if answer.variants else mean_logit,
                 top=tops[row],
             )
         )
@@ -115,7 +117,7 @@ def _attributed(
     Variants of an answer are weighted by their softmax in the run's own logits (the gradient of logsumexp). Probabilities have no
     additive share, hence NaN.
     """
-    unembedding = decoder.unembedding.weight
+    unembedding = stored_weight(decoder.unembedding).to(contribution.device)
 
     def share(tokens: Sequence[int]) -> float:
         index = torch.tensor(tokens, device=logits.device)
@@ -123,5 +125,7 @@ def _attributed(
         return float((unembedding[index].double() @ contribution.double() * weights).sum()) * decoder.logit_scale
 
     difference = share(answer.gold) - share(answer.competitor) if answer.competitor else _NOT_DEFINED
+    if answer.variants:
+        return AnswerValues(difference, _NOT_DEFINED, _NOT_DEFINED, _NOT_DEFINED, share((*answer.published, *answer.variants)), -1)
     mean_logit = float((unembedding[list(answer.published)].double() @ contribution.double()).mean()) * decoder.logit_scale
     return AnswerValues(difference, _NOT_DEFINED, _NOT_DEFINED, _NOT_DEFINED, mean_logit, -1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from vseam_core.analysis.head_sets import matched_random_sets
 from vseam_core.analysis.statistics import accuracy_change
+from vseam_core.api.stored_weights import stored_weight
 from vseam_core.api.types import HeadId
 from vseam_core.config.defaults import EDITOR, OPERATION
 from vseam_core.config.editor_settings import EditorChoice
@@ -117,10 +118,11 @@ def head_norms(references: ReferenceSet) -> np.ndarray:
     for member in members:
         activations = engine.activations(member.prompt, [(layer, "head_output") for layer in range(shape.layers)])
         for layer in range(shape.layers):
-            weight = engine.decoder.layers[layer].output_projection.weight.detach()
+            held = activations[(layer, "head_output")]
+            weight = stored_weight(engine.decoder.layers[layer].output_projection).detach().to(held.device)
             # Heads may be wider in some layers than in others (Gemma 4).
             size = engine.decoder.layers[layer].head_dim
-            split = activations[(layer, "head_output")].reshape(-1, shape.heads, size)
+            split = held.reshape(-1, shape.heads, size)
             for head in range(shape.heads):
                 columns = weight[:, head * size : (head + 1) * size]
                 total[layer, head] += float((split[:, head] @ columns.T).norm(dim=-1).mean())

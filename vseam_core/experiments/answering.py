@@ -92,7 +92,7 @@ def _baseline(loaded: LoadedModel, benchmark: Benchmark, prepared: Prepared, giv
         logit=values.logit,
         logit_diff=values.logit_diff if prepared.answer.competitor else None,
         sequence_logprob=_sequence_logprob(loaded, prepared, values.published_prob),
-        correct_published=values.top in prepared.answer.published,
+        correct_published=values.top in (*prepared.answer.published, *prepared.answer.variants),
         correct_strict=bool(benchmark.judge(prepared.sample, given.text)),
         score=float(benchmark.score(prepared.sample, given.text)),
     )

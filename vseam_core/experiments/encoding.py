@@ -121,5 +121,6 @@ def prompt_identity(prepared: Prepared) -> dict[str, Any]:
         "gold": list(answer.gold),
         "competitor": list(answer.competitor),
         "published": list(answer.published),
+        "variants": list(answer.variants),
         "roles": list(prepared.prompt.roles),
     }

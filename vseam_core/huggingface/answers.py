@@ -33,9 +33,10 @@ class AnswerReader:
         """
         gold_forms = self._forms(gold)
         published, gold_main = self._published(gold_forms), _shortest(gold_forms)
+        variants = self._variants(gold_forms, published)
         if competitor is None:
             prefix = gold_main[: self._first_visible(gold_main)]
-            return AnswerIds(tuple(self._read(gold_forms, prefix)), (), published, prefix)
+            return AnswerIds(tuple(self._read(gold_forms, prefix)), (), published, prefix, variants)
         other_forms = self._forms(competitor)
         prefix = self._shared_prefix(gold, gold_main, competitor, _shortest(other_forms))
         gold_ids, other_ids = self._read(gold_forms, prefix), self._read(other_forms, prefix)
@@ -45,7 +46,7 @@ class AnswerReader:
         other_ids = [token for token in other_ids if token not in ambiguous]
         if not gold_ids or not other_ids:
             raise SampleError(f"no token tells the answers {gold!r} and {competitor!r} apart: they begin alike or with white space")
-        return AnswerIds(tuple(gold_ids), tuple(other_ids), published, prefix)
+        return AnswerIds(tuple(gold_ids), tuple(other_ids), published, prefix, variants)
 
     def tokens(self, answer: str) -> tuple[int, ...]:
         """The ids of the whole answer as given (in another case where the vocabulary has it only so). Raises `SampleError`."""
@@ -83,6 +84,11 @@ class AnswerReader:
             if self._spells(ids, form):
                 return ids
         raise SampleError(f"the answer {forms[0][0]!r} cannot be tokenised on its own")
+
+    def _variants(self, forms: list[tuple[str, tuple[int, ...]]], published: tuple[int, ...]) -> tuple[int, ...]:
+        """The one-token ids of an answer's other writings, where the answer as published is one token too."""
+        alone = [self._tokenise(form) for form, _ in forms] if len(published) == 1 else []
+        return tuple(dict.fromkeys(ids[0] for ids in alone if len(ids) == 1 and ids != published))
 
     def _first_visible(self, ids: tuple[int, ...]) -> int:
         """Index of the first token that writes anything: some vocabularies open a digit with a token of white space."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from vseam_core.api.stored_weights import stored_weight
+
 # What a processor's configuration says about where it came from, not about what it does.
 _PROVENANCE = {"auto_map", "name_or_path", "_name_or_path", "transformers_version", "processor_class"}
 
@@ -67,17 +69,10 @@ def _weight_digest(entry: tuple[str, torch.nn.Module, torch.Tensor]) -> str:
     name, module, tensor = entry
     digest = hashlib.sha256()
     if tensor.is_meta:
-        tensor = _offloaded(module, name)
+        owner, _, own_name = name.rpartition(".")
+        tensor = stored_weight(module.get_submodule(owner), own_name)
     _add_tensor(digest, name, tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor)
     return digest.hexdigest()
-
-
-def _offloaded(module: torch.nn.Module, name: str) -> torch.Tensor:
-    """A tensor that accelerate keeps elsewhere (on the disk, in the CPU's memory) between passes."""
-    owner = module.get_submodule(name.rpartition(".")[0])
-    hook: Any = owner._hf_hook
-    tensor: torch.Tensor = hook.weights_map[name.rpartition(".")[2]]
-    return tensor
 
 
 def _add_tensor(digest: Any, name: str, tensor: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from vseam_core.errors import SampleError, UnsupportedError, VseamError
 
 QUESTION = "{question}"
 _SENTINEL = "WHERETHEQUESTIONSTANDS"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ def chat_template(processor: Any) -> str | None:
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
     except Exception as error:  # a Jinja template is a program of the checkpoint's: it may raise anything
         raise VseamError(f"the checkpoint's chat template fails ({error}); give the option prompt_template") from error
-    return text.replace(_SENTINEL, QUESTION) if text.count(_SENTINEL) == 1 else None
+    if text.count(_SENTINEL) != 1:
+        _log.warning("the checkpoint's chat template is not used: it writes the question %d times, not once", text.count(_SENTINEL))
+        return None
+    return text.replace(_SENTINEL, QUESTION)
 
 
 def default_separator(text: str, special_tokens: Collection[str]) -> str:

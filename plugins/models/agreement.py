@@ -1,0 +1,144 @@
+"""Whether the parts of a checkpoint agree: configuration, weights and processor; what does not is one line before anything is run.
+
+A checkpoint that claims impossible numbers is refused by them, before a module is built.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vseam_core.errors import InvalidFileError
+from vseam_plugins.models.load_options import LoadRequest
+
+MOST_LAYERS = 2_000
+MOST_OF_ANYTHING = 50_000_000
+_LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer", "depth")
+_SIZES = ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim", "image_size")
+_FIXED_TOWERS = ("clip_vision_model", "siglip_vision_model", "instructblip_vision_model", "blip_2_vision_model")
+_LLAVA = ("llava", "vipllava", "llava_next", "llava_onevision")
+_ONE_VIEW = ("llava", "vipllava", "paligemma", "instructblip", "blip-2")
+_log = logging.getLogger(__name__)
+
+
+def check_config(request: LoadRequest) -> None:
+    """Refuse a folder whose config.json claims numbers that no model has. Raises `InvalidFileError`."""
+    if not request.is_folder:
+        return
+    path = Path(request.source).expanduser() / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # the library says what is wrong with it
+    for name, value in _numbers(config):
+        most = MOST_LAYERS if name in _LAYERS else MOST_OF_ANYTHING
+        if not 0 <= value <= most:
+            raise InvalidFileError(f"model {request.name!r}: {path}: {name} {value}: expected at most {most:,}")
+
+
+def _numbers(config: Any) -> Iterator[tuple[str, int]]:
+    if not isinstance(config, Mapping):
+        return
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif name in (*_LAYERS, *_SIZES) and isinstance(value, int) and not isinstance(value, bool):
+            yield name, value
+
+
+def check_report(request: LoadRequest, report: Mapping[str, Any]) -> None:
+    """Refuse weights that were not all loaded as they are: missing, of another shape, or without a place in the architecture.
+
+    `report` is the library's `output_loading_info`. Tensors that belong to no layer and no adapter (leftovers of training) are left out
+    with a warning. Raises `InvalidFileError`.
+    """
+    where = f"model {request.name!r}: the weights of {request.source}"
+    missing = sorted(report.get("missing_keys") or ())
+    if missing:
+        raise InvalidFileError(f"{where} lack {len(missing)} tensors that config.json asks for, such as {missing[0]}")
+    shapes = sorted((entry[0], *map(tuple, entry[1:3])) for entry in report.get("mismatched_keys") or ())
+    if shapes:
+        name, found, expected = shapes[0]
+        raise InvalidFileError(f"{where} have {len(shapes)} tensors of another shape: {name} is {found}, config.json says {expected}")
+    spare = sorted(report.get("unexpected_keys") or ())
+    of_layers = [name for name in spare if _is_of_a_layer(name)]
+    if of_layers:
+        raise InvalidFileError(f"{where} hold {len(of_layers)} tensors that config.json has no place for, such as {of_layers[0]}")
+    if spare:
+        _log.warning("%s hold %d tensors that config.json has no place for, such as %s; they are left out", where, len(spare), spare[0])
+
+
+def _is_of_a_layer(name: str) -> bool:
+    """Whether a tensor changes what a model computes: it lies in a numbered layer, or is an adapter's."""
+    return "lora" in name.lower() or "adapter" in name.lower() or any(part.isdigit() for part in name.split("."))
+
+
+def check_processor(request: LoadRequest, config: Any, processor: Any) -> None:
+    """Hold what a processor writes against what the model reads; what it does not say is taken from the configuration.
+
+    Raises `InvalidFileError` that names both values where they differ.
+    """
+    vision = getattr(config, "vision_config", None)
+    if config.model_type in _LLAVA and vision.model_type in _FIXED_TOWERS:
+        if getattr(processor, "patch_size", 0) is None and hasattr(processor, "num_additional_image_tokens"):
+            processor.num_additional_image_tokens = 1  # an older checkpoint: its tower has a class token, which "default" leaves out
+        _agree(request, processor, "patch_size", getattr(vision, "patch_size", None))
+        _agree(request, processor, "vision_feature_select_strategy", getattr(config, "vision_feature_select_strategy", None))
+        _check_image_token(request, config, processor)
+    _agree(request, processor, "num_query_tokens", getattr(config, "num_query_tokens", None))
+    _check_size(request, config, vision, processor)
+    _check_qformer(request, config, processor)
+
+
+def _agree(request: LoadRequest, processor: Any, name: str, expected: Any) -> None:
+    """One setting of the processor against the configuration's; where the processor does not say it, it is set."""
+    if expected is None or not hasattr(processor, name):
+        return
+    found = getattr(processor, name)
+    if found is None:
+        _log.info("model %r: its processor does not say %s; taken from config.json: %s", request.name, name, expected)
+        setattr(processor, name, expected)
+    elif found != expected:
+        raise _at_odds(request, name, found, expected)
+
+
+def _check_image_token(request: LoadRequest, config: Any, processor: Any) -> None:
+    token = getattr(processor, "image_token", None)
+    expected = next((value for name in ("image_token_id", "image_token_index") if (value := getattr(config, name, None)) is not None), None)
+    if isinstance(token, str) and isinstance(expected, int):
+        found = processor.tokenizer.convert_tokens_to_ids(token)
+        if found != expected:
+            raise _at_odds(request, f"the id of the image token {token!r}", found, expected)
+
+
+def _check_size(request: LoadRequest, config: Any, vision: Any, processor: Any) -> None:
+    """Families that read one view of a fixed size: the processor must write just that."""
+    expected = getattr(vision, "image_size", None)
+    if config.model_type not in _ONE_VIEW or getattr(vision, "model_type", None) not in _FIXED_TOWERS or not isinstance(expected, int):
+        return
+    images = processor.image_processor
+    crops = getattr(images, "do_center_crop", False)
+    size = dict((images.crop_size if crops else images.size) or {})
+    if {"height", "width"} <= set(size) and (size["height"], size["width"]) != (expected, expected):
+        raise _at_odds(request, "crop_size" if crops else "size", f"{size['height']} × {size['width']}", f"{expected} × {expected}")
+
+
+def _check_qformer(request: LoadRequest, config: Any, processor: Any) -> None:
+    """InstructBLIP's Q-Former reads the question with a tokenizer of its own; without its folder the library takes the other one."""
+    tokenizer, qformer = getattr(processor, "qformer_tokenizer", None), getattr(config, "qformer_config", None)
+    if tokenizer is None or qformer is None:
+        return
+    if request.is_folder and not (Path(request.source).expanduser() / "qformer_tokenizer").is_dir():
+        raise InvalidFileError(f"model {request.name!r}: {request.source} lacks qformer_tokenizer/, the tokenizer of its Q-Former")
+    known = getattr(qformer, "vocab_size", None)
+    if isinstance(known, int) and len(tokenizer) > known:
+        raise _at_odds(request, "the vocabulary of qformer_tokenizer", len(tokenizer), known)
+
+
+def _at_odds(request: LoadRequest, what: str, found: Any, expected: Any) -> InvalidFileError:
+    return InvalidFileError(
+        f"model {request.name!r}: {request.source}: processor and model are at odds: {what} is {found} there, {expected} in config.json"
+    )

@@ -1,0 +1,161 @@
+"""Parts of a checkpoint that do not agree are one line when it is loaded, before anything is run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vseam_core.errors import VseamError
+from vseam_plugins.models import hf
+
+from .builders import picture
+from .checkpoints import build_checkpoint
+
+QUESTION = "Is the red dog left of the cat?"
+
+
+@pytest.fixture
+def folder(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoints["llava-words"], tmp_path / "llava"))
+
+
+@pytest.fixture
+def instructblip(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoints["instructblip-words"], tmp_path / "instructblip"))
+
+
+def failure(folder: Path, **options: Any) -> str:
+    with pytest.raises(VseamError) as caught:
+        hf.load("mine", str(folder), device="cpu", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def change_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_layers_that_the_configuration_has_no_place_for_are_refused(folder: Path) -> None:
+    change(folder / "config.json", lambda config: config["text_config"].update(num_hidden_layers=1))
+    text = failure(folder)
+    assert "tensors that config.json has no place for, such as" in text
+    assert "layers.1." in text
+
+
+def test_adapter_tensors_among_the_weights_are_refused(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"language_model.lora_A.weight": torch.zeros(2, 2)}))
+    assert "lora_A.weight" in failure(folder)
+
+
+def test_other_spare_tensors_are_left_out_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"leftover": torch.zeros(2)}))
+    with caplog.at_level(logging.WARNING, "vseam_plugins"):
+        hf.load("mine", str(folder), device="cpu")
+    assert "hold 1 tensors that config.json has no place for, such as leftover" in caplog.text
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(folder: Path) -> None:
+    name = next(key for key in load_file(folder / "model.safetensors") if key.endswith("layers.0.self_attn.o_proj.weight"))
+    change_weights(folder, lambda tensors: tensors.update({name: torch.zeros(32, 16)}))
+    text = failure(folder)
+    assert "o_proj.weight is (32, 16), config.json says (32, 32)" in text
+
+
+@pytest.mark.parametrize(("whole", "expected"), [(True, "beside full weights"), (False, "a PEFT adapter alone")])
+def test_an_adapter_is_refused_with_what_to_do(folder: Path, whole: bool, expected: str) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    if not whole:
+        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    text = failure(folder)
+    assert expected in text
+    assert "merge_and_unload" in text
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_git_lfs_pointer_says_what_it_is(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    assert f"{name} is a git-lfs pointer" in failure(folder)
+
+
+def test_instructblip_without_its_second_tokenizer_is_refused(instructblip: Path) -> None:
+    shutil.rmtree(instructblip / "qformer_tokenizer")
+    assert "lacks qformer_tokenizer/" in failure(instructblip)
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda settings: settings.update(patch_size=4), "patch_size is 4 there, 8 in config.json"),
+        (lambda settings: settings.update(vision_feature_select_strategy="full"), "vision_feature_select_strategy is full there"),
+        (lambda settings: settings["image_processor"]["crop_size"].update(height=16, width=16), "crop_size is 16 × 16 there, 32 × 32"),
+    ],
+)
+def test_a_processor_that_is_at_odds_with_its_model_is_refused(folder: Path, edit: Callable[[Any], Any], expected: str) -> None:
+    change(folder / "processor_config.json", edit)
+    assert expected in failure(folder)
+
+
+def test_an_image_token_of_another_id_is_refused(folder: Path) -> None:
+    change(folder / "config.json", lambda config: config.update(image_token_index=5, image_token_id=5))
+    assert "the id of the image token '<image>' is" in failure(folder)
+
+
+def test_a_missing_number_of_query_tokens_is_taken_from_the_configuration(instructblip: Path) -> None:
+    change(instructblip / "processor_config.json", lambda settings: settings.pop("num_query_tokens"))
+    assert hf.load("mine", str(instructblip), device="cpu").encode(picture(), QUESTION).classes.count("image") == 5
+
+
+@pytest.mark.parametrize("claim", [{"num_hidden_layers": 1_000_000}, {"hidden_size": 10**12}, {"num_hidden_layers": -1}])
+def test_numbers_that_no_model_has_are_refused_before_anything_is_built(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, claim: dict[str, int]
+) -> None:
+    import transformers
+
+    change(folder / "config.json", lambda config: config["text_config"].update(claim))
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda **_: pytest.fail("the configuration was built"))
+    ((name, value),) = claim.items()
+    assert f"{name} {value}: expected at most" in failure(folder)
+    assert f"{name} {value}" in hf.describe("mine", str(folder)).problem
+
+
+def test_an_impossible_header_is_refused_before_anything_is_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda **_: pytest.fail("the configuration was built"))
+    (folder / "model.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    assert "cannot read the weights in" in failure(folder)
+
+
+def test_a_chat_template_that_is_given_up_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "chat_template.jinja").write_text("{{ 'hello' }}")
+    with caplog.at_level(logging.WARNING, "vseam_core"):
+        hf.load("mine", str(folder), device="cpu")
+    assert "the checkpoint's chat template is not used: it writes the question 0 times" in caplog.text
+
+
+@pytest.mark.parametrize("family", ["idefics3", "smolvlm"])
+@pytest.mark.parametrize("size", [(65, 1), (1, 65)])
+def test_an_image_of_one_row_has_no_places_and_ends_nothing(tmp_path: Path, family: str, size: tuple[int, int]) -> None:
+    pytest.importorskip("num2words")
+    model = hf.load("mine", str(build_checkpoint(family, tmp_path / family)), device="cpu")
+    try:
+        prompt = model.encode(picture(size=size), "Is the dog red ?")
+    except VseamError:
+        return  # the processor itself refuses it: the sample is skipped
+    assert prompt.image_boxes is None or len(prompt.image_boxes) == prompt.classes.count("image")
