@@ -13,7 +13,10 @@ from vseam_core.api.types import Sample
 from vseam_core.datasets.answers import gold_answer, normal_answer, other_word
 from vseam_core.datasets.checking import check_dataset
 from vseam_core.datasets.records import read_records
-from vseam_core.errors import SampleError
+from vseam_core.errors import SampleError, VseamError
+from vseam_core.experiments.encoding import ask
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.mme import MmeBenchmark
 from vseam_plugins.benchmarks.pope import PopeBenchmark
@@ -221,3 +224,26 @@ def test_fields_of_another_kind_make_one_record_unusable_not_the_dataset(tmp_pat
     samples = list(GqaBenchmark(questions=written(tmp_path / "g.json", rows), scene_graphs=graphs).samples("all"))
     assert ["problem" in sample.metadata for sample in samples] == [False, True, True, True, True, True, False]
     assert (samples[-1].level, samples[-1].category) == ("attribute", "attr")
+
+
+def test_an_unusable_record_is_skipped_with_its_true_reason(tmp_path: Path) -> None:
+    (sample,) = own(tmp_path, {"answer": ["yes"]})
+    nobody: Any = None  # the model is not asked
+    with pytest.raises(SampleError, match="is a list, not a text or a number"):
+        ask(nobody, sample)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"imagse": "x"}, "unknown option 'imagse'; did you mean 'images'"),
+        ({"questions": 3}, "option questions must be a path, got 3"),
+        ({"images": [1]}, "option images must be a path, got 1"),
+        ({"dedup": "yes"}, "option dedup must be true or false, got 'yes'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["table", "gqa/color", "pope/random", "cocoqa", "vqav2", "mme", "clevr"])
+def test_an_option_that_a_dataset_does_not_have_is_one_line_at_loading(name: str, options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(VseamError, match=expected) as caught:
+        Registry(build_plugins()).load_dataset(name, **options)
+    assert "\n" not in str(caught.value)
