@@ -82,7 +82,7 @@ def check_processor(request: LoadRequest, config: Any, processor: Any) -> None:
     Raises `InvalidFileError` that names both values where they differ.
     """
     vision = getattr(config, "vision_config", None)
-    if config.model_type in _LLAVA and vision.model_type in _FIXED_TOWERS:
+    if config.model_type in _LLAVA and getattr(vision, "model_type", None) in _FIXED_TOWERS:
         if getattr(processor, "patch_size", 0) is None and hasattr(processor, "num_additional_image_tokens"):
             processor.num_additional_image_tokens = 1  # an older checkpoint: its tower has a class token, which "default" leaves out
         _agree(request, processor, "patch_size", getattr(vision, "patch_size", None))
