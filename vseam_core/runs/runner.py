@@ -99,7 +99,8 @@ def run_units(
             # Also on Ctrl-C: what is computed is not lost.
             save()
     outcome.made = len(waiting)
-    statuses = store.unit_statuses(run, subjects)
+    if waiting:
+        statuses = store.unit_statuses(run, subjects)
     outcome.keys = [unit.key for unit in units if statuses.get(unit.key) == "done"]
     outcome.skips = _skips(store, run, {unit.key for unit in units})
     if finish:

@@ -11,6 +11,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, select
 from vseam_core.store import schema
 from vseam_core.store.shared_rows import chunks
 
+_FEW = 5_000
+"""Above so many units, one look at the whole run is faster than asking for each."""
+
 
 @dataclass(frozen=True)
 class Outdated:
@@ -31,10 +34,13 @@ def unit_statuses(connection: Connection, run_id: int, keys: Iterable[str] | Non
     table = schema.units
     query = select(table.c.key, table.c.status).where(table.c.run_id == run_id).order_by(table.c.id)
     if keys is None:
-        return {row.key: row.status for row in connection.execute(query)}
+        return {key: status for key, status in connection.execute(query).all()}  # noqa: C416 (dict() takes no rows)
+    wanted = set(keys)
+    if len(wanted) > _FEW:
+        return {key: status for key, status in connection.execute(query).all() if key in wanted}
     found: dict[str, str] = {}
-    for chunk in chunks(keys):
-        found.update((key, status) for key, status in connection.execute(query.where(table.c.key.in_(chunk))))
+    for chunk in chunks(wanted):
+        found.update((key, status) for key, status in connection.execute(query.where(table.c.key.in_(chunk))).all())
     return found
 
 
@@ -42,15 +48,21 @@ def outdated(connection: Connection, run_id: int, subjects: Mapping[str, str]) -
     """The rows to change so that of all units about these subjects exactly those with these keys are current."""
     table = schema.units
     query = select(table.c.id, table.c.key, table.c.subject, table.c.superseded).where(table.c.run_id == run_id)
-    wanted: dict[int, Outdated] = {}
-    for chunk in chunks(dict.fromkeys(subjects.values())):
-        others = connection.execute(query.where(table.c.subject.in_(chunk), is_current()))
-        wanted.update((row.id, Outdated(row.id, row.subject, True)) for row in others if row.key not in subjects)
-    for chunk in chunks(subjects):
-        for row in connection.execute(query.where(table.c.key.in_(chunk))):
-            if row.superseded or row.subject != subjects[row.key]:
-                wanted[row.id] = Outdated(row.id, subjects[row.key], False)
-    return list(wanted.values())
+    names = set(subjects.values())
+    if len(subjects) > _FEW:
+        rows = [tuple(row) for row in connection.execute(query).all()]
+    else:
+        found = [connection.execute(query.where(table.c.subject.in_(chunk))).all() for chunk in chunks(names)]
+        found += [connection.execute(query.where(table.c.key.in_(chunk))).all() for chunk in chunks(subjects)]
+        rows = list({tuple(row): None for part in found for row in part})
+    wanted: list[Outdated] = []
+    for unit, key, subject, superseded in rows:
+        if key in subjects:
+            if superseded or subject != subjects[key]:
+                wanted.append(Outdated(unit, subjects[key], False))
+        elif subject in names and not superseded:
+            wanted.append(Outdated(unit, subject, True))
+    return wanted
 
 
 def update(connection: Connection, rows: Iterable[Outdated]) -> None:

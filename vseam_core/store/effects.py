@@ -113,10 +113,13 @@ def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] |
     ).select_from(table.join(units).join(samples))
     mine = select(table.c.sample_id).select_from(table.join(units)).where(units.c.run_id == run_id)
     answers = _Answers(connection, run_id, mine)
-    found = list(_rows(connection, _narrowed(query, table, run_id, equals), keys))
     kind = ("operation", "positions", "measure", "stack")
-    found.sort(key=lambda row: (row["identifier"], *[row[name] for name in kind], row["key"]))
-    matrices = [decode_head_effect(row, f"{row['operation']} of {row['identifier']}") for row in found]
+    kept = _Kept((*_HEAD_COLUMNS, *kind))
+    decoded = []
+    for row in _rows(connection, _narrowed(query, table, run_id, equals), keys):
+        decoded.append((kept.of(row), decode_head_effect(row, f"{row['operation']} of {row['identifier']}")))
+    decoded.sort(key=lambda pair: (pair[0]["identifier"], *[pair[0][name] for name in kind], pair[0]["key"]))
+    found, matrices = [row for row, _ in decoded], [matrix for _, matrix in decoded]
     shapes = sorted({(row["stack"], *matrix.shape) for row, matrix in zip(found, matrices, strict=True)})
     if len({shape[1:] for shape in shapes}) > 1:
         listed = ", ".join(f"{stack} {height} x {width}" for stack, height, width in shapes)
@@ -125,6 +128,21 @@ def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] |
     values = np.array(matrices, dtype=np.float32).reshape(len(found), height, width)
     base = np.array([row["base"] for row in found], dtype=np.float64)
     return HeadEffectSet(values, base, _head_frame(found, kind, answers))
+
+
+_HEAD_COLUMNS = ("key", *_SAMPLE_COLUMNS, "competitor", "unit_id", "sample_id", "base")
+
+
+class _Kept:
+    """What is kept of many rows: some columns, and of equal texts one, so that 100,000 rows fit the memory."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._seen: dict[Any, Any] = {}
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with these columns alone."""
+        return {name: self._seen.setdefault(row[name], row[name]) if isinstance(row[name], str) else row[name] for name in self._columns}
 
 
 def _head_frame(found: Sequence[Mapping[str, Any]], kind: Sequence[str], answers: _Answers) -> Any:
