@@ -29,5 +29,5 @@ def _damaged_arrays(connection: Connection, table: Table) -> Iterator[str]:
     query = select(table, units.c.identifier, runs.c.id.label("run")).select_from(table.join(units).join(runs)).order_by(table.c.id)
     for part in connection.execution_options(yield_per=_AT_ONCE).execute(query).mappings().partitions():
         for row in part:
-            if checksum_of(row) != row["checksum"]:
+            if checksum_of(dict(row)) != row["checksum"]:
                 yield f"{table.name}, row {row['id']}: the array of {row['identifier']} (run {row['run']}) has another checksum"

@@ -119,7 +119,7 @@ def _current_results(connection: Connection) -> None:
 def _add_checksums(connection: Connection, table: Table) -> None:
     rows = connection.execution_options(yield_per=1000).execute(select(table))
     for part in rows.mappings().partitions():
-        checksums = [{"row": row["id"], "sum": checksum_of(row)} for row in part]
+        checksums = [{"row": row["id"], "sum": checksum_of(dict(row))} for row in part]
         connection.execute(table.update().where(table.c.id == bindparam("row")).values(checksum=bindparam("sum")), checksums)
 
 

@@ -82,7 +82,9 @@ def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, 
     else:
         unused = [sets.c.hash.not_in(select(table.c.sample_set_hash)) for table in map(score_table, _SLICES)]
         connection.execute(sets.delete().where(*unused))
-        known = connection.execute(sets.insert().values(hash=digest)).inserted_primary_key[0]
+        inserted = connection.execute(sets.insert().values(hash=digest)).inserted_primary_key
+        assert inserted is not None
+        known = inserted[0]
     for chunk in chunks(keys):
         query = select(units.c.id).where(units.c.key.in_(chunk))
         if run_id is not None:

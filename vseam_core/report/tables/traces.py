@@ -80,7 +80,7 @@ def _of_too_few_images(found: Traced, task: Task) -> Iterator[tuple[str, Mapping
     rows = rows[rows["column_label"].isin(found.columns())] if len(rows) else rows
     for site in found.sites:
         cells = only(rows, site_kind=site)
-        order = cells["mean"].abs().sort_values(ascending=False, kind="stable").index if len(cells) else []
+        order = cells["mean"].abs().sort_values(ascending=False, kind="stable").index if len(cells) else cells.index
         for row in frame_records(cells.loc[order[:CELLS_PER_SITE]]):
             yield site, {**row, "remark": "too few images to choose on others: no finding"}
 
