@@ -1,4 +1,4 @@
-"""`vseam edit`: edited pairs as pictures, to look at before anything is measured on them; `vseam edit review`: people's verdicts."""
+"""`vseam edit`: edited pairs as images, to look at before anything is measured on them; `vseam edit review`: people's verdicts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def edit(
     device: str | None,
     database: str,
 ) -> None:
-    """Edit one concept of each image, write clean, corrupt and side-by-side pictures, and check what changed.
+    """Edit one concept of each image, write clean, corrupt and side-by-side images, and check what changed.
 
     Edits that are in the folder already are used as they are; later commands with the same editor use them too.
     """
@@ -74,7 +74,7 @@ def edit(
         exported = []
         for item in export_pairs(run.pairs(names), workspace.edits):
             exported.append(item)
-            workspace.store.note_pictures(item.pair.identifier, workspace.edits / item.clean, workspace.edits / item.corrupt)
+            workspace.store.note_images(item.pair.identifier, workspace.edits / item.clean, workspace.edits / item.corrupt)
             advance(item.pair.kind == "edit" or control)
     _report(application, exported, [(skip.identifier, skip.reason) for skip in run.skips])
     context.exit(EXIT_DONE_WITH_SKIPS if run.skips else EXIT_DONE)

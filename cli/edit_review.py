@@ -91,7 +91,7 @@ def _show(
     from vseam_core.files import write_atomically
 
     if not items:
-        raise VseamError(f"{store.label} holds no edit with pictures: make some with `vseam edit`")
+        raise VseamError(f"{store.label} holds no edit with images: make some with `vseam edit`")
     shown = items[:limit]
     if len(items) > limit:
         application.output.note(f"showing {limit} of {len(items)} edits; --limit shows more, decided ones come last")

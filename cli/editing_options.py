@@ -1,4 +1,4 @@
-"""The options that say how pictures are edited: `--editor` with its planner, mask provider and choices, on every verb that edits."""
+"""The options that say how images are edited: `--editor` with its planner, mask provider and choices, on every verb that edits."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ _EDITING: tuple[Callable[[Any], Any], ...] = (
         envvar="VSEAM_EDITS",
         expose_value=False,
         callback=use_editing,
-        help="The folder that edited pictures are kept in (default: edits).",
+        help="The folder that edited images are kept in (default: edits).",
     ),
 )
 

@@ -76,14 +76,18 @@ def _show_records(application: Application, kind: type[PluginRecord], name: str)
     entries = [
         {
             "name": item.record.name,
-            "summary": item.record.summary,
+            "summary": _summary(item.record),
             "needs": _needs(item),
             "origin": str(item.origin),
         }
         for item in registrations
     ]
-    rows = [(item.record.name, item.record.summary, _needs(item) or "", str(item.origin)) for item in registrations]
+    rows = [(item.record.name, _summary(item.record), _needs(item) or "", str(item.origin)) for item in registrations]
     application.output.result(f"{name}/1", {name: entries}, [Table((kind.kind, "what it does", "needs", "from"), rows)])
+
+
+def _summary(record: PluginRecord) -> str:
+    return f"{record.summary} (experimental)" if record.experimental else record.summary
 
 
 def _needs(registration: Registration[PluginRecord]) -> str | None:

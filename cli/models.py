@@ -84,12 +84,12 @@ def _rows(data: dict[str, Any], found: ModelDescription | None) -> list[tuple[st
 def _architecture(data: dict[str, Any], found: ModelDescription) -> list[tuple[str, str]]:
     from vseam_core.config.bytes import readable_bytes
 
-    width, height = found.picture_size
+    width, height = found.image_size
     regions = "yes: a box selects image positions" if found.regions else f"no: {found.regions_reason or 'unknown'}"
     return [
         ("family", found.family),
         ("heads", f"{found.layers} layers × {found.heads} heads of {found.head_dim}, width {found.width} ({found.stack})"),
-        ("image positions", f"{found.image_positions} of {found.positions} for a picture of {width} × {height}"),
+        ("image positions", f"{found.image_positions} of {found.positions} for an image of {width} × {height}"),
         ("regions", regions),
         ("memory for a pair's recording", f"about {readable_bytes(data['recording_bytes'])} in float32, half in float16"),
         ("prompt", repr(found.template)),

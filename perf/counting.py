@@ -41,7 +41,7 @@ class Counter:
         return self.shape.vision_layers * (patches * 12 * width**2 + 2 * patches**2 * width)
 
     def forward(self) -> float:
-        """One full forward pass, picture included, with causal attention."""
+        """One full forward pass, image included, with causal attention."""
         return self.vision() + self.shape.layers * self.layer(0)
 
     def patch(self, layer: int, position: int) -> float:

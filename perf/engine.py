@@ -1,6 +1,6 @@
 """Token-wise patching and head scans, ours against full forward passes.
 
-Ratios in one process, on one model and one pair of pictures. The slow way is timed on some cells, spread over the layers, and
+Ratios in one process, on one model and one pair of images. The slow way is timed on some cells, spread over the layers, and
 multiplied by their number; ours is timed whole, recordings included. Each sampled cell is also compared with ours.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from perf.counting import Counter
 from perf.others import nnsight_patch, transformer_lens_patch
-from perf.shapes import ANSWER, RandomLlava, Shape, picture
+from perf.shapes import ANSWER, RandomLlava, Shape, image
 from vseam_core.api.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.replay import ReplayEngine
@@ -46,13 +46,13 @@ class Row:
 
 
 class Bench:
-    """One model with a pair of pictures, and the slow ways to patch it."""
+    """One model with a pair of images, and the slow ways to patch it."""
 
     def __init__(self, shape: Shape, device: str, dtype: torch.dtype, sampled: int):
         self.shape, self.sampled = shape, sampled
         self.model = RandomLlava(shape, device, dtype)
         self.layers: Any = self.model.module.model.language_model.layers
-        self.clean, self.corrupt = (self.model.encode(picture(seed), "Is the dog red?") for seed in (0, 1))
+        self.clean, self.corrupt = (self.model.encode(image(seed), "Is the dog red?") for seed in (0, 1))
         self.length = len(self.corrupt)
         self.text = range(self.length - shape.text_positions, self.length)
         self.count = Counter(shape)
@@ -60,7 +60,7 @@ class Bench:
         self.embeddings = torch.zeros(0)
 
     def record(self) -> None:
-        """What the slow ways patch in: the clean picture's attention outputs."""
+        """What the slow ways patch in: the clean image's attention outputs."""
         kept: dict[int, torch.Tensor] = {}
         handles = [
             layer.self_attn.register_forward_hook(lambda _, args, output, index=index: kept.__setitem__(index, output[0].clone()))
@@ -74,7 +74,7 @@ class Bench:
 
     @torch.no_grad()
     def forward(self, prompt: EncodedPrompt) -> torch.Tensor:
-        """The logits of one full forward pass, picture encoded anew."""
+        """The logits of one full forward pass, image encoded again."""
         return self.model.module(**self.model.collate([prompt]), use_cache=False).logits[0, -1]  # type: ignore[no-any-return]
 
     def patch(self, layer: int, position: int) -> torch.Tensor:
@@ -105,7 +105,7 @@ class Bench:
 
             handle = self.layers[layer].self_attn.o_proj.register_forward_pre_hook(hook)
             try:
-                return self.forward(self.model.encode(picture(1), "Is the dog red?"))
+                return self.forward(self.model.encode(image(1), "Is the dog red?"))
             finally:
                 handle.remove()
 
@@ -127,11 +127,11 @@ class Bench:
         }
 
     def run_unchanged(self) -> Run:
-        """The corrupt picture, nothing changed."""
+        """The corrupt image, nothing changed."""
         return Run(self.corrupt, (AnswerScore(ANSWER),))
 
     def run(self, edit: SiteEdit) -> Run:
-        """A run on the corrupt picture with the clean one as donor."""
+        """A run on the corrupt image with the clean one as donor."""
         return Run(self.corrupt, (AnswerScore(ANSWER),), (edit,), self.clean)
 
 

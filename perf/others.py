@@ -31,7 +31,7 @@ def nnsight_patch(model: RandomLlava, inputs: dict[str, torch.Tensor], donors: l
 
 
 def transformer_lens_patch(model: RandomLlava, embeddings: torch.Tensor, donors: list[torch.Tensor]) -> Cell | None:
-    """The same in TransformerLens's own Llama of that shape, from the embeddings on (it has no pictures); None without
+    """The same in TransformerLens's own Llama of that shape, from the embeddings on (it has no images); None without
     a version below 4."""
     try:
         # Version 4 has no models of its own any more, only bridges to hub checkpoints.

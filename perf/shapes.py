@@ -25,7 +25,7 @@ _IMAGE = _VOCABULARY - 1
 
 @dataclass(frozen=True)
 class Shape:
-    """The measures of a LLaVA: its language decoder, its picture, its question."""
+    """The measures of a LLaVA: its language decoder, its image, its question."""
 
     layers: int = 16
     heads: int = 8
@@ -38,7 +38,7 @@ class Shape:
 
     @property
     def side(self) -> int:
-        """The picture's height and width in pixels."""
+        """The image's height and width in pixels."""
         return int(self.image_positions**0.5) * 14
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class RandomLlava(VisionLanguageModel):
         self.device, self.dtype = torch.device(device), dtype
 
     def encode(self, image: Image.Image, question: str, *_: Any, **__: Any) -> EncodedPrompt:
-        """The picture, processed as the family does, and 20 words drawn from the question's hash."""
+        """The image, processed as the family does, and 20 words drawn from the question's hash."""
         shape = self.shape
         seed = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16)
         words = np.random.default_rng(seed).integers(10, 500, shape.text_positions)
@@ -83,7 +83,7 @@ class RandomLlava(VisionLanguageModel):
         return EncodedPrompt(inputs, ids, tuple(map(str, ids)), tuple(classes), ("",) * len(ids), question, key)
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """What the processor makes of a picture, `[1, 3, side, side]`."""
+        """What the processor makes of an image, `[1, 3, side, side]`."""
         return self._processor(images=image, return_tensors="pt")["pixel_values"]  # type: ignore[no-any-return]
 
     def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
@@ -130,6 +130,6 @@ def _configuration(shape: Shape) -> LlavaConfig:
     return LlavaConfig(vision_config=vision, text_config=text, image_token_id=_IMAGE, vision_feature_layer=-2)
 
 
-def picture(seed: int) -> Image.Image:
-    """A picture of noise of a usual size."""
+def image(seed: int) -> Image.Image:
+    """An image of noise of a usual size."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (375, 500, 3), dtype=np.uint8))

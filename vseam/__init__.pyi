@@ -2,7 +2,7 @@
 
 from vseam_core.api.interfaces import (
     Benchmark as Benchmark,
-    EditedPictures as EditedPictures,
+    EditedImages as EditedImages,
     Editor as Editor,
     EditPlan as EditPlan,
     EditPlanner as EditPlanner,

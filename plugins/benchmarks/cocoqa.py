@@ -28,12 +28,12 @@ class CocoQaBenchmark(FileBenchmark):
     """COCO-QA, as published with V-SEAM (`subset`: one CSV file each of color, count, location) or in the official release.
 
     Of the official release `questions` is the folder of a part (train or test) with four files whose lines belong together; the category of
-    a sample is then its type. In the CSV files the columns train_image_id_count, question_count and answer_count hold picture, question
+    a sample is then its type. In the CSV files the columns train_image_id_count, question_count and answer_count hold image, question
     and answer. Answers are judged by exact match.
     """
 
     image_places = ("coco/train2014", "coco/val2014", "cocoqa/images", "images/coco")
-    obtain = "https://www.cs.toronto.edu/~mren/research/imageqa/data/cocoqa; pictures: COCO 2014"
+    obtain = "https://www.cs.toronto.edu/~mren/research/imageqa/data/cocoqa; images: COCO 2014"
 
     def __init__(self, subset: str | None = None, **options: Any):
         if subset is not None and subset not in ("color", "count", "location"):

@@ -18,7 +18,7 @@ LEVELS: Mapping[str, Level] = {
     "spatial": "relation",
 }  # fmt: skip
 _LEVEL_OF_SEMANTIC: Mapping[str, Level] = {"attr": "attribute", "rel": "relation"}
-_OBTAIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions and pictures)"
+_OBTAIN = "https://cs.stanford.edu/people/dorarad/gqa/download.html (questions and images)"
 
 
 class GqaBenchmark(FileBenchmark):
@@ -42,7 +42,7 @@ class GqaBenchmark(FileBenchmark):
             title = subset.capitalize()
             place = f"{LEVELS[subset].capitalize()}_Level/{title}/{title}.json"
             self.question_files = (f"gqa/{subset}.json", f"gqa/{title}.json", f"gqa/{place}", f"GQA/{place}")
-            self.obtain = "the V-SEAM authors' repository (GQA subsets); pictures: GQA's page"
+            self.obtain = "the V-SEAM authors' repository (GQA subsets); images: GQA's page"
         else:
             self.question_files = ("gqa/testdev_balanced_questions.json", "gqa/val_balanced_questions.json")
 
@@ -123,7 +123,7 @@ class GqaBenchmark(FileBenchmark):
         except (OSError, ValueError) as error:
             raise InvalidFileError(f"{path}: not a readable scene graph file: {error}") from None
         if not isinstance(graphs, dict):
-            raise InvalidFileError(f"{path}: expected a dictionary of scene graphs by picture")
+            raise InvalidFileError(f"{path}: expected a dictionary of scene graphs by image")
         return graphs
 
     def _roles(self, question: str, names: Sequence[str]) -> tuple[RoleSpan, ...]:

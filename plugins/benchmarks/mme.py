@@ -1,4 +1,4 @@
-"""MME: two yes/no questions about each picture, in fourteen categories (Fu et al. 2023)."""
+"""MME: two yes/no questions about each image, in fourteen categories (Fu et al. 2023)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vseam_core.errors import InvalidFileError, SampleError
 
 
 class MmeBenchmark(FileBenchmark):
-    """MME, from the official folders (a text file of tab-separated questions beside each picture) or a parquet file.
+    """MME, from the official folders (a text file of tab-separated questions beside each image) or a parquet file.
 
-    A question id names a picture and comes twice. Answers are read by their first word; what begins with neither is wrong.
+    A question id names an image and comes twice. Answers are read by their first word; what begins with neither is wrong.
     """
 
     question_files = ("mme", "mme/test.parquet")
@@ -36,7 +36,7 @@ class MmeBenchmark(FileBenchmark):
             return
         files = sorted(path.rglob("*.txt"))
         if not files:
-            raise InvalidFileError(f"{path}: expected MME's category folders with a .txt file for each picture")
+            raise InvalidFileError(f"{path}: expected MME's category folders with a .txt file for each image")
         for file in files:
             category = next(part for part in (file.parent.name, file.parent.parent.name) if part != "questions_answers_YN")
             for number, line in enumerate(lines_of(text_of(file)), 1):
@@ -53,7 +53,7 @@ class MmeBenchmark(FileBenchmark):
                 yield Record(f"{category}/{file.name}, line {number}", fields)
 
     def sample_of(self, record: Record) -> Sample:
-        """The sample of a line; both questions about a picture keep its id, told apart by their number."""
+        """The sample of a line; both questions about an image keep its id, told apart by their number."""
         name, content = record.image("image", KEY)
         gold = record.answer("answer", yes_no=True)
         if other_word(gold) is None:
@@ -79,16 +79,16 @@ class MmeBenchmark(FileBenchmark):
         return yes_or_no(answer) == normal_answer(sample.answer)
 
     def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
-        """Accuracy in percent and accuracy+ (pictures with both answers right), their sum over categories as MME's score."""
+        """Accuracy in percent and accuracy+ (images with both answers right), their sum over categories as MME's score."""
         by_category: dict[str, dict[str, list[bool]]] = {}
         for item in answered:
-            pictures = by_category.setdefault(item.sample.category, {})
-            pictures.setdefault(item.sample.image_id, []).append(self.judge(item.sample, item.text))
+            images = by_category.setdefault(item.sample.category, {})
+            images.setdefault(item.sample.image_id, []).append(self.judge(item.sample, item.text))
         total = 0.0
         figures: dict[str, float | None] = {}
-        for category, pictures in sorted(by_category.items()):
-            marks = [mark for both in pictures.values() for mark in both]
-            pairs = [both for both in pictures.values() if len(both) == 2]
+        for category, images in sorted(by_category.items()):
+            marks = [mark for both in images.values() for mark in both]
+            pairs = [both for both in images.values() if len(both) == 2]
             plus = sum(map(all, pairs)) / len(pairs) if pairs else None
             figures[f"accuracy {category}"], figures[f"accuracy+ {category}"] = sum(marks) / len(marks), plus
             total += 100 * (sum(marks) / len(marks) + (plus or 0.0))

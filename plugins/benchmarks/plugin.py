@@ -52,7 +52,7 @@ def vseam_datasets() -> Iterator[DatasetRecord]:
         yield DatasetRecord(
             name=name, summary=f"{title}, judged by VQA accuracy", factory=f"{_ROOM}.vqa:VqaBenchmark", options={"name": name}
         )
-    yield DatasetRecord(name="mme", summary="MME: two yes/no questions about each picture", factory=f"{_ROOM}.mme:MmeBenchmark")
+    yield DatasetRecord(name="mme", summary="MME: two yes/no questions about each image", factory=f"{_ROOM}.mme:MmeBenchmark")
     yield DatasetRecord(name="clevr", summary="CLEVR: questions about rendered solids", factory=f"{_ROOM}.clevr:ClevrBenchmark")
     yield DatasetRecord(
         name="table",

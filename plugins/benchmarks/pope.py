@@ -1,4 +1,4 @@
-"""POPE: is there a … in the image? Random, popular and adversarial absent things on COCO pictures (Li et al. 2023)."""
+"""POPE: is there a … in the image? Random, popular and adversarial absent things on COCO images (Li et al. 2023)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _QUESTION = re.compile(r"Is there an? (?P<thing>.+?) in the ima(?:g|ng)e\?", re.
 class PopeBenchmark(FileBenchmark):
     """One of POPE's three files, in either revision (2,910 or 3,000 random rows, whose ids are shifted).
 
-    A question is known by its picture and its words, never by its number, which each file counts anew. Answers are judged by the
+    A question is known by its image and its words, never by its number, which differs from file to file. Answers are judged by the
     official rule, which takes for yes whatever does not say no; `reading: strict` judges by the first word and counts the rest as unparsed.
     """
 
     image_places = ("coco/val2014", "pope/images", "val2014", "images/coco")
-    obtain = "https://github.com/RUCAIBox/POPE (output/coco); pictures: COCO val2014"
+    obtain = "https://github.com/RUCAIBox/POPE (output/coco); images: COCO val2014"
 
     def __init__(self, split: str, reading: str = "official", **options: Any):
         if split not in SPLITS:

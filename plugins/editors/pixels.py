@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PixelPainter(Painter):
-    """A painter that computes each pixel of the mask from the picture alone; `strength` from 0 (excluded) to 1 is how much it changes."""
+    """A painter that computes each pixel of the mask from the image alone; `strength` from 0 (excluded) to 1 is how much it changes."""
 
     is_cheap = True
 
@@ -28,7 +28,7 @@ class PixelPainter(Painter):
         self.strength = checked_strength(self.name, strength)
 
     def paint(self, image: Image, mask: np.ndarray, plan: EditPlan, seed: int) -> Image:
-        """The picture with new pixels in the mask; outside it every pixel stays."""
+        """The image with new pixels in the mask; outside it every pixel stays."""
         from PIL import Image as images
 
         pixels = np.asarray(image.convert("RGB"))
@@ -75,7 +75,7 @@ class BlurPainter(PixelPainter):
 
 
 class GreyPainter(PixelPainter):
-    """Fills the mask with middle grey; a strength below 1 leaves that much of the picture's own colour."""
+    """Fills the mask with middle grey; a strength below 1 leaves that much of the image's own colour."""
 
     name = "grey"
 
@@ -84,9 +84,9 @@ class GreyPainter(PixelPainter):
 
 
 def require_paintable(mask: np.ndarray, size: tuple[int, ...]) -> None:
-    """Raise `SampleError` for a mask that has another size (height, width) than the picture, or is empty."""
+    """Raise `SampleError` for a mask that has another size (height, width) than the image, or is empty."""
     if mask.shape != tuple(size):
-        raise SampleError(f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels, the picture {size[1]}×{size[0]}")
+        raise SampleError(f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels, the image {size[1]}×{size[0]}")
     if not mask.any():
         raise SampleError("the mask is empty: there is nothing to paint")
 

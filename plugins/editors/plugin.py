@@ -12,7 +12,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def vseam_editors() -> Iterator[EditorRecord]:
-    """Recolouring, the pixel-level baselines, painters with diffusion models, and pictures that were edited elsewhere."""
+    """Recolouring, the pixel-level baselines, painters with diffusion models, and images that were edited elsewhere."""
     yield EditorRecord(
         name="recolor",
         summary="gives the masked thing another colour and keeps its shading; no weights",
@@ -26,8 +26,9 @@ def vseam_editors() -> Iterator[EditorRecord]:
         yield EditorRecord(name=name, summary=summary, factory=f"vseam_plugins.editors.pixels:{name.capitalize()}Painter")
     yield EditorRecord(
         name="precomputed",
-        summary="takes your own edited pictures by a path pattern: --editor-option pictures={question_id}.png",
-        factory="vseam_plugins.editors.precomputed:PrecomputedPictures",
+        summary="takes your own edited images by a path pattern: --editor-option images={question_id}.png",
+        factory="vseam_plugins.editors.precomputed:PrecomputedImages",
+        renamed_options={"pictures": "images"},
     )
     yield EditorRecord(
         name="inpaint",

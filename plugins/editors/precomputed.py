@@ -1,4 +1,4 @@
-"""Pictures that were edited elsewhere: the user's own, or the published ones, found by a path pattern."""
+"""Images that were edited elsewhere: the user's own, or the published ones, found by a path pattern."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vseam_core.api.interfaces import EditedPictures, EditPlan
+from vseam_core.api.interfaces import EditedImages, EditPlan
 from vseam_core.api.types import Sample
 from vseam_core.datasets.images import FileImage
 from vseam_core.editing.masks import MaskFile
@@ -24,15 +24,15 @@ _FIELDS = ("question_id", "image_id", "dataset", "category", "pool", "split", "i
 _UNSAFE = re.compile(r"[/\\\x00-\x1f]")
 
 
-class PrecomputedPictures(EditedPictures):
-    """Edited pictures in a folder, one per sample.
+class PrecomputedImages(EditedImages):
+    """Edited images in a folder, one per sample.
 
-    `pictures` is a pattern below `folder`, such as the published `corrupt/{question_id}/{question_id}.png`; its fields are those of the
+    `images` is a pattern below `folder`, such as the published `corrupt/{question_id}/{question_id}.png`; its fields are those of the
     sample (`question_id`, `image_id`, `dataset`, `category`, `pool`, `split`), `image_stem` (the name of the original's file
-    without its ending), and any field of the sample's metadata. `masks` is a pattern for mask pictures (white where it was edited);
+    without its ending), and any field of the sample's metadata. `masks` is a pattern for mask images (white where it was edited);
     without it the region is found from the difference (`threshold` levels of 255: see `difference_mask`).
 
-    `composites` puts the original's pixels back outside the mask; without it models see the pictures as they are, and the
+    `composites` puts the original's pixels back outside the mask; without it models see the images as they are, and the
     check of equality outside the mask fails. `terms` names the metadata fields that hold source and target term, `answer` the one that
     holds the edited answer (yes/no questions need none). Raises `VseamError` for a pattern that cannot be used.
     """
@@ -41,7 +41,7 @@ class PrecomputedPictures(EditedPictures):
 
     def __init__(
         self,
-        pictures: str,
+        images: str,
         folder: str = ".",
         masks: str | None = None,
         composites: bool = True,
@@ -49,16 +49,16 @@ class PrecomputedPictures(EditedPictures):
         terms: tuple[str, str] | list[str] = ("source_term", "target_term"),
         answer: str = "corrupt_answer",
     ) -> None:
-        self._folder, self._pictures, self._masks, self._threshold = Path(folder), pictures, masks, threshold
+        self._folder, self._images, self._masks, self._threshold = Path(folder), images, masks, threshold
         self.composites = composites
         if len(terms) != 2:
             raise VseamError(f"precomputed: terms are {list(terms)}, expected two metadata fields: of the source and of the target term")
         self._source, self._target = terms
         self._answer = answer
-        for pattern in filter(None, (pictures, masks)):
+        for pattern in filter(None, (images, masks)):
             _check_pattern(pattern)
         if not self._folder.is_dir():
-            raise VseamError(f"precomputed: there is no folder {self._folder}; name the one that holds the edited pictures by `folder`")
+            raise VseamError(f"precomputed: there is no folder {self._folder}; name the one that holds the edited images by `folder`")
 
     def plan(self, sample: Sample) -> EditPlan:
         """What the metadata says about the edit; the words are empty where it says nothing."""
@@ -66,12 +66,12 @@ class PrecomputedPictures(EditedPictures):
         answer = sample.metadata.get(self._answer)
         return EditPlan(source, target, "", None if answer is None else str(answer), level=sample.level, region_prompt=target)
 
-    def picture(self, sample: Sample) -> Image:
-        """The edited picture. Raises `SampleError` where it is missing or cannot be read."""
-        return FileImage(self._place(self._pictures, sample)).load()
+    def image(self, sample: Sample) -> Image:
+        """The edited image. Raises `SampleError` where it is missing or cannot be read."""
+        return FileImage(self._place(self._images, sample)).load()
 
     def mask(self, sample: Sample, clean: Image, edited: Image) -> np.ndarray:
-        """The mask's file, or where the two pictures differ. Raises `SampleError`."""
+        """The mask's file, or where the two images differ. Raises `SampleError`."""
         if self._masks is not None:
             return MaskFile(self._place(self._masks, sample)).load()
         try:
@@ -102,7 +102,7 @@ class _Values(Mapping[str, str]):
             found = getattr(sample, name) if name in _FIELDS else sample.metadata.get(name)
         if found is None:
             known = [*_FIELDS, *(key for key, value in sample.metadata.items() if isinstance(value, str | int))]
-            raise SampleError(f"{sample.identifier}: has no {name!r} for the path of its picture; {did_you_mean(name, known)}")
+            raise SampleError(f"{sample.identifier}: has no {name!r} for the path of its image; {did_you_mean(name, known)}")
         # Datasets such as `gqa/color` have a slash in their own name, which is ours and not the sample's.
         text = str(found).replace("/", "-") if name == "dataset" else str(found)
         if not text or text.startswith(".") or _UNSAFE.search(text):

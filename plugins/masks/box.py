@@ -13,7 +13,7 @@ from vseam_core.errors import SampleError, VseamError
 
 
 class BoxMask(MaskProvider):
-    """The boxes of a plan, grown by a share of their size on every side and cut at the picture's edge.
+    """The boxes of a plan, grown by a share of their size on every side and cut at the image's edge.
 
     Raises `VseamError` for a padding that is negative.
     """
@@ -30,7 +30,7 @@ class BoxMask(MaskProvider):
         return {"padding": self.padding}
 
     def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
-        """The union of the boxes. Raises `SampleError` where the plan has none, or one lies outside the picture."""
+        """The union of the boxes. Raises `SampleError` where the plan has none, or one lies outside the image."""
         size = sample.image.load().size
         found = np.zeros((size[1], size[0]), dtype=bool)
         for box in boxes_of(sample, plan, size, self.name):
@@ -60,7 +60,7 @@ class EllipseMask(BoxMask):
 
 
 def boxes_of(sample: Sample, plan: EditPlan, size: tuple[int, int], name: str) -> tuple[Box, ...]:
-    """The boxes of a plan, checked. Raises `SampleError` where there is none or one lies outside the picture."""
+    """The boxes of a plan, checked. Raises `SampleError` where there is none or one lies outside the image."""
     if not plan.boxes:
         raise SampleError(
             f"{sample.identifier}: mask {name!r} needs a box of {plan.find or plan.source_term!r}, and the dataset annotates none; "

@@ -24,6 +24,6 @@ def vseam_mask_providers() -> Iterator[MaskProviderRecord]:
     )
     yield MaskProviderRecord(
         name="grounded-sam",
-        summary="Grounding DINO finds boxes by words, SAM 1 segments them: for pictures without annotation",
+        summary="Grounding DINO finds boxes by words, SAM 1 segments them: for images without annotation",
         factory="vseam_plugins.masks.sam:GroundedSamMask",
     )

@@ -44,20 +44,20 @@ class SamMask(MaskProvider):
 
     def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
         """The union of what is segmented in each box. Raises `SampleError` without boxes, or where nothing is segmented."""
-        picture = sample.image.load()
-        return self._segmented(sample, picture, boxes_of(sample, plan, picture.size, self.name))
+        image = sample.image.load()
+        return self._segmented(sample, image, boxes_of(sample, plan, image.size, self.name))
 
     def release(self) -> None:
         """Let go of the weights."""
         self.__dict__.pop("_sam", None)
 
-    def _segmented(self, sample: Sample, picture: Image, boxes: Sequence[Box]) -> np.ndarray:
+    def _segmented(self, sample: Sample, image: Image, boxes: Sequence[Box]) -> np.ndarray:
         import torch
 
         module, processor = self._sam
-        found = np.zeros((picture.height, picture.width), dtype=bool)
+        found = np.zeros((image.height, image.width), dtype=bool)
         for box in boxes:
-            inputs = processor(images=picture, input_boxes=[[list(map(float, box))]], return_tensors="pt").to(module.device)
+            inputs = processor(images=image, input_boxes=[[list(map(float, box))]], return_tensors="pt").to(module.device)
             with torch.inference_mode():
                 output = module(**inputs, multimask_output=True)
             masks = processor.image_processor.post_process_masks(
@@ -108,27 +108,27 @@ class GroundedSamMask(SamMask):
 
     def mask(self, sample: Sample, plan: EditPlan) -> np.ndarray:
         """The union of what is segmented. Raises `SampleError` where no box is found."""
-        picture = sample.image.load()
+        image = sample.image.load()
         words = (plan.find or plan.source_term).strip().lower()
-        boxes = boxes_of(sample, plan, picture.size, self.name) if plan.boxes else self.boxes(picture, words)
+        boxes = boxes_of(sample, plan, image.size, self.name) if plan.boxes else self.boxes(image, words)
         if not boxes:
             raise SampleError(f"{sample.identifier}: Grounding DINO finds no {words!r} with a score of {self.threshold:g} or more")
-        return self._segmented(sample, picture, boxes)
+        return self._segmented(sample, image, boxes)
 
-    def boxes(self, picture: Image, words: str) -> tuple[Box, ...]:
-        """The best boxes of what the words name, `(x0, y0, x1, y1)` in pixels, cut at the picture's edge."""
+    def boxes(self, image: Image, words: str) -> tuple[Box, ...]:
+        """The best boxes of what the words name, `(x0, y0, x1, y1)` in pixels, cut at the image's edge."""
         import torch
 
         module, processor = self._detector
-        inputs = processor(images=picture, text=f"{words}.", return_tensors="pt").to(module.device)
+        inputs = processor(images=image, text=f"{words}.", return_tensors="pt").to(module.device)
         with torch.inference_mode():
             output = module(**inputs)
-        size = [(picture.height, picture.width)]
+        size = [(image.height, image.width)]
         (found,) = processor.post_process_grounded_object_detection(
             output, inputs["input_ids"], threshold=self.threshold, text_threshold=self.threshold, target_sizes=size
         )
         order = found["scores"].argsort(descending=True)[: self.most].tolist()
-        limits = np.array([picture.width, picture.height] * 2, dtype=float)
+        limits = np.array([image.width, image.height] * 2, dtype=float)
         boxes = [tuple(np.clip(found["boxes"][index].cpu().numpy().astype(float), 0, limits).tolist()) for index in order]
         return tuple(box for box in boxes if box[0] < box[2] and box[1] < box[3])
 

@@ -1,6 +1,6 @@
 """What can be said about a checkpoint from its files alone: configuration, processor, headers of the weights; no weights, no network.
 
-The architecture is built on the meta device (shapes without numbers), and a blank picture is encoded with the real processor.
+The architecture is built on the meta device (shapes without numbers), and a blank image is encoded with the real processor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vseam_core.errors import VseamError
 from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.loading import Checkpoint, open_processor
 
-PICTURE = (640, 480)
+IMAGE = (640, 480)
 QUESTION = "Is the dog red?"
 
 
@@ -54,7 +54,7 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
     shape = decoder.shape
     info = ModelInfo(request.name, config.model_type, request.source, "", "float32", "", "meta", shape.layers, shape.heads, shape.head_dim)
     model = family(Checkpoint(module, processor, info))
-    prompt = model.encode(Image.new("RGB", PICTURE), QUESTION)
+    prompt = model.encode(Image.new("RGB", IMAGE), QUESTION)
     missing = "" if weights else "its weights are not here"
     return ModelDescription(
         place=place,
@@ -66,7 +66,7 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
         head_dim=shape.head_dim,
         width=config.get_text_config(decoder=True).hidden_size,
         stack=shape.stack,
-        picture_size=PICTURE,
+        image_size=IMAGE,
         positions=len(prompt),
         image_positions=prompt.classes.count("image"),
         regions=prompt.image_boxes is not None,

@@ -1,4 +1,4 @@
-"""Single grids: which part of the picture each patch looks at, through the resizing, padding and cropping of the image processor.
+"""Single grids: which part of the image each patch looks at, through the resizing, padding and cropping of the image processor.
 
 `places` says for every family which positions there are; it builds on what is here.
 """
@@ -9,11 +9,11 @@ from typing import Any
 
 from vseam_core.api.types import Box
 
-WHOLE_PICTURE: Box = (0.0, 0.0, 1.0, 1.0)
+WHOLE_IMAGE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
-def grid_boxes(rows: int, columns: int, view: Box = WHOLE_PICTURE) -> list[Box]:
-    """The cells of a grid over `view` (fractions of the picture) in reading order, clipped to the picture."""
+def grid_boxes(rows: int, columns: int, view: Box = WHOLE_IMAGE) -> list[Box]:
+    """The cells of a grid over `view` (fractions of the image) in reading order, clipped to the image."""
     left, top, right, bottom = view
     step_x, step_y = (right - left) / columns, (bottom - top) / rows
     return [
@@ -23,18 +23,18 @@ def grid_boxes(rows: int, columns: int, view: Box = WHOLE_PICTURE) -> list[Box]:
     ]
 
 
-def picture_view(image_processor: Any, picture: tuple[int, int], pixels: tuple[int, int]) -> Box | None:
-    """The part of the picture that the processor's output shows, as fractions (beyond 0 and 1 where it pads), or None.
+def image_view(image_processor: Any, image: tuple[int, int], pixels: tuple[int, int]) -> Box | None:
+    """The part of the image that the processor's output shows, as fractions (beyond 0 and 1 where it pads), or None.
 
     Follows the library's image processors: pad to a square (LLaVA's), resize to a fixed size or by the shortest edge, crop the
     centre. Sizes are (width, height) in pixels.
     """
-    canvas, offset = picture, (0, 0)
+    canvas, offset = image, (0, 0)
     if getattr(image_processor, "do_pad", None):
         if not hasattr(image_processor, "pad_to_square"):
             return None
-        side = max(picture)
-        canvas, offset = (side, side), ((side - picture[0]) // 2, (side - picture[1]) // 2)
+        side = max(image)
+        canvas, offset = (side, side), ((side - image[0]) // 2, (side - image[1]) // 2)
     resized = _resized(image_processor, canvas)
     if resized is None:
         return None
@@ -47,10 +47,10 @@ def picture_view(image_processor: Any, picture: tuple[int, int], pixels: tuple[i
         return None
     scale_x, scale_y = canvas[0] / resized[0], canvas[1] / resized[1]
     return (
-        (left * scale_x - offset[0]) / picture[0],
-        (top * scale_y - offset[1]) / picture[1],
-        ((left + width) * scale_x - offset[0]) / picture[0],
-        ((top + height) * scale_y - offset[1]) / picture[1],
+        (left * scale_x - offset[0]) / image[0],
+        (top * scale_y - offset[1]) / image[1],
+        ((left + width) * scale_x - offset[0]) / image[0],
+        ((top + height) * scale_y - offset[1]) / image[1],
     )
 
 
@@ -76,6 +76,6 @@ def patch_size(config: Any) -> int | None:
 
 
 def _inside(*edges: float) -> Box:
-    """Clip a box to the picture: padding belongs to no part of it."""
+    """Clip a box to the image: padding belongs to no part of it."""
     left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)
     return left, top, right, bottom

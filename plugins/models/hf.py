@@ -34,7 +34,7 @@ from vseam_core.huggingface.prompting import (
     unknown_words,
     write_prompt,
 )
-from vseam_plugins.models.image_regions import NoPlacesError, PicturePrompt, image_places
+from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
@@ -166,7 +166,7 @@ class HuggingFaceModel(VisionLanguageModel):
         """The forward arguments of prompts as one batch on the model's device, floats in its dtype; the shorter ones padded on the left.
 
         Every prompt ends at the last position, so `logits[:, -1]` answers for all. The Q-Former's own text is padded on the right
-        (its positions are absolute). Raises `ValueError` for prompts that cannot stand in one batch: pictures of different shape, or
+        (its positions are absolute). Raises `ValueError` for prompts that cannot stand in one batch: images of different shape, or
         different lengths where `pads_left` is False.
         """
         if not prompts:
@@ -294,7 +294,7 @@ class HuggingFaceModel(VisionLanguageModel):
         special = {} if adds_special_tokens(self.tokenizer, text) else {"add_special_tokens": False}
         try:
             encoded = self.processor(images=[image.convert("RGB")], text=[text], return_tensors="pt", padding=False, **special)
-        except Exception as error:  # processors raise anything for a picture or a text they cannot take
+        except Exception as error:  # processors raise anything for an image or a text they cannot take
             raise SampleError(f"the processor refuses the sample: {type(error).__name__}: {error}") from error
         inputs = {name: value for name, value in encoded.items() if isinstance(value, torch.Tensor) and name != "labels"}
         if not bool(inputs["attention_mask"].all()):
@@ -327,10 +327,10 @@ class HuggingFaceModel(VisionLanguageModel):
             if limit is not None and length > limit:
                 raise SampleError(f"the {what} has {length} tokens, the model reads at most {limit}")
 
-    def _places(self, inputs: Mapping[str, Any], count: int, picture: tuple[int, int]) -> tuple[tuple[Box, ...] | None, str]:
-        """Where image positions lie in the picture, or None and the reason why that is not known."""
+    def _places(self, inputs: Mapping[str, Any], count: int, image: tuple[int, int]) -> tuple[tuple[Box, ...] | None, str]:
+        """Where image positions lie in the image, or None and the reason why that is not known."""
         try:
-            return image_places(PicturePrompt(self.config, self.processor.image_processor, inputs, count, picture)), ""
+            return image_places(ImagePrompt(self.config, self.processor.image_processor, inputs, count, image)), ""
         except NoPlacesError as error:
             return None, str(error)
 

@@ -1,6 +1,6 @@
-"""Where each image position lies in the picture, family by family: one grid, tiles, merged or pooled patches, or no place at all.
+"""Where each image position lies in the image, family by family: one grid, tiles, merged or pooled patches, or no place at all.
 
-What a position looks at is its own patch; the vision tower attends globally, so its features hold something of the whole picture too.
+What a position looks at is its own patch; the vision tower attends globally, so its features hold something of the whole image too.
 A position without a place of its own (the end of a row in LLaVA-NeXT) has an empty box, which no region overlaps.
 """
 
@@ -12,25 +12,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from vseam_core.api.types import Box
-from vseam_plugins.models.geometry import grid_boxes, patch_size, picture_view
+from vseam_plugins.models.geometry import grid_boxes, image_view, patch_size
 
 NOWHERE: Box = (0.0, 0.0, 0.0, 0.0)
 
 
 class NoPlacesError(Exception):
-    """Why a family's image positions, or those of one prompt, have no known place in the picture."""
+    """Why a family's image positions, or those of one prompt, have no known place in the image."""
 
 
 @dataclass(frozen=True)
-class PicturePrompt:
+class ImagePrompt:
     """What places depend on: the model's configuration, its image processor, the forward inputs of one prompt, the number of its
-    image positions, and the size (width, height) of the picture."""
+    image positions, and the size (width, height) of the image."""
 
     config: Any
     image_processor: Any
     inputs: Mapping[str, Any]
     count: int
-    picture: tuple[int, int]
+    image: tuple[int, int]
 
     @property
     def pixels(self) -> Any:
@@ -42,33 +42,33 @@ class PicturePrompt:
 
     @property
     def side(self) -> int:
-        """Patches along one side of the vision tower's own square picture."""
+        """Patches along one side of the vision tower's own square image."""
         size = patch_size(self.config)
         if size is None:
             raise NoPlacesError("its vision tower has no square patches")
         return int(self.pixels.shape[-1]) // size
 
 
-def image_places(case: PicturePrompt) -> tuple[Box, ...]:
-    """The box of every image position in order, as fractions of the picture. Raises `NoPlacesError` with the reason."""
+def image_places(case: ImagePrompt) -> tuple[Box, ...]:
+    """The box of every image position in order, as fractions of the image. Raises `NoPlacesError` with the reason."""
     if getattr(case.config, "qformer_config", None) is not None:
-        raise NoPlacesError("a Q-Former mixes the whole picture into each of its query tokens")
+        raise NoPlacesError("a Q-Former mixes the whole image into each of its query tokens")
     if case.count == 0:
-        raise NoPlacesError("the picture enters by cross-attention, not as positions")
+        raise NoPlacesError("the image enters by cross-attention, not as positions")
     vision = getattr(getattr(case.config, "vision_config", None), "model_type", None)
     rule = _RULES.get(vision, _RULES.get(case.config.model_type, _single_grid))
     try:
         boxes = rule(case)
     except (ArithmeticError, LookupError, AttributeError, TypeError, ValueError) as error:
         # An image or a configuration of a shape that the family's layout was not made for: no places, never an end of the run.
-        size = " × ".join(map(str, case.picture))
+        size = " × ".join(map(str, case.image))
         raise NoPlacesError(f"its layout of an image of {size} pixels cannot be worked out ({type(error).__name__})") from error
     if len(boxes) != case.count:
         raise NoPlacesError(f"the prompt has {case.count} image positions where its family's layout has {len(boxes)}")
     return tuple(boxes)
 
 
-def _single_grid(case: PicturePrompt) -> Sequence[Box]:
+def _single_grid(case: ImagePrompt) -> Sequence[Box]:
     """LLaVA, ViP-LLaVA, PaliGemma and their like: one grid of patches in reading order."""
     shape, size = case.pixels.shape, patch_size(case.config)
     if size is None or len(shape) != 4 or shape[0] != 1:
@@ -76,9 +76,9 @@ def _single_grid(case: PicturePrompt) -> Sequence[Box]:
     return _grid_of(case, shape[-2] // size, shape[-1] // size)
 
 
-def _grid_of(case: PicturePrompt, rows: int, columns: int) -> Sequence[Box]:
+def _grid_of(case: ImagePrompt, rows: int, columns: int) -> Sequence[Box]:
     height, width = case.pixels.shape[-2:]
-    view = picture_view(case.image_processor, case.picture, (width, height))
+    view = image_view(case.image_processor, case.image, (width, height))
     if view is None:
         raise NoPlacesError("its image processor resizes or crops in a way that is not known")
     if rows * columns != case.count:
@@ -86,24 +86,24 @@ def _grid_of(case: PicturePrompt, rows: int, columns: int) -> Sequence[Box]:
     return grid_boxes(rows, columns, view)
 
 
-def _pooled(case: PicturePrompt) -> Sequence[Box]:
-    """Gemma 3: a square picture, its patches averaged in square blocks."""
+def _pooled(case: ImagePrompt) -> Sequence[Box]:
+    """Gemma 3: a square image, its patches averaged in square blocks."""
     if case.pixels.shape[0] != 1:
         raise NoPlacesError("its processor pans and scans: crops of unknown place")
     side = math.isqrt(case.count)
     return _grid_of(case, side, side)
 
 
-def _merged(case: PicturePrompt) -> Sequence[Box]:
-    """Qwen2-VL and its successors: the picture is stretched to a grid, and blocks of merge × merge patches are one position."""
+def _merged(case: ImagePrompt) -> Sequence[Box]:
+    """Qwen2-VL and its successors: the image is stretched to a grid, and blocks of merge × merge patches are one position."""
     frames, rows, columns = (int(value) for value in case.inputs["image_grid_thw"][0])
     merge = int(case.config.vision_config.spatial_merge_size)
     if frames != 1 or len(case.inputs["image_grid_thw"]) != 1:
-        raise NoPlacesError("more than one picture")
+        raise NoPlacesError("more than one image")
     return grid_boxes(rows // merge, columns // merge)
 
 
-def _rows_with_breaks(case: PicturePrompt) -> Sequence[Box]:
+def _rows_with_breaks(case: ImagePrompt) -> Sequence[Box]:
     """Pixtral and Mistral 3: stretched to whole patches; the ends of rows are tokens of their own, not image positions."""
     size = patch_size(case.config)
     if size is None:
@@ -113,8 +113,8 @@ def _rows_with_breaks(case: PicturePrompt) -> Sequence[Box]:
     return grid_boxes(height // merged, width // merged)
 
 
-def _shuffled_tiles(case: PicturePrompt) -> Sequence[Box]:
-    """InternVL and Aya Vision: stretched over a canvas of square tiles, each a grid of merged patches; then the whole picture."""
+def _shuffled_tiles(case: ImagePrompt) -> Sequence[Box]:
+    """InternVL and Aya Vision: stretched over a canvas of square tiles, each a grid of merged patches; then the whole image."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
     tiles, _, height, width = case.pixels.shape
@@ -122,18 +122,18 @@ def _shuffled_tiles(case: PicturePrompt) -> Sequence[Box]:
     if tiles == 1:
         return grid_boxes(side, side)
     processor = case.image_processor
-    columns, rows = get_optimal_tiled_canvas(case.picture[::-1], (height, width), processor.min_patches, processor.max_patches)
+    columns, rows = get_optimal_tiled_canvas(case.image[::-1], (height, width), processor.min_patches, processor.max_patches)
     return [*_tiles(rows, columns, side), *grid_boxes(side, side)]
 
 
-def _crops_and_whole(case: PicturePrompt) -> Sequence[Box]:
+def _crops_and_whole(case: ImagePrompt) -> Sequence[Box]:
     """Idefics3 and SmolVLM: the same, the canvas found from the longest edge."""
     edge = int(dict(case.image_processor.max_image_size)["longest_edge"])
     crops = case.pixels.shape[1]
     side = math.isqrt(case.count // crops)
     if crops == 1:
         return grid_boxes(side, side)
-    rows, columns = _canvas(*case.picture, int(dict(case.image_processor.size)["longest_edge"]), edge)
+    rows, columns = _canvas(*case.image, int(dict(case.image_processor.size)["longest_edge"]), edge)
     return [*_tiles(rows, columns, side), *grid_boxes(side, side)]
 
 
@@ -151,19 +151,19 @@ def _canvas(width: int, height: int, longest: int, edge: int) -> tuple[int, int]
 
 
 def _tiles(rows: int, columns: int, side: int) -> list[Box]:
-    """The positions of tiles in reading order, each tile a grid of side × side positions, over the whole picture."""
+    """The positions of tiles in reading order, each tile a grid of side × side positions, over the whole image."""
     return [box for tile in grid_boxes(rows, columns) for box in grid_boxes(side, side, tile)]
 
 
-def _whole_and_unpadded_tiles(case: PicturePrompt) -> Sequence[Box]:
-    """LLaVA-NeXT and LLaVA-OneVision: the whole picture squeezed into one tile; then one large grid over the padded canvas of tiles
+def _whole_and_unpadded_tiles(case: ImagePrompt) -> Sequence[Box]:
+    """LLaVA-NeXT and LLaVA-OneVision: the whole image squeezed into one tile; then one large grid over the padded canvas of tiles
     without the rows or columns that are padding, a position for the end of each row behind it."""
     from transformers.image_processing_utils import select_best_resolution
 
-    width, height = case.picture
+    width, height = case.image
     pinpoints, tile = case.config.image_grid_pinpoints, int(case.pixels.shape[-1])
     if list(map(list, pinpoints)) != list(map(list, case.image_processor.image_grid_pinpoints)):
-        raise NoPlacesError("its model and its processor cut pictures in different ways")
+        raise NoPlacesError("its model and its processor cut images in different ways")
     canvas_height, canvas_width = select_best_resolution((height, width), pinpoints)
     view = _padded_view(width, height, canvas_width, canvas_height)
     rows, columns = case.side * (canvas_height // tile), case.side * (canvas_width // tile)
@@ -174,7 +174,7 @@ def _whole_and_unpadded_tiles(case: PicturePrompt) -> Sequence[Box]:
 
 
 def _padded_view(width: int, height: int, canvas_width: int, canvas_height: int) -> Box:
-    """The canvas as fractions of the picture, which is scaled to fit and centred in it."""
+    """The canvas as fractions of the image, which is scaled to fit and centred in it."""
     if canvas_width / width < canvas_height / height:
         fitted_width, fitted_height = canvas_width, min(math.ceil(height * canvas_width / width), canvas_height)
     else:
@@ -190,7 +190,7 @@ def _trimmed(width: int, height: int, rows: int, columns: int) -> tuple[int, int
     return 0, (columns - int(round(width * (rows / height), 7))) // 2
 
 
-def _interpolated(case: PicturePrompt, rows: list[list[Box]]) -> list[list[Box]]:
+def _interpolated(case: ImagePrompt, rows: list[list[Box]]) -> list[list[Box]]:
     """LLaVA-OneVision shrinks a grid that is much larger than `anyres_max_N` allows; LLaVA-NeXT never does."""
     limit = getattr(case.config, "vision_aspect_ratio", None)
     if limit is None or not rows:
@@ -206,7 +206,7 @@ def _interpolated(case: PicturePrompt, rows: list[list[Box]]) -> list[list[Box]]
 
 
 # By the vision tower's type where that decides (a Pixtral inside a LLaVA), else by the model's.
-_RULES: Mapping[Any, Callable[[PicturePrompt], Sequence[Box]]] = {
+_RULES: Mapping[Any, Callable[[ImagePrompt], Sequence[Box]]] = {
     "pixtral": _rows_with_breaks,
     "mistral3": _rows_with_breaks,
     "gemma3": _pooled,

@@ -1,6 +1,6 @@
 """InstructBLIP: a Q-Former reads image and question and hands a few query tokens to the language model.
 
-The image positions come first, the beginning-of-text token after them; they have no place in the picture (`image_boxes` is None).
+The image positions come first, the beginning-of-text token after them; they have no place in the image (`image_boxes` is None).
 The Q-Former reads the same prompt as the language model, with its own tokenizer.
 """
 

@@ -1,7 +1,7 @@
 """Opens a checkpoint's processor with the Pillow image processor, and without a video processor where torchvision is not installed.
 
 An installed torchvision would change the pixels, so its image processors are never used. Several families hand over a processor for
-videos too, which the library builds with torchvision only; pictures do not need it.
+videos too, which the library builds with torchvision only; images do not need it.
 """
 
 from __future__ import annotations

@@ -29,4 +29,5 @@ def vseam_edit_planners() -> Iterator[EditPlannerRecord]:
         summary="asks a language model on this machine, held to the schema by outlines; option source names the checkpoint",
         factory="vseam_plugins.planners.language_model:LocalLanguageModelPlanner",
         extra="local-llm",
+        experimental=True,  # its plans depend on a small model, and no published file has measured them
     )

@@ -78,13 +78,13 @@ class RegionPatching(PatchingTracer):
 def region_positions(context: TraceContext, coverage: float = COVERAGE) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Image positions of the edited region, of its complement, and of a random region of equal size.
 
-    Raises `UnsupportedError` where image positions have no place in the picture, `SampleError` where the pair names no edited
-    region, its mask has another size than the picture, or the region leaves nothing of the image over.
+    Raises `UnsupportedError` where image positions have no place in the image, `SampleError` where the pair names no edited
+    region, its mask has another size than the image, or the region leaves nothing of the image over.
     """
     prompt, pair = context.clean, context.pair
     if prompt.image_boxes is None or not prompt.positions("image"):
         reason = prompt.notes.get("no_regions", "in this family they look at all of it (a Q-Former or cross-attention)")
-        raise UnsupportedError(f"region patching needs image positions that look at one place of the picture: {reason}")
+        raise UnsupportedError(f"region patching needs image positions that look at one place of the image: {reason}")
     region = _masked_positions(context, coverage) if pair.mask else prompt.image_positions_in(pair.boxes, context.image_size)
     complement = tuple(position for position in prompt.positions("image") if position not in set(region))
     if not region or not complement:
@@ -101,7 +101,7 @@ def _masked_positions(context: TraceContext, coverage: float) -> tuple[int, ...]
     mask = pair.mask.load()
     width, height = context.image_size
     if mask.shape != (height, width):
-        raise SampleError(f"{pair.identifier}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels large, the picture {width}×{height}")
+        raise SampleError(f"{pair.identifier}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels large, the image {width}×{height}")
     shares = covered_shares(mask, prompt.image_boxes)
     # Something smaller than a patch may reach the share nowhere: then it is where most of it lies.
     needed = (min(coverage, float(shares.max())) if shares.any() else coverage) - 1e-9
@@ -111,7 +111,7 @@ def _masked_positions(context: TraceContext, coverage: float) -> tuple[int, ...]
 def covered_shares(mask: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     """The share of each box that a mask covers, exactly: a pixel that a box cuts counts by the part that lies in the box.
 
-    `mask` is boolean `[height, width]`, boxes are fractions `(x0, y0, x1, y1)` of the picture; 0 for a box without any area.
+    `mask` is boolean `[height, width]`, boxes are fractions `(x0, y0, x1, y1)` of the image; 0 for a box without any area.
     """
     height, width = mask.shape
     # The integral of the mask from the corner to (x, y) is piecewise bilinear: exact between the whole pixels too.

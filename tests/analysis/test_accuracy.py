@@ -30,7 +30,7 @@ class Plain(Benchmark):
 
 class NoImage:
     def load(self) -> Any:
-        raise AssertionError("nothing here needs a picture")
+        raise AssertionError("nothing here needs an image")
 
 
 def sample(identifier: str, answer: str, image: str, **changes: Any) -> Sample:

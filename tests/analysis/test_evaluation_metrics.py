@@ -55,7 +55,7 @@ def judged(golds: Sequence[str], said: Sequence[str], images: Sequence[str], for
 
 
 def noisy(seed: int = 0, n: int = 120) -> Judged:
-    """Yes/no answers, right three times in four, six questions to a picture of uneven difficulty."""
+    """Yes/no answers, right three times in four, six questions to an image of uneven difficulty."""
     random = np.random.default_rng(seed)
     golds = random.choice(["yes", "no"], n)
     images = [str(index * IMAGES // n) for index in range(n)]
@@ -82,7 +82,7 @@ def test_ratios_of_yes_are_scikit_learns() -> None:
 
 
 def slow_bootstrap(sample: Judged, purpose: str) -> list[float]:
-    """F1 of the same draws, each gathered picture by picture and counted answer by answer."""
+    """F1 of the same draws, each gathered image by image and counted answer by answer."""
     by_image: dict[str, list[Answered]] = {}
     for each in sample.answered:
         by_image.setdefault(each.sample.image_id, []).append(each)
@@ -103,7 +103,7 @@ def f1_of(answered: Sequence[Answered]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def test_the_interval_of_f1_is_that_of_a_plain_bootstrap_over_pictures() -> None:
+def test_the_interval_of_f1_is_that_of_a_plain_bootstrap_over_images() -> None:
     sample = noisy()
     found = rows_of(metric_table(sample, Rule(), 3))["f1"]
     values = slow_bootstrap(sample, "yes and no")
@@ -112,7 +112,7 @@ def test_the_interval_of_f1_is_that_of_a_plain_bootstrap_over_pictures() -> None
     assert found["low"] < found["value"] < found["high"]
 
 
-def test_an_official_figure_is_bootstrapped_over_the_same_whole_pictures() -> None:
+def test_an_official_figure_is_bootstrapped_over_the_same_whole_images() -> None:
     sample = noisy(n=60)
     found = rows_of(metric_table(sample, Rule(lambda answered: {"f1": f1_of(answered)}), 3))["f1"]
     values = slow_bootstrap(sample, "official figures")
@@ -120,7 +120,7 @@ def test_an_official_figure_is_bootstrapped_over_the_same_whole_pictures() -> No
     assert found["interval"] == f"cluster bootstrap, {DRAWS} draws"
 
 
-def test_a_picture_that_is_drawn_twice_counts_as_two_pictures() -> None:
+def test_a_image_that_is_drawn_twice_counts_as_two_images() -> None:
     seen: list[tuple[int, int, int]] = []
 
     def pictures(answered: Sequence[Answered]) -> Mapping[str, float | None]:
@@ -136,7 +136,7 @@ def test_a_picture_that_is_drawn_twice_counts_as_two_pictures() -> None:
     assert len(seen) > DRAWS
     right = sample.questions.groupby("image_id")["correct"].all().to_numpy(dtype=float)
     assert found["value"] == pytest.approx(right.mean())
-    # A share of pictures has the binomial's spread.
+    # A share of images has the binomial's spread.
     assert found["standard_error"] == pytest.approx(np.sqrt(right.mean() * (1 - right.mean()) / IMAGES), rel=0.1)
 
 

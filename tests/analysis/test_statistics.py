@@ -106,7 +106,7 @@ def test_order_of_samples_and_names_of_clusters_do_not_matter() -> None:
     clusters = unequal_clusters(random, 20)
     values = random.normal(size=len(clusters))
     order = random.permutation(len(values))
-    names = np.array([f"picture {97 - cluster}" for cluster in clusters])
+    names = np.array([f"image {97 - cluster}" for cluster in clusters])
     one, two = clustered_mean(values, clusters), clustered_mean(values[order], names[order])
     assert one.standard_error == pytest.approx(two.standard_error)
 

@@ -1,4 +1,4 @@
-"""`vseam edit` and what uses its pairs, on real picture files: a table of questions with boxes, a painter without weights, a tiny model."""
+"""`vseam edit` and what uses its pairs, on real image files: a table of questions with boxes, a painter without weights, a tiny model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ USE = ("--dataset", "photos", "--editor", "recolor", "--planner", "one-rule", "-
 
 
 def drawn_rows(folder: Path) -> list[dict[str, object]]:
-    """Textured pictures, each with a red thing whose place is known; one question that nobody can read, one picture that is broken."""
+    """Textured images, each with a red thing whose place is known; one question that nobody can read, one image that is broken."""
     rows: list[dict[str, object]] = []
     for number in range(5):
         generator = np.random.default_rng(number)
@@ -76,7 +76,7 @@ def drawn_rows(folder: Path) -> list[dict[str, object]]:
             {"id": f"q{number}", "image": f"{number}.jpg", "question": "Is the box red?", "answer": "Yes", "box": [x, y, x + 60, y + 50]}
         )
     rows[3]["question"] = "Why?"
-    (folder / "4.jpg").write_bytes(b"no picture at all")
+    (folder / "4.jpg").write_bytes(b"no image at all")
     return rows
 
 
@@ -215,7 +215,7 @@ def test_a_review_without_edits_and_of_unknown_names_is_one_line(vseam: Vseam) -
     vseam("edit", "--limit", "1")
     for arguments, message in [
         (("edit", "review", "--accept", "feedfeedfeed"), "unknown edit 'feedfeedfeed'"),
-        (("edit", "review", "--only-editor", "recolor"), "holds no edit with pictures"),
+        (("edit", "review", "--only-editor", "recolor"), "holds no edit with images"),
     ]:
         outcome = vseam(*arguments)
         assert outcome.code == 2

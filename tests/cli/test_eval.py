@@ -69,7 +69,7 @@ def test_a_rescaling_that_was_saved_under_a_name_is_measured_by_it(vseam: Vseam,
     assert "another rescaling is called 'colours'" in again.stderr
 
 
-def test_a_lost_picture_is_listed_and_the_exit_code_says_so(vseam: Vseam) -> None:
+def test_a_lost_image_is_listed_and_the_exit_code_says_so(vseam: Vseam) -> None:
     rows = ["question,answer,image", "Is the red cat there?,Yes,here.png", "Is the red dog there?,No,gone.png"]
     Path("table.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     from PIL import Image

@@ -85,8 +85,8 @@ class Mistaken(TinyModel):
         ("heads", "test_the_engine_computes_what_the_model_computes", "info counts layers"),
         ("training", "test_it_is_a_model_that_says_what_identifies_it", "eval mode"),
         ("weights", "test_it_is_a_model_that_says_what_identifies_it", "its weights"),
-        ("blind", "test_the_picture_reaches_the_answer", "another picture gives other logits"),
-        ("ids", "test_keys_identify_picture_and_question", "the same ids"),
+        ("blind", "test_the_image_reaches_the_answer", "another image gives other logits"),
+        ("ids", "test_keys_identify_image_and_question", "the same ids"),
         ("order", "test_answers_are_told_apart", "change places"),
         ("empty", "test_an_empty_batch_is_refused", "an empty batch is a ValueError"),
         ("padding", "test_prompts_of_different_length_are_padded_rightly_or_refused", "pads in front change no answer"),
@@ -125,8 +125,8 @@ class Faulty(SceneBenchmark):
     [
         ({"all_pool": "score"}, "test_all_covers_every_pool", "covers every pool"),
         ({"all_pool": "others"}, "test_all_holds_samples_of_every_pool", "made of the pools' samples"),
-        ({"image": Gone()}, "test_pictures_load_or_say_why_not", "an unreadable picture is a SampleError"),
-        ({"image": Flickering()}, "test_pictures_load_or_say_why_not", "the same pixels"),
+        ({"image": Gone()}, "test_images_load_or_say_why_not", "an unreadable image is a SampleError"),
+        ({"image": Flickering()}, "test_images_load_or_say_why_not", "the same pixels"),
         ({"question": " ", "roles": ()}, "test_samples_are_complete", "the question is not empty"),
         ({"split": "hard"}, "test_samples_are_complete", "the split is the one"),
     ],
@@ -166,7 +166,7 @@ def test_editors_that_name_another_and_painters_that_scribble_are_caught() -> No
     assert_broken(
         EditorConformance, Anonymous, "test_pairs_are_told_apart_and_name_their_editor", "names the editor", samples=lambda self: samples
     )
-    assert_broken(PainterConformance, Scribbling, "test_it_leaves_what_it_is_given_alone", "neither the picture nor the mask")
+    assert_broken(PainterConformance, Scribbling, "test_it_leaves_what_it_is_given_alone", "neither the image nor the mask")
     assert_broken(PainterConformance, Scribbling, "test_its_working_size_is_a_size", "working size")
     assert_broken(MaskProviderConformance, Wavering, "test_it_is_the_same_each_time", "the same mask each time")
     assert_broken(EditPlannerConformance, Wordy, "test_what_it_cannot_read_is_refused", "one line")

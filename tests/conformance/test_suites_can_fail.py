@@ -65,7 +65,7 @@ def changed_prompt(**fields: Any) -> type[TinyModel]:
         (Drifting, "test_a_batch_gives_what_single_prompts_give", "a batch gives what single prompts give"),
         (Padding, "test_prompts_of_different_length_are_padded_rightly_or_refused", "refuses prompts of different length"),
         (Sampling, "test_it_generates_text_in_order", "greedy"),
-        (changed_prompt(key=lambda p: "same"), "test_keys_identify_picture_and_question", "another picture is another key"),
+        (changed_prompt(key=lambda p: "same"), "test_keys_identify_image_and_question", "another image is another key"),
         (changed_prompt(classes=lambda p: p.classes[:-1]), "test_every_position_has_a_class_a_role_and_a_token", "one class"),
         (changed_prompt(classes=lambda p: (*p.classes[:-1], "template")), "test_every_position_has_a_class_a_role_and_a_token", "last"),
         (changed_prompt(roles=lambda p: ("",) * len(p)), "test_words_get_their_roles", "given a role has it"),
@@ -125,7 +125,7 @@ class Scenes(SceneBenchmark):
 @pytest.mark.parametrize(
     ("fault", "test", "message"),
     [
-        ("one pool", "test_pools_share_no_picture", "pools share no picture"),
+        ("one pool", "test_pools_share_no_image", "pools share no image"),
         ("limit", "test_the_first_samples_are_the_same_whatever_the_limit", "do not depend on the limit"),
         ("same identifier", "test_identifiers_are_unique", "no identifier is used twice"),
         ("level", "test_samples_are_complete", "the level is among"),
@@ -178,9 +178,9 @@ class Careless(SceneEditor):
     ("fault", "test", "message"),
     [
         ("same answer", "test_the_true_answer_changes", "has another answer"),
-        ("unchanged", "test_a_pair_asks_one_question_about_two_pictures", "the picture is changed"),
+        ("unchanged", "test_a_pair_asks_one_question_about_two_images", "the image is changed"),
         ("outside", "test_nothing_changes_outside_the_edited_region", "no pixel changes outside"),
-        ("chance", "test_the_same_seed_gives_the_same_picture", "the same seed gives the same pixels"),
+        ("chance", "test_the_same_seed_gives_the_same_image", "the same seed gives the same pixels"),
         ("control", "test_a_control_keeps_the_answer", "says that it is a control"),
     ],
 )
@@ -213,7 +213,7 @@ def test_wrong_painters_masks_and_planners_are_caught() -> None:
 
     assert_broken(PainterConformance, Lazy, "test_it_paints_inside_the_mask", "something changes inside the mask")
     assert_broken(PainterConformance, Lazy, "test_its_identity_is_plain", "plain values")
-    assert_broken(MaskProviderConformance, Empty, "test_a_mask_is_boolean_as_large_as_the_picture_and_not_empty", "neither empty")
+    assert_broken(MaskProviderConformance, Empty, "test_a_mask_is_boolean_as_large_as_the_image_and_not_empty", "neither empty")
     assert_broken(EditPlannerConformance, Idle, "test_a_plan_says_what_becomes_what", "source and target differ")
 
 

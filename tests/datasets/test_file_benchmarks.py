@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_understood_is_one_line_with_its_place(tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-def test_parquet_rows_carry_their_pictures(tmp_path: Path) -> None:
+def test_parquet_rows_carry_their_images(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow
 
@@ -84,7 +84,7 @@ def test_parquet_rows_carry_their_pictures(tmp_path: Path) -> None:
     assert (sample.question_id, sample.answer, sample.image.load().size) == ("3", "dog", (40, 30))
 
 
-def test_pictures_are_found_over_suffixes_and_coco_names(tmp_path: Path) -> None:
+def test_images_are_found_over_suffixes_and_coco_names(tmp_path: Path) -> None:
     for name in ("23.png", "COCO_val2014_000000310196.jpg", "000000000042.jpg"):
         picture(tmp_path / "a" / name)
     folders = image_folders(tmp_path / "a")
@@ -99,8 +99,8 @@ def test_pictures_are_found_over_suffixes_and_coco_names(tmp_path: Path) -> None
             found.load()
 
 
-def test_a_picture_that_cannot_be_read_is_a_sample_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "1.png").write_bytes(b"no picture")
+def test_a_image_that_cannot_be_read_is_a_sample_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1.png").write_bytes(b"no image")
     picture(tmp_path / "2.png")
     folders = image_folders(tmp_path)
     with pytest.raises(SampleError, match=r"1\.png: cannot be read as an image"):
@@ -111,7 +111,7 @@ def test_a_picture_that_cannot_be_read_is_a_sample_error(tmp_path: Path, monkeyp
     assert MOST_PIXELS == 100_000_000
 
 
-def test_pools_share_no_picture_and_together_are_the_file(tmp_path: Path) -> None:
+def test_pools_share_no_image_and_together_are_the_file(tmp_path: Path) -> None:
     rows = [gqa(str(number), image=str(number // 3)) for number in range(300)]
     benchmark = GqaBenchmark("color", questions=write(tmp_path / "c.json", rows))
     everything = list(benchmark.samples("all"))
@@ -177,7 +177,7 @@ def test_a_missing_file_says_where_it_was_looked_for_and_how_to_get_it(tmp_path:
     assert [sample.question_id for sample in PopeBenchmark("random").samples("all")] == ["42-dog"]
 
 
-def test_a_pope_question_is_known_by_its_picture_and_words_whatever_its_number(tmp_path: Path) -> None:
+def test_a_pope_question_is_known_by_its_image_and_words_whatever_its_number(tmp_path: Path) -> None:
     def line(number: int, text: str) -> str:
         return json.dumps({"question_id": number, "image": "COCO_val2014_000000310196.jpg", "text": text, "label": "yes"})
 
@@ -253,7 +253,7 @@ def test_mme_folders_clevr_files_and_own_tables_are_read(tmp_path: Path) -> None
 
 def test_a_check_counts_what_is_wrong(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "1.png")
-    (tmp_path / "images" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "images" / "2.png").write_bytes(b"no image")
     rows = [
         gqa("1", image="1", fullAnswer="The dog is red."),
         gqa("2", image="1", fullAnswer="The dog is red."),

@@ -120,7 +120,7 @@ def test_gqa_is_matched_exactly_in_lower_case_and_consistency_needs_entailed_que
     assert benchmark.metrics(items)["consistency"] == 0.5
 
 
-def test_mme_counts_pictures_with_both_answers_right() -> None:
+def test_mme_counts_images_with_both_answers_right() -> None:
     benchmark = MmeBenchmark()
     items = [
         Answered(sample("Yes", "a", "1", "color"), "Yes"), Answered(sample("No", "b", "1", "color"), "No, it is not"),

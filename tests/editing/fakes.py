@@ -1,4 +1,4 @@
-"""A painter, a planner and a mask provider that need no weights, and samples of drawn pictures."""
+"""A painter, a planner and a mask provider that need no weights, and samples of drawn images."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BOX = (10.0, 8.0, 26.0, 22.0)
 
 
 @dataclass(frozen=True)
-class DrawnPicture:
-    """Noise of a seed, so that every picture is another one and every pixel can be told apart."""
+class DrawnImage:
+    """Noise of a seed, so that every image is another one and every pixel can be told apart."""
 
     seed: int = 0
     size: tuple[int, int] = SIZE
@@ -39,8 +39,8 @@ def sample(number: int = 0, **changes: object) -> Sample:
         "identifier": f"drawn/test/plain/{number}",
         "dataset": "drawn",
         "question_id": str(number),
-        "image_id": f"picture-{number}",
-        "image": DrawnPicture(number),
+        "image_id": f"image-{number}",
+        "image": DrawnImage(number),
         "question": "Is the car red?",
         "answer": "Yes",
         "competitor": "No",

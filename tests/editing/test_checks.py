@@ -100,7 +100,7 @@ def test_similarity_is_left_out_where_no_window_lies_outside_the_mask() -> None:
     assert ssim_outside(clean[:5], clean[:5], np.zeros((5, WIDTH), dtype=bool)) is None
 
 
-def test_equal_pictures_have_a_finite_psnr_and_no_seam() -> None:
+def test_equal_images_have_a_finite_psnr_and_no_seam() -> None:
     clean = Image.fromarray(noise(0))
     checks = measure_edit(clean, clean, clean, MASK)
     assert (checks["raw_psnr_outside"], checks["seam"], checks["changed_inside"]) == (IDENTICAL_PSNR, 0.0, 0.0)
@@ -117,7 +117,7 @@ def test_a_seam_counts_new_steps_only() -> None:
     assert seam(flat, step, np.ones_like(MASK)) == 0.0
 
 
-def test_a_mask_of_the_whole_picture_has_no_outside() -> None:
+def test_a_mask_of_the_whole_image_has_no_outside() -> None:
     clean, _, raw = pictures()
     checks = measure_edit(Image.fromarray(clean), Image.fromarray(raw), Image.fromarray(raw), np.ones_like(MASK))
     assert "raw_psnr_outside" not in checks
@@ -130,10 +130,10 @@ GOOD = {"mask_share": 0.2, "changed_inside": 0.9, "changed_outside": 0.0, "raw_p
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"mask_share": 0.81}, "the mask covers 81% of the picture"),
+        ({"mask_share": 0.81}, "the mask covers 81% of the image"),
         ({"changed_inside": 0.01}, "only 1.0% of the mask changed visibly"),
         ({"changed_outside": 3.0}, "3 pixels outside the mask changed"),
-        ({"raw_psnr_outside": 19.9}, "the painter changed the rest of the picture too (PSNR 19.9 dB)"),
+        ({"raw_psnr_outside": 19.9}, "the painter changed the rest of the image too (PSNR 19.9 dB)"),
         ({"seam": 30.5}, "the mask's edge shows"),
         ({"clip_margin_before": -0.02, "clip_margin_after": -0.02}, "CLIP does not see"),
         ({"flip_second": 0.0}, "the second model's answer does not change"),

@@ -18,7 +18,7 @@ from vseam_core.editing.composed import ComposedEditor
 from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import VseamError
 
-from .fakes import DrawnPicture, FakePainter, FakePlanner, composed, sample
+from .fakes import DrawnImage, FakePainter, FakePlanner, composed, sample
 
 PLAN = EditPlan("red", "green", "a green car on a road", "No", region_prompt="a green car")
 
@@ -50,7 +50,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def towers(checkpoint: Path, picture: Image.Image, words: str) -> float:
-    """cos(picture, text) by the two towers one after the other, each alone, without padding."""
+    """cos(image, text) by the two towers one after the other, each alone, without padding."""
     model = CLIPModel.from_pretrained(checkpoint).eval()
     pixels = CLIPImageProcessorPil.from_pretrained(checkpoint)(picture, return_tensors="pt")["pixel_values"]
     ids = torch.tensor([CLIPTokenizer.from_pretrained(checkpoint)(f"a photo of {words}")["input_ids"]])
@@ -61,7 +61,7 @@ def towers(checkpoint: Path, picture: Image.Image, words: str) -> float:
 
 
 def test_margins_equal_those_of_the_two_towers_alone(checkpoint: Path) -> None:
-    clean, corrupt = DrawnPicture(1).load(), DrawnPicture(2).load()
+    clean, corrupt = DrawnImage(1).load(), DrawnImage(2).load()
     mask = np.zeros((36, 48), dtype=bool)
     mask[8:22, 10:26] = True
     checks = ClipMargin(str(checkpoint)).measure(clean, corrupt, mask, PLAN)
@@ -72,7 +72,7 @@ def test_margins_equal_those_of_the_two_towers_alone(checkpoint: Path) -> None:
     assert checks["clip_margin_before"] != checks["clip_margin_after"]
 
 
-def test_the_crop_is_square_around_the_mask_and_stays_in_the_picture() -> None:
+def test_the_crop_is_square_around_the_mask_and_stays_in_the_image() -> None:
     mask = np.zeros((100, 200), dtype=bool)
     mask[40:60, 100:110] = True
     assert crop_box(mask) == (93, 38, 117, 62)
@@ -85,7 +85,7 @@ def test_the_crop_is_square_around_the_mask_and_stays_in_the_picture() -> None:
 
 def test_a_plan_without_words_is_not_looked_at(checkpoint: Path) -> None:
     clip = ClipMargin("nowhere at all")
-    picture = DrawnPicture().load()
+    picture = DrawnImage().load()
     mask = np.ones((36, 48), dtype=bool)
     assert clip.measure(picture, picture, mask, EditPlan("", "", "", "No")) == {}
     assert clip.measure(picture, picture, mask, EditPlan("cat", "cat", "", "No")) == {}
@@ -120,7 +120,7 @@ def test_the_check_is_made_once_and_kept_with_the_edit(checkpoint: Path, tmp_pat
 
 def test_a_checkpoint_that_is_none_is_one_line(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    picture = DrawnPicture().load()
+    picture = DrawnImage().load()
     with pytest.raises(VseamError, match="--clip no/where: cannot be loaded"):
         ClipMargin("no/where").margins([picture], "a", "b")
     bert = tmp_path / "bert"
@@ -139,7 +139,7 @@ def test_missing_weights_are_never_hidden(checkpoint: Path, tmp_path: Path) -> N
     del weights["visual_projection.weight"]
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(VseamError, match=r"lacks 1 weights, such as visual_projection.weight"):
-        ClipMargin(str(broken)).margins([DrawnPicture().load()], "a", "b")
+        ClipMargin(str(broken)).margins([DrawnImage().load()], "a", "b")
 
 
 def test_a_pickled_clip_checkpoint_is_not_read(checkpoint: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from vseam_core.editing.masks import blending_weights, composited, dilated, mask
 from vseam_core.errors import PluginError, SampleError, UnknownNameError
 from vseam_core.plugins.discovery import build_plugins
 
-from .fakes import BOX, SIZE, DrawnPicture, FakeMask, FakePainter, FakePlanner, FakePlugin, composed, sample
+from .fakes import BOX, SIZE, DrawnImage, FakeMask, FakePainter, FakePlanner, FakePlugin, composed, sample
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_rim_is_blended_by_its_distance_to_the_outside() -> None:
 
 
 def test_compositing_is_exact_where_weights_are_zero_or_one() -> None:
-    clean, raw = DrawnPicture(1).load(), DrawnPicture(2).load()
+    clean, raw = DrawnImage(1).load(), DrawnImage(2).load()
     weights = np.random.default_rng(0).choice([0.0, 0.25, 1.0], size=(SIZE[1], SIZE[0]))
     result = pixels(composited(clean, raw, weights))
     for y, x in np.ndindex(weights.shape):
@@ -84,7 +84,7 @@ def test_compositing_is_exact_where_weights_are_zero_or_one() -> None:
         assert [round(value) for value in mixed] == list(result[y, x])
 
 
-def test_a_picture_is_painted_at_the_working_size_and_comes_back_at_its_own(folder: EditFolder) -> None:
+def test_a_image_is_painted_at_the_working_size_and_comes_back_at_its_own(folder: EditFolder) -> None:
     painter = FakePainter(working=(32, 32))
     pair = composed(folder, painter).edit(sample())
     assert painter.calls[0][0] == (32, 32)
@@ -107,7 +107,7 @@ def test_a_painter_that_returns_another_size_is_named(folder: EditFolder) -> Non
         def paint(self, image, mask, plan, seed):  # type: ignore[no-untyped-def]
             return super().paint(image, mask, plan, seed).crop((0, 0, 5, 5))
 
-    with pytest.raises(PluginError, match=r"painter 'fake' returned a picture of 5×5 pixels for one of 48×36"):
+    with pytest.raises(PluginError, match=r"painter 'fake' returned an image of 5×5 pixels for one of 48×36"):
         composed(folder, Cropping()).edit(sample())
 
 
@@ -145,7 +145,7 @@ def test_an_edit_is_made_once_and_found_again_by_another_process(folder: EditFol
     ],
     ids=["painter", "box", "dilation", "feather"],
 )
-def test_whatever_changes_the_picture_makes_another_edit(folder: EditFolder, change: dict) -> None:
+def test_whatever_changes_the_image_makes_another_edit(folder: EditFolder, change: dict) -> None:
     usual = composed(folder).edit(sample())
     other = composed(folder, **change).edit(sample())
     assert usual.record is not None
@@ -167,20 +167,20 @@ def test_an_option_makes_another_edit_unless_the_painter_says_what_does(folder: 
     assert key(FakePainter(), device="cpu") == key(FakePainter(), device="cuda")
 
 
-def test_another_seed_or_picture_or_painter_version_makes_another_edit(folder: EditFolder) -> None:
+def test_another_seed_or_image_or_painter_version_makes_another_edit(folder: EditFolder) -> None:
     class Newer(FakePainter):
         version = 2
 
     pairs = [
         composed(folder).edit(sample()),
         composed(folder).edit(sample(), seed=1),
-        composed(folder).edit(sample(image=DrawnPicture(9))),
+        composed(folder).edit(sample(image=DrawnImage(9))),
         composed(folder, Newer()).edit(sample()),
     ]
     assert len({pair.record.key for pair in pairs if pair.record}) == 4
 
 
-def test_pictures_of_one_study_are_painted_with_seeds_of_their_own_that_repeat(folder: EditFolder, tmp_path: Path) -> None:
+def test_images_of_one_study_are_painted_with_seeds_of_their_own_that_repeat(folder: EditFolder, tmp_path: Path) -> None:
     painter, again = FakePainter(), FakePainter()
     for number in range(3):
         composed(folder, painter).edit(sample(number))
@@ -192,7 +192,7 @@ def test_pictures_of_one_study_are_painted_with_seeds_of_their_own_that_repeat(f
 
 @pytest.mark.parametrize("part", ["image_path", "mask_path", "clean_path"])
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_damaged_picture_is_never_used_but_made_again(folder: EditFolder, part: str, damage: str, caplog) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_image_is_never_used_but_made_again(folder: EditFolder, part: str, damage: str, caplog) -> None:  # type: ignore[no-untyped-def]
     first = composed(folder).edit(sample())
     path = Path(getattr(first.record, part))
     before = path.read_bytes()
@@ -252,8 +252,8 @@ def test_a_full_disk_leaves_nothing_half_written(folder: EditFolder, monkeypatch
     ("change", "reason"),
     [
         ({"masks": FakeMask(empty=True)}, "mask provider fake: the mask is empty"),
-        ({"masks": FakeMask(trim=2)}, "the mask is 48×34 pixels large, the picture 48×36"),
-        ({"planner": FakePlanner(((50.0, 0.0, 60.0, 9.0),))}, r"the box \(50, 0, 60, 9\) lies outside the picture of 48×36 pixels"),
+        ({"masks": FakeMask(trim=2)}, "the mask is 48×34 pixels large, the image 48×36"),
+        ({"planner": FakePlanner(((50.0, 0.0, 60.0, 9.0),))}, r"the box \(50, 0, 60, 9\) lies outside the image of 48×36 pixels"),
         ({"planner": FakePlanner(((9.0, 0.0, 3.0, 9.0),))}, r"\(9, 0, 3, 9\) is no box"),
         ({"planner": FakePlanner(((math.nan, 0.0, 3.0, 9.0),))}, "is no box"),
         ({"planner": FakePlanner(answer="yes")}, "the edit would leave the answer 'Yes' as it is"),
@@ -264,12 +264,12 @@ def test_what_cannot_be_edited_is_a_skip_with_its_reason(folder: EditFolder, cha
         composed(folder, **change).edit(sample())
 
 
-def test_questions_pictures_and_plans_that_cannot_be_used_are_skips(folder: EditFolder, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_questions_images_and_plans_that_cannot_be_used_are_skips(folder: EditFolder, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     from vseam_core.datasets.images import FileImage
     from vseam_core.editing import composed as module
 
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     for bad, reason in [
         (sample(question="Why?"), "no rule reads"),
         (sample(image=FileImage(broken)), "cannot be read"),
@@ -349,14 +349,14 @@ def test_controls_are_made_by_cheap_painters_unless_told_otherwise(folder: EditF
 def test_only_passing_or_accepted_pairs_can_be_used(folder: EditFolder) -> None:
     good, bad = composed(folder), composed(folder, FakePainter(outside=90))
     assert ChosenPairs(good, False, lambda pair: False).edit(sample()).record.verdict == "passed"  # type: ignore[union-attr]
-    with pytest.raises(SampleError, match="failed its checks: the painter changed the rest of the picture too"):
+    with pytest.raises(SampleError, match="failed its checks: the painter changed the rest of the image too"):
         ChosenPairs(bad, False, lambda pair: True).edit(sample())
     with pytest.raises(SampleError, match="nobody accepted this edit"):
         ChosenPairs(good, True, lambda pair: False).edit(sample())
     assert ChosenPairs(bad, True, lambda pair: True).edit(sample()).editor == "fake"
 
 
-def test_the_box_of_a_plan_is_in_the_picture_when_part_of_it_is(folder: EditFolder) -> None:
+def test_the_box_of_a_plan_is_in_the_image_when_part_of_it_is(folder: EditFolder) -> None:
     pair = composed(folder, planner=FakePlanner(((40.0, 30.0, 60.0, 50.0),))).edit(sample())
     assert pair.boxes[0][2:] == (48.0, 36.0)
     assert BOX[0] < pair.boxes[0][0]

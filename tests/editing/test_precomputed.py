@@ -1,4 +1,4 @@
-"""Pictures that were edited elsewhere: found by a pattern that no sample can lead astray, masked by what differs."""
+"""Images that were edited elsewhere: found by a pattern that no sample can lead astray, masked by what differs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_plugins.editors.differences import difference_mask
-from vseam_plugins.editors.precomputed import PrecomputedPictures
+from vseam_plugins.editors.precomputed import PrecomputedImages
 
 from .fakes import sample
 
@@ -54,12 +54,12 @@ def asked(pictures: Path, **changes: object):  # type: ignore[no-untyped-def]
 
 
 def edited(pictures: Path, tmp_path: Path, question=None, **options: object):  # type: ignore[no-untyped-def]
-    choice = EditorChoice(name="precomputed", options={"folder": str(pictures), "pictures": pattern(), **options})
+    choice = EditorChoice(name="precomputed", options={"folder": str(pictures), "images": pattern(), **options})
     editor = build_editor(build_plugins(select=["editors"]), choice, EditFolder(tmp_path / "edits"))
     return editor.edit(question or asked(pictures))
 
 
-def test_a_published_picture_becomes_a_pair_whose_outside_is_the_original(pictures: Path, tmp_path: Path) -> None:
+def test_a_published_image_becomes_a_pair_whose_outside_is_the_original(pictures: Path, tmp_path: Path) -> None:
     pair = edited(pictures, tmp_path, asked(pictures, metadata={"source_term": "ball", "target_term": "sun"}))
     clean, corrupt = (np.asarray(side.image.load()) for side in (pair.clean, pair.corrupt))
     mask = pair.mask.load()
@@ -82,7 +82,7 @@ def test_the_region_is_found_within_a_few_pixels() -> None:
     assert not (found & (np.asarray(near) == 0)).any()
 
 
-def test_a_picture_that_is_the_same_again_is_a_skip() -> None:
+def test_a_image_that_is_the_same_again_is_a_skip() -> None:
     with pytest.raises(SampleError, match="does not differ visibly"):
         difference_mask(photograph(), photograph())
     with pytest.raises(SampleError, match="does not differ visibly"):
@@ -97,7 +97,7 @@ def test_a_threshold_of_ones_own_decides_by_tone_alone() -> None:
         difference_mask(photograph(), changed, threshold=40.0)
 
 
-def test_a_picture_of_another_size_is_brought_to_that_of_the_original(pictures: Path, tmp_path: Path) -> None:
+def test_a_image_of_another_size_is_brought_to_that_of_the_original(pictures: Path, tmp_path: Path) -> None:
     path = pictures / "corrupt" / "17" / "17.png"
     Image.open(path).resize((512, 384)).save(path)
     pair = edited(pictures, tmp_path)
@@ -105,7 +105,7 @@ def test_a_picture_of_another_size_is_brought_to_that_of_the_original(pictures: 
     assert pair.checks["changed_outside"] == 0
 
 
-def test_without_compositing_the_picture_stays_as_it_is_and_the_check_says_so(pictures: Path, tmp_path: Path) -> None:
+def test_without_compositing_the_image_stays_as_it_is_and_the_check_says_so(pictures: Path, tmp_path: Path) -> None:
     pair = edited(pictures, tmp_path, composites=False)
     raw = np.asarray(Image.open(pictures / "corrupt" / "17" / "17.png"))
     np.testing.assert_array_equal(np.asarray(pair.corrupt.image.load()), raw)
@@ -117,14 +117,14 @@ def test_a_mask_of_ones_own_is_used(pictures: Path, tmp_path: Path) -> None:
     mask = Image.new("L", SIZE)
     ImageDraw.Draw(mask).rectangle((10, 10, 49, 29), fill=255)
     mask.save(pictures / "17-mask.png")
-    choice = {"folder": str(pictures), "pictures": pattern(), "masks": "{question_id}-mask.png"}
+    choice = {"folder": str(pictures), "images": pattern(), "masks": "{question_id}-mask.png"}
     editor = build_editor(
         build_plugins(select=["editors"]), EditorChoice(name="precomputed", options=choice, dilation=0), EditFolder(tmp_path / "edits")
     )
     assert editor.edit(asked(pictures)).boxes == ((10.0, 10.0, 50.0, 30.0),)
 
 
-def test_a_changed_picture_makes_another_edit(pictures: Path, tmp_path: Path) -> None:
+def test_a_changed_image_makes_another_edit(pictures: Path, tmp_path: Path) -> None:
     first = edited(pictures, tmp_path)
     repainted(photograph(), (20, 50, 90, 120)).save(pictures / "corrupt" / "17" / "17.png")
     assert edited(pictures, tmp_path).identifier != first.identifier
@@ -139,7 +139,7 @@ def test_an_identifier_that_is_no_name_never_becomes_a_path(pictures: Path, tmp_
 def test_what_is_missing_is_a_skip_with_its_reason(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(SampleError, match=r"18.png: cannot be read"):
         edited(pictures, tmp_path, asked(pictures, question_id="18"))
-    with pytest.raises(SampleError, match="has no 'questio_id' for the path of its picture; did you mean 'question_id'"):
+    with pytest.raises(SampleError, match="has no 'questio_id' for the path of its image; did you mean 'question_id'"):
         edited(pictures, tmp_path, **{"masks": "{questio_id}.png"})
     with pytest.raises(SampleError, match="does not say what the answer"):
         edited(pictures, tmp_path, asked(pictures, answer="red", competitor=None))
@@ -155,9 +155,9 @@ BAD_PATTERNS = (
 @pytest.mark.parametrize("bad", BAD_PATTERNS)
 def test_a_pattern_that_cannot_be_used_is_refused_before_any_work(pictures: Path, bad: str) -> None:
     with pytest.raises(VseamError, match="precomputed: the pattern"):
-        PrecomputedPictures(bad, str(pictures))
+        PrecomputedImages(bad, str(pictures))
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VseamError, match="there is no folder"):
-        PrecomputedPictures("{question_id}.png", str(tmp_path / "nowhere"))
+        PrecomputedImages("{question_id}.png", str(tmp_path / "nowhere"))

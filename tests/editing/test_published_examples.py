@@ -17,7 +17,7 @@ from vseam_core.store import open_store
 
 from .published import CATEGORIES, example_folder, example_samples
 
-# Where something was edited in each example, as fractions of the picture: seen by eye.
+# Where something was edited in each example, as fractions of the image: seen by eye.
 EDITED = {
     "action": (0.35, 0.45),
     "animal": (0.50, 0.75),
@@ -40,7 +40,7 @@ UNTOUCHED = {
 
 def test_the_seven_published_pairs_pass_from_their_files_to_the_review_page(tmp_path: Path) -> None:
     folder = example_folder()
-    choice = EditorChoice(name="precomputed", options={"folder": str(folder), "pictures": "{image_stem}_edit.jpg"})
+    choice = EditorChoice(name="precomputed", options={"folder": str(folder), "images": "{image_stem}_edit.jpg"})
     editor = build_editor(build_plugins(), choice, EditFolder(tmp_path / "edits"))
     pairs = [editor.edit(sample) for sample in example_samples(folder)]
     for pair in pairs:

@@ -107,7 +107,7 @@ def test_everything_on_the_page_is_escaped_and_nothing_comes_from_elsewhere(tmp_
     assert "default-src &#x27;none&#x27;" in page
 
 
-def test_the_page_shows_four_pictures_and_the_numbers_of_each_edit(store: Store, pairs: list[Pair]) -> None:
+def test_the_page_shows_four_images_and_the_numbers_of_each_edit(store: Store, pairs: list[Pair]) -> None:
     page = review_page(review_items(store), "Edits")
     assert page.count("<article ") == len(pairs)
     assert page.count('src="data:image/png;base64,') == 4 * len(pairs)
@@ -115,7 +115,7 @@ def test_the_page_shows_four_pictures_and_the_numbers_of_each_edit(store: Store,
     assert "control: repaint" in page
 
 
-def test_a_picture_that_is_gone_is_said_and_the_others_are_shown(store: Store, pairs: list[Pair]) -> None:
+def test_a_image_that_is_gone_is_said_and_the_others_are_shown(store: Store, pairs: list[Pair]) -> None:
     assert pairs[1].record is not None
     Path(pairs[1].record.image_path).unlink()
     page = review_page(review_items(store), "Edits")

@@ -19,7 +19,7 @@ Predict = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 def pixels_of(image: Image.Image) -> torch.Tensor:
-    """A picture as `[1, 3, height, width]` from -1 to 1."""
+    """An image as `[1, 3, height, width]` from -1 to 1."""
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 

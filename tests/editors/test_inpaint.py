@@ -21,7 +21,7 @@ from vseam_core.plugins.records import EditorRecord
 from vseam_plugins.editors.diffusion.inpaint import InpaintPainter, default_of, guidance_argument
 
 from .checkpoints import rewrite, write_sdxl
-from .pictures import ball
+from .images import ball
 
 PLAN = EditPlan("red", "blue", "a red cat", None, negative_prompt="cat")
 FAST: dict[str, Any] = {"steps": 2, "device": "cpu", "side": 64, "scheduler": "DDIMScheduler"}
@@ -74,7 +74,7 @@ def test_it_paints_what_the_pipeline_of_the_library_paints(painter: InpaintPaint
     assert np.array_equal(pixels(painter, 5), np.asarray(expected))
 
 
-def test_the_same_seed_gives_the_same_picture_whatever_ran_before(painter: InpaintPainter) -> None:
+def test_the_same_seed_gives_the_same_image_whatever_ran_before(painter: InpaintPainter) -> None:
     first, other = pixels(painter, 1), pixels(painter, 2)
     torch.rand(3)
     assert np.array_equal(pixels(painter, 1), first)
@@ -104,7 +104,7 @@ def test_released_memory_is_loaded_again(inpainting: Path) -> None:
     assert np.array_equal(pixels(painter), first)
 
 
-def test_memory_options_leave_the_picture_nearly_as_it_is(painter: InpaintPainter, inpainting: Path) -> None:
+def test_memory_options_leave_the_image_nearly_as_it_is(painter: InpaintPainter, inpainting: Path) -> None:
     sparing = InpaintPainter(str(inpainting), attention_slicing=True, vae_tiling=True, **FAST)
     assert np.abs(pixels(sparing).astype(int) - pixels(painter)).max() <= 2
     assert sparing.identity() != painter.identity()
@@ -132,8 +132,8 @@ def test_working_sizes_keep_the_shape_and_are_divisible(
     assert InpaintPainter(str(inpainting), multiple=64, **{**FAST, "side": 512}).working_size((500, 375)) == (704, 512)
 
 
-def test_pictures_that_are_too_small_or_too_narrow_are_refused(painter: InpaintPainter) -> None:
-    with pytest.raises(SampleError, match="the picture has 20×300 pixels; expected at least 32"):
+def test_images_that_are_too_small_or_too_narrow_are_refused(painter: InpaintPainter) -> None:
+    with pytest.raises(SampleError, match="the image has 20×300 pixels; expected at least 32"):
         painter.working_size((20, 300))
     with pytest.raises(SampleError, match="too narrow"):
         painter.working_size((40, 4000))
@@ -141,7 +141,7 @@ def test_pictures_that_are_too_small_or_too_narrow_are_refused(painter: InpaintP
 
 def test_masks_and_plans_that_cannot_be_painted_are_refused(painter: InpaintPainter) -> None:
     image, mask = picture()
-    for wrong, reason in ((np.zeros_like(mask), "mask is empty"), (np.ones_like(mask), "covers the whole picture")):
+    for wrong, reason in ((np.zeros_like(mask), "mask is empty"), (np.ones_like(mask), "covers the whole image")):
         with pytest.raises(SampleError, match=reason):
             painter.paint(image, wrong, PLAN, 0)
     thin = np.zeros_like(mask)
@@ -165,7 +165,7 @@ class Output:
         (Output(Image.new("RGB", (64, 64)), [True]), "safety checker refused"),
     ],
 )
-def test_a_blacked_out_picture_is_never_taken_for_an_edit(inpainting: Path, output: Output, reason: str) -> None:
+def test_a_blacked_out_image_is_never_taken_for_an_edit(inpainting: Path, output: Output, reason: str) -> None:
     painter = InpaintPainter(str(inpainting), **FAST)
     painter._pipeline = lambda prompt, image, mask_image, **rest: output
     with pytest.raises(SampleError, match=reason):

@@ -18,7 +18,7 @@ from vseam_core.plugins.records import EditorRecord
 from vseam_plugins.editors.pixels import BlurPainter, GreyPainter, NoisePainter, PixelPainter
 from vseam_plugins.editors.recolor import RecolorPainter
 
-from .pictures import ball
+from .images import ball
 
 PAINTERS = {"noise": NoisePainter, "blur": BlurPainter, "grey": GreyPainter, "recolor": RecolorPainter}
 SOURCES = {"white": (236, 236, 236), "red": (200, 30, 35), "black": (34, 34, 36), "brown": (120, 72, 40), "blue": (40, 80, 190)}
@@ -147,7 +147,7 @@ def test_an_empty_mask_and_one_of_another_size_are_refused(name: str) -> None:
     image, mask = ball(SOURCES["red"])
     with pytest.raises(SampleError, match="the mask is empty"):
         PAINTERS[name]().paint(image, np.zeros_like(mask), plan("red", "blue"), 0)
-    with pytest.raises(SampleError, match="the mask has 80×96 pixels, the picture 96×80"):
+    with pytest.raises(SampleError, match="the mask has 80×96 pixels, the image 96×80"):
         PAINTERS[name]().paint(image, mask.T, plan("red", "blue"), 0)
 
 

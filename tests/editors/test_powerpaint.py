@@ -25,7 +25,7 @@ from vseam_plugins.editors.diffusion.tasks import QUALITY, prompts
 
 from . import independent
 from .checkpoints import powerpaint_text_state, rewrite, unet
-from .pictures import ball
+from .images import ball
 
 PLAN = EditPlan("red", "blue", "a cat that is red", None, region_prompt="red cat", negative_prompt="cat")
 STEPS = 2
@@ -191,7 +191,7 @@ def test_with_conditioning_scale_0_v2_is_the_stock_pipeline_bit_for_bit(powerpai
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_the_seed_fixes_the_picture_whatever_ran_before(version: str, request: pytest.FixtureRequest) -> None:
+def test_the_seed_fixes_the_image_whatever_ran_before(version: str, request: pytest.FixtureRequest) -> None:
     painter = request.getfixturevalue(version)
     first, other = pixels(painter, 1), pixels(painter, 2)
     torch.rand(3)
@@ -312,7 +312,7 @@ def damage(state: dict[str, torch.Tensor], how: str) -> None:
     if how == "missing":
         state.pop(name)
     elif how == "not expected":
-        state["stranger.weight"] = torch.zeros(2)
+        state["unknown.weight"] = torch.zeros(2)
     else:
         state[name] = torch.zeros(3, 3)
 
@@ -375,7 +375,7 @@ def test_the_default_scheduler_paints_and_differs_from_ddim(version: int, reques
     assert not np.array_equal(pixels(painter, 1), pixels(other, 1))
 
 
-def test_pictures_of_any_working_size_are_painted(v2: PowerPaintPainter) -> None:
+def test_images_of_any_working_size_are_painted(v2: PowerPaintPainter) -> None:
     image, mask = ball((200, 30, 35))
     size = v2.working_size(image.size)
     assert size == (80, 64)

@@ -71,7 +71,7 @@ def vipllava() -> Any:
 
 
 def llava_next() -> Any:
-    # 16 positions of the whole picture, then 4 × 8 of two crops with a mark at the end of each row.
+    # 16 positions of the whole image, then 4 × 8 of two crops with a mark at the end of each row.
     return transformers.LlavaNextConfig(
         text_config=text(), vision_config=_clip(), image_token_index=IMAGE, image_grid_pinpoints=[[32, 64], [64, 32]]
     )

@@ -104,7 +104,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", *["sparse"] * (LAYERS - 1)]},
     "nemotron_h_omni": {"vision_config.video_temporal_patch_size": 2, "text_config.mamba_num_heads": 8, "text_config.mamba_head_dim": 16},
 }
-# Types that need a package or an input that is no picture with a question; see the table in docs/families.md.
+# Types that need a package or an input that is no image with a question; see the table in docs/families.md.
 NOT_BUILT: dict[str, str] = {
     "fast_vlm": "its vision tower needs the package timm",
     "gemma3n": "its vision tower needs the package timm",
@@ -160,7 +160,7 @@ def build(name: str, attention: str | None = None, dtype: torch.dtype = torch.fl
 
 
 class AnyTinyModel(VisionLanguageModel):
-    """A tiny model of any type as an engine takes it. `encode` makes a prompt of the question's letters; the picture seeds its noise."""
+    """A tiny model of any type as an engine takes it. `encode` makes a prompt of the question's letters; the image seeds its noise."""
 
     def __init__(self, name: str, attention: str | None = None, dtype: torch.dtype = torch.float32, seed: int = 0, **more: Any):
         self.module: Any = build(name, attention, dtype, seed, **more)
@@ -202,12 +202,12 @@ class AnyTinyModel(VisionLanguageModel):
         raise NotImplementedError("nothing is generated here")
 
 
-def _picture(ids: torch.Tensor, *shape: int) -> torch.Tensor:
+def _image(ids: torch.Tensor, *shape: int) -> torch.Tensor:
     return torch.randn(1, *shape, generator=torch.Generator().manual_seed(int(ids.sum())))
 
 
 def _square(ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"pixel_values": _picture(ids, 3, 32, 32)}
+    return {"pixel_values": _image(ids, 3, 32, 32)}
 
 
 # What types cannot run without, besides ids.

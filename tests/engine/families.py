@@ -39,7 +39,7 @@ class Family:
 
     `image_first` puts the beginning-of-text token after the image (Q-Former families). `pixels(seed)` are the image inputs, `per_prompt`
     makes the inputs that follow the ids. `stack` is where the positions live. `image_is_read` is False where the image token is no place
-    of the picture; `attentions` are the implementations that the library has for the family.
+    of the image; `attentions` are the implementations that the library has for the family.
     """
 
     class_name: str
@@ -186,7 +186,7 @@ class TinyVLM(VisionLanguageModel):
         return self.padding == "left" and not (self.dtype == torch.float64 and self.info.attention == "eager")
 
     def prompt(self, image: int, text: Sequence[int]) -> EncodedPrompt:
-        """The picture of noise drawn from seed `image`, and a question of the given token ids."""
+        """The image of noise drawn from seed `image`, and a question of the given token ids."""
         family = self.family
         picture = (*family.before, *[IMAGE] * family.image_positions, *family.after)
         ids = (*picture, BOS, *text) if family.image_first else (BOS, *picture, *text)
@@ -209,7 +209,7 @@ class TinyVLM(VisionLanguageModel):
         classes: list[PositionClass] = []
         for position, token in enumerate(ids):
             if token == IMAGE:
-                # Mllama reads its picture by cross-attention: its image token is a mark, not a place of the picture.
+                # Mllama reads its image by cross-attention: its image token is a mark, not a place of the image.
                 classes.append("image" if self.family.image_is_read else "structural_before")
             elif token in (BOS, *self.family.before, *self.family.after):
                 classes.append("structural_before" if position < first else "structural_after")

@@ -33,7 +33,7 @@ PLACES = ("last", "image", "mixed", "all")
 # The logits of these tokens are what is compared.
 TOKENS = (0, 20, 45, 70, 99, 127)
 READOUTS = tuple(AnswerScore(AnswerIds((token,), (3,), (token,))) for token in TOKENS)
-# The same lengths with other words and another picture: two bases of different length, each with a donor.
+# The same lengths with other words and another image: two bases of different length, each with a donor.
 TEXTS = {"short": ((11, 12, 13, 14, 15), (31, 12, 33, 34, 35)), "long": ((*range(21, 32),), (*range(41, 52),))}
 
 

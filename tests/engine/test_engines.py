@@ -50,7 +50,7 @@ def engine(request: pytest.FixtureRequest, model: VisionLanguageModel) -> Engine
 
 @pytest.fixture(scope="module")
 def prompts(model: VisionLanguageModel) -> tuple[EncodedPrompt, EncodedPrompt]:
-    base, donor = (model.encode(builders.picture(seed), "Is the dog red?") for seed in (1, 2))
+    base, donor = (model.encode(builders.image(seed), "Is the dog red?") for seed in (1, 2))
     return base, donor
 
 
@@ -255,19 +255,19 @@ def test_no_hook_stays_behind_after_an_exception_and_strangers_hooks_stay(
     calls: list[int] = []
     module = layers_of(engine.model)[0].mlp
 
-    def stranger(*_: object) -> None:
+    def other_hook(*_: object) -> None:
         calls.append(1)
         if len(calls) > 1:
             raise KeyboardInterrupt
 
-    handle = module.register_forward_hook(stranger)
+    handle = module.register_forward_hook(other_hook)
     before, implementation = hooks_on(engine.model), [layer.self_attn.config._attn_implementation for layer in layers_of(engine.model)]
     edit = SiteEdit(Site(0, "head_output", 0), Zero())
     with pytest.raises(KeyboardInterrupt):
         engine.run([Run(base, (AnswerScore(ANSWER),), (edit,))] * 40)
     after = hooks_on(engine.model)
     handle.remove()
-    assert after == before, "the same hooks as before, the stranger's among them"
+    assert after == before, "the same hooks as before, the other hook among them"
     assert [layer.self_attn.config._attn_implementation for layer in layers_of(engine.model)] == implementation
 
 
@@ -312,7 +312,7 @@ def test_a_lens_at_a_place_that_is_not_there_is_refused_with_the_reason(
 
 
 def test_a_donor_of_another_length_is_refused(engine: Engine, prompts: tuple[EncodedPrompt, EncodedPrompt]) -> None:
-    other = engine.model.encode(builders.picture(3), "Is the dog to the left of the cat?")
+    other = engine.model.encode(builders.image(3), "Is the dog to the left of the cat?")
     with pytest.raises(UnsupportedError, match="differ in length"):
         engine.run([Run(prompts[0], (AnswerScore(ANSWER),), (SiteEdit(Site(0, "mlp_output"), Patch()),), other)])
 
@@ -327,14 +327,14 @@ def test_replacing_all_heads_of_a_layer_by_the_mean_of_others_is_refused(
 
 def test_batched_answers_equal_single_ones(engine: Engine) -> None:
     questions = ["Is the dog red?", "Is the cat red?", "Is the dog to the left of the cat?"]
-    encoded = [engine.model.encode(builders.picture(index), question) for index, question in enumerate(questions)]
+    encoded = [engine.model.encode(builders.image(index), question) for index, question in enumerate(questions)]
     together = engine.answers(encoded, [ANSWER] * 3, batch_size=2)
     assert [value.logit_diff for value in together] == pytest.approx([plain(engine.model, one) for one in encoded], abs=TOLERANCE)
 
 
 def test_the_log_probability_of_a_whole_answer_is_the_product_of_its_steps(engine: Engine) -> None:
     tokens = (20, 25, 22)
-    picture = builders.picture(5)
+    picture = builders.image(5)
     forced = engine.model.encode(picture, "Is the dog red?", (), tokens[:-1])
     expected = 0.0
     for step, token in enumerate(tokens):

@@ -18,8 +18,8 @@ from vseam_core.engine.selfcheck import checked_engine
 from vseam_core.errors import UnsupportedError
 
 ANSWER = AnswerIds((20,), (21,), (20,))
-# Covered with pictures, every site and operation, in test_families.py.
-WITH_PICTURES = {"blip-2", "instructblip", "mllama", "paligemma", *(name for name in FAMILIES if name in TYPES)}
+# Covered with images, every site and operation, in test_families.py.
+WITH_IMAGES = {"blip-2", "instructblip", "mllama", "paligemma", *(name for name in FAMILIES if name in TYPES)}
 # One of each kind: what it shows.
 KINDS = {
     "llama4": "ReplayEngine",  # counts positions itself
@@ -49,7 +49,7 @@ def test_a_type_of_each_kind_answers_and_does_what_it_says_it_can(name: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(TYPES) - set(NOT_BUILT) - WITH_PICTURES - set(KINDS)))
+@pytest.mark.parametrize("name", sorted(set(TYPES) - set(NOT_BUILT) - WITH_IMAGES - set(KINDS)))
 def test_every_type_answers_and_does_what_it_says_it_can(name: str) -> None:
     assert_does_what_it_says(AnyTinyModel(name))
 
@@ -57,7 +57,7 @@ def test_every_type_answers_and_does_what_it_says_it_can(name: str) -> None:
 @pytest.mark.slow
 def test_every_type_of_the_library_can_be_configured_tiny() -> None:
     unknown = {}
-    for name in sorted(set(TYPES) - set(NOT_BUILT) - WITH_PICTURES):
+    for name in sorted(set(TYPES) - set(NOT_BUILT) - WITH_IMAGES):
         try:
             configuration(name)
         except Exception as error:

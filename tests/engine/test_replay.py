@@ -88,7 +88,7 @@ def test_runs_on_prompts_of_several_lengths_in_one_call_equal_full_forwards(fami
     if family != "mllama":
         assert max(batches) > 1, "prompts share batches"
     else:
-        assert max(batches) == 1, "what the layers are given of the picture differs between prompts"
+        assert max(batches) == 1, "what the layers are given of the image differs between prompts"
 
 
 def test_a_tuple_of_donors_of_several_prompts_is_kept_apart() -> None:
@@ -172,7 +172,7 @@ def test_a_model_whose_layers_lie_on_several_devices_runs_by_full_passes_and_say
 
 
 class Probed(TinyVLM):
-    """A tiny model that can be asked about any picture, as the self-check does."""
+    """A tiny model that can be asked about any image, as the self-check does."""
 
     def encode(self, *arguments: Any, **named: Any) -> EncodedPrompt:
         return self.prompt(4, range(11, 11 + len(str(arguments[1]).split())))

@@ -34,14 +34,14 @@ HEADS = ["L0H0", "L0H1", "L1H2", "L2H3", "L3H1", "L4H1"]
 
 @dataclass(frozen=True)
 class Lost:
-    """A picture that is not there."""
+    """An image that is not there."""
 
     def load(self) -> Any:
-        raise SampleError("no picture: /nowhere/7.png")
+        raise SampleError("no image: /nowhere/7.png")
 
 
 class Mixed(Benchmark):
-    """A finite set of yes/no and open questions in two categories, with part marks, one lost picture and three questions to a picture."""
+    """A finite set of yes/no and open questions in two categories, with part marks, one lost image and three questions to an image."""
 
     name, level, category = "mixed", "attribute", "mixed"
 
@@ -149,13 +149,13 @@ def test_first_tokens_are_compared_as_a_forward_pass_reads_them(shared: Workspac
     assert found.value("first_token_disagreements") == differing
 
 
-def test_an_answer_that_the_vocabulary_lacks_is_judged_by_its_text_alone_and_a_lost_picture_is_skipped(shared: Workspace) -> None:
+def test_an_answer_that_the_vocabulary_lacks_is_judged_by_its_text_alone_and_a_lost_image_is_skipped(shared: Workspace) -> None:
     found = vseam.evaluate(shared, "llava-tiny", "mixed")
     row = found.answers[found.answers["identifier"] == "mixed/004"].iloc[0]
     assert row["score"] == 0.3
     assert pd.isna(row["gold_probability"])
     assert "zebra" in row["note"]
-    assert [(skip.identifier, skip.reason) for skip in found.skips] == [("mixed/007", "no picture: /nowhere/7.png")]
+    assert [(skip.identifier, skip.reason) for skip in found.skips] == [("mixed/007", "no image: /nowhere/7.png")]
 
 
 def test_every_category_has_its_own_figures(shared: Workspace) -> None:
@@ -185,7 +185,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_figures(workspace: Wo
     with monkeypatch.context() as patch:
         patch.setattr(engine, "respond", lambda questions, *rest: (asked.append(len(questions)), whole(questions, *rest))[1])
         resumed = vseam.evaluate(workspace, "llava-tiny", "mixed", batch_size=5)
-    # One of the finished units is the lost picture's skip.
+    # One of the finished units is the lost image's skip.
     assert (resumed.made, resumed.reused) == (20, 10)
     assert sum(asked) == 20
     again = vseam.evaluate(workspace, "llava-tiny", "mixed")

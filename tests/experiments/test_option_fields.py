@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.experiments.upgrades import DATASET, MODEL, Planner, Plugin
-from vseam_core.analysis.modulation import Setting
+from vseam_core.analysis.rescaling import Setting
 from vseam_core.api.types import HeadId
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.experiments.ablation import AblationOptions, run_ablation

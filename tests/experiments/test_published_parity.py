@@ -1,7 +1,7 @@
 """What the published V-SEAM scripts compute, written again from the paper's definitions with plain Hugging Face and hooks, and held
 against the numbers that a study stores: head scores by masking, and token-wise traces.
 
-Nothing of vseam is used here but the dataset's pictures and the database. Prompts are written out by hand, heads are slices of the input
+Nothing of vseam is used here but the dataset's images and the database. Prompts are written out by hand, heads are slices of the input
 of the attention output projection, the head count comes from the configuration.
 """
 

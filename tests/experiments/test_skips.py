@@ -23,14 +23,14 @@ from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 
 @dataclass(frozen=True)
 class MissingImage:
-    """A picture that is not there."""
+    """An image that is not there."""
 
     def load(self) -> Image.Image:
         raise SampleError("pictures/3.png: no such file")
 
 
 class BrokenBenchmark(SceneBenchmark):
-    """Five questions: the second has no picture, the third an empty answer, the fourth an unknown word for an answer."""
+    """Five questions: the second has no image, the third an empty answer, the fourth an unknown word for an answer."""
 
     def __init__(self) -> None:
         super().__init__("color")
@@ -69,7 +69,7 @@ def test_bad_samples_are_skipped_with_their_reason_and_the_others_are_answered(t
             assert any(said in reason for reason in reasons), said
 
 
-def test_a_pair_with_a_missing_picture_does_not_stop_a_trace(tmp_path: Any) -> None:
+def test_a_pair_with_a_missing_image_does_not_stop_a_trace(tmp_path: Any) -> None:
     with workspace(tmp_path) as opened:
         outcome = run_trace(opened, "llava-tiny", "broken", TraceOptions("groups", limit=5))
         assert outcome.keys

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.experiments.upgrades import DATASET, HARMLESS, MODEL, measured
-from vseam_core.analysis.modulation import Setting
+from vseam_core.analysis.rescaling import Setting
 from vseam_core.api.types import HeadId
 from vseam_core.experiments.ablation import AblationOptions, run_ablation
 from vseam_core.experiments.answering import BaselineOptions, run_baseline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -82,3 +83,15 @@ def test_every_room_of_the_core_has_its_floor_in_the_contract_about_imports() ->
         name = f"vseam_core.{room.name}"
         modules = {f"{name}.{path.stem}" for path in room.glob("*.py") if path.stem != "__init__"}
         assert name in named or modules <= named, name
+
+
+@pytest.mark.parametrize("name", vseam.__all__)
+def test_a_public_name_says_what_it_is_for_and_so_do_its_methods(name: str) -> None:
+    value = getattr(vseam, name)
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return
+    members = [member for key, member in vars(value).items() if not key.startswith("_")] if inspect.isclass(value) else []
+    own = [member.fget if isinstance(member, property) else member for member in members]
+    for described in (value, *(member for member in own if inspect.isfunction(member))):
+        text = inspect.getdoc(described) or ""
+        assert text.partition("\n\n")[0].rstrip().endswith("."), described

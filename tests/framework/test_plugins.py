@@ -11,7 +11,7 @@ import pytest
 from vseam_core.errors import NameClashError, PluginError, UnknownNameError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
-from vseam_core.plugins.records import DatasetRecord, EditorRecord, HeadInterventionRecord, ModelRecord, TracerRecord
+from vseam_core.plugins.records import DatasetRecord, EditorRecord, EditPlannerRecord, HeadInterventionRecord, ModelRecord, TracerRecord
 
 Install = Callable[..., Path]
 
@@ -42,7 +42,7 @@ def test_the_built_in_plugins_are_found_through_entry_points() -> None:
     assert not [plugin for plugin in plugins.broken if plugin.origin.distribution == "vseam"]
     assert "llava-tiny" in plugins.names(ModelRecord)
     assert {"scenes/color", "scenes-skewed/color", "scenes-open/action"} <= set(plugins.names(DatasetRecord))
-    assert set(plugins.names(TracerRecord)) == {"tokenwise", "groups", "regions", "lens", "knockout"}
+    assert {"tokenwise", "groups", "regions", "lens", "knockout"} <= set(plugins.names(TracerRecord))
     assert {"resample", "zero", "scale"} <= set(plugins.names(HeadInterventionRecord))
 
 
@@ -185,3 +185,29 @@ def test_interrupting_the_import_of_a_plugin_is_not_swallowed(install: Install) 
     install("acme-vlm", acme="raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         build_plugins()
+
+
+def test_an_option_by_its_old_name_still_works_with_a_warning(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    site = install("acme-edit", acme=editor("acme_painters:paint", ', renamed_options={"colour": "color"}'))
+    (site / "acme_painters.py").write_text("def paint(*, color='red'): return {'red': 1}[color]\n")
+    record = build_plugins().find(EditorRecord, "acme-paint")
+    assert record.create(int, colour="red") == 1
+    assert "option 'colour' is called 'color' now; the old name is deprecated" in caplog.text
+    caplog.clear()
+    assert record.create(int, color="red") == 1
+    assert caplog.text == ""
+    with pytest.raises(PluginError, match="option 'colour' is called 'color' now; give one of them"):
+        record.create(int, color="red", colour="red")
+
+
+def test_whoever_uses_something_experimental_is_warned(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    site = install("acme-edit", acme=editor("acme_painters:paint", ", experimental=True"))
+    (site / "acme_painters.py").write_text("def paint(): return 1\n")
+    assert build_plugins().find(EditorRecord, "acme-paint").create(int) == 1
+    assert "editor 'acme-paint' of acme-edit is experimental: its results may change with any release" in caplog.text
+
+
+def test_the_old_name_of_a_built_in_option_and_the_experimental_planner_are_marked() -> None:
+    plugins = build_plugins()
+    assert plugins.find(EditorRecord, "precomputed").record.renamed_options == {"pictures": "images"}
+    assert plugins.find(EditPlannerRecord, "local-llm").record.experimental

@@ -42,7 +42,7 @@ def test_an_editor_is_a_name_or_a_section(study_file: Callable[[str], Path], reg
     whole = load_study(study_file(MINIMAL + section), registry).editor
     assert bare.identity() == "recolor"
     assert (whole.options, whole.planner, whole.mask, whole.dilation) == ({"strength": 0.5}, "lexicon", "box", 2)
-    # What does not change the pictures is no part of what identifies a run.
+    # What does not change the images is no part of what identifies a run.
     assert whole.identity() == {"name": "recolor", "options": {"strength": 0.5}, "dilation": 2}
 
 

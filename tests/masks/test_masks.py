@@ -13,7 +13,7 @@ import torch
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.testing import MaskProviderConformance
 from vseam_core.testing.editing import PLAN
-from vseam_core.testing.pictures import BOX, SIZE, sample
+from vseam_core.testing.images import BOX, SIZE, sample
 from vseam_plugins.masks.box import BoxMask, EllipseMask
 from vseam_plugins.masks.sam import GroundedSamMask, SamMask
 
@@ -50,10 +50,10 @@ def test_an_ellipse_fills_its_share_of_the_box() -> None:
     assert found[int((y0 + y1) / 2), int((x0 + x1) / 2)]
 
 
-def test_no_box_or_one_outside_the_picture_is_refused() -> None:
+def test_no_box_or_one_outside_the_image_is_refused() -> None:
     with pytest.raises(SampleError, match=r"needs a box of 'red'.*--mask grounded-sam"):
         BoxMask().mask(sample(), replace(PLAN, boxes=()))
-    with pytest.raises(SampleError, match="outside the picture"):
+    with pytest.raises(SampleError, match="outside the image"):
         BoxMask().mask(sample(), replace(PLAN, boxes=((500, 500, 600, 600),)))
     with pytest.raises(VseamError, match="padding"):
         BoxMask(padding=-1)

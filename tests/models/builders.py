@@ -58,7 +58,7 @@ CHAT_TEMPLATE = (
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (48, 48)) -> Image.Image:
-    """A picture of seeded noise, `size` = (width, height)."""
+    """An image of seeded noise, `size` = (width, height)."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -182,7 +182,7 @@ def _save_instructblip(folder: Path, words: Any, text: dict[str, Any], seed: int
 
 
 def build_idefics(folder: Path, *, seed: int = 0) -> Path:
-    """Save an Idefics3 checkpoint: its processor cuts a picture into crops and puts markers around each."""
+    """Save an Idefics3 checkpoint: its processor cuts an image into crops and puts markers around each."""
     words = build_tokenizer("words")
     crops = [f"<row_{row}_col_{column}>" for row in (1, 2, 3) for column in (1, 2, 3)]
     markers = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *crops]

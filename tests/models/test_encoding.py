@@ -57,7 +57,7 @@ def test_markers_around_crops_are_structural_and_chat_tokens_are_template(loaded
     assert ("<row_1_col_1>", "structural_before") in by_token
     assert {("<row_1_col_2>", "structural_after"), ("<global-img>", "structural_after")} <= by_token
     assert ("<end_of_utterance>", "template") in by_token
-    assert prompt.classes.count("image") == 3 * 4, "two crops and the whole picture, four tokens each"
+    assert prompt.classes.count("image") == 3 * 4, "two crops and the whole image, four tokens each"
     assert prompt.image_boxes is not None
     assert (prompt.image_boxes[0], prompt.image_boxes[-1]) == ((0, 0, 0.25, 0.5), (0.5, 0.5, 1, 1)), "crops first, then the whole"
     assert words_of(prompt, "object") == ["dog"]
@@ -101,7 +101,7 @@ def test_the_model_reads_the_encoded_inputs(loaded: dict[str, HuggingFaceModel],
         other = model.module(**model.collate([model.encode(picture(9), QUESTION, ROLES)])).logits
     assert logits.shape[:2] == (1, len(prompt))
     assert bool(torch.isfinite(logits).all())
-    assert (logits - other)[0, -1].abs().max() > 1e-3, "the answer does not depend on the picture"
+    assert (logits - other)[0, -1].abs().max() > 1e-3, "the answer does not depend on the image"
     assert prompt.classes.count("image") == prompt.ids.count(model.image_id)
     assert {len(prompt.ids)} == {len(prompt.tokens), len(prompt.classes), len(prompt.roles)}
 

@@ -20,7 +20,7 @@ STEPS = 5
 
 
 def prompts_of(model: HuggingFaceModel) -> list[EncodedPrompt]:
-    """Six prompts of equal length: three pictures, two questions of as many tokens."""
+    """Six prompts of equal length: three images, two questions of as many tokens."""
     return [model.encode(picture(seed), question) for seed in range(3) for question in QUESTIONS[:2]]
 
 

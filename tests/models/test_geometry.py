@@ -16,7 +16,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from vseam_core.api.types import Box
 from vseam_core.errors import UnsupportedError
 from vseam_plugins.models.hf import HuggingFaceModel
-from vseam_plugins.models.image_regions import NoPlacesError, PicturePrompt, image_places
+from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 
 from .builders import GRID, IMAGE_SIZE, PATCH_SIZE, picture
 
@@ -35,7 +35,7 @@ def pixels_of(processor: Any, image: Image.Image) -> torch.Tensor:
 
 
 def boxes_of(processor: Any, image: Image.Image) -> tuple[Box, ...]:
-    return image_places(PicturePrompt(CONFIG, processor, {"pixel_values": pixels_of(processor, image)}, GRID * GRID, image.size))
+    return image_places(ImagePrompt(CONFIG, processor, {"pixel_values": pixels_of(processor, image)}, GRID * GRID, image.size))
 
 
 def brightest_patch(processor: Any, image: Image.Image) -> int:
@@ -52,7 +52,7 @@ def test_a_bright_spot_lights_the_patch_whose_box_it_fills(name: str, size: tupl
     tried = 0
     for index, (x0, y0, x1, y1) in enumerate(boxes_of(processor, Image.new("RGB", size))):
         if (x1 - x0) * size[0] < 8 or (y1 - y0) * size[1] < 8:
-            continue  # padding, or a sliver of the picture
+            continue  # padding, or a sliver of the image
         canvas = np.zeros((size[1], size[0], 3), dtype=np.uint8)
         canvas[int(y0 * size[1]) + 2 : int(y1 * size[1]) - 2, int(x0 * size[0]) + 2 : int(x1 * size[0]) - 2] = 255
         assert brightest_patch(processor, Image.fromarray(canvas)) == index
@@ -60,7 +60,7 @@ def test_a_bright_spot_lights_the_patch_whose_box_it_fills(name: str, size: tupl
     assert tried >= 8
 
 
-def test_boxes_of_a_square_picture_tile_it(llava_words: HuggingFaceModel) -> None:
+def test_boxes_of_a_square_image_tile_it(llava_words: HuggingFaceModel) -> None:
     prompt = llava_words.encode(picture(), "Is the dog red?")
     assert prompt.image_boxes is not None
     assert prompt.image_boxes[0] == (0.0, 0.0, 0.25, 0.25)
@@ -70,7 +70,7 @@ def test_boxes_of_a_square_picture_tile_it(llava_words: HuggingFaceModel) -> Non
     assert prompt.image_positions_in([(24, 12, 36, 24)], (48, 48)) == (first_image + GRID + 2,)
 
 
-def test_padding_belongs_to_no_part_of_the_picture() -> None:
+def test_padding_belongs_to_no_part_of_the_image() -> None:
     boxes = boxes_of(PROCESSORS["pad to square"], Image.new("RGB", (96, 24)))
     assert all(0 <= edge <= 1 for box in boxes for edge in box)
     assert boxes[0][1] == boxes[0][3] == 0.0, "the first row of patches is padding"
@@ -84,7 +84,7 @@ def test_positions_that_are_no_single_grid_have_no_boxes(instructblip_words: Hug
         (CONFIG, pixels, GRID * GRID + 1), (CONFIG, torch.zeros(2, 3, 32, 32), GRID * GRID), (without_patches, pixels, GRID * GRID)
     ):  # fmt: skip
         with pytest.raises(NoPlacesError, match="one grid of patches"):
-            image_places(PicturePrompt(config, PROCESSORS["squeeze"], {"pixel_values": tensor}, count, image.size))
+            image_places(ImagePrompt(config, PROCESSORS["squeeze"], {"pixel_values": tensor}, count, image.size))
     prompt = instructblip_words.encode(image, "Is the dog red?")
-    with pytest.raises(UnsupportedError, match="a Q-Former mixes the whole picture"):
+    with pytest.raises(UnsupportedError, match="a Q-Former mixes the whole image"):
         prompt.image_positions_in([(0, 0, 1, 1)], image.size)

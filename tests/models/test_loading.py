@@ -148,7 +148,7 @@ def test_random_weights_come_from_the_seed_alone(checkpoints: dict[str, Path], l
     assert torch.equal(last_logits(first), last_logits(again))
     shapes = [{name: value.shape for name, value in model.module.state_dict().items()} for model in (first, trained)]
     assert shapes[0] == shapes[1]
-    assert (last_logits(first, 0) - last_logits(first, 1)).abs().max() > 1e-6, "a random model still reads its picture"
+    assert (last_logits(first, 0) - last_logits(first, 1)).abs().max() > 1e-6, "a random model still reads its image"
 
 
 def test_the_query_tokens_of_a_random_qformer_differ(checkpoints: dict[str, Path]) -> None:

@@ -76,7 +76,7 @@ def test_a_batch_that_pads_would_change_is_refused_and_equal_lengths_are_not(che
     assert llava.load("y", str(checkpoints["llava-words"]), device="cpu", dtype="float64", attention="sdpa").pads_left
 
 
-def test_pictures_of_different_shape_do_not_stand_in_one_batch(loaded: dict[str, HuggingFaceModel]) -> None:
+def test_images_of_different_shape_do_not_stand_in_one_batch(loaded: dict[str, HuggingFaceModel]) -> None:
     model = loaded["idefics"]
     prompts = [model.encode(picture(0, size), QUESTIONS[0]) for size in ((64, 32), (32, 32))]
     with pytest.raises(ValueError, match="pixel_values of different shapes"):

@@ -1,4 +1,4 @@
-"""Where image positions lie in the picture, family by family, against what the model itself does: a small square of the picture is
+"""Where image positions lie in the image, family by family, against what the model itself does: a small square of the image is
 changed, and the embeddings that change with it are those whose box it touches.
 
 The whole path is the model's own: its processor, its vision tower, its projector, the place in the sequence where features land. Only
@@ -34,8 +34,8 @@ from .checkpoints import RECIPES, build_checkpoint, build_tokenizer
 
 QUESTION = "Is the cat red ?"
 WITHOUT_PLACES = {
-    "instructblip_llama": "a Q-Former mixes the whole picture",
-    "blip2_t5": "a Q-Former mixes the whole picture",
+    "instructblip_llama": "a Q-Former mixes the whole image",
+    "blip2_t5": "a Q-Former mixes the whole image",
     "mllama": "cross-attention",
 }
 FAMILIES = (
@@ -58,7 +58,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @contextmanager
 def silent_vision(module: Any) -> Iterator[None]:
-    """Attention modules outside the language model put out zeros."""
+    """Attention modules outside the language model output zeros."""
     text = set(find_decoder(module).layers[0].module.modules()) | {
         m for layer in find_decoder(module).layers for m in layer.module.modules()
     }
@@ -118,7 +118,7 @@ def responses(model: HuggingFaceModel, size: tuple[int, int]) -> tuple[np.ndarra
 
 @pytest.mark.parametrize("size", [pytest.param(SIZES["wide"], id="wide"), pytest.param(SIZES["tall"], id="tall", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", FAMILIES, indirect=True)
-def test_a_position_changes_with_its_own_part_of_the_picture_and_no_other(model: HuggingFaceModel, size: tuple[int, int]) -> None:
+def test_a_position_changes_with_its_own_part_of_the_image_and_no_other(model: HuggingFaceModel, size: tuple[int, int]) -> None:
     check_places(model, size)
 
 
@@ -154,7 +154,7 @@ class BrokenRows:
 
 
 def check_places(model: HuggingFaceModel, size: tuple[int, int]) -> None:
-    """Every box of a picture's positions against what moves the position."""
+    """Every box of an image's positions against what moves the position."""
     prompt = model.encode(Image.new("RGB", size), QUESTION)
     assert prompt.image_boxes is not None, prompt.notes
     changes, cells = responses(model, size)
@@ -189,7 +189,7 @@ def check_places(model: HuggingFaceModel, size: tuple[int, int]) -> None:
     assert placed >= 4
 
 
-def test_every_cell_of_the_picture_is_seen_by_a_position(tmp_path: Path) -> None:
+def test_every_cell_of_the_image_is_seen_by_a_position(tmp_path: Path) -> None:
     model = hf.load("next", str(build_checkpoint("llava_next", tmp_path / "next")), device="cpu")
     for size in ((96, 48), (45, 100), (64, 64), (33, 200)):
         prompt = model.encode(Image.new("RGB", size), QUESTION)
@@ -208,8 +208,8 @@ def test_families_without_places_say_why(model: HuggingFaceModel) -> None:
 
 
 @pytest.mark.parametrize("family", ["idefics3", "internvl", "qwen2_vl", "llava_onevision", "gemma3", "aya_vision"])
-def test_the_layout_fits_pictures_of_any_shape(family: str, tmp_path: Path) -> None:
-    """However long or small a picture is, there is a box for each position (a mismatch would be a reason instead)."""
+def test_the_layout_fits_images_of_any_shape(family: str, tmp_path: Path) -> None:
+    """However long or small an image is, there is a box for each position (a mismatch would be a reason instead)."""
     model = hf.load(family, str(build_checkpoint(family, tmp_path / family)), device="cpu")
     for size in ((30, 30), (31, 29), (200, 33), (33, 130), (97, 64), (640, 480), (481, 640)):
         prompt = model.encode(Image.new("RGB", size), QUESTION)

@@ -21,7 +21,7 @@ from vseam_plugins.models import hf
 
 from .checkpoints import build_checkpoint
 
-# Families whose picture has places, so that regions can be patched.
+# Families whose image has places, so that regions can be patched.
 WITH_REGIONS = (
     "llava", "vipllava", "llava_next", "llava_onevision", "internvl", "qwen2_5_vl", "paligemma", "gemma3", "idefics3", "smolvlm",
     "aya_vision", "qwen2_vl", "qwen3_vl",
@@ -106,10 +106,10 @@ def _check_all_groups_together(finished: Finished) -> None:
     whole = finished.rows(f"SELECT mean FROM trace_scores WHERE column_label = 'all' AND subset = 'all' AND {groups} ORDER BY layer")
     ((difference,),) = finished.rows(f"SELECT avg(clean - corrupt) FROM trace_effects WHERE {groups} AND site_kind LIKE 'residual%'")
     assert len(whole) >= 2
-    # Qwen3-VL reads its picture again between the first layers (deepstack): there a patch before them is not the whole difference.
+    # Qwen3-VL reads its image again between the first layers (deepstack): there a patch before them is not the whole difference.
     checked = whole[-1:] if finished.family == "qwen3_vl" else whole
     assert np.array(checked, dtype=float) == pytest.approx(difference, abs=1e-4)
-    assert abs(difference) > 1e-3, "an edited picture changes the answer's logits"
+    assert abs(difference) > 1e-3, "an edited image changes the answer's logits"
 
 
 def _check_probabilities(finished: Finished) -> None:

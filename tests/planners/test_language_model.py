@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.testing.pictures import BOX, sample
+from vseam_core.testing.images import BOX, sample
 from vseam_plugins.planners.language_model import LanguageModelPlanner
 
 GOOD = {"level": "attribute", "source": "red", "target": "blue", "prompt": "a blue dog", "find": "dog", "answer": "no", "confidence": 0.9}

@@ -16,7 +16,7 @@ from vseam_core.errors import SampleError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.registry import Registry
 from vseam_core.testing import EditPlannerConformance
-from vseam_core.testing.pictures import BOX, sample
+from vseam_core.testing.images import BOX, sample
 from vseam_plugins.planners.lexicon.planner import LexiconPlanner
 from vseam_plugins.planners.lexicon.siblings import things
 

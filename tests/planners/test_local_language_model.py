@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vseam_core.errors import SampleError, VseamError
-from vseam_core.testing.pictures import sample
+from vseam_core.testing.images import sample
 from vseam_plugins.planners.language_model import LocalLanguageModelPlanner
 
 

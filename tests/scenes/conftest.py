@@ -18,7 +18,7 @@ GROUPS = {
 COLORS = {"red", "green", "blue", "yellow", "purple", "orange"}
 
 
-class Picture:
+class ReportImage:
     """A scene graph with the questions a test needs to ask it."""
 
     def __init__(self, scene: Scene) -> None:
@@ -34,7 +34,7 @@ class Picture:
 
 def _answers(scene: Scene, text: str) -> set[str]:
     """All right answers to a question; an unknown question fails."""
-    picture = Picture(scene)
+    picture = ReportImage(scene)
     if match := re.fullmatch(r"Is there a (\w+) in this picture\?", text):
         return _truth(match[1] in picture.names)
     if match := re.fullmatch(r"Which (animal|vehicle|indoor thing) is in this picture\?", text):

@@ -10,19 +10,19 @@ import numpy as np
 
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import HeadEffect, ModelInfo, Pair, RoleSpan, Sample, TraceEffect
-from vseam_core.runs.spec import Ablation, Baseline, Modulation, RunSpec, UnitResult
+from vseam_core.runs.spec import Ablation, Baseline, FittedRescaling, RunSpec, UnitResult
 
 LAYERS, HEADS = 2, 3
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """An image source that only knows where it would lie."""
 
     path: Path
 
     def load(self) -> Any:
-        raise AssertionError("the store never loads a picture")
+        raise AssertionError("the store never loads an image")
 
 
 def model_info(**changes: Any) -> ModelInfo:
@@ -63,7 +63,7 @@ def sample(number: int = 0, **changes: Any) -> Sample:
         "dataset": "scenes/color",
         "question_id": str(number),
         "image_id": f"scene-{number}",
-        "image": PictureFile(Path(f"pictures/{number}.png")),
+        "image": ImageFile(Path(f"pictures/{number}.png")),
         "question": "Is the dog red?",
         "answer": "Yes",
         "competitor": "No",
@@ -179,7 +179,7 @@ def ablation(**changes: Any) -> Ablation:
     return Ablation(**{**fields, **changes})
 
 
-def modulation(**changes: Any) -> Modulation:
+def modulation(**changes: Any) -> FittedRescaling:
     fields = {
         "recipe": "ours",
         "role": "fitted",
@@ -196,7 +196,7 @@ def modulation(**changes: Any) -> Modulation:
         "gain_error": None,
         "p_value": None,
     }
-    return Modulation(**{**fields, **changes})
+    return FittedRescaling(**{**fields, **changes})
 
 
 def score_row(layer: int, head: int, sign: str = "none", **changes: Any) -> dict[str, Any]:

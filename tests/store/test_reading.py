@@ -180,7 +180,7 @@ def test_runs_count_their_units_and_belong_to_their_studies(store: Store) -> Non
     study = store.ensure_study("paper", {"a": 1})
     run = store.ensure_run(run_spec(), study=study)
     store.ensure_run(run_spec(seed=1))
-    store.save(run, [head_unit(0), head_unit(1, status="skipped", reason="no picture")])
+    store.save(run, [head_unit(0), head_unit(1, status="skipped", reason="no image")])
     assert store.runs()[["units_done", "units_skipped"]].values.tolist() == [[1, 1], [0, 0]]
     members = store.runs(study=study)
     assert members["id"].tolist() == [run]

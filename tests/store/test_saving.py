@@ -72,11 +72,11 @@ def test_the_last_of_two_units_with_one_key_counts(store: Store) -> None:
 
 def test_a_skipped_unit_leaves_its_reason_and_no_numbers(store: Store) -> None:
     run = store.ensure_run(run_spec())
-    store.save(run, [head_unit(0, status="skipped", reason="the picture cannot be read")])
+    store.save(run, [head_unit(0, status="skipped", reason="the image cannot be read")])
     assert store.unit_statuses(run) == {"key-0": "skipped"}
     skips = store.skips(run)
     assert skips[["identifier", "reason", "category"]].values.tolist() == [
-        ["scenes/color/score/plain/0", "the picture cannot be read", "color"]
+        ["scenes/color/score/plain/0", "the image cannot be read", "color"]
     ]
     assert len(store.head_effects(run)) == 0
     store.save(run, [head_unit(0)])

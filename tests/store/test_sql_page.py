@@ -50,7 +50,7 @@ def fill(store: Store) -> None:
             # A screening replaces some heads only.
             store.replace_scores("head_scores", run, pd.DataFrame(rows if kind == "exact" else rows[:10]), [])
             store.finish_run(run)
-    skipped = UnitResult("s", "lost picture", status="skipped", reason="cannot be read")
+    skipped = UnitResult("s", "lost image", status="skipped", reason="cannot be read")
     others = (modulation(),), (ablation(),)
     store.save(run, [head_unit(0), skipped, UnitResult("m", "fit", modulations=others[0], ablations=others[1]), answered("old", True)])
     store.make_current(run, {"new": "question"})

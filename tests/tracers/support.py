@@ -14,7 +14,7 @@ from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import Box, Pair, Sample
 
 GRID = 4
-"""The picture is GRID × GRID image positions, each 8 pixels wide."""
+"""The image is GRID × GRID image positions, each 8 pixels wide."""
 SIZE = (8 * GRID, 8 * GRID)
 CLASSES = (
     *["structural_before"],
@@ -33,14 +33,14 @@ SHAPE = ModelShape(layers=3, heads=4, head_dim=8)
 
 
 class Blank:
-    """A black picture."""
+    """A black image."""
 
     def load(self) -> Image.Image:
         return Image.new("RGB", SIZE)
 
 
 def prompt(key: str, boxes: bool = True, classes: Sequence[str] = CLASSES, roles: Sequence[str] = ROLES) -> EncodedPrompt:
-    """A prompt of the shape that `CLASSES` describes; with `boxes` its image positions have a place in the picture."""
+    """A prompt of the shape that `CLASSES` describes; with `boxes` its image positions have a place in the image."""
     grid = tuple((x / GRID, y / GRID, (x + 1) / GRID, (y + 1) / GRID) for y in range(GRID) for x in range(GRID))
     return EncodedPrompt(
         inputs={},

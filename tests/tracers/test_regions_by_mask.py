@@ -1,4 +1,4 @@
-"""Region patching by the edit's mask: which positions count, against a computation on a finely divided picture."""
+"""Region patching by the edit's mask: which positions count, against a computation on a finely divided image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def slow_share(mask: np.ndarray, box: Box, fine: int) -> float:
 def test_shares_equal_those_counted_point_by_point_whatever_cuts_a_pixel() -> None:
     mask = np.random.default_rng(0).random((6, 8)) < 0.4
     fine = 12
-    # Edges on the fine grid, most of them inside a pixel; every box is in parts of the picture.
+    # Edges on the fine grid, most of them inside a pixel; every box is in parts of the image.
     generator = np.random.default_rng(1)
     boxes = []
     for _ in range(12):
@@ -62,7 +62,7 @@ def test_shares_equal_those_counted_point_by_point_whatever_cuts_a_pixel() -> No
     np.testing.assert_allclose(covered_shares(mask, boxes), expected, atol=1e-9)
 
 
-def test_the_whole_picture_and_a_box_without_area() -> None:
+def test_the_whole_image_and_a_box_without_area() -> None:
     mask = np.zeros((5, 4), dtype=bool)
     mask[:2, 3] = True
     np.testing.assert_allclose(covered_shares(mask, [(0, 0, 1, 1), (0.75, 0, 1, 0.4), (0.5, 0.5, 0.5, 1)]), [0.1, 1.0, 0.0])
@@ -94,7 +94,7 @@ def test_something_smaller_than_a_patch_is_where_most_of_it_lies() -> None:
 
 
 def test_a_mask_that_cannot_be_used_is_a_skip() -> None:
-    with pytest.raises(SampleError, match="the mask is 8×8 pixels large, the picture 32×32"):
+    with pytest.raises(SampleError, match="the mask is 8×8 pixels large, the image 32×32"):
         regions(masked((0, 0, 4, 4), size=(8, 8)))
     with pytest.raises(SampleError, match="the edited mask covers every image position"):
         regions(masked((0, 0, 32, 32)))

@@ -87,7 +87,7 @@ class TinyLlava(VisionLanguageModel):
 
 
 def image_prompt(seed: int, dtype: torch.dtype = torch.float64) -> EncodedPrompt:
-    """One question about a picture of noise that depends on `seed`; all prompts have the same tokens."""
+    """One question about an image of noise that depends on `seed`; all prompts have the same tokens."""
     ids = [IMAGE_TOKEN if name == "image" else 10 + index for index, name in enumerate(CLASSES)]
     pixels = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     inputs = {"input_ids": torch.tensor([ids]), "pixel_values": pixels.to(dtype)}

@@ -44,7 +44,7 @@ def test_the_neutral_model_s_mistakes_on_the_same_scenes_are_noise() -> None:
     assert noisy.share < 0.5
 
 
-def test_the_prior_misleads_on_clean_pictures_too_but_only_the_model_that_has_it() -> None:
+def test_the_prior_misleads_on_clean_images_too_but_only_the_model_that_has_it() -> None:
     assert asked("llava-tiny-skewed", "plain", False).wrong >= 4
     assert asked("llava-tiny-skewed", "plain", True).wrong == 0
     assert asked("llava-tiny", "plain", False).wrong <= 1

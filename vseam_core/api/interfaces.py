@@ -1,7 +1,7 @@
 """The abstract classes that plugins implement.
 
 Tracers and head interventions are declarative: they say which runs to make and what an effect means; only the engine runs
-models. That is why a stranger's tracer gets batching, the memory budget, the self-check and resume without doing anything.
+models. That is why a third-party tracer gets batching, the memory budget, the self-check and resume without doing anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "Benchmark",
     "EditPlan",
     "EditPlanner",
-    "EditedPictures",
+    "EditedImages",
     "Editor",
     "HeadContext",
     "HeadIntervention",
@@ -193,11 +193,11 @@ class Editor(ABC):
 
 @dataclass(frozen=True)
 class EditPlan:
-    """What to change in a picture: the concept, what it becomes, where, and the words an image generator is given.
+    """What to change in an image: the concept, what it becomes, where, and the words an image generator is given.
 
-    `boxes` (pixels of the picture) are what is to be painted over, empty where a mask provider has to find it by itself: by the
+    `boxes` (pixels of the image) are what is to be painted over, empty where a mask provider has to find it by itself: by the
     words of `find` ("brown horses"), or `source_term` where that is empty.
-    `region_prompt` describes the edited region alone ("a green car"), `prompt` the same for the whole picture where that differs.
+    `region_prompt` describes the edited region alone ("a green car"), `prompt` the same for the whole image where that differs.
     `target_answer` is the true answer after the edit, None where the plan cannot know it. `confidence` from 0 to 1 says how sure the
     planner is that painting this region makes the edit true; `reason` says why it is low.
     """
@@ -252,9 +252,9 @@ class MaskProvider(ABC):
 
 
 class Painter(ABC):
-    """Paints inside a mask of a picture what a plan says. An editor plugin supplies either an `Editor` or a `Painter`.
+    """Paints inside a mask of an image what a plan says. An editor plugin supplies either an `Editor` or a `Painter`.
 
-    A painter returns the picture as its method made it, at the size that it was given; the core makes it an editor: it plans, masks,
+    A painter returns the image as its method made it, at the size that it was given; the core makes it an editor: it plans, masks,
     dilates the mask, resizes, puts back every original pixel outside the mask, checks and stores. `identity` holds
     whatever changes the pixels (weights hash, scheduler, steps), so that an edit made once is found again.
     """
@@ -276,15 +276,15 @@ class Painter(ABC):
         return {}
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size (width, height) that a picture of `size` is brought to before painting; by default as it is."""
+        """The size (width, height) that an image of `size` is brought to before painting; by default as it is."""
         return size
 
     def release(self) -> None:  # noqa: B027  (most have nothing to free)
-        """Free what the painter has loaded; the next picture loads it again."""
+        """Free what the painter has loaded; the next image loads it again."""
 
 
-class EditedPictures(ABC):
-    """Pictures that were edited elsewhere: the third kind of thing that an editor plugin supplies.
+class EditedImages(ABC):
+    """Images that were edited elsewhere: the third kind of thing that an editor plugin supplies.
 
     The core resizes them, puts back every original pixel outside the mask where `composites` says so, checks and stores.
     """
@@ -298,12 +298,12 @@ class EditedPictures(ABC):
         """What was edited, as far as it is known. Raises `SampleError`."""
 
     @abstractmethod
-    def picture(self, sample: Sample) -> Image:
-        """The edited picture of a sample, whatever its size. Raises `SampleError` where there is none or it cannot be read."""
+    def image(self, sample: Sample) -> Image:
+        """The edited image of a sample, whatever its size. Raises `SampleError` where there is none or it cannot be read."""
 
     @abstractmethod
     def mask(self, sample: Sample, clean: Image, edited: Image) -> np.ndarray:
-        """The region that was edited, boolean `[height, width]`; both pictures have the same size. Raises `SampleError`."""
+        """The region that was edited, boolean `[height, width]`; both images have the same size. Raises `SampleError`."""
 
 
 class Tracer(ABC):

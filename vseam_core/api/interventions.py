@@ -22,7 +22,7 @@ Stack = Literal["decoder", "encoder"]
 class Site:
     """A place in the model: `head_output` is the input of the attention output projection (one head's slice, or all heads).
 
-    `query`, `key` and `value` are what the projections of those names put out, before any head norm and rotation, where a family has them
+    `query`, `key` and `value` are the outputs of the projections of those names, before any head norm and rotation, where a family has them
     apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
     """
 

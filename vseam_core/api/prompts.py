@@ -1,4 +1,4 @@
-"""What a model reads for one image and question, position by position: ids, classes, roles and picture geometry.
+"""What a model reads for one image and question, position by position: ids, classes, roles and image geometry.
 
 Positions are found from the input ids and the model's own image token id, never from a constant: BOS and template words come
 before the image in LLaVA, BOS comes after it in InstructBLIP.
@@ -32,8 +32,8 @@ class EncodedPrompt:
 
     `inputs` are the keyword arguments of the model's forward, each with a batch dimension of 1. `ids`, `tokens`, `classes` and
     `roles` have one entry per position of the decoder's sequence, image positions included; a role is "" outside the words that
-    the sample names. `image_boxes` gives, for each image position in order, the part of the picture it looks at as fractions
-    `(x0, y0, x1, y1)`, or is None where positions have no place in the picture (behind a Q-Former; `notes["no_regions"]` says
+    the sample names. `image_boxes` gives, for each image position in order, the part of the image it looks at as fractions
+    `(x0, y0, x1, y1)`, or is None where positions have no place in the image (behind a Q-Former; `notes["no_regions"]` says
     why). A position without a place among others (the end of a row) has an empty box at the origin. `key` is a hash of the
     inputs: equal keys mean equal forward passes.
     """
@@ -66,15 +66,15 @@ class EncodedPrompt:
         return tuple(index for index, name in enumerate(self.classes) if name != "image")
 
     def image_positions_in(self, boxes: Iterable[Box], size: tuple[int, int]) -> tuple[int, ...]:
-        """Image positions whose patch overlaps one of `boxes` (pixels of a picture of `size` = (width, height)).
+        """Image positions whose patch overlaps one of `boxes` (pixels of an image of `size` = (width, height)).
 
-        Raises `UnsupportedError` where the family's image positions have no place in the picture.
+        Raises `UnsupportedError` where the family's image positions have no place in the image.
         """
         from vseam_core.errors import UnsupportedError
 
         if self.image_boxes is None:
             reason = self.notes.get("no_regions", "this family has none")
-            raise UnsupportedError(f"regions need image positions with a place in the picture: {reason}")
+            raise UnsupportedError(f"regions need image positions with a place in the image: {reason}")
         width, height = size
         scaled = [(x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in boxes]
         chosen = []

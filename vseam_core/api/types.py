@@ -59,14 +59,14 @@ class RoleSpan(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Where a picture comes from: a file, a rendered scene, an edited array.
+    """Where an image comes from: a file, a rendered scene, an edited array.
 
     A source may have a method `stamp()` too: something hashable that is cheaper than loading and changes whenever the pixels do. Images
     that have one are not loaded again to learn that they are as they were.
     """
 
     def load(self) -> Image:
-        """The picture in RGB. Raises `SampleError` when it is missing or cannot be read."""
+        """The image in RGB. Raises `SampleError` when it is missing or cannot be read."""
         ...
 
 
@@ -74,13 +74,13 @@ class MaskSource(Protocol):
     """Where the mask of an edit comes from: a file, an array."""
 
     def load(self) -> np.ndarray:
-        """A boolean array `[height, width]`, True where the edit may have changed the picture. Raises `SampleError`."""
+        """A boolean array `[height, width]`, True where the edit may have changed the image. Raises `SampleError`."""
         ...
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One annotated thing in a picture: its name, where it is, and what is said about it.
+    """One annotated thing in an image: its name, where it is, and what is said about it.
 
     The name is "" where only the place is known: then it is what the question is about. `box` is in pixels, `(x0, y0, x1, y1)`.
     `relations` are pairs (relation, identifier of the other object).
@@ -97,8 +97,8 @@ class SceneObject:
 class Sample:
     """One question about one image, with its gold answer.
 
-    `identifier` is unique over all datasets (`dataset/pool/split/question_id`). `image_id` names the picture: standard errors
-    are clustered by it, and a clean picture and its edited versions share it. `competitor` is the answer that the gold one is
+    `identifier` is unique over all datasets (`dataset/pool/split/question_id`). `image_id` names the image: standard errors
+    are clustered by it, and a clean image and its edited versions share it. `competitor` is the answer that the gold one is
     weighed against in `logit_diff` (for yes/no the other word), or None where it is unknown. `objects` are the annotated things
     that the question is about, in the order in which it names them (empty where the dataset has no annotation); `others` are
     annotated things that it is not about, which a control edit may change.
@@ -135,10 +135,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class EditRecord:
-    """How the picture of a pair was made, where it lies, and whether it passed its checks.
+    """How the image of a pair was made, where it lies, and whether it passed its checks.
 
-    `key` is a hash of everything that changes the edited picture. `verdict` is `passed` or `failed`, with the reason; `control` says
-    which kind of control edit it is (`repaint`: the same concept anew; `elsewhere`: something not asked about), or is empty.
+    `key` is a hash of everything that changes the edited image. `verdict` is `passed` or `failed`, with the reason; `control` says
+    which kind of control edit it is (`repaint`: the same concept again; `elsewhere`: something not asked about), or is empty.
     """
 
     key: str
@@ -161,7 +161,7 @@ class Pair:
 
     `boxes` are the edited regions in pixels of the image, `mask` their exact shape where the editor knows it. `kind` is `edit` (the
     true answer changes to `corrupt.answer`) or `control` (an edit of the same size on something not asked about: the answer stays).
-    `record` says how the picture was made, where it is not rendered anew each time.
+    `record` says how the image was made, where it is not rendered again each time.
     """
 
     clean: Sample
@@ -177,6 +177,7 @@ class Pair:
 
     @property
     def identifier(self) -> str:
+        """Unique over all edits: the clean sample, the editor, edit or control, and the edit's key where it has one."""
         made = f"-{self.record.key[:12]}" if self.record else ""
         return f"{self.clean.identifier}#{self.editor}-{self.kind}{made}"
 
@@ -208,7 +209,7 @@ class ModelDescription:
     """What can be said about a model without loading its weights, from the files that are on this machine.
 
     `place` is where they are ("" where they are not, and `problem` says why). `parameters` counts what the weight files hold.
-    `image_positions` is the number of image positions for a picture of `picture_size`. `regions` says whether boxes select image
+    `image_positions` is the number of image positions for an image of `image_size`. `regions` says whether boxes select image
     positions, else `regions_reason` why not. `template` is the prompt with `{question}` in it. `width` is the residual's.
     `capabilities` say what can be done (answers, traces, heads, replay, regions, lens): name, whether it holds, and the reason.
     """
@@ -222,7 +223,7 @@ class ModelDescription:
     head_dim: int | None = None
     width: int | None = None
     stack: str = ""
-    picture_size: tuple[int, int] = (640, 480)
+    image_size: tuple[int, int] = (640, 480)
     positions: int | None = None
     image_positions: int | None = None
     regions: bool | None = None

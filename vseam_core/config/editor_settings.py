@@ -37,7 +37,7 @@ class EditorChoice(BaseModel):
     clip: Name | None = None
 
     def identity(self) -> str | dict[str, Any]:
-        """What changes the edited pictures: the bare name, or the name with every setting that is not the default."""
+        """What changes the edited images: the bare name, or the name with every setting that is not the default."""
         settings = self.model_dump(mode="json", exclude={"pairs", "controls", "clip"}, exclude_defaults=True)
         settings.pop("name", None)
         return {"name": self.name, **settings} if settings else self.name

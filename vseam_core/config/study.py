@@ -34,7 +34,7 @@ from vseam_core.plugins.records import (
 from vseam_core.plugins.registry_yaml import refuse_unsafe_options
 
 if TYPE_CHECKING:
-    from vseam_core.analysis.modulation import Setting
+    from vseam_core.analysis.rescaling import Setting
     from vseam_core.plugins.discovery import Plugins
     from vseam_core.plugins.registry import Registry
 
@@ -127,7 +127,7 @@ class Rescaling(_Section):
 
     def settings(self) -> list[Setting]:
         """Every point of the grid."""
-        from vseam_core.analysis.modulation import rescaling_grid
+        from vseam_core.analysis.rescaling import rescaling_grid
 
         return rescaling_grid(self.strengths, self.top_k, self.clips)
 
@@ -282,7 +282,7 @@ def load_study(path: str | Path, registry: Registry | None = None) -> Study:
 
 
 def check_names(study: Study, registry: Registry, file: YamlFile | None = None) -> None:
-    """Raise `UnknownNameError` (or a clash) about the first model, dataset or method that the study names in vain."""
+    """Raise `UnknownNameError` (or a clash) about the first model, dataset or method that the study names and nobody has."""
     for location, name, find in _lookups(study, registry):
         try:
             find(name)

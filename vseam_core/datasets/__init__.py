@@ -1,1 +1,1 @@
-"""What benchmarks that are read from files share: records, pictures, pools, answer rules, checks."""
+"""What benchmarks that are read from files share: records, images, pools, answer rules, checks."""

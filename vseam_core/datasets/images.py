@@ -27,12 +27,12 @@ def without_suffix(name: str) -> str:
 
 @dataclass(frozen=True)
 class FileImage:
-    """A picture in a file."""
+    """An image in a file."""
 
     path: Path
 
     def load(self) -> Image:
-        """The picture in RGB. Raises `SampleError`."""
+        """The image in RGB. Raises `SampleError`."""
         return read_image(self.path, str(self.path))
 
     def stamp(self) -> tuple[str, ...]:
@@ -42,13 +42,13 @@ class FileImage:
 
 @dataclass(frozen=True)
 class BytesImage:
-    """A picture inside a record (parquet files carry them)."""
+    """An image inside a record (parquet files carry them)."""
 
     content: bytes = field(repr=False)
     name: str
 
     def load(self) -> Image:
-        """The picture in RGB. Raises `SampleError`."""
+        """The image in RGB. Raises `SampleError`."""
         return read_image(self.content, self.name)
 
     def stamp(self) -> BytesImage:
@@ -58,7 +58,7 @@ class BytesImage:
 
 @dataclass(frozen=True)
 class MissingImage:
-    """Stands for a picture that cannot be used; loading it says why."""
+    """Stands for an image that cannot be used; loading it says why."""
 
     reason: str
 

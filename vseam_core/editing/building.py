@@ -1,14 +1,14 @@
-"""Builds the editor that a study or command names: an editor as it is, or one composed around a painter or edited pictures."""
+"""Builds the editor that a study or command names: an editor as it is, or one composed around a painter or edited images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from vseam_core.api.interfaces import EditedPictures, Editor, Painter
+from vseam_core.api.interfaces import EditedImages, Editor, Painter
 from vseam_core.api.types import Pair, Sample
 from vseam_core.config.editor_settings import EditorChoice
-from vseam_core.editing.composed import ComposedEditor, PaintedRecipe, PicturesRecipe, Recipe
+from vseam_core.editing.composed import ComposedEditor, ImagesRecipe, PaintedRecipe, Recipe
 from vseam_core.editing.folder import EditFolder
 from vseam_core.editing.model_check import ModelCheck
 from vseam_core.errors import SampleError
@@ -44,9 +44,9 @@ def _model_check(choice: EditorChoice) -> ModelCheck | None:
     return ClipMargin(choice.clip)
 
 
-def _recipe(plugins: Plugins, choice: EditorChoice, supplied: Painter | EditedPictures, folder: EditFolder) -> Recipe:
-    if isinstance(supplied, EditedPictures):
-        return PicturesRecipe(supplied, choice)
+def _recipe(plugins: Plugins, choice: EditorChoice, supplied: Painter | EditedImages, folder: EditFolder) -> Recipe:
+    if isinstance(supplied, EditedImages):
+        return ImagesRecipe(supplied, choice)
     planner = plugins.edit_planner(choice.planner, **choice.planner_options)
     masks = plugins.mask_provider(choice.mask, **choice.mask_options)
     return PaintedRecipe(supplied, planner, masks, choice, folder)

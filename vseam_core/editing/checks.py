@@ -1,14 +1,14 @@
-"""Checks of an edited picture against its original: what changed, whether it stayed inside the region, and how the edge looks.
+"""Checks of an edited image against its original: what changed, whether it stayed inside the region, and how the edge looks.
 
-`measure_edit` returns numbers, `judge` says whether they pass. Both the composited picture (the one that models see) and the raw one
-(what the painter returned) are looked at: outside the mask the composited picture is the original by construction.
+`measure_edit` returns numbers, `judge` says whether they pass. Both the composited image (the one that models see) and the raw one
+(what the painter returned) are looked at: outside the mask the composited image is the original by construction.
 
 | check | what it is | fails when |
 |---|---|---|
-| `mask_share` | share of the picture that the mask covers | above `MOST_MASK_SHARE` |
+| `mask_share` | share of the image that the mask covers | above `MOST_MASK_SHARE` |
 | `changed_inside` | share of the mask's pixels of which a channel changed by more than `VISIBLE` levels of 255 | below `LEAST_CHANGED` |
-| `changed_outside` | number of pixels outside the mask that differ at all, composited picture | above 0 |
-| `raw_psnr_outside` | peak signal-to-noise ratio of the raw picture outside the mask, in dB | below `LEAST_RAW_PSNR` |
+| `changed_outside` | number of pixels outside the mask that differ at all, composited image | above 0 |
+| `raw_psnr_outside` | peak signal-to-noise ratio of the raw image outside the mask, in dB | below `LEAST_RAW_PSNR` |
 | `raw_ssim_outside` | mean structural similarity there (Wang et al. 2004), where windows hold no pixel of the mask | – |
 | `seam` | how much harder the steps across the mask's edge became, in levels of grey; see `seam` | above `MOST_SEAM` |
 | `clip_margin_before`, `_after` | similarity to the new concept minus to the old one, on the crop; see `editing/clip.py` | no rise |
@@ -36,14 +36,14 @@ LEAST_CHANGED = 0.02
 LEAST_RAW_PSNR = 20.0
 MOST_SEAM = 30.0
 IDENTICAL_PSNR = 100.0
-"""What stands for the infinite PSNR of equal pictures, in dB."""
+"""What stands for the infinite PSNR of equal images, in dB."""
 _SSIM_WINDOW = 7
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
 class EditCheck:
-    """How many pixels differ inside and outside the edited boxes, and the share of the picture that the boxes cover."""
+    """How many pixels differ inside and outside the edited boxes, and the share of the image that the boxes cover."""
 
     changed_inside: int
     changed_outside: int
@@ -51,17 +51,17 @@ class EditCheck:
 
 
 def check_edit(clean: Image, corrupt: Image, boxes: Sequence[Box], mask: np.ndarray | None = None) -> EditCheck:
-    """Compare two pictures pixel by pixel, by the mask where there is one. Raises `SampleError` where their sizes differ."""
+    """Compare two images pixel by pixel, by the mask where there is one. Raises `SampleError` where their sizes differ."""
     if clean.size != corrupt.size:
-        sizes = [f"{picture.width}×{picture.height}" for picture in (corrupt, clean)]
-        raise SampleError(f"the edited picture is {sizes[0]} pixels large, the original {sizes[1]}")
+        sizes = [f"{image.width}×{image.height}" for image in (corrupt, clean)]
+        raise SampleError(f"the edited image is {sizes[0]} pixels large, the original {sizes[1]}")
     changed = (np.asarray(clean.convert("RGB")) != np.asarray(corrupt.convert("RGB"))).any(-1)
     inside = region(boxes, clean.size) if mask is None else mask
     return EditCheck(int((changed & inside).sum()), int((changed & ~inside).sum()), float(inside.mean()))
 
 
 def region(boxes: Sequence[Box], size: tuple[int, int]) -> np.ndarray:
-    """The union of boxes as a boolean array `[height, width]` for a picture of `size` = (width, height)."""
+    """The union of boxes as a boolean array `[height, width]` for an image of `size` = (width, height)."""
     mask = np.zeros((size[1], size[0]), dtype=bool)
     for x0, y0, x1, y1 in boxes:
         mask[max(0, int(np.floor(y0))) : int(np.ceil(y1)), max(0, int(np.floor(x0))) : int(np.ceil(x1))] = True
@@ -69,11 +69,11 @@ def region(boxes: Sequence[Box], size: tuple[int, int]) -> np.ndarray:
 
 
 def measure_edit(clean: Image, corrupt: Image, raw: Image, mask: np.ndarray) -> dict[str, float]:
-    """The checks that need nothing but the pictures, all of one size, and the mask; finite numbers by name.
+    """The checks that need nothing but the images, all of one size, and the mask; finite numbers by name.
 
     `raw_…` are left out where no pixel lies outside the mask, `raw_ssim_outside` also where scikit-image is not installed.
     """
-    original, final, painted = (np.asarray(picture.convert("RGB")).astype(float) for picture in (clean, corrupt, raw))
+    original, final, painted = (np.asarray(image.convert("RGB")).astype(float) for image in (clean, corrupt, raw))
     difference = np.abs(final - original).max(-1)
     checks = {
         "mask_share": float(mask.mean()),
@@ -97,7 +97,7 @@ def seam(original: np.ndarray, final: np.ndarray, mask: np.ndarray) -> float:
     """How visible the mask's edge is: the mean rise of the step in brightness across it, in levels of 255, never below 0.
 
     Over all pairs of neighbouring pixels (left–right and above–below) of which one lies inside the mask and one outside:
-    max(0, |step in the edited picture| − |step in the original|), steps in luma (ITU-R BT.601). An edge that was there before, such as
+    max(0, |step in the edited image| − |step in the original|), steps in luma (ITU-R BT.601). An edge that was there before, such as
     an object's own outline, counts for nothing; 0 where the mask has no edge.
     """
     before, after = original @ _LUMA, final @ _LUMA
@@ -144,13 +144,13 @@ def judge(checks: Mapping[str, Any], control: str = "") -> tuple[Literal["passed
     """
     reasons = []
     if checks["mask_share"] > MOST_MASK_SHARE:
-        reasons.append(f"the mask covers {checks['mask_share']:.0%} of the picture")
+        reasons.append(f"the mask covers {checks['mask_share']:.0%} of the image")
     if checks["changed_inside"] < LEAST_CHANGED and control != "repaint":
         reasons.append(f"only {checks['changed_inside']:.1%} of the mask changed visibly")
     if checks["changed_outside"] > 0:
         reasons.append(f"{checks['changed_outside']:.0f} pixels outside the mask changed")
     if checks.get("raw_psnr_outside", IDENTICAL_PSNR) < LEAST_RAW_PSNR:
-        reasons.append(f"the painter changed the rest of the picture too (PSNR {checks['raw_psnr_outside']:.1f} dB)")
+        reasons.append(f"the painter changed the rest of the image too (PSNR {checks['raw_psnr_outside']:.1f} dB)")
     if checks["seam"] > MOST_SEAM:
         reasons.append(f"the mask's edge shows (a seam of {checks['seam']:.0f} levels)")
     if not control and checks.get("clip_margin_after", 1.0) <= checks.get("clip_margin_before", 0.0):

@@ -1,6 +1,6 @@
 """Whether an edit is seen: how much more a CLIP model finds the new concept than the old one, before and after.
 
-The margin is cos(picture, text of the new concept) − cos(picture, text of the old one) on the crop around the mask (Radford et al. 2021
+The margin is cos(image, text of the new concept) − cos(image, text of the old one) on the crop around the mask (Radford et al. 2021
 for the model). An edit that can be seen raises it.
 """
 
@@ -45,13 +45,13 @@ class ClipMargin(ModelCheck):
         before, after = self.margins([clean.crop(box), corrupt.crop(box)], new, old)
         return {"clip_margin_before": before, "clip_margin_after": after}
 
-    def margins(self, pictures: list[Image], new: str, old: str) -> list[float]:
-        """For each picture: cos(picture, new) − cos(picture, old)."""
+    def margins(self, images: list[Image], new: str, old: str) -> list[float]:
+        """For each image: cos(image, new) − cos(image, old)."""
         import torch
 
         model, tokenizer, processor = self._loaded
         texts = tokenizer([_TEXT.format(new), _TEXT.format(old)], padding=True, truncation=True, return_tensors="pt")
-        pixels = processor([picture.convert("RGB") for picture in pictures], return_tensors="pt")["pixel_values"]
+        pixels = processor([image.convert("RGB") for image in images], return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             output = model(**texts, pixel_values=pixels)
         seen, said = (torch.nn.functional.normalize(vectors.double(), dim=-1) for vectors in (output.image_embeds, output.text_embeds))
@@ -93,7 +93,7 @@ def concept_words(plan: EditPlan) -> tuple[str, str]:
 
 
 def crop_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The box around a mask, a tenth larger on each side and as square as the picture allows: CLIP sees the middle square only."""
+    """The box around a mask, a tenth larger on each side and as square as the image allows: CLIP sees the middle square only."""
     height, width = mask.shape
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     (top, bottom), (left, right) = ((int(found[0]), int(found[-1]) + 1) for found in (rows, columns))

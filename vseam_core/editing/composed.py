@@ -1,6 +1,6 @@
 """From a painter to an editor: plan, mask, paint at the painter's size, put back every other pixel, check, keep.
 
-Outside the grown mask the edited picture is the original, exactly. An edit that lies in the folder already is used as it is.
+Outside the grown mask the edited image is the original, exactly. An edit that lies in the folder already is used as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vseam_core.api.interfaces import EditedPictures, Editor, EditPlan, EditPlanner, MaskProvider, Painter
+from vseam_core.api.interfaces import EditedImages, Editor, EditPlan, EditPlanner, MaskProvider, Painter
 from vseam_core.api.types import EditRecord, Pair, Sample
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.datasets.images import FileImage
@@ -29,7 +29,7 @@ from vseam_core.editing.masks import (
     dilated,
     mask_boxes,
     mask_digest,
-    mask_picture,
+    mask_image,
     resized_mask,
 )
 from vseam_core.editing.model_check import ModelCheck
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_PIXELS = 50_000_000
-"""A picture with more pixels is skipped: an edit holds several copies of it."""
+"""An image with more pixels is skipped: an edit holds several copies of it."""
 Control = Literal["", "repaint", "elsewhere"]
 _YES_NO = {"yes": "No", "no": "Yes"}
 _log = logging.getLogger(__name__)
@@ -48,9 +48,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One edit that is planned: which pixels may change, how the painted picture is made, and what identifies it.
+    """One edit that is planned: which pixels may change, how the painted image is made, and what identifies it.
 
-    `core` is the mask before it was grown. `weights` says how much of the painted picture each pixel takes.
+    `core` is the mask before it was grown. `weights` says how much of the painted image each pixel takes.
     """
 
     plan: EditPlan
@@ -75,7 +75,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def identity(self) -> Mapping[str, object]:
-        """Every plugin that takes part, with its version and options, and the settings that change the edited picture."""
+        """Every plugin that takes part, with its version and options, and the settings that change the edited image."""
 
     def controls(self, sample: Sample, clean: Image, job: Job, seed: int) -> Iterator[Job]:
         """The control jobs of an edit."""
@@ -98,7 +98,7 @@ class PaintedRecipe(Recipe):
         plan = self._planner.plan(sample)
         check_boxes(plan.boxes, clean.size, f"{sample.identifier}: planner {self.planner}")
         request = unit_key(
-            picture=image_digest(clean),
+            image=image_digest(clean),
             plan={"boxes": plan.boxes, "find": plan.find or plan.source_term},
             provider=[self.mask_provider, self._masks.version, dict(component_of(self._masks, self._choice.mask_options).options)],
         )
@@ -132,8 +132,8 @@ class PaintedRecipe(Recipe):
     def _painting(self, clean: Image, plan: EditPlan, core: np.ndarray, seed: int, grown: bool = False) -> Job:
         mask = core if grown else dilated(core, self._choice.dilation)
         weights = blending_weights(mask, core, self._choice.feather)
-        # Pictures of one study get seeds of their own: one seed would give all of them the same noise.
-        own_seed = int(unit_key(picture=image_digest(clean), seed=seed)[:8], 16) & 0x7FFFFFFF
+        # Images of one study get seeds of their own: one seed would give all of them the same noise.
+        own_seed = int(unit_key(image=image_digest(clean), seed=seed)[:8], 16) & 0x7FFFFFFF
         identity = {
             "painter": [self.name, self._painter.version, dict(component_of(self._painter, self._choice.options).options)],
             "core": mask_digest(core),
@@ -143,7 +143,7 @@ class PaintedRecipe(Recipe):
         return Job(plan, mask, weights, lambda: self._paint(clean, mask, plan, own_seed), identity)
 
     def _paint(self, clean: Image, mask: np.ndarray, plan: EditPlan, seed: int) -> Image:
-        """The painter's picture, brought to the size of the original."""
+        """The painter's image, brought to the size of the original."""
         from PIL import Image as images
 
         size = self._painter.working_size(clean.size)
@@ -151,36 +151,36 @@ class PaintedRecipe(Recipe):
         painted = self._painter.paint(working, resized_mask(mask, size), plan, seed)
         if painted.size != size:
             sizes = [f"{width}×{height}" for width, height in (painted.size, size)]
-            raise PluginError(f"painter {self.name!r} returned a picture of {sizes[0]} pixels for one of {sizes[1]}")
+            raise PluginError(f"painter {self.name!r} returned an image of {sizes[0]} pixels for one of {sizes[1]}")
         painted = painted.convert("RGB")
         return painted if size == clean.size else painted.resize(clean.size, images.Resampling.LANCZOS)
 
 
-class PicturesRecipe(Recipe):
-    """Pictures that were edited elsewhere: plan and mask come from them."""
+class ImagesRecipe(Recipe):
+    """Images that were edited elsewhere: plan and mask come from them."""
 
-    def __init__(self, pictures: EditedPictures, choice: EditorChoice) -> None:
-        self._pictures, self._choice = pictures, choice
+    def __init__(self, images: EditedImages, choice: EditorChoice) -> None:
+        self._images, self._choice = images, choice
         self.name = choice.name
         self.planner = self.mask_provider = choice.name
 
     def identity(self) -> Mapping[str, object]:
-        """The pictures' plugin, and how the mask is grown and blended."""
+        """The images' plugin, and how the mask is grown and blended."""
         choice = self._choice
-        pictures = component_of(self._pictures, choice.options, choice.name)
-        return {"pictures": pictures, "dilation": choice.dilation, "feather": choice.feather}
+        images = component_of(self._images, choice.options, choice.name)
+        return {"pictures": images, "dilation": choice.dilation, "feather": choice.feather}
 
     def job(self, sample: Sample, clean: Image, seed: int) -> Job:
-        """The edited picture at the size of the original, and the mask that it brings or shows."""
+        """The edited image at the size of the original, and the mask that it brings or shows."""
         from PIL import Image as images
 
-        plan, edited = self._pictures.plan(sample), self._pictures.picture(sample).convert("RGB")
+        plan, edited = self._images.plan(sample), self._images.image(sample).convert("RGB")
         raw = edited if edited.size == clean.size else edited.resize(clean.size, images.Resampling.LANCZOS)
-        core = checked_mask(self._pictures.mask(sample, clean, raw), clean.size, f"{sample.identifier}: editor {self.name}")
+        core = checked_mask(self._images.mask(sample, clean, raw), clean.size, f"{sample.identifier}: editor {self.name}")
         mask = dilated(core, self._choice.dilation)
-        weights = blending_weights(mask, core, self._choice.feather) if self._pictures.composites else np.ones(mask.shape)
+        weights = blending_weights(mask, core, self._choice.feather) if self._images.composites else np.ones(mask.shape)
         identity = {
-            "pictures": [self.name, self._pictures.version, self._pictures.composites],
+            "pictures": [self.name, self._images.version, self._images.composites],
             "edited": image_digest(edited),
             "core": mask_digest(core),
             "feather": self._choice.feather,
@@ -195,7 +195,7 @@ class ComposedEditor(Editor):
         self.name, self._recipe, self._folder, self._model_check = recipe.name, recipe, folder, model_check
 
     def identity(self) -> Mapping[str, object]:
-        """What the edits are made of: painter, planner and masks, or pictures."""
+        """What the edits are made of: painter, planner and masks, or images."""
         return self._recipe.identity()
 
     @property
@@ -235,7 +235,7 @@ class ComposedEditor(Editor):
     def _pair(self, sample: Sample, clean: Image, job: Job, seed: int) -> Pair:
         answer = sample.answer if job.control else _new_answer(sample, job.plan)
         key = unit_key(
-            picture=image_digest(clean),
+            image=image_digest(clean),
             plan=_plain_plan(job.plan),
             mask=mask_digest(job.mask),
             control=job.control,
@@ -261,8 +261,8 @@ class ComposedEditor(Editor):
             "made_from": dict(job.identity),
             "checks": checks,
         }
-        pictures = {"clean": clean, "image": corrupt, "mask": mask_picture(job.mask)}
-        return self._folder.save(self.name, sample.identifier, key, pictures, entry)
+        images = {"clean": clean, "image": corrupt, "mask": mask_image(job.mask)}
+        return self._folder.save(self.name, sample.identifier, key, images, entry)
 
     def _checked_by_model(self, stored: StoredEdit, job: Job) -> StoredEdit:
         check = self._model_check
@@ -303,11 +303,11 @@ class ComposedEditor(Editor):
 
 
 def _loaded(sample: Sample) -> Image:
-    """The sample's picture in RGB. Raises `SampleError` for one that cannot be read or has too many pixels."""
-    picture = sample.image.load()
-    if picture.width * picture.height > MOST_PIXELS:
-        raise SampleError(f"{sample.identifier}: the picture has {picture.width}×{picture.height} pixels, more than {MOST_PIXELS:,}")
-    return picture.convert("RGB")
+    """The sample's image in RGB. Raises `SampleError` for one that cannot be read or has too many pixels."""
+    image = sample.image.load()
+    if image.width * image.height > MOST_PIXELS:
+        raise SampleError(f"{sample.identifier}: the image has {image.width}×{image.height} pixels, more than {MOST_PIXELS:,}")
+    return image.convert("RGB")
 
 
 def _new_answer(sample: Sample, plan: EditPlan) -> str:

@@ -1,6 +1,6 @@
 """Control edits: what the same painting does where it should change no answer.
 
-`repaint` paints the same concept anew, so that only the painter's traces remain; `elsewhere` changes as much of the picture where
+`repaint` paints the same concept again, so that only the painter's traces remain; `elsewhere` changes as much of the image where
 nothing is asked about.
 """
 
@@ -28,7 +28,7 @@ def repaint_plan(plan: EditPlan) -> EditPlan:
         target_term=plan.source_term,
         prompt=_with_source(plan, plan.prompt),
         region_prompt=_with_source(plan, plan.region_prompt),
-        reason="control: the same concept is painted anew",
+        reason="control: the same concept is painted again",
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes edited pairs as pictures with a manifest, for people to look at and for other tools to read."""
+"""Writes edited pairs as images with a manifest, for people to look at and for other tools to read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 GAP = 8
-"""Pixels between the pictures of a side-by-side view."""
+"""Pixels between the images of a side-by-side view."""
 _SHOWN_WIDTH = 360
 _EDIT_COLOUR = (230, 30, 30)
 
@@ -36,9 +36,9 @@ class ExportedPair:
 
 
 def export_pairs(pairs: Iterable[Pair], directory: Path) -> Iterator[ExportedPair]:
-    """Write each pair's two pictures and a side-by-side view with the edited boxes drawn, and a line of `manifest.jsonl`.
+    """Write each pair's two images and a side-by-side view with the edited boxes drawn, and a line of `manifest.jsonl`.
 
-    The manifest replaces an older one when all pairs are there. Raises `SampleError` for a picture that cannot be loaded, `OSError` for
+    The manifest replaces an older one when all pairs are there. Raises `SampleError` for an image that cannot be loaded, `OSError` for
     a folder that cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -58,17 +58,17 @@ def _export(pair: Pair, directory: Path) -> ExportedPair:
     clean, corrupt = pair.clean.image.load(), pair.corrupt.image.load()
     mask = None if pair.mask is None else pair.mask.load()
     check = check_edit(clean, corrupt, pair.boxes, mask)
-    pictures = {"clean": clean, "corrupt": corrupt, "view": side_by_side(clean, corrupt, pair)}
+    images = {"clean": clean, "corrupt": corrupt, "view": side_by_side(clean, corrupt, pair)}
     names = _names_in_folder(pair, directory)
-    written = ["view"] if names else list(pictures)
-    names = names or {part: f"{file_stem(pair.identifier)}-{part}.png" for part in pictures}
+    written = ["view"] if names else list(images)
+    names = names or {part: f"{file_stem(pair.identifier)}-{part}.png" for part in images}
     for part in written:
-        write_atomically(directory / names[part], partial(pictures[part].save, format="PNG"))
+        write_atomically(directory / names[part], partial(images[part].save, format="PNG"))
     return ExportedPair(pair, names["clean"], names["corrupt"], names["view"], check)
 
 
 def _names_in_folder(pair: Pair, directory: Path) -> dict[str, str] | None:
-    """The names of pictures that lie in this folder already, kept there by the editor; the view is laid beside them."""
+    """The names of images that lie in this folder already, kept there by the editor; the view is laid beside them."""
     if pair.record is None:
         return None
     clean, corrupt = Path(pair.record.clean_path), Path(pair.record.image_path)
@@ -79,15 +79,15 @@ def _names_in_folder(pair: Pair, directory: Path) -> dict[str, str] | None:
 
 
 def side_by_side(clean: Image, corrupt: Image, pair: Pair) -> Image:
-    """The two pictures beside one another, enlarged where they are small, with the edited boxes drawn on the corrupt one."""
+    """The two images beside one another, enlarged where they are small, with the edited boxes drawn on the corrupt one."""
     from PIL import Image as images
     from PIL import ImageDraw
 
     scale = max(1, _SHOWN_WIDTH // clean.width)
     size = (clean.width * scale, clean.height * scale)
     view = images.new("RGB", (2 * size[0] + GAP, size[1]), "white")
-    for index, picture in enumerate((clean, corrupt)):
-        view.paste(picture.convert("RGB").resize(size, images.Resampling.NEAREST), (index * (size[0] + GAP), 0))
+    for index, image in enumerate((clean, corrupt)):
+        view.paste(image.convert("RGB").resize(size, images.Resampling.NEAREST), (index * (size[0] + GAP), 0))
     draw = ImageDraw.Draw(view)
     for x0, y0, x1, y1 in pair.boxes:
         left = size[0] + GAP

@@ -1,9 +1,9 @@
-"""The folder of edited pictures: an edit is made once, found again by what it was made from, and never trusted half-written.
+"""The folder of edited images: an edit is made once, found again by what it was made from, and never trusted half-written.
 
     edits/
-      clean/DIGEST.png                   original pictures, each once
+      clean/DIGEST.png                   original images, each once
       masks/REQUEST-DIGEST.png           masks, by what they were asked for
-      EDITOR/NAME-KEY.{png,mask.png,json}  one edit; the JSON is written last and holds the digests of both pictures
+      EDITOR/NAME-KEY.{png,mask.png,json}  one edit; the JSON is written last and holds the digests of both images
 
 Every file is written under another name first and then renamed, so a run that is killed or a full disk leaves no part of a file.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vseam_core.editing.masks import MaskFile, mask_digest, mask_picture
+from vseam_core.editing.masks import MaskFile, mask_digest, mask_image
 from vseam_core.errors import SampleError
 from vseam_core.files import write_atomically
 from vseam_core.runs.identity import image_digest
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoredEdit:
-    """An edit in the folder: its three pictures, and the entry that describes it."""
+    """An edit in the folder: its three images, and the entry that describes it."""
 
     clean: Path
     image: Path
@@ -46,7 +46,7 @@ class StoredEdit:
 
 
 class EditFolder:
-    """A folder of edited pictures; it is made when the first edit is written."""
+    """A folder of edited images; it is made when the first edit is written."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -70,17 +70,17 @@ class EditFolder:
             return None
         return StoredEdit(files["clean"], files["image"], files["mask"], entry)
 
-    def save(self, editor: str, identifier: str, key: str, pictures: Mapping[str, Image], entry: Mapping[str, Any]) -> StoredEdit:
-        """Write the pictures `clean`, `image` and `mask` of an edit, then its entry. Raises `OSError`."""
+    def save(self, editor: str, identifier: str, key: str, images: Mapping[str, Image], entry: Mapping[str, Any]) -> StoredEdit:
+        """Write the images `clean`, `image` and `mask` of an edit, then its entry. Raises `OSError`."""
         stem = self._stem(editor, identifier, key)
         places = {
-            "clean": self._clean(pictures["clean"]),
+            "clean": self._clean(images["clean"]),
             "image": stem.with_name(f"{stem.name}.png"),
             "mask": stem.with_name(f"{stem.name}.mask.png"),
         }
         files = {}
         for name, place in places.items():
-            self._write_picture(place, pictures[name])
+            self._write_image(place, images[name])
             files[name] = {"path": place.relative_to(self.path).as_posix(), "sha256": _file_digest(place)}
         whole = {"schema": SCHEMA, "key": key, **entry, "files": files}
         self._write_entry(stem, whole)
@@ -102,17 +102,17 @@ class EditFolder:
                     return found
             _log.warning("the mask %s is damaged and is made again", path)
         mask = make()
-        self._write_picture(folder / f"{_mask_name(request, mask)}.png", mask_picture(mask))
+        self._write_image(folder / f"{_mask_name(request, mask)}.png", mask_image(mask))
         return mask
 
     def _stem(self, editor: str, identifier: str, key: str) -> Path:
         return self.path / safe_name(editor) / f"{safe_name(identifier)}-{key[:_KEY_SHOWN]}"
 
-    def _clean(self, picture: Image) -> Path:
-        return self.path / "clean" / f"{image_digest(picture)[:_KEY_SHOWN]}.png"
+    def _clean(self, image: Image) -> Path:
+        return self.path / "clean" / f"{image_digest(image)[:_KEY_SHOWN]}.png"
 
-    def _write_picture(self, path: Path, picture: Image) -> None:
-        write_atomically(path, lambda file: picture.save(file, format="PNG"))
+    def _write_image(self, path: Path, image: Image) -> None:
+        write_atomically(path, lambda file: image.save(file, format="PNG"))
 
     def _write_entry(self, stem: Path, entry: Mapping[str, Any]) -> None:
         text = json.dumps(entry, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -1,6 +1,6 @@
-"""Masks: checking them, growing them, blending along their edge, and where they lie in a picture.
+"""Masks: checking them, growing them, blending along their edge, and where they lie in an image.
 
-A mask is a boolean array `[height, width]`, True where an edit may change the picture.
+A mask is a boolean array `[height, width]`, True where an edit may change the image.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class MaskFile:
 
 
 def checked_mask(mask: np.ndarray, size: tuple[int, int], origin: str) -> np.ndarray:
-    """The mask as booleans. Raises `SampleError` that names `origin` where it has another size than the picture or is empty."""
+    """The mask as booleans. Raises `SampleError` that names `origin` where it has another size than the image or is empty."""
     array = np.asarray(mask)
     if array.shape != (size[1], size[0]):
         found = "×".join(str(length) for length in array.shape[::-1])
-        raise SampleError(f"{origin}: the mask is {found} pixels large, the picture {size[0]}×{size[1]}")
+        raise SampleError(f"{origin}: the mask is {found} pixels large, the image {size[0]}×{size[1]}")
     array = array.astype(bool)
     if not array.any():
         raise SampleError(f"{origin}: the mask is empty")
@@ -48,14 +48,14 @@ def checked_mask(mask: np.ndarray, size: tuple[int, int], origin: str) -> np.nda
 
 
 def check_boxes(boxes: Sequence[Box], size: tuple[int, int], origin: str) -> None:
-    """Raise `SampleError` that names `origin` for a box that is turned round, not finite, or has no part in the picture."""
+    """Raise `SampleError` that names `origin` for a box that is turned round, not finite, or has no part in the image."""
     for box in boxes:
         x0, y0, x1, y1 = box
         shown = ", ".join(f"{value:g}" for value in box)
         if not np.isfinite(box).all() or x0 >= x1 or y0 >= y1:
             raise SampleError(f"{origin}: ({shown}) is no box (x0, y0, x1, y1)")
         if x0 >= size[0] or y0 >= size[1] or x1 <= 0 or y1 <= 0:
-            raise SampleError(f"{origin}: the box ({shown}) lies outside the picture of {size[0]}×{size[1]} pixels")
+            raise SampleError(f"{origin}: the box ({shown}) lies outside the image of {size[0]}×{size[1]} pixels")
 
 
 def dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def blending_weights(mask: np.ndarray, core: np.ndarray, feather: int) -> np.ndarray:
-    """How much of the painted picture each pixel takes, float64 `[height, width]`: 0 outside `mask`, 1 on all of `core`.
+    """How much of the painted image each pixel takes, float64 `[height, width]`: 0 outside `mask`, 1 on all of `core`.
 
     In the rim between, the weight rises with the distance to the outside of the mask, up to 1 after `feather` pixels: the edge is
     softened inside the mask only, and the concept itself is never thinned.
@@ -80,10 +80,10 @@ def blending_weights(mask: np.ndarray, core: np.ndarray, feather: int) -> np.nda
 
 
 def composited(clean: Image, raw: Image, weights: np.ndarray) -> Image:
-    """The painted picture where weights are 1, the original where they are 0, exactly, and a blend between."""
+    """The painted image where weights are 1, the original where they are 0, exactly, and a blend between."""
     from PIL import Image as images
 
-    original, painted = (np.asarray(picture.convert("RGB")) for picture in (clean, raw))
+    original, painted = (np.asarray(image.convert("RGB")) for image in (clean, raw))
     share = weights[..., None]
     blend = np.rint(share * painted + (1.0 - share) * original).astype(np.uint8)
     return images.fromarray(np.where(share == 0, original, np.where(share == 1, painted, blend)))
@@ -114,8 +114,8 @@ def mask_digest(mask: np.ndarray) -> str:
     return hashlib.sha256(header + np.packbits(mask).tobytes()).hexdigest()
 
 
-def mask_picture(mask: np.ndarray) -> Image:
-    """The mask as a picture: white where the edit may change something."""
+def mask_image(mask: np.ndarray) -> Image:
+    """The mask as an image: white where the edit may change something."""
     from PIL import Image as images
 
     return images.fromarray(mask.astype(np.uint8) * 255)

@@ -1,4 +1,4 @@
-"""What a person reviews: stored edits with their pictures, plan, checks and the verdicts so far."""
+"""What a person reviews: stored edits with their images, plan, checks and the verdicts so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_BYTES = 32_000_000
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """One edit as a reviewer sees it. Paths are None where no picture was written."""
+    """One edit as a reviewer sees it. Paths are None where no image was written."""
 
     identifier: str
     key: str
@@ -59,7 +59,7 @@ class _Export(BaseModel):
 
 
 def review_items(store: Store, editor: str | None = None, dataset: str | None = None) -> list[ReviewItem]:
-    """Every stored edit that has pictures: those without a verdict first, the edit of a sample before its controls."""
+    """Every stored edit that has images: those without a verdict first, the edit of a sample before its controls."""
     frame, reviews = store.edits(), store.reviews()
     items, places = [], {}
     for row in frame.to_dict("records"):

@@ -1,4 +1,4 @@
-"""The page on which a person looks at edits: everything in one file, pictures included, everything escaped.
+"""The page on which a person looks at edits: everything in one file, images included, everything escaped.
 
 Served by `vseam edit review --serve` it stores each verdict at once; opened as a file it collects them and exports a JSON.
 """
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHOWN_PIXELS = 360
-"""The longer side of a picture on the page; smaller pictures are enlarged by whole factors."""
+"""The longer side of an image on the page; smaller images are enlarged by whole factors."""
 _AMPLIFIED = 3
 _DIMMED = 4
 _LABELS = {
-    "mask_share": ("mask, share of the picture", "{:.1%}"),
+    "mask_share": ("mask, share of the image", "{:.1%}"),
     "changed_inside": ("changed inside the mask", "{:.1%}"),
     "changed_outside": ("pixels changed outside", "{:.0f}"),
-    "raw_psnr_outside": ("raw picture outside: PSNR", "{:.1f} dB"),
-    "raw_ssim_outside": ("raw picture outside: SSIM", "{:.3f}"),
+    "raw_psnr_outside": ("raw image outside: PSNR", "{:.1f} dB"),
+    "raw_ssim_outside": ("raw image outside: SSIM", "{:.3f}"),
     "seam": ("seam at the edge, levels", "{:.1f}"),
     "clip_margin_before": ("CLIP new − old, before", "{:+.3f}"),
     "clip_margin_after": ("CLIP new − old, after", "{:+.3f}"),
@@ -100,7 +100,7 @@ def _card(number: int, item: ReviewItem) -> str:
         f'<p class="answers"><span>{html.escape(item.clean_answer)}</span> → <span>{html.escape(item.corrupt_answer)}</span>'
         f' <span class="terms">{html.escape(item.edit)}</span> <span class="tag">{html.escape(kind)}</span>'
         f' <span class="tag">{html.escape(item.editor)}</span> {_badge(item)}</p>'
-        f'<div class="pictures">{_pictures(item)}</div>'
+        f'<div class="images">{_images(item)}</div>'
         f'<div class="facts"><table><caption>Checks</caption>{_rows(_checks(item))}</table>'
         f"<table><caption>Plan</caption>{_rows(_plan(item))}</table>"
         f'<div class="verdict">{verdict}<label>Comment '
@@ -139,8 +139,8 @@ def _rows(rows: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
 
 
-def _pictures(item: ReviewItem) -> str:
-    """The four pictures of an edit; where one cannot be read, the words that say so."""
+def _images(item: ReviewItem) -> str:
+    """The four images of an edit; where one cannot be read, the words that say so."""
     assert item.clean is not None
     assert item.corrupt is not None
     try:
@@ -152,15 +152,15 @@ def _pictures(item: ReviewItem) -> str:
     except (SampleError, ValueError) as error:
         return f'<p class="missing">{html.escape(str(error))}</p>'
     return "".join(
-        f'<figure><img src="{_data(picture)}" alt="{html.escape(words)}"><figcaption>{html.escape(words)}</figcaption></figure>'
-        for words, picture in views.items()
+        f'<figure><img src="{_data(image)}" alt="{html.escape(words)}"><figcaption>{html.escape(words)}</figcaption></figure>'
+        for words, image in views.items()
     )
 
 
 def _mask(path: Path | None, clean: Image) -> np.ndarray | None:
     mask = None if path is None else MaskFile(path).load()
     if mask is not None and mask.shape != (clean.height, clean.width):
-        raise SampleError(f"mask {path}: {mask.shape[1]}×{mask.shape[0]} pixels, the picture has {clean.width}×{clean.height}")
+        raise SampleError(f"mask {path}: {mask.shape[1]}×{mask.shape[0]} pixels, the image has {clean.width}×{clean.height}")
     return mask
 
 
@@ -178,17 +178,17 @@ def difference_view(clean: Image, corrupt: Image) -> Image:
     from PIL import Image as images
 
     if clean.size != corrupt.size:
-        raise SampleError(f"the edited picture has {corrupt.width}×{corrupt.height} pixels, the original {clean.width}×{clean.height}")
-    first, second = (np.asarray(picture.convert("RGB")).astype(int) for picture in (clean, corrupt))
+        raise SampleError(f"the edited image has {corrupt.width}×{corrupt.height} pixels, the original {clean.width}×{clean.height}")
+    first, second = (np.asarray(image.convert("RGB")).astype(int) for image in (clean, corrupt))
     return images.fromarray(np.minimum(_AMPLIFIED * np.abs(first - second), 255).astype(np.uint8))
 
 
-def _data(picture: Image) -> str:
-    """The picture at the size of the page as a data address: JPEG, or PNG where it is small and enlarged."""
+def _data(image: Image) -> str:
+    """The image at the size of the page as a data address: JPEG, or PNG where it is small and enlarged."""
     from PIL import Image as images
 
-    longest = max(picture.size)
-    shown = picture.convert("RGB")
+    longest = max(image.size)
+    shown = image.convert("RGB")
     file = io.BytesIO()
     if longest > SHOWN_PIXELS:
         shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), images.Resampling.LANCZOS)
@@ -196,6 +196,6 @@ def _data(picture: Image) -> str:
         kind = "jpeg"
     else:
         factor = max(1, SHOWN_PIXELS // longest)
-        shown.resize((picture.width * factor, picture.height * factor), images.Resampling.NEAREST).save(file, format="PNG")
+        shown.resize((image.width * factor, image.height * factor), images.Resampling.NEAREST).save(file, format="PNG")
         kind = "png"
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

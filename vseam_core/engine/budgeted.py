@@ -18,14 +18,14 @@ from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
 from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.engine.vision_cache import PictureCache
+from vseam_core.engine.vision_cache import ImageCache
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Batches are kept within this part of the memory budget, what is kept of pictures within that; recordings have the rest.
+# Batches are kept within this part of the memory budget, what is kept of images within that; recordings have the rest.
 _SHARE_OF_BATCHES = 0.5
-_SHARE_OF_PICTURES = 1 / 16
+_SHARE_OF_IMAGES = 1 / 16
 _LENGTH_STEP = 64
 # So many runs of a kind are tried before its batches are made: one, one more, and the others together.
 _TRIED = 8
@@ -33,7 +33,7 @@ _FEW = 4 * _TRIED
 
 
 class BudgetedEngine(Engine):
-    """An engine whose batches, kept pictures and recordings stay within `memory_budget` bytes beside the model itself.
+    """An engine whose batches, kept images and recordings stay within `memory_budget` bytes beside the model itself.
 
     `most_tokens` bounds the positions of one batch further.
     """
@@ -41,9 +41,9 @@ class BudgetedEngine(Engine):
     def __init__(self, model: VisionLanguageModel, device: torch.device, memory_budget: int | None = None, most_tokens: int | None = None):
         super().__init__(model)
         budget = self.memory_budget = memory_budget or default_budget(device)
-        self.budget_for_recordings = int(budget * (1 - _SHARE_OF_BATCHES - _SHARE_OF_PICTURES))
+        self.budget_for_recordings = int(budget * (1 - _SHARE_OF_BATCHES - _SHARE_OF_IMAGES))
         self._sizer = BatchSizer(int(budget * _SHARE_OF_BATCHES), device, most_tokens)
-        self._pictures = PictureCache(model.module, int(budget * _SHARE_OF_PICTURES))
+        self._images = ImageCache(model.module, int(budget * _SHARE_OF_IMAGES))
         self._reference = ReferenceEngine(model)
 
     def answer_alone(self, reason: str) -> None:
@@ -68,7 +68,7 @@ class BudgetedEngine(Engine):
         def work(some: Sequence[tuple[EncodedPrompt, AnswerIds]]) -> list[AnswerValues]:
             return super(BudgetedEngine, self).answers([prompt for prompt, _ in some], [answer for _, answer in some], len(some))
 
-        with self._pictures:
+        with self._images:
             size = self._batch_size("answers", list(zip(prompts, answers, strict=True)), prompts, work)
             return super().answers(prompts, answers, min(batch_size, size))
 
@@ -80,7 +80,7 @@ class BudgetedEngine(Engine):
         def work(some: Sequence[EncodedPrompt]) -> list[str]:
             return self.model.generate(some, max_new_tokens)
 
-        with self._pictures:
+        with self._images:
             size = self._batch_size(f"{max_new_tokens} new tokens", prompts, prompts, work)
             return super().generate(prompts, max_new_tokens, min(batch_size, size))
 
@@ -94,7 +94,7 @@ class BudgetedEngine(Engine):
             return super(BudgetedEngine, self).respond(some, max_new_tokens, len(some))
 
         found: dict[int, Response] = {}
-        with self._pictures:
+        with self._images:
             prompts = [each.prompt for each in questions]
             self._batch_size(f"responses of {max_new_tokens} tokens", questions, prompts, work)
             for alike in batches_of(prompts, len(prompts), self.model.pads_left):
@@ -112,7 +112,7 @@ class BudgetedEngine(Engine):
 
     @torch.no_grad()
     def sequence_logprob(self, prompt: EncodedPrompt, tokens: Sequence[int]) -> float:
-        with self._pictures:
+        with self._images:
             return super().sequence_logprob(prompt, tokens)
 
     def _batch_size(
@@ -242,7 +242,7 @@ class FullPassEngine(BudgetedEngine):
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
         results: dict[int, RunResult] = {}
-        with self._pictures:
+        with self._images:
             self._in_full(runs, range(len(runs)), results, advance)
         return [results[index] for index in range(len(runs))]
 
@@ -251,7 +251,7 @@ class FullPassEngine(BudgetedEngine):
         self.decoder = self._reference.decoder = unreadable_decoder(self.model.module, reason)
 
     def activations(self, prompt: EncodedPrompt, sites: Any) -> dict[SiteKey, torch.Tensor]:
-        with self._pictures:
+        with self._images:
             return self._reference.activations(prompt, sites)
 
 

@@ -25,7 +25,7 @@ class DecoderLayer:
     `query`, `key` and `value` are the linear projections whose outputs are `[batch, positions, heads × head_dim]` (key and value:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
-    the picture. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
+    the image. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
     state from position to position in attention's place. `missing` gives for each kind of site that the layer lacks the reason;
     the parts it would need are None. Heads and widths are 0 where the layer has no heads.
     """

@@ -69,7 +69,7 @@ class Recording:
         if self.bidirectional:
             return False
         given = [(name, part) for named in self.arguments.values() for name, value in named.items() for part in _tensors_in(value)]
-        # A picture may have as many keys as the prompt has positions: these never go by position, whatever their shape.
+        # An image may have as many keys as the prompt has positions: these never go by position, whatever their shape.
         return all(
             name not in NOT_BY_POSITION and position_axis(part, len(self.prompt)) is not None
             for name, part in given

@@ -53,7 +53,7 @@ class ReplayEngine(BudgetedEngine):
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
-        with self._pictures:
+        with self._images:
             return self._run(runs, advance)
 
     def _run(self, runs: Sequence[Run], advance: Advance | None) -> list[RunResult]:
@@ -118,12 +118,12 @@ class ReplayEngine(BudgetedEngine):
         self._cache.put(recording)
 
     def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
-        with self._pictures:
+        with self._images:
             return 1.0 - self._cache.get(prompt, ALWAYS).safe_start(position) / len(prompt)
 
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
         wanted = set(sites)
-        with self._pictures:
+        with self._images:
             kept = self._cache.get(prompt, {kind for _, kind in wanted}).sites
         return {site: kept[site] for site in wanted}
 

@@ -141,10 +141,10 @@ def _checks_of_runs(model: VisionLanguageModel, engine: Engine, prompt: EncodedP
 
 
 def probe(model: VisionLanguageModel, question: str = "Is the dog red?") -> EncodedPrompt:
-    """A prompt with a picture of noise, always the same."""
+    """A prompt with an image of noise, always the same."""
     generator = np.random.default_rng(0)
-    picture = Image.fromarray(generator.integers(0, 256, (120, 120, 3), dtype=np.uint8))
-    return model.encode(picture, question)
+    image = Image.fromarray(generator.integers(0, 256, (120, 120, 3), dtype=np.uint8))
+    return model.encode(image, question)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Encodes each picture once: a model's vision tower and Q-Former answer from memory what they were asked before.
+"""Encodes each image once: a model's vision tower and Q-Former answer from memory what they were asked before.
 
-Questions share pictures, and a prompt is run more than once (answered, generated from, recorded). What a tower gave for a picture is
-kept by the content of its inputs. The tower itself is not touched: while a `PictureCache` is entered, its place in the model is taken
+Questions share images, and a prompt is run more than once (answered, generated from, recorded). What a tower gave for an image is
+kept by the content of its inputs. The tower itself is not touched: while a `ImageCache` is entered, its place in the model is taken
 by a module that asks the memory first. Towers that carry anybody's hooks are left alone, and so is every call that records gradients.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-# How the library's models call what looks at pictures, directly or one level down.
+# How the library's models call what looks at images, directly or one level down.
 _TOWERS = ("vision_tower", "vision_model", "visual", "qformer")
 _PLAIN = (type(None), bool, int, float, str)
 # A row computed alone may differ from the same row in a batch by rounding only.
@@ -24,10 +24,10 @@ _ROUNDING = 64
 Key = bytes
 
 
-class PictureCache:
+class ImageCache:
     """Remembers what the vision tower and the Q-Former of a model gave, within `budget` bytes, least recently used dropped first.
 
-    A context manager that may be entered again while it is entered. `calls` and `reused` count rows (pictures, tiles) encoded and taken
+    A context manager that may be entered again while it is entered. `calls` and `reused` count rows (images, tiles) encoded and taken
     from memory.
     """
 
@@ -43,7 +43,7 @@ class PictureCache:
         """The memory that all kept outputs hold."""
         return self._bytes
 
-    def __enter__(self) -> PictureCache:
+    def __enter__(self) -> ImageCache:
         if self._depth == 0:
             for parent, name, tower in _towers(self._module):
                 parent._modules[name] = _Remembering(tower, self, name)
@@ -133,7 +133,7 @@ class PictureCache:
 class _Remembering(nn.Module):
     """Stands in a tower's place while a cache is entered; whatever else is asked of it is asked of the tower."""
 
-    def __init__(self, tower: nn.Module, cache: PictureCache, name: str):
+    def __init__(self, tower: nn.Module, cache: ImageCache, name: str):
         super().__init__()
         self.tower = tower
         self.training = tower.training

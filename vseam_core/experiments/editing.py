@@ -21,7 +21,7 @@ from vseam_core.runs.workspace import LoadedModel, Workspace
 class EditOptions:
     """Which samples to edit and how. `only_controls` makes control edits alone.
 
-    `model` and `second_model` answer both pictures of each pair: whether their answers change as planned is a check.
+    `model` and `second_model` answer both images of each pair: whether their answers change as planned is a check.
     """
 
     editor: EditorChoice
@@ -70,7 +70,7 @@ class EditRun:
             return ()
 
     def _answered(self, pair: Pair, benchmark: Benchmark, folder: EditFolder) -> Pair:
-        """The pair with the answers of the models as checks, and judged anew."""
+        """The pair with the answers of the models as checks, and judged again."""
         names = {"flip_model": self.options.model, "flip_second": self.options.second_model}
         flips = {check: flipped(self.workspace.model(name), benchmark, pair) for check, name in names.items() if name}
         known = {check: float(value) for check, value in flips.items() if value is not None}
@@ -87,9 +87,9 @@ class EditRun:
 
 
 def flipped(loaded: LoadedModel, benchmark: Benchmark, pair: Pair) -> bool | None:
-    """Whether a model gives the clean answer on the clean picture and the corrupt one on the corrupt picture.
+    """Whether a model gives the clean answer on the clean image and the corrupt one on the corrupt image.
 
-    By the benchmark's official rule on free answers; None where one of the pictures cannot be encoded.
+    By the benchmark's official rule on free answers; None where one of the images cannot be encoded.
     """
     samples = (pair.clean, pair.corrupt)
     try:

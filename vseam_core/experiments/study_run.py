@@ -15,7 +15,7 @@ import numpy as np
 from vseam_core.analysis.ablation_tests import ablation_test_frame
 from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import HeadScores, Sign
-from vseam_core.analysis.modulation import rescaling_scores
+from vseam_core.analysis.rescaling import rescaling_scores
 from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
 from vseam_core.api.presentation import Presentation, presentation_of
@@ -50,7 +50,8 @@ _FRAMES = ("accuracy", "traces", "bands", "strongest", "shared", "ablations", "m
 def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
     """Run every stage of a study on every model and dataset, and gather what came out.
 
-    Models run one after another, or `study.workers` of them side by side where the workspace can be opened again.
+    Models run one after another, or `study.workers` of them side by side where the workspace can be opened again. Raises `VseamError` kinds
+    for what no stage can use; single samples that cannot be used are in `skips`.
     """
     _check_methods(workspace, study)
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))

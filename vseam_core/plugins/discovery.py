@@ -1,6 +1,6 @@
 """Finds plugins, keeps the broken ones with their reason, and finds records by name.
 
-Built-in plugins are found the same way as a stranger's: through the entry-point group `vseam`. Each entry point is loaded in its
+Built-in plugins are found the same way as third-party ones: through the entry-point group `vseam`. Each entry point is loaded in its
 own `try`, so a broken plugin never breaks a command that does not need it; two packages that claim one name clash only when
 that name is asked for.
 """
@@ -31,7 +31,7 @@ from vseam_core.plugins.records import (
 )
 
 if TYPE_CHECKING:
-    from vseam_core.api.interfaces import EditedPictures, Editor, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer
+    from vseam_core.api.interfaces import EditedImages, Editor, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer
 
 ENTRY_POINT_GROUP = hookspecs.PROJECT
 HOOK_RECORDS: Mapping[str, type[PluginRecord]] = {
@@ -131,11 +131,11 @@ class Plugins:
         """The tail of an unknown-name message: plugins that might have supplied the name, were they not broken."""
         return "".join(f"; {plugin}" for plugin in self.broken)
 
-    def editor(self, name: str, **options: Any) -> Editor | Painter | EditedPictures:
+    def editor(self, name: str, **options: Any) -> Editor | Painter | EditedImages:
         """What the plugin of that name supplies; `vseam_core.editing.building` makes an editor of a painter."""
-        from vseam_core.api.interfaces import EditedPictures, Editor, Painter
+        from vseam_core.api.interfaces import EditedImages, Editor, Painter
 
-        return self.find(EditorRecord, name).create((Editor, Painter, EditedPictures), **options)
+        return self.find(EditorRecord, name).create((Editor, Painter, EditedImages), **options)
 
     def mask_provider(self, name: str, **options: Any) -> MaskProvider:
         """The mask provider of that name."""
@@ -211,7 +211,7 @@ def _records(manager: pluggy.PluginManager, origin: Origin, source: object) -> t
         return tuple(record for hook, record_type in HOOK_RECORDS.items() for record in _call_hook(manager, plugin, hook, record_type))
     except _UnusablePlugin:
         raise
-    except (Exception, SystemExit) as error:  # a stranger's module may do anything at import, exit included
+    except (Exception, SystemExit) as error:  # a third-party module may do anything at import, exit included
         raise _UnusablePlugin(describe(error)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,7 @@ from vseam_core.errors import PluginError, VseamError, did_you_mean
 from vseam_core.plugins.records import Factory, PluginRecord, import_factory
 
 Record = TypeVar("Record", bound=PluginRecord)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,15 @@ class Registration(Generic[Record]):
     def create(self, interface: type[Any] | tuple[type[Any], ...], *arguments: Any, **options: Any) -> Any:
         """Call the factory with the record's options, overridden by `options`, and check what comes back.
 
+        Warns where the record is experimental, and of an option that goes by its old name.
+
         Raises `PluginError` for an option that the factory does not take, for an import that fails and for a result that
         is no `interface` (of several: none of them).
         """
         factory = self.load()
-        merged = {**self.record.options, **options}
+        merged = {**self.record.options, **self._by_new_names(options)}
+        if self.record.experimental:
+            _LOG.warning("%s is experimental: its results may change with any release", self)
         _check_options(self, factory, arguments, merged)
         try:
             product = factory(*arguments, **merged)
@@ -72,6 +78,16 @@ class Registration(Generic[Record]):
             kinds = " or ".join(kind.__name__ for kind in (interface if isinstance(interface, tuple) else (interface,)))
             raise PluginError(f"{self} made a {type(product).__name__}, expected a {kinds}")
         return product
+
+    def _by_new_names(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options by the names that they have now. Raises `PluginError` for one that is given by both."""
+        renamed = {name: self.record.renamed_options.get(name, name) for name in options}
+        for old, new in renamed.items():
+            if old != new and new in options:
+                raise PluginError(f"{self}: option {old!r} is called {new!r} now; give one of them")
+            if old != new:
+                _LOG.warning("%s: option %r is called %r now; the old name is deprecated", self, old, new)
+        return {renamed[name]: value for name, value in options.items()}
 
     def call(self, factory: Factory, *arguments: Any) -> Any:
         """Call another lazily imported function of this record, such as a model's `source_factory`."""

@@ -40,8 +40,10 @@ class PluginRecord:
 
     `factory` is `"module:attribute"` (imported on first use) or a callable that needs no import. `options` are the keyword
     arguments it is called with; a registry entry or the caller may add to them. `extra` names the optional extra of the plugin's
-    own distribution whose packages the factory needs: a missing one becomes a line that says what to install. Raises
-    ValueError for a name, summary or factory that is malformed.
+    own distribution whose packages the factory needs: a missing one becomes a line that says what to install.
+    `renamed_options` are options that had another name, old → new: the old one still works, with a warning. `experimental` marks what
+    may give other results with any release: it is listed as such, and whoever uses it is warned. Raises ValueError for a name,
+    summary or factory that is malformed.
     """
 
     kind: ClassVar[str] = ""
@@ -51,6 +53,8 @@ class PluginRecord:
     factory: Factory
     options: Mapping[str, Any] = field(default_factory=dict)
     extra: str | None = None
+    renamed_options: Mapping[str, str] = field(default_factory=dict)
+    experimental: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME_PATTERN.fullmatch(self.name):
@@ -107,7 +111,7 @@ class DatasetRecord(PluginRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class EditorRecord(PluginRecord):
-    """An image editor: the factory returns an `Editor`, or a `Painter` or `EditedPictures`, which the core makes an editor."""
+    """An image editor: the factory returns an `Editor`, or a `Painter` or `EditedImages`, which the core makes an editor."""
 
     kind: ClassVar[str] = "editor"
 

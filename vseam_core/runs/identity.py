@@ -67,7 +67,7 @@ def unit_key(**parts: object) -> str:
 
     Parts are None, booleans, integers, finite floats, strings, lists or tuples, mappings with string keys, components, and numpy
     scalars. The order of mappings does not matter, that of sequences does. Leave out what does not change the result:
-    device, batch size, limit, path. Raises `TypeError` for anything else (hash it first, pictures with
+    device, batch size, limit, path. Raises `TypeError` for anything else (hash it first, images with
     `image_digest`) and `ValueError` for NaN and infinity.
     """
     return hashlib.sha256(canonical_json(parts).encode("utf-8")).hexdigest()
@@ -79,7 +79,7 @@ def canonical_json(value: object) -> str:
 
 
 def image_digest(image: Image) -> str:
-    """The identity of a picture: the sha256 (64 hex digits) of its mode, size and pixel bytes, whatever file it came from."""
+    """The identity of an image: the sha256 (64 hex digits) of its mode, size and pixel bytes, whatever file it came from."""
     digest = hashlib.sha256(f"{image.mode}:{image.width}x{image.height}:".encode("ascii"))
     palette = image.getpalette()
     if palette is not None:

@@ -106,7 +106,7 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Modulation:
+class FittedRescaling:
     """A head rescaling evaluated once: its scales, how it was chosen, where it was measured and what came out."""
 
     recipe: str
@@ -149,6 +149,6 @@ class UnitResult:
     trace_effects: tuple[tuple[Pair, TraceEffect], ...] = ()
     head_effects: tuple[tuple[Sample, HeadEffect], ...] = ()
     ablations: tuple[Ablation, ...] = ()
-    modulations: tuple[Modulation, ...] = ()
+    modulations: tuple[FittedRescaling, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     subject: str = ""

@@ -1,6 +1,6 @@
 """Runs the models of a study side by side, each in a process of its own: small models use two cores far better that way.
 
-A worker opens the workspace anew and sends its progress and findings back through a pipe. All numbers go to the store as they
+A worker opens a workspace of its own and sends its progress and findings back through a pipe. All numbers go to the store as they
 are made, so a worker that dies loses the unit in flight and nothing else.
 """
 

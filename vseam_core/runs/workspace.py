@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 EDITS = "edits"
-"""The folder of edited pictures, unless another is given."""
+"""The folder of edited images, unless another is given."""
 
 
 PROMPT_BYTES = 256 * 1024 * 1024
@@ -178,7 +178,7 @@ def open_workspace(
     `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
     use instead of all installed ones. `memory_budget` is the most bytes that the engine may hold beside the model (default:
     part of what is free). `loading` are options of the models' loaders by model name, "" for all: `{"": {"dtype": "bfloat16"}}`.
-    `edits` is the folder that edited pictures are kept in. Raises `VseamError` subclasses for a broken registry or database.
+    `edits` is the folder that edited images are kept in. Raises `VseamError` subclasses for a broken registry or database.
     """
     opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed, memory_budget=memory_budget)
     opening = replace(opening, loading=loading or {}, edits=str(edits))

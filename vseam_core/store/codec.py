@@ -1,6 +1,6 @@
 """How values lie in the database: arrays as little-endian float32 bytes, everything structured as JSON text.
 
-Nothing is pickled: a database from a stranger can be read without running anything of theirs.
+Nothing is pickled: a database from anywhere can be read without running any code of its author.
 """
 
 from __future__ import annotations

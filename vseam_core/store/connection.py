@@ -87,7 +87,7 @@ class Database:
             raise StoreError(f"there is no results database at {self.label}: a run makes one, or give another --db")
 
     def use_write_ahead_log(self) -> None:
-        """Let readers and one writer work at once (WAL) where the file system allows it; say aloud where it does not."""
+        """Let readers and one writer work at once (WAL) where the file system allows it; warn where it does not."""
         if not self.is_sqlite or self.journal_mode == "off":
             return
         with self.translated():

@@ -1,7 +1,7 @@
 """Named steps that bring an older database up to this program, each applied together with its record in one transaction.
 
 A new database is built from `schema.py` as it stands and records every name below. To change the schema: edit `schema.py` (or
-`views.py`; views are made anew by every migration) and append a migration that does the same to an existing database.
+`views.py`; views are recreated by every migration) and append a migration that does the same to an existing database.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, inspect, select
+from sqlalchemy import Column, Connection, Table, bindparam, inspect, select
 from sqlalchemy.schema import CreateColumn
 
 from vseam_core.errors import StoreError
@@ -54,10 +55,16 @@ def _screening(connection: Connection) -> None:
 
 
 def _made_edits(connection: Connection) -> None:
-    """Edits that a painter made: what planned and masked them, where the pictures lie, whether they passed their checks."""
+    """Edits that a painter made: what planned and masked them, where the images lie, whether they passed their checks."""
     for name in ("edit_key", "planner", "mask_provider", "control", "verdict", "reason", "clean_path", "plan", "confidence"):
-        column = CreateColumn(edits.c[name]).compile(dialect=connection.dialect)
-        connection.exec_driver_sql(f"ALTER TABLE edits ADD COLUMN {column}")
+        _add_column(connection, edits.c[name])
+
+
+def _add_column(connection: Connection, column: Column[Any]) -> None:
+    """Add a column to its table, unless an earlier step built the table as it is today."""
+    table = column.table.name
+    if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {CreateColumn(column).compile(dialect=connection.dialect)}")
 
 
 def _evaluation(connection: Connection) -> None:

@@ -259,8 +259,8 @@ class Store:
         with self._database.writing() as connection:
             put_edits(connection, [unit], put_samples(connection, [unit]))
 
-    def note_pictures(self, pair: str, clean: Path, corrupt: Path) -> None:
-        """Remember where the two pictures of a stored edit lie."""
+    def note_images(self, pair: str, clean: Path, corrupt: Path) -> None:
+        """Remember where the two images of a stored edit lie."""
         edits = schema.edits
         with self._database.writing() as connection:
             places = {"clean_path": str(clean), "image_path": str(corrupt)}

@@ -34,7 +34,7 @@ class BenchmarkConformance:
             promise(sample.level in LEVELS, f"{sample.identifier}: the level is among {', '.join(LEVELS)}")
             promise(
                 sample.dataset == benchmark.name and sample.image_id and sample.question_id,
-                f"{sample.identifier}: dataset, picture and question have names",
+                f"{sample.identifier}: dataset, image and question have names",
             )
             promise(sample.question.strip(), f"{sample.identifier}: the question is not empty")
             promise(sample.split == benchmark.splits()[0], f"{sample.identifier}: the split is the one that was asked for")
@@ -50,9 +50,9 @@ class BenchmarkConformance:
         samples = [sample.identifier for pool in POOLS for sample in self._samples(pool, self.most)]
         promise(len(set(samples)) == len(samples), "no identifier is used twice")
 
-    def test_pools_share_no_picture(self) -> None:
-        pictures = [{sample.image_id for sample in self._samples(pool, self.most)} for pool in POOLS]
-        promise(not (pictures[0] & pictures[1] or pictures[0] & pictures[2] or pictures[1] & pictures[2]), "pools share no picture")
+    def test_pools_share_no_image(self) -> None:
+        images = [{sample.image_id for sample in self._samples(pool, self.most)} for pool in POOLS]
+        promise(not (images[0] & images[1] or images[0] & images[2] or images[1] & images[2]), "pools share no image")
         for pool in POOLS:
             promise(all(sample.pool == pool for sample in self._samples(pool, self.most)), f"samples of {pool} say that they are of it")
 
@@ -79,18 +79,18 @@ class BenchmarkConformance:
                 return
         promise(False, f"the pool all covers every pool: {', '.join(sorted(wanted))}; it gave {', '.join(sorted(found)) or 'nothing'}")
 
-    def test_pictures_load_or_say_why_not(self) -> None:
+    def test_images_load_or_say_why_not(self) -> None:
         for sample in self._samples("all", 5):
             try:
-                picture = sample.image.load()
+                image = sample.image.load()
             except SampleError as error:
                 promise(str(error) and "\n" not in str(error), f"{sample.identifier}: the reason is one line")
                 continue
             except Exception as error:
                 what = f"{type(error).__name__}: {error}"
-                raise AssertionError(f"broken promise: {sample.identifier}: an unreadable picture is a SampleError, got {what}") from error
-            promise(picture.tobytes() == sample.image.load().tobytes(), f"{sample.identifier}: loading again gives the same pixels")
-            promise(picture.mode == "RGB", f"{sample.identifier}: pictures are RGB")
+                raise AssertionError(f"broken promise: {sample.identifier}: an unreadable image is a SampleError, got {what}") from error
+            promise(image.tobytes() == sample.image.load().tobytes(), f"{sample.identifier}: loading again gives the same pixels")
+            promise(image.mode == "RGB", f"{sample.identifier}: images are RGB")
 
     def test_the_gold_answer_is_right_and_scores_lie_between_0_and_1(self) -> None:
         benchmark = self.make()

@@ -10,7 +10,7 @@ import numpy as np
 from vseam_core.api.interfaces import Editor, EditPlan, EditPlanner, MaskProvider, Painter
 from vseam_core.api.types import Pair, Sample
 from vseam_core.errors import SampleError
-from vseam_core.testing.pictures import BOX, SIZE, Noise, sample
+from vseam_core.testing.images import BOX, SIZE, Noise, sample
 from vseam_core.testing.promises import promise, promise_identified, promise_plain
 
 PLAN = EditPlan("red", "blue", "a blue dog", "No", level="attribute", boxes=(BOX,), region_prompt="a blue dog")
@@ -34,10 +34,10 @@ class EditorConformance:
         editor = self.make()
         return [editor.edit(one) for one in self.samples()]
 
-    def test_a_pair_asks_one_question_about_two_pictures(self) -> None:
+    def test_a_pair_asks_one_question_about_two_images(self) -> None:
         for pair in self._pairs():
             clean, corrupt = pair.clean.image.load(), pair.corrupt.image.load()
-            promise(pair.clean.question == pair.corrupt.question, f"{pair.identifier}: both pictures are asked the same question")
+            promise(pair.clean.question == pair.corrupt.question, f"{pair.identifier}: both images are asked the same question")
             promise(pair.clean.identifier != pair.corrupt.identifier, f"{pair.identifier}: the edited sample has a name of its own")
             promise(
                 pair.clean.pool == pair.corrupt.pool and pair.clean.image_id == pair.corrupt.image_id,
@@ -45,9 +45,9 @@ class EditorConformance:
             )
             promise(
                 clean.size == corrupt.size and clean.mode == corrupt.mode == "RGB",
-                f"{pair.identifier}: both pictures are RGB and of one size",
+                f"{pair.identifier}: both images are RGB and of one size",
             )
-            promise(clean.tobytes() != corrupt.tobytes(), f"{pair.identifier}: the picture is changed")
+            promise(clean.tobytes() != corrupt.tobytes(), f"{pair.identifier}: the image is changed")
             promise(pair.kind == "edit" and pair.source_term and pair.target_term, f"{pair.identifier}: it says what became what")
 
     def test_pairs_are_told_apart_and_name_their_editor(self) -> None:
@@ -57,7 +57,7 @@ class EditorConformance:
 
     def test_the_true_answer_changes(self) -> None:
         for pair in self._pairs():
-            promise(pair.corrupt.answer.lower() != pair.clean.answer.lower(), f"{pair.identifier}: the edited picture has another answer")
+            promise(pair.corrupt.answer.lower() != pair.clean.answer.lower(), f"{pair.identifier}: the edited image has another answer")
 
     def test_nothing_changes_outside_the_edited_region(self) -> None:
         for pair in self._pairs():
@@ -67,11 +67,11 @@ class EditorConformance:
                 inside[int(np.floor(y0)) : int(np.ceil(y1)), int(np.floor(x0)) : int(np.ceil(x1))] = True
             if pair.mask is not None:
                 inside = pair.mask.load()
-                promise(inside.shape == clean.shape[:2], f"{pair.identifier}: the mask is as large as the picture")
+                promise(inside.shape == clean.shape[:2], f"{pair.identifier}: the mask is as large as the image")
             changed = (clean != corrupt).any(-1)
             promise(not (changed & ~inside).any(), f"{pair.identifier}: no pixel changes outside the edited region")
 
-    def test_the_same_seed_gives_the_same_picture(self) -> None:
+    def test_the_same_seed_gives_the_same_image(self) -> None:
         for one in self.samples():
             first, second = (self.make().edit(one, seed=3).corrupt.image.load().tobytes() for _ in range(2))
             promise(first == second, f"{one.identifier}: the same seed gives the same pixels")
@@ -101,13 +101,13 @@ class PainterConformance:
         """The painter under test."""
 
     def _paint(self, seed: int = 0) -> np.ndarray:
-        picture = Noise(0).load().resize(self.size)
+        image = Noise(0).load().resize(self.size)
         scale = (self.size[0] / SIZE[0], self.size[1] / SIZE[1])
         mask = np.zeros((self.size[1], self.size[0]), dtype=bool)
         mask[int(BOX[1] * scale[1]) : int(BOX[3] * scale[1]), int(BOX[0] * scale[0]) : int(BOX[2] * scale[0])] = True
-        painted = self.make().paint(picture, mask, self.plan, seed)
-        promise(painted.size == picture.size and painted.mode == "RGB", "a painter returns RGB at the size that it was given")
-        promise((np.asarray(painted)[mask] != np.asarray(picture)[mask]).any(), "something changes inside the mask")
+        painted = self.make().paint(image, mask, self.plan, seed)
+        promise(painted.size == image.size and painted.mode == "RGB", "a painter returns RGB at the size that it was given")
+        promise((np.asarray(painted)[mask] != np.asarray(image)[mask]).any(), "something changes inside the mask")
         return np.asarray(painted)
 
     def test_it_paints_inside_the_mask(self) -> None:
@@ -118,12 +118,12 @@ class PainterConformance:
         promise(np.array_equal(self._paint(7), self._paint(7)), "the same seed gives the same pixels")
 
     def test_it_leaves_what_it_is_given_alone(self) -> None:
-        picture = Noise(0).load().resize(self.size)
+        image = Noise(0).load().resize(self.size)
         mask = np.zeros((self.size[1], self.size[0]), dtype=bool)
         mask[: self.size[1] // 2] = True
-        before = picture.tobytes(), mask.tobytes()
-        self.make().paint(picture, mask, self.plan, 0)
-        promise((picture.tobytes(), mask.tobytes()) == before, "a painter changes neither the picture nor the mask that it is given")
+        before = image.tobytes(), mask.tobytes()
+        self.make().paint(image, mask, self.plan, 0)
+        promise((image.tobytes(), mask.tobytes()) == before, "a painter changes neither the image nor the mask that it is given")
 
     def test_its_identity_is_plain(self) -> None:
         promise_plain(self.make().identity(), "a painter's identity")
@@ -147,7 +147,7 @@ class MaskProviderConformance:
     def make(self) -> MaskProvider:
         """The mask provider under test."""
 
-    def test_a_mask_is_boolean_as_large_as_the_picture_and_not_empty(self) -> None:
+    def test_a_mask_is_boolean_as_large_as_the_image_and_not_empty(self) -> None:
         mask = self.make().mask(sample(), self.plan)
         promise(mask.dtype == bool and mask.shape == (SIZE[1], SIZE[0]), "a mask is boolean [height, width]")
         promise(mask.any() and not mask.all(), "a mask is neither empty nor everything")

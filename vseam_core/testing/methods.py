@@ -15,7 +15,7 @@ from vseam_core.api.interventions import MEASURES, AnswerScore, Run, RunResult, 
 from vseam_core.api.presentation import Presentation, presentation_of
 from vseam_core.api.types import Direction, HeadId, TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
-from vseam_core.testing.pictures import SIZE, pair, sample
+from vseam_core.testing.images import SIZE, pair, sample
 from vseam_core.testing.promises import promise, promise_identified, promise_plain
 
 _TOLERANCE = 1e-3

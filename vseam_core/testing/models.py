@@ -10,7 +10,7 @@ from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.prompts import POSITION_CLASSES
 from vseam_core.api.types import RoleSpan
 from vseam_core.errors import SampleError
-from vseam_core.testing.pictures import Noise
+from vseam_core.testing.images import Noise
 from vseam_core.testing.promises import promise, promise_refusal
 
 
@@ -39,8 +39,8 @@ class ModelConformance:
             cls._made = self.make()
         return cls._made
 
-    def _prompt(self, picture: int = 0, question: str | None = None, roles: Sequence[RoleSpan] = ()) -> Any:
-        return self.model.encode(Noise(picture).load(), question or self.question, roles)
+    def _prompt(self, image: int = 0, question: str | None = None, roles: Sequence[RoleSpan] = ()) -> Any:
+        return self.model.encode(Noise(image).load(), question or self.question, roles)
 
     def test_it_is_a_model_that_says_what_identifies_it(self) -> None:
         info = self.model.info
@@ -66,11 +66,11 @@ class ModelConformance:
         outside = [RoleSpan(0, len(self.question) + 5, "object")]
         promise_refusal(lambda: self._prompt(roles=outside), "a role outside the question is refused")
 
-    def test_keys_identify_picture_and_question(self) -> None:
+    def test_keys_identify_image_and_question(self) -> None:
         first = self._prompt()
         promise(first.key == self._prompt().key, "encoding the same again gives the same key")
-        promise(first.key != self._prompt(picture=1).key, "another picture is another key")
-        promise(first.ids == self._prompt(picture=1).ids, "pictures of one size give the same ids: pairs are patched position by position")
+        promise(first.key != self._prompt(image=1).key, "another image is another key")
+        promise(first.ids == self._prompt(image=1).ids, "images of one size give the same ids: pairs are patched position by position")
         promise(first.key != self._prompt(question=f"{self.question} {self.question}").key, "another question is another key")
 
     def test_image_positions_have_a_place_or_are_said_to_have_none(self) -> None:
@@ -78,9 +78,7 @@ class ModelConformance:
         if prompt.image_boxes is None:
             return
         promise(len(prompt.image_boxes) == len(prompt.positions("image")), "one box per image position")
-        promise(
-            all(0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1 for x0, y0, x1, y1 in prompt.image_boxes), "boxes are fractions of the picture"
-        )
+        promise(all(0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1 for x0, y0, x1, y1 in prompt.image_boxes), "boxes are fractions of the image")
 
     def test_an_empty_question_is_refused(self) -> None:
         promise_refusal(lambda: self.model.encode(Noise(0).load(), "  "), "an empty question is refused")
@@ -109,15 +107,15 @@ class ModelConformance:
         promise(longer.key != plain.key, "an answer prefix is part of the key")
 
     def test_a_batch_gives_what_single_prompts_give(self) -> None:
-        prompts = [self._prompt(picture) for picture in range(3)]
+        prompts = [self._prompt(image) for image in range(3)]
         together, alone = self._logits(prompts), [self._logits([prompt])[0] for prompt in prompts]
         for row, single in zip(together, alone, strict=True):
             difference = float((row - single).abs().max())
             promise(difference <= self.tolerance, f"a batch gives what single prompts give (differs by {difference:.2g})")
 
-    def test_the_picture_reaches_the_answer(self) -> None:
-        first, second = self._logits([self._prompt()])[0], self._logits([self._prompt(picture=1)])[0]
-        promise((first - second).abs().max() > 0, "another picture gives other logits")
+    def test_the_image_reaches_the_answer(self) -> None:
+        first, second = self._logits([self._prompt()])[0], self._logits([self._prompt(image=1)])[0]
+        promise((first - second).abs().max() > 0, "another image gives other logits")
 
     def test_an_empty_batch_is_refused(self) -> None:
         try:
@@ -141,7 +139,7 @@ class ModelConformance:
             promise(difference <= self.tolerance, f"pads in front change no answer (differs by {difference:.2g})")
 
     def test_it_generates_text_in_order(self) -> None:
-        prompts = [self._prompt(picture) for picture in range(3)]
+        prompts = [self._prompt(image) for image in range(3)]
         texts = self.model.generate(prompts, max_new_tokens=4)
         promise(len(texts) == 3 and all(isinstance(text, str) for text in texts), "one text per prompt")
         promise(texts == self.model.generate(prompts, max_new_tokens=4), "generation is greedy: the same again")

@@ -1,4 +1,4 @@
-"""A tiny vision-language model: a genuine LLaVA with random weights, words for tokens, and a picture of 4 × 4 patches."""
+"""A tiny vision-language model: a genuine LLaVA with random weights, words for tokens, and an image of 4 × 4 patches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TinyModel(VisionLanguageModel):
         )
 
     def encode(self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
-        """Beginning of text, the picture, the question's words, and the prefix of an answer."""
+        """Beginning of text, the image, the question's words, and the prefix of an answer."""
         if not question.strip():
             raise SampleError("the question is empty")
         for span in roles:

@@ -1,4 +1,4 @@
-"""Loads SmolVLM and Idefics3 checkpoints. The picture is cut into tiles; each tile is some image positions between markers."""
+"""Loads SmolVLM and Idefics3 checkpoints. The image is cut into tiles; each tile is some image positions between markers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMPT = "<|im_start|>User:<image>{question} Answer with a single word.<end_of_u
 
 
 class SmolVlm(VisionLanguageModel):
-    """An Idefics3 model with its processor. Tiles have no simple place in the picture here, so there are no regions."""
+    """An Idefics3 model with its processor. Tiles have no simple place in the image here, so there are no regions."""
 
     def __init__(self, module: Any, processor: Any, info: ModelInfo, prompt_template: str = PROMPT) -> None:
         self.module, self.processor, self.info = module, processor, info
@@ -47,7 +47,7 @@ class SmolVlm(VisionLanguageModel):
         written = write_prompt(self.tokenizer, self.template, question)
         try:
             found = self.processor(images=[image.convert("RGB")], text=[written.text], return_tensors="pt", add_special_tokens=False)
-        except Exception as error:  # processors raise anything for a picture that they cannot take
+        except Exception as error:  # processors raise anything for an image that they cannot take
             raise SampleError(f"the processor refuses the sample: {error}") from error
         inputs = dict(found)
         ids = tuple(inputs["input_ids"][0].tolist())
@@ -89,7 +89,7 @@ class SmolVlm(VisionLanguageModel):
         return self._reader(prompt).tokens(answer)
 
     def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
-        """Padded on the left; pictures must have been cut into as many tiles of one size."""
+        """Padded on the left; images must have been cut into as many tiles of one size."""
         lengths = {len(prompt) for prompt in prompts}
         if not prompts or (len(lengths) > 1 and not self.pads_left):
             raise ValueError(f"prompts of {len(lengths)} different lengths cannot stand in one batch")

@@ -24,7 +24,7 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class SceneImage:
-    """A picture that is rendered when it is loaded; the same scene always gives the same pixels."""
+    """An image that is rendered when it is loaded; the same scene always gives the same pixels."""
 
     scene: Scene
 
@@ -39,8 +39,8 @@ class SceneImage:
 class SceneBenchmark(Benchmark):
     """Questions of one category about rendered scenes, as many "Yes" as "No", or open questions.
 
-    Scene number i of a pool and split is the same picture in every category; a category leaves out the scenes that it cannot ask
-    about or whose answer no single edit can change. Pools share no picture: each owns its backgrounds. Raises
+    Scene number i of a pool and split is the same image in every category; a category leaves out the scenes that it cannot ask
+    about or whose answer no single edit can change. Pools share no image: each owns its backgrounds. Raises
     `UnknownNameError` for an unknown category, form or world.
     """
 
@@ -71,11 +71,11 @@ class SceneBenchmark(Benchmark):
     def _stream(self, pool: Pool, split: str, seed: int) -> Iterator[Sample]:
         index = made = 0
         while True:
-            picture = f"scenes/{self.world}/{seed}/{pool}/{split}/{index:06d}"
-            scene = sample_scene(random.Random(picture), pool=pool, split=split, world=self.world)
-            question = self._question(picture, scene, made)
+            image = f"scenes/{self.world}/{seed}/{pool}/{split}/{index:06d}"
+            scene = sample_scene(random.Random(image), pool=pool, split=split, world=self.world)
+            question = self._question(image, scene, made)
             if question is not None:
-                yield self._sample(picture, scene, question, pool, split)
+                yield self._sample(image, scene, question, pool, split)
                 made += 1
             index += 1
 
@@ -83,23 +83,23 @@ class SceneBenchmark(Benchmark):
         """Exact match of the words, whatever their case, without a full stop at the end."""
         return answer.strip().rstrip(".").strip().lower() == sample.answer.lower()
 
-    def _question(self, picture: str, scene: Scene, made: int) -> Question | None:
-        rng = random.Random(f"{picture}/{self.category}/{self.form}")
+    def _question(self, image: str, scene: Scene, made: int) -> Question | None:
+        rng = random.Random(f"{image}/{self.category}/{self.form}")
         want = None if self.form == "open" else ("Yes", "No")[made % 2]
         for _ in range(_ATTEMPTS):
             question = ask(rng, scene, self.category, self.form, want)
-            if question is not None and edit_scene(random.Random(picture), scene, question) is not None:
+            if question is not None and edit_scene(random.Random(image), scene, question) is not None:
                 return question
         return None
 
-    def _sample(self, picture: str, scene: Scene, question: Question, pool: Pool, split: str) -> Sample:
+    def _sample(self, image: str, scene: Scene, question: Question, pool: Pool, split: str) -> Sample:
         others = [answer for answer in question.alternatives if answer != question.answer]
-        competitor = random.Random(f"{picture}/competitor").choice(others)
+        competitor = random.Random(f"{image}/competitor").choice(others)
         return Sample(
-            identifier=f"{self.name}/{picture.removeprefix('scenes/')}",
+            identifier=f"{self.name}/{image.removeprefix('scenes/')}",
             dataset=self.name,
-            question_id=picture.rsplit("/", 1)[-1],
-            image_id=picture,
+            question_id=image.rsplit("/", 1)[-1],
+            image_id=image,
             image=SceneImage(scene),
             question=question.text,
             answer=question.answer,

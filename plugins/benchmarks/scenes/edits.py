@@ -1,6 +1,6 @@
 """Exact edits of a scene: one that turns the answer to a question, and a control of the same kind that does not.
 
-An edit changes exactly one object, attribute or relation. Since noise and occluders belong to the picture and not to
+An edit changes exactly one object, attribute or relation. Since noise and occluders belong to the image and not to
 the objects, all pixels outside the returned boxes stay identical.
 """
 
@@ -269,14 +269,14 @@ def _edit_patient(rng: random.Random, scene: Scene, question: Question) -> _Chan
     return _set_kind(scene, patient, rng.choice(_absent_kinds(scene)))
 
 
-def _exchange(scene: Scene, true: Action, stranger: int) -> _Change:
+def _exchange(scene: Scene, true: Action, bystander: int) -> _Change:
     """Let an idle object and the action's patient change places; the glyph stays where it is."""
-    a, b = scene.objects[true.patient], scene.objects[stranger]
+    a, b = scene.objects[true.patient], scene.objects[bystander]
     changed = _with_object(scene, true.patient, replace(a, row=b.row, column=b.column))
-    changed = _with_object(changed, stranger, replace(b, row=a.row, column=a.column))
-    new = Action(true.name, true.agent, stranger)
+    changed = _with_object(changed, bystander, replace(b, row=a.row, column=a.column))
+    new = Action(true.name, true.agent, bystander)
     changed = replace(changed, actions=tuple(new if action == true else action for action in scene.actions))
-    return _Change(changed, a.kind, b.kind, (object_box(scene, true.patient), object_box(scene, stranger)))
+    return _Change(changed, a.kind, b.kind, (object_box(scene, true.patient), object_box(scene, bystander)))
 
 
 def _control_action(rng: random.Random, scene: Scene, question: Question) -> _Change | None:

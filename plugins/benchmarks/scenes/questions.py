@@ -79,7 +79,7 @@ def ask(rng: random.Random, scene: Scene, category: str, form: str, want: str | 
 
 
 def true_answer(scene: Scene, question: Question) -> str | None:
-    """The right answer to a question in this scene, computed anew; None where an open question has no single answer.
+    """The right answer to a question in this scene, recomputed; None where an open question has no single answer.
 
     Meant for scenes that an edit made from the one asked about: object indices must mean the same objects.
     """

@@ -267,7 +267,7 @@ def _kind_layers(kind: str) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 @cache
 def sprite(kind: str, color: str, material: str) -> tuple[FloatArray, FloatArray]:
-    """A kind's picture: premultiplied colours [32, 32, 3] (0..255) and transparency [32, 32, 1] (1 = see-through).
+    """A kind's image: premultiplied colours [32, 32, 3] (0..255) and transparency [32, 32, 1] (1 = see-through).
 
     Composite with `window * transparency + colours`. Raises KeyError for an unknown kind or colour.
     """

@@ -266,8 +266,8 @@ def _noise(seed: int) -> sprites.FloatArray:
     return window
 
 
-def _paste(image: sprites.FloatArray, picture: tuple[sprites.FloatArray, sprites.FloatArray], box: Box) -> None:
-    colors, transparent = picture
+def _paste(image: sprites.FloatArray, sprite: tuple[sprites.FloatArray, sprites.FloatArray], box: Box) -> None:
+    colors, transparent = sprite
     window = image[box[1] : box[3], box[0] : box[2]]
     window *= transparent
     window += colors

@@ -1,6 +1,6 @@
 """The BrushNet branch of PowerPaint v2, and its injection into a stock UNet.
 
-BrushNet (Ju et al. 2024, arXiv 2403.06976) is a second UNet without output that sees the picture with a hole; a 1×1 convolution of each
+BrushNet (Ju et al. 2024, arXiv 2403.06976) is a second UNet without output that sees the image with a hole; a 1×1 convolution of each
 of its hidden states is added to the same state of the UNet that paints. PowerPaint v2 keeps the cross-attention that BrushNet dropped, for
 its task prompts. Both are built of diffusers' own blocks: nothing is forked.
 """
@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 CONDITION_CHANNELS = 5
-"""Four latent channels of the picture with a hole, and one that is 1 where the picture is kept."""
+"""Four latent channels of the image with a hole, and one that is 1 where the image is kept."""
 
 
 @dataclass(frozen=True)

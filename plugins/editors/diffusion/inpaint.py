@@ -165,5 +165,5 @@ def default_of(kind: Any, argument: str) -> Any:
 
 
 def _is_inpainting(kind: Any) -> bool:
-    """Whether a pipeline class takes a prompt, a picture and a mask."""
+    """Whether a pipeline class takes a prompt, an image and a mask."""
     return len(accepted_by(kind.__call__, **dict.fromkeys(_TAKES, True))) == len(_TAKES)

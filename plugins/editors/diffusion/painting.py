@@ -1,4 +1,4 @@
-"""What all diffusion painters share: loading when first used, sizes, seeds, memory, and refusing pictures that are not painted."""
+"""What all diffusion painters share: loading when first used, sizes, seeds, memory, and refusing images that are not painted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LIBRARIES = ("diffusers", "torch", "transformers")
 
 
 class DiffusionPainter(Painter):
-    """A painter around a diffusers pipeline, loaded with the first picture and kept until `release`."""
+    """A painter around a diffusers pipeline, loaded with the first image and kept until `release`."""
 
     def __init__(self, settings: DiffusionSettings) -> None:
         self.settings = settings
@@ -39,14 +39,14 @@ class DiffusionPainter(Painter):
 
     @abstractmethod
     def run(self, pipeline: Any, image: Image, mask: Image, plan: EditPlan, generator: torch.Generator) -> Any:
-        """The pipeline's output for one picture and its mask (mode L, 255 where it may paint)."""
+        """The pipeline's output for one image and its mask (mode L, 255 where it may paint)."""
 
     @abstractmethod
     def weights_identity(self) -> str:
         """A hash of the weights and configuration files, or the commit that they come from."""
 
     def paint(self, image: Image, mask: np.ndarray, plan: EditPlan, seed: int) -> Image:
-        """The picture as the model paints it, the whole of it, at the same size; the same seed gives the same pixels on one device."""
+        """The image as the model paints it, the whole of it, at the same size; the same seed gives the same pixels on one device."""
         import torch
         from PIL import Image as images
 
@@ -57,10 +57,10 @@ class DiffusionPainter(Painter):
         words_of(plan, self.name)
         pipeline = self.pipeline()
         generator = torch.Generator("cpu").manual_seed(seed)
-        picture = images.fromarray(mask.astype(np.uint8) * 255)
+        mask_image = images.fromarray(mask.astype(np.uint8) * 255)
         try:
             with torch.inference_mode(), quietly():
-                output = self.run(pipeline, image.convert("RGB"), picture, plan, generator)
+                output = self.run(pipeline, image.convert("RGB"), mask_image, plan, generator)
         except torch.OutOfMemoryError as error:
             raise VseamError(f"editor {self.name!r}: not enough GPU memory; {_memory_advice(self.settings)}") from error
         return self._checked(output, image.size)
@@ -95,7 +95,7 @@ class DiffusionPainter(Painter):
         }
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size at which a picture is painted. Raises `SampleError` for pictures that are too small or too narrow."""
+        """The size at which an image is painted. Raises `SampleError` for images that are too small or too narrow."""
         return self.settings.working_size(size, self.settings.multiple or self.size_multiple())
 
     def size_multiple(self) -> int:
@@ -144,18 +144,18 @@ class DiffusionPainter(Painter):
     def _require_room(self, mask: np.ndarray) -> None:
         """Refuse a mask that leaves nothing to fit into, and one so thin that no latent value is painted."""
         if mask.all():
-            raise SampleError(f"{self.name}: the mask covers the whole picture, so there is nothing that the paint could fit into")
+            raise SampleError(f"{self.name}: the mask covers the whole image, so there is nothing that the paint could fit into")
         # Pipelines shrink masks by taking every eighth pixel (nearest neighbour).
         if not mask[::LATENT_PIXELS, ::LATENT_PIXELS].any():
             raise SampleError(f"{self.name}: the mask is so thin that the model would not see it; dilate it more")
 
     def _checked(self, output: Any, size: tuple[int, int]) -> Image:
-        """The picture of an output. Raises `SampleError` where the safety checker blacked it out, or where it shows nothing."""
+        """The image of an output. Raises `SampleError` where the safety checker blacked it out, or where it shows nothing."""
         if any(np.atleast_1d(getattr(output, "nsfw_content_detected", None) or False)):
-            raise SampleError(f"{self.name}: the checkpoint's safety checker refused the picture (option safety_checker)")
+            raise SampleError(f"{self.name}: the checkpoint's safety checker refused the image (option safety_checker)")
         image = output.images[0].convert("RGB")
         if image.size != size:
-            raise VseamError(f"editor {self.name!r}: the pipeline painted {image.size} pixels for a picture of {size}; set multiple")
+            raise VseamError(f"editor {self.name!r}: the pipeline painted {image.size} pixels for an image of {size}; set multiple")
         if all(low == high for low, high in image.getextrema()):
             raise SampleError(f"{self.name}: the model painted one flat colour (numbers out of range?); try dtype=float32")
         return image

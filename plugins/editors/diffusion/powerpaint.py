@@ -153,7 +153,7 @@ class PowerPaintV2(PowerPaintPainter):
     """A stock text-to-image pipeline with a BrushNet branch that is told the task; `conditioning_scale` weighs the branch.
 
     The branch sees the mean of the VAE's posterior. (The published code samples it from the global generator, so that its seed does not
-    fix the picture.)
+    fix the image.)
     """
 
     edition = 2
@@ -236,7 +236,7 @@ class PowerPaintV2(PowerPaintPainter):
 
 
 def condition_of(pipeline: Any, image: Image, mask: Image, device: torch.device) -> torch.Tensor:
-    """What the branch sees, `[1, 5, height, width]`: latents of the picture with a black hole, and 1 where it is kept."""
+    """What the branch sees, `[1, 5, height, width]`: latents of the image with a black hole, and 1 where it is kept."""
     import numpy as np
     import torch
     from PIL import Image as images

@@ -10,7 +10,7 @@ from vseam_core.errors import SampleError, VseamError, did_you_mean
 
 Offload = Literal["none", "model", "sequential"]
 LEAST_SIDE = 32
-"""A picture with a shorter side in pixels shows a model too little to paint into."""
+"""An image with a shorter side in pixels shows a model too little to paint into."""
 _OFFLOADS = ("none", "model", "sequential")
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -21,7 +21,7 @@ class DiffusionSettings:
 
     Without `steps` or `guidance` the pipeline's own defaults count. `scheduler` is the name of a diffusers scheduler class (None: the
     checkpoint's own). `dtype` `auto` is float16 on a GPU and float32 on the CPU. `side` is the length to which the shorter side of a
-    picture is brought, `max_side` the most for the longer one; `multiple` is what both are divisible by (None: what the pipeline asks
+    image is brought, `max_side` the most for the longer one; `multiple` is what both are divisible by (None: what the pipeline asks
     for). `offload` keeps on the GPU only the part of the pipeline that is computing (`model`), or only the layer (`sequential`: slow,
     least memory).
     """
@@ -66,13 +66,13 @@ class DiffusionSettings:
         }
 
     def working_size(self, size: tuple[int, int], multiple: int) -> tuple[int, int]:
-        """The width and height, divisible by `multiple`, at which a picture of `size` is painted. Raises `SampleError` for small ones."""
+        """The width and height, divisible by `multiple`, at which an image of `size` is painted. Raises `SampleError` for small ones."""
         short, long = min(size), max(size)
         if short < LEAST_SIDE:
-            raise SampleError(f"{self.painter}: the picture has {size[0]}×{size[1]} pixels; expected at least {LEAST_SIDE} on each side")
+            raise SampleError(f"{self.painter}: the image has {size[0]}×{size[1]} pixels; expected at least {LEAST_SIDE} on each side")
         scale = min(self.side / short, self.max_side / long)
         if short * scale < max(multiple, LEAST_SIDE):
-            raise SampleError(f"{self.painter}: a picture of {size[0]}×{size[1]} pixels is too narrow for max_side={self.max_side}")
+            raise SampleError(f"{self.painter}: an image of {size[0]}×{size[1]} pixels is too narrow for max_side={self.max_side}")
         width, height = (min(round(length * scale / multiple), self.max_side // multiple) * multiple for length in size)
         return max(width, multiple), max(height, multiple)
 

@@ -147,7 +147,7 @@ def _boxes(
 
 
 def _extent(reading: Reading) -> tuple[float, float]:
-    """Width and height that the picture has at least."""
+    """Width and height that the image has at least."""
     size = [reading.sample.metadata.get(name) for name in ("width", "height")]
     boxes = [thing.box for thing in reading.sample.objects]
     known = max(box[2] for box in boxes), max(box[3] for box in boxes)
@@ -156,7 +156,7 @@ def _extent(reading: Reading) -> tuple[float, float]:
 
 
 def _moved(box: Box, other: Box, target: str, extent: tuple[float, float]) -> Box | None:
-    """A box of the same size right beside another one, on the side that `target` names, cut at the picture's known extent."""
+    """A box of the same size right beside another one, on the side that `target` names, cut at the image's known extent."""
     width, height = box[2] - box[0], box[3] - box[1]
     if "left" in target:
         place = (other[0] - width, box[1], other[0], box[3])

@@ -33,7 +33,7 @@ def run_screening(scan: Scan) -> Outcome:
     """Estimate all heads on every sample, choose heads by the means of the estimates, and run those exactly on every sample.
 
     Units of the first part hold the estimates, those of the second the exact effects; a larger limit may choose other heads, whose
-    units are then made anew. Raises `UnsupportedError` for integrated steps with an operation that has no donors.
+    units are then made again. Raises `UnsupportedError` for integrated steps with an operation that has no donors.
     """
     needs = scan.operation.intervention.needs()
     if scan.options.integrated_steps and not needs.donors and not needs.pair:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from vseam_core.analysis.modulation import Setting, published_scales, scaled_by_rank, shuffled_within_layers
+from vseam_core.analysis.rescaling import Setting, published_scales, scaled_by_rank, shuffled_within_layers
 from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.types import HeadId
 

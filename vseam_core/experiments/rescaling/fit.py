@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vseam_core.analysis.modulation import Setting, SettingResult, choose, fit_yes_no_bias
+from vseam_core.analysis.rescaling import Setting, SettingResult, choose, fit_yes_no_bias
 from vseam_core.analysis.statistics import accuracy_change, cluster_sign_flip
 from vseam_core.api.types import Pool
 from vseam_core.config.defaults import EDITOR, RESCALING
@@ -19,7 +19,7 @@ from vseam_core.experiments.heads.changes import Change, HeadChange, HeadOperati
 from vseam_core.experiments.rescaling.candidates import PUBLISHED, Candidate, RescalingScores, candidates_of, published_candidate, shuffles
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.runner import Outcome, Unit
-from vseam_core.runs.spec import Modulation, UnitResult
+from vseam_core.runs.spec import FittedRescaling, UnitResult
 from vseam_core.runs.workspace import Workspace
 
 EXPERIMENT = Experiment("rescaling", version=1)
@@ -155,7 +155,7 @@ class Fitting:
         intervention, component = make_intervention(opened.workspace, self._options.operation, options)
         return HeadChange(HeadOperation(opened.loaded.engine.shape, intervention, component), list(candidate.factors))
 
-    def _measure_grid(self, measurement: Measurement) -> list[Modulation]:
+    def _measure_grid(self, measurement: Measurement) -> list[FittedRescaling]:
         answered = [self._answers(measurement.candidates, samples) for samples in self._sets_of(measurement)]
         base = np.concatenate([answers[0].correct for answers in answered])
         rows = []
@@ -164,13 +164,13 @@ class Fitting:
             rows.append(_row(candidate, "grid", "choose", "choose", correct, base, None, None))
         return rows
 
-    def _measure_test(self, measurement: Measurement, samples: EvaluationSet) -> Modulation:
+    def _measure_test(self, measurement: Measurement, samples: EvaluationSet) -> FittedRescaling:
         candidate = measurement.candidates[0]
         base, changed = self._answers([candidate], samples)
         chosen_on = "" if candidate.recipe == PUBLISHED else "choose"
         return _row(candidate, measurement.role, chosen_on, samples.name, changed.correct, base.correct, samples.clusters, changed)
 
-    def _measure_bias(self) -> list[Modulation]:
+    def _measure_bias(self) -> list[FittedRescaling]:
         """The yes/no threshold fitted on the choose pool, tried on each split of the test pool."""
         fits = [self._yes_no_scores(self._set(self._dataset, "choose", split)) for split in self._options.splits]
         bias = fit_yes_no_bias(np.concatenate([scores for scores, _ in fits]), np.concatenate([gold for _, gold in fits]))
@@ -201,13 +201,13 @@ def _row(
     base: np.ndarray,
     clusters: Sequence[str] | None,
     answers: Answers | None,
-) -> Modulation:
+) -> FittedRescaling:
     difference = correct - base
     gain, p_value = None, None
     if clusters is not None:
         gain = accuracy_change(base, correct, clusters)
         p_value = cluster_sign_flip(difference, clusters, seed=0).p_value
-    return Modulation(
+    return FittedRescaling(
         recipe=candidate.recipe,
         role=role,
         scales=candidate.named,

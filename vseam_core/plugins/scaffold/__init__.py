@@ -32,7 +32,7 @@ class _Kind:
 KINDS: Mapping[str, _Kind] = {
     "model": _Kind("model", "ModelRecord", "ModelConformance", "load"),
     "benchmark": _Kind("benchmark", "DatasetRecord", "BenchmarkConformance", "ColourBenchmark"),
-    "editor": _Kind("editor", "EditorRecord", "EditorConformance", "InvertEditor", ("from vseam_core.testing.pictures import sample",)),
+    "editor": _Kind("editor", "EditorRecord", "EditorConformance", "InvertEditor", ("from vseam_core.testing.images import sample",)),
     "tracer": _Kind("tracer", "TracerRecord", "TracerConformance", "WindowPatching"),
     "head-intervention": _Kind("heads", "HeadInterventionRecord", "HeadInterventionConformance", "DampHeads"),
 }

@@ -1,4 +1,4 @@
-"""Pictures made by the tests: a shaded ball on a textured ground, as a photograph would show it."""
+"""Images made by the tests: a shaded ball on a textured ground, as a photograph would show it."""
 
 from __future__ import annotations
 

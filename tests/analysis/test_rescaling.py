@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vseam_core.analysis.heads import score_heads
-from vseam_core.analysis.modulation import (
+from vseam_core.analysis.rescaling import (
     UNCHANGED,
     Setting,
     SettingResult,

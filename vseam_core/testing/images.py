@@ -1,4 +1,4 @@
-"""Pictures and samples that suites work on."""
+"""Images and samples that suites work on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ QUESTION = "Is the dog red?"
 
 @dataclass(frozen=True)
 class Noise:
-    """A picture of noise; with `edited` a box of it is of another noise."""
+    """An image of noise; with `edited` a box of it is of another noise."""
 
     seed: int
     edited: bool = False
 
     def load(self) -> Image.Image:
-        """The picture."""
+        """The image."""
         pixels = np.random.default_rng(self.seed).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
         if self.edited:
             x0, y0, x1, y1 = map(int, BOX)
@@ -31,7 +31,7 @@ class Noise:
 
 
 def sample(seed: int = 0, answer: str = "Yes", edited: bool = False) -> Sample:
-    """A question about a dog in a box of a picture of noise."""
+    """A question about a dog in a box of an image of noise."""
     return Sample(
         identifier=f"noise/{seed}{'/edit' if edited else ''}",
         dataset="noise",
@@ -50,5 +50,5 @@ def sample(seed: int = 0, answer: str = "Yes", edited: bool = False) -> Sample:
 
 
 def pair(seed: int = 0) -> Pair:
-    """A picture of noise and the same with another noise in the dog's box."""
+    """An image of noise and the same with another noise in the dog's box."""
     return Pair(sample(seed), sample(seed, "No", edited=True), (BOX,), "noise", "red", "blue")
