@@ -97,7 +97,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "step3p7": {"text_config.sliding_window": 8},
     "llama4": {"text_config.floor_scale": 4, "text_config.attn_scale": 0.5, "text_config.no_rope_layers": [1, 0, 1, 0]},
     "granite4_vision": {"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0, 1, 2, 3], "downsample_rate": "1/2"},
-    "granite_docling": {},
+    "dots3_note": {"text_config.num_key_value_heads": HEADS, "text_config.per_layer_config": {}},
+    "muse_spark": {"vision_config.num_hidden_layers": 4},
+    "hunyuan_vl": {"text_config.rope_parameters": {**_PLAIN_ROTATION, "xdrope_section": [2, 2, 2, 2], "alpha": 1000.0}},
     "cohere_compass": {
         "text_config.rope_parameters": {kind: _rotation(4, 2, 2) for kind in ("sliding_attention", "full_attention")},
     },

@@ -1,0 +1,58 @@
+"""Writes docs/families.md: what the engine does with a tiny model of every type that the installed library knows.
+
+PYTHONPATH=. python -m tests.engine.families_page > docs/families.md
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from typing import Any
+
+import torch
+import transformers
+
+from tests.engine.every_type import NOT_BUILT, TYPES, AnyTinyModel
+from tests.engine.test_every_type import WITH_PICTURES
+from vseam_core.engine.selfcheck import checked_engine
+
+_HEAD = """# Families
+
+Every image-text-to-text type that transformers {version} knows, in a tiny model with random weights and a prompt of text, by the
+checks that `vseam doctor` makes; written by `tests/engine/families_page.py` on {date}. *Replay*: exact, only what an edit reaches
+is computed. *Full passes*: every run is a forward pass with plain hooks. *Answers*: nothing inside was found that could be
+changed. Real weights were not tried here.
+
+| type | runs by | heads | lens | why not more |
+|---|---|---|---|---|"""
+
+
+def row(name: str) -> str:
+    """One line of the table."""
+    if name in NOT_BUILT:
+        return f"| {name} | not built here | | | {NOT_BUILT[name]} |"
+    try:
+        _, record = checked_engine(AnyTinyModel(name))
+    except Exception as error:
+        if name in WITH_PICTURES:
+            return f"| {name} | tested with images, see [engine.md](engine.md) | | | |"
+        return f"| {name} | not built here | | | {_short(f'{type(error).__name__}: {error}')} |"
+    said: dict[str, Any] = {one["name"]: one for one in record["capabilities"]}
+    by = "answers" if not said["traces"]["holds"] else "replay" if said["replay"]["holds"] else "full passes"
+    marks = ["yes" if said[kind]["holds"] else "no" for kind in ("heads", "lens")]
+    if by == "full passes" and name in WITH_PICTURES:
+        return f"| {name} | tested with images, see [engine.md](engine.md) | | | |"
+    reasons = [said[kind]["reason"].split("; a full pass")[0] for kind in ("traces", "replay", "heads", "lens") if said[kind]["reason"]]
+    return f"| {name} | {by} | {marks[0]} | {marks[1]} | {_short('; '.join(dict.fromkeys(reasons)))} |"
+
+
+def _short(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())[:200]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    print(_HEAD.format(version=transformers.__version__, date=datetime.date.today().isoformat()))
+    for name in sys.argv[1:] or sorted(TYPES):
+        print(row(name), flush=True)
