@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "run": ("run", "study.yaml"),
     "query": ("query", "SELECT model, seed, finished FROM runs"),
     "db-info": ("db", "info"),
+    "db-check": ("db", "check"),
     "db-migrate": ("db", "migrate"),
 }
 STUDY = "models: [llava-tiny]\ndatasets: [scenes/color]\nstages: [evaluate]\nsizes: {score: 4, test: 4}\n"

@@ -250,8 +250,8 @@ def softmax_in_float64(model: TinyVLM) -> Iterator[None]:
     and so agrees with nothing beyond 1e-6, itself in another order of summation included. Other models are left as they are."""
     library = torch.nn.functional.softmax
 
-    def own(values: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        return library(values, dim=dim, dtype=None if values.dtype == torch.float64 else dtype)
+    def own(values: torch.Tensor, dim: int, dtype: torch.dtype | None = None, **more: Any) -> torch.Tensor:
+        return library(values, dim=dim, dtype=None if values.dtype == torch.float64 else dtype, **more)
 
     with patch.object(torch.nn.functional, "softmax", own if model.dtype == torch.float64 else library):
         yield

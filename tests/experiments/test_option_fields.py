@@ -82,7 +82,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Id
 
 
 def scan(workspace: Workspace, baselines: pd.DataFrame, **given: Any) -> Any:
-    options = {"operation": "resample", "correct": 2, "wrong": 0, "reference_size": 8, "donors": 1}
+    options = {"operation": "resample", "sampled": 2, "wrong": 0, "reference_size": 8, "donors": 1}
     return run_scan(workspace, MODEL, DATASET, ScanOptions(**{**options, **given}), baselines)
 
 
@@ -198,21 +198,20 @@ CHANGES: dict[type, dict[str, tuple[Any, dict[str, Any]]]] = {
         "mask_options": ({"padding": 0.2}, {}),
         "dilation": (3, {}),
         "feather": (1, {}),
-        "pairs": ("passing", {}),
     },
 }
 # Fields that change some of the units: what is fitted on other samples is recomputed, and only that.
 SOME: dict[type, dict[str, Any]] = {RescalingOptions: {"choose": 3, "test": 3}}
 # Fields that say how many or which samples: those that are measured anyway have the same identity and the same numbers.
 MORE_OF_THE_SAME: dict[type, dict[str, Any]] = {
-    ScanOptions: {"correct": 3, "wrong": 1},
+    ScanOptions: {"sampled": 3, "wrong": 1},
     RescalingOptions: {"transfer": ("scenes/action",)},
     TraceOptions: {"limit": 3},
     BaselineOptions: {"limit": 3},
     Selection: {"limit": 3, "offset": 1},
     # How answers are batched, what they are compared with; checks and controls are made beside the edits.
     EvaluationOptions: {"batch_size": 1, "compare": None},
-    EditorChoice: {"clip": "folder/of/clip", "controls": False},
+    EditorChoice: {"clip": "folder/of/clip", "controls": False, "pairs": "passing"},
 }
 
 

@@ -28,7 +28,7 @@ models: [llava-tiny]
 datasets: [own]
 stages: [evaluate, scan]
 heads: [{operation: zero}]
-sizes: {score: 30, hard: 30, scan_correct: 4, scan_wrong: 2, test: 30, reference: 4}
+sizes: {score: 30, hard: 30, scan_sampled: 4, scan_wrong: 2, test: 30, reference: 4}
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vseam_core.analysis.statistics import benjamini_hochberg
+from vseam_core.analysis.multiple_testing import benjamini_hochberg
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 

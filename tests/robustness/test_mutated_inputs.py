@@ -55,7 +55,7 @@ _STUDY = {
     "models": ["llava-tiny"],
     "datasets": ["scenes/color"],
     "seed": 1,
-    "tracers": ["tokenwise", {"name": "groups", "options": {"x": 1}}],
+    "tracers": ["tokenwise", {"name": "groups", "options": {"directions": ["denoising"]}}],
     "heads": [{"operation": "resample", "options": {"donors": 2}}, {"operation": "patch", "direction": "denoising"}],
     "sizes": {"pairs": 3, "score": 5},
     "rescaling": {"strengths": [0.5], "top_k": [2], "clips": [None]},

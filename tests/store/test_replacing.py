@@ -34,12 +34,35 @@ EVALUATION = {
     **{"pool": "test", "split": "plain", "change": "", "subset": "all", "metric": "accuracy", "n": 40, "clusters": 40},
     **{"value": 0.9, "compared_with": 0},
 }
+OF_DATASET = {"model": "tiny", "dataset": "color", "category": "color", "level": "attribute"}
+SCAN = {"pool": "score", "operation": "resample", "positions": "all", "measure": "logit_diff"}
+CELL = {
+    **{"tracer": "groups", "stack": "decoder", "site_kind": "mlp_output", "direction": "denoising", "measure": "logit_diff"},
+    **{"column_kind": "group", "layer": 3, "column_label": "image", "subset": "all"},
+}
+CONFIRMATION = {
+    **{"stack": "decoder", "layer": 1, "head": 2, "operation": "zero", "n": 20, "clusters": 12, "gain": 0.1, "p_value": 0.01},
+    **{"verdict": "confirmed"},
+}
+ABLATION = {"split": "plain", "sign": "positive", "operation": "resample", "heads": "[]", "measure": "drop", "n": 20, "sets": 99}
+LEVELS = {"model": "tiny", **SCAN, "sign": "positive", "k": 3, "tasks": 7, "within": 2.0, "across": 1.0, "groupings": 105, "exact": True}
+BAND = {**OF_DATASET, **CELL, "band_low": -0.1, "band_high": 0.2, "models": 5}
+STRONGEST = {**CELL, "rank": 1, "selection_n": 10, "n": 10, "mean": 0.4}
+ACCURACY = {**OF_DATASET, "pool": "test", "split": "plain", "n": 40, "clusters": 40, "accuracy": 0.9, "n_pairs": 0}
+# Of one model over several runs: these are of no run.
+OF_NO_RUN = ("shared_head_tests", "level_tests", "random_bands", "accuracies")
 ROWS: dict[str, dict[str, Any]] = {
     "head_scores": score_row(0, 0),
     "screenings": SCREENING,
     "trace_scores": TRACE,
     "evaluations": EVALUATION,
     "shared_head_tests": SHARED,
+    "head_confirmations": CONFIRMATION,
+    "ablation_tests": ABLATION,
+    "level_tests": LEVELS,
+    "random_bands": BAND,
+    "strongest_cells": STRONGEST,
+    "accuracies": ACCURACY,
 }
 OTHER: dict[str, dict[str, list[Any]]] = {
     "head_scores": {name: ["other"] for name in ("pool", "operation", "positions", "measure", "stack")},
@@ -53,11 +76,20 @@ OTHER: dict[str, dict[str, list[Any]]] = {
         **{name: ["other"] for name in ("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "null_name")},
         **{"sign": ["negative"], "k": [4]},
     },
+    "head_confirmations": {},
+    "ablation_tests": {"sign": ["negative"], "operation": ["other"]},
+    "level_tests": {**{name: ["other"] for name in ("model", *SCAN)}, "sign": ["negative"], "k": [4]},
+    "random_bands": {name: ["other"] for name in ("model", "dataset", "tracer")},
+    "strongest_cells": {
+        **{name: ["other"] for name in ("tracer", "stack", "site_kind", "measure")},
+        **{"direction": ["noising"], "column_kind": ["position"]},
+    },
+    "accuracies": {name: ["other"] for name in ("model", "dataset", "pool", "split")},
 }
 
 
 def put(store: Store, table: str, run: int, rows: list[dict[str, Any]], keys: list[str] | None = None) -> None:
-    store.replace_scores(table, None if table == "shared_head_tests" else run, pd.DataFrame(rows), keys or [])
+    store.replace_scores(table, None if table in OF_NO_RUN else run, pd.DataFrame(rows), keys or [])
 
 
 def test_every_table_of_aggregates_is_tried() -> None:
@@ -76,7 +108,7 @@ def test_an_aggregate_stands_beside_one_that_differs_in_what_was_computed(table:
     assert store.scores(table)[column].tolist() == [other[column], ROWS[table][column]]
 
 
-@pytest.mark.parametrize("table", sorted(set(ROWS) - {"shared_head_tests"}))
+@pytest.mark.parametrize("table", sorted(set(ROWS) - set(OF_NO_RUN)))
 def test_an_aggregate_of_one_run_stands_beside_that_of_another(table: str, store: Store) -> None:
     first, second = store.ensure_run(run_spec()), store.ensure_run(run_spec(seed=1))
     for run in (first, second, first):

@@ -102,8 +102,8 @@ def test_a_mask_that_cannot_be_used_is_a_skip() -> None:
         regions(masked())
 
 
-def test_the_coverage_is_part_of_the_identity_where_it_is_not_the_usual_one() -> None:
-    assert "coverage" not in RegionPatching().options()
+def test_the_coverage_is_part_of_the_identity_and_a_share_above_0() -> None:
+    assert RegionPatching().options()["coverage"] == 0.25
     assert RegionPatching(coverage=0.5).options()["coverage"] == 0.5
     with pytest.raises(VseamError, match="coverage is 0, expected a share above 0"):
         RegionPatching(coverage=0)

@@ -60,8 +60,8 @@ class ChosenPairs(Editor):
         self._accepted, self._is_accepted = accepted, is_accepted
 
     def identity(self) -> Mapping[str, object]:
-        """The editor, and which of its pairs are used."""
-        return {"editor": component_of(self._editor, self._options), "pairs": "accepted" if self._accepted else "passing"}
+        """The editor's own: which of its pairs are used changes no pair, so that what was measured on one is found again."""
+        return component_of(self._editor, self._options).options
 
     def edit(self, sample: Sample, seed: int = 0) -> Pair:
         """The pair of the sample. Raises `SampleError` for one that is not chosen."""

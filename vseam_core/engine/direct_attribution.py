@@ -91,7 +91,9 @@ def _norm_is_linear(norm: nn.Module, residual: torch.Tensor) -> bool:
     except StopIteration:
         return False
     expected = norm(residual) - norm(torch.zeros_like(residual[:1]))
-    return _is_rounding(whole.double() - expected.double(), 4 * expected.abs().amax(-1, keepdim=True).expand_as(expected))
+    magnitude = 4 * expected.abs().amax(-1, keepdim=True).expand_as(expected)
+    # The library's norms compute in float32 in a float64 model too.
+    return _is_rounding(whole.double() - expected.double(), magnitude.float() if magnitude.dtype == torch.float64 else magnitude)
 
 
 def through_projection(decoder: Decoder, layer: int, head: int | None, value: torch.Tensor) -> torch.Tensor:
