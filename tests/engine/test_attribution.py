@@ -52,7 +52,7 @@ def engine(request: pytest.FixtureRequest, model: VisionLanguageModel) -> Engine
 
 @pytest.fixture(scope="module")
 def prompts(model: VisionLanguageModel) -> Prompts:
-    base, donor = (model.encode(builders.image(seed), "Is the dog red?") for seed in (1, 2))
+    base, donor = (model.encode(builders.picture(seed), "Is the dog red?") for seed in (1, 2))
     return base, donor
 
 

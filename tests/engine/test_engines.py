@@ -50,7 +50,7 @@ def engine(request: pytest.FixtureRequest, model: VisionLanguageModel) -> Engine
 
 @pytest.fixture(scope="module")
 def prompts(model: VisionLanguageModel) -> tuple[EncodedPrompt, EncodedPrompt]:
-    base, donor = (model.encode(builders.image(seed), "Is the dog red?") for seed in (1, 2))
+    base, donor = (model.encode(builders.picture(seed), "Is the dog red?") for seed in (1, 2))
     return base, donor
 
 
@@ -312,7 +312,7 @@ def test_a_lens_at_a_place_that_is_not_there_is_refused_with_the_reason(
 
 
 def test_a_donor_of_another_length_is_refused(engine: Engine, prompts: tuple[EncodedPrompt, EncodedPrompt]) -> None:
-    other = engine.model.encode(builders.image(3), "Is the dog to the left of the cat?")
+    other = engine.model.encode(builders.picture(3), "Is the dog to the left of the cat?")
     with pytest.raises(UnsupportedError, match="differ in length"):
         engine.run([Run(prompts[0], (AnswerScore(ANSWER),), (SiteEdit(Site(0, "mlp_output"), Patch()),), other)])
 
@@ -327,14 +327,14 @@ def test_replacing_all_heads_of_a_layer_by_the_mean_of_others_is_refused(
 
 def test_batched_answers_equal_single_ones(engine: Engine) -> None:
     questions = ["Is the dog red?", "Is the cat red?", "Is the dog to the left of the cat?"]
-    encoded = [engine.model.encode(builders.image(index), question) for index, question in enumerate(questions)]
+    encoded = [engine.model.encode(builders.picture(index), question) for index, question in enumerate(questions)]
     together = engine.answers(encoded, [ANSWER] * 3, batch_size=2)
     assert [value.logit_diff for value in together] == pytest.approx([plain(engine.model, one) for one in encoded], abs=TOLERANCE)
 
 
 def test_the_log_probability_of_a_whole_answer_is_the_product_of_its_steps(engine: Engine) -> None:
     tokens = (20, 25, 22)
-    picture = builders.image(5)
+    picture = builders.picture(5)
     forced = engine.model.encode(picture, "Is the dog red?", (), tokens[:-1])
     expected = 0.0
     for step, token in enumerate(tokens):

@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> instructblip.InstructBlip
 
 
 def test_the_answer_is_read_after_the_decoders_start_token(model: instructblip.InstructBlipModel) -> None:
-    prompt = model.encode(builders.image(1), "Is the dog red?")
+    prompt = model.encode(builders.picture(1), "Is the dog red?")
     assert prompt.inputs["decoder_input_ids"].tolist() == [[model.tokenizer.pad_token_id]]
     ids = model.answer_ids(prompt, "Yes", "No")
     assert model.tokenizer.decode(list(ids.published[:1])) == "Yes"
@@ -32,15 +32,15 @@ def test_the_answer_is_read_after_the_decoders_start_token(model: instructblip.I
 
 
 def test_a_shared_answer_prefix_goes_to_the_decoder(model: instructblip.InstructBlipModel) -> None:
-    plain = model.encode(builders.image(1), "Is the dog red?")
-    forced = model.encode(builders.image(1), "Is the dog red?", (), (7, 9))
+    plain = model.encode(builders.picture(1), "Is the dog red?")
+    forced = model.encode(builders.picture(1), "Is the dog red?", (), (7, 9))
     assert forced.ids == plain.ids
     assert forced.inputs["decoder_input_ids"][0, 1:].tolist() == [7, 9]
     assert forced.key != plain.key
 
 
 def test_the_first_generated_token_is_the_argmax_at_the_start(model: instructblip.InstructBlipModel) -> None:
-    prompt = model.encode(builders.image(2), "Is the dog red?")
+    prompt = model.encode(builders.picture(2), "Is the dog red?")
     with torch.no_grad():
         top = int(model.module(**model.collate([prompt])).logits[0, -1].argmax())
     text = model.generate([prompt], max_new_tokens=1)[0]
@@ -53,7 +53,7 @@ def test_the_checked_engine_is_replay_and_its_heads_and_patches_are_those_of_ful
     assert isinstance(engine, ReplayEngine)
     assert trust["logits_error"] < 1e-4
     assert trust["recomputed"] == 1.0
-    base, donor = (model.encode(builders.image(seed), "Is the dog red?") for seed in (1, 2))
+    base, donor = (model.encode(builders.picture(seed), "Is the dog red?") for seed in (1, 2))
     answer = AnswerScore(model.answer_ids(base, "Yes", "No"))
     runs = [Run(base, (answer,))]
     for layer in range(engine.shape.layers):
@@ -72,7 +72,7 @@ def test_the_checked_engine_is_replay_and_its_heads_and_patches_are_those_of_ful
 
 def test_answers_with_shared_first_tokens_of_different_length_are_read_in_one_call(model: instructblip.InstructBlipModel) -> None:
     prompts = [
-        model.encode(builders.image(seed), "Is the dog red?", (), prefix) for seed, prefix in ((1, ()), (2, (7,)), (3, ()), (4, (7, 9)))
+        model.encode(builders.picture(seed), "Is the dog red?", (), prefix) for seed, prefix in ((1, ()), (2, (7,)), (3, ()), (4, (7, 9)))
     ]
     ids = model.answer_ids(prompts[0], "Yes", "No")
     for engine in (ReferenceEngine(model), ReplayEngine(model)):
