@@ -73,6 +73,7 @@ class Output:
     quiet: bool = False
     log_file: Path | None = None
     _handlers: list[logging.Handler] = field(default_factory=list, repr=False)
+    _root_level: int | None = field(default=None, repr=False)
 
     def result(self, schema: str, data: Mapping[str, Any], tables: Iterable[Table] = (), text: str = "") -> None:
         """Print the result of a command: with --json `{"schema": "vseam.NAME/1", **data}` alone, else tables and text."""
@@ -119,13 +120,17 @@ class Output:
             file.setFormatter(_VisibleFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
             self._handlers.append(file)
         root = logging.getLogger()
+        self._root_level = root.level
         for handler in self._handlers:
             root.addHandler(handler)
         root.setLevel(logging.DEBUG if self.log_file is not None else level)
         logging.captureWarnings(True)
 
     def stop_logging(self) -> None:
-        """Detach what `start_logging` attached."""
+        """Detach what `start_logging` attached, and give the root logger its level back."""
+        if self._root_level is not None:
+            logging.getLogger().setLevel(self._root_level)
+            self._root_level = None
         for handler in self._handlers:
             logging.getLogger().removeHandler(handler)
             handler.close()

@@ -191,3 +191,9 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     pipe = f"{command} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
     assert (run.stdout.strip(), run.stderr) == ("0", "")
+
+
+def test_a_quiet_command_gives_the_root_logger_its_level_back(vseam: Vseam) -> None:
+    before = logging.getLogger().level
+    assert vseam("editors", "-q").code == 0
+    assert logging.getLogger().level == before
