@@ -215,3 +215,11 @@ def _draw_sets(strata: Sequence[Stratum], own: frozenset[Place], count: int, ran
         if places != own:
             found.setdefault(places)
     return list(found)
+
+
+def selected_heads(scores: HeadScores, sign: Sign, k: int, seed: int) -> tuple[tuple[HeadId, ...], bool]:
+    """The best heads for ablation and rescaling, and whether they are exploratory (ranked, without passing the claim)."""
+    passing = select_heads(scores, sign, k, seed, exclusive=True)
+    if passing.heads:
+        return tuple(passing.heads), False
+    return tuple(ranked_heads(scores, sign, k, seed).heads), True

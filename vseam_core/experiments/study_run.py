@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vseam_core.analysis.ablation_tests import ablation_test_frame
-from vseam_core.analysis.head_sets import ranked_heads, select_heads
-from vseam_core.analysis.heads import HeadScores, Sign
+from vseam_core.analysis.head_sets import selected_heads
+from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.rescaling import rescaling_scores
 from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
@@ -389,14 +389,6 @@ def _refusal_notes(found: Findings) -> list[str]:
 def finished(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     """The rows of one outcome's units: a run in the store may hold more, from a larger study."""
     return frame[frame["key"].isin(outcome.keys)]
-
-
-def selected_heads(scores: HeadScores, sign: Sign, k: int, seed: int) -> tuple[tuple[HeadId, ...], bool]:
-    """The best heads for ablation and rescaling, and whether they are exploratory (ranked, without passing the claim)."""
-    passing = select_heads(scores, sign, k, seed, exclusive=True)
-    if passing.heads:
-        return tuple(passing.heads), False
-    return tuple(ranked_heads(scores, sign, k, seed).heads), True
 
 
 def with_clean_identifiers(baselines: pd.DataFrame, edits: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from vseam_core.api.types import Pair
 from vseam_core.errors import StoreError
-from vseam_core.runs.identity import canonical_json, unit_key
+from vseam_core.runs.identity import unit_key
 from vseam_core.runs.spec import RunSpec, UnitResult
 from vseam_core.store import currency, effects, naming, reading, schema
 from vseam_core.store.checking import find_damage
@@ -22,6 +22,7 @@ from vseam_core.store.frames import RunIds
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
 from vseam_core.store.presentations import put_presentation, read_presentation
 from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
+from vseam_core.store.run_rows import identity_json, run_identity, run_row
 from vseam_core.store.scores import replace_rows, score_table, scores_frame
 from vseam_core.store.shared_rows import put_edits, put_samples
 from vseam_core.store.writing import save_units
@@ -93,7 +94,7 @@ class Store:
 
     def ensure_study(self, name: str, configuration: Mapping[str, Any]) -> int:
         """The id of the study of that name and configuration, which is stored if it is new."""
-        text = _identity_json(configuration, f"the configuration of study {name!r}")
+        text = identity_json(configuration, f"the configuration of study {name!r}")
         table, digest = schema.studies, unit_key(configuration=text)
         with self._database.writing() as connection:
             here = (table.c.name == name, table.c.configuration_hash == digest)
@@ -127,7 +128,7 @@ class Store:
         with self._database.writing() as connection:
             known = connection.execute(select(table.c.id).where(table.c.identity == identity)).scalar_one_or_none()
             if known is None:
-                row = {"versions": "{}", **_run_row(spec), **changing}
+                row = {"versions": "{}", **run_row(spec), **changing}
                 run_id = _inserted(connection.execute(table.insert().values(identity=identity, started=now(), **row)))
             else:
                 run_id = int(known)
@@ -362,44 +363,6 @@ class Store:
             "counts": counts,
             "warnings": list(self.warnings),
         }
-
-
-def run_identity(spec: RunSpec) -> str:
-    """The identity of a run: a hash of everything in it that changes results, or the name they are listed under."""
-    row = {name: value for name, value in _run_row(spec).items() if name not in ("source", "family")}
-    return unit_key(**row)
-
-
-def _run_row(spec: RunSpec) -> dict[str, Any]:
-    model = spec.model
-    return {
-        "method": spec.method,
-        "method_version": spec.method_version,
-        "model": model.name,
-        "family": model.family,
-        "source": model.source,
-        "weights_hash": model.weights_hash,
-        "processor_hash": model.processor_hash,
-        "dtype": model.dtype,
-        "attention": model.attention,
-        "layers": model.layers,
-        "heads": model.heads,
-        "head_dim": model.head_dim,
-        "dataset": spec.dataset,
-        "level": spec.level,
-        "category": spec.category,
-        "pool": spec.pool,
-        "split": spec.split,
-        "configuration": _identity_json(spec.configuration, f"the configuration of method {spec.method!r}"),
-        "seed": spec.seed,
-    }
-
-
-def _identity_json(configuration: Mapping[str, Any], what: str) -> str:
-    try:
-        return canonical_json(configuration)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"{what} cannot be stored: {error}") from None
 
 
 def _inserted(result: Any) -> int:
