@@ -68,7 +68,7 @@ def edit(
         application.edits = str(output)
     names, count = datasets or ("scenes/color",), limit or 8
     choice = application.editor_choice(editor)
-    chosen = EditOptions(choice, pool, split, count, control, model, second_model)  # type: ignore[arg-type]
+    chosen = EditOptions(editor=choice, pool=pool, split=split, limit=count, only_controls=control, model=model, second_model=second_model)  # type: ignore[arg-type]
     with application.workspace(database, device, seed) as workspace, workspace.progress.task("editing", count * len(names)) as advance:
         run = EditRun(workspace, chosen)
         exported = []

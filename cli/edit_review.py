@@ -81,7 +81,7 @@ def review(
             data = {"verdicts": [{"identifier": name, "verdict": verdict} for name, verdict in named]}
             application.output.result("edit-review/1", data, [Table(("edit", "verdict"), named)])
             return
-        _show(application, store, items, limit or MOST_SHOWN, page, serve, port, reviewer or "")
+        _show(application, store, items=items, limit=limit or MOST_SHOWN, page=page, serve=serve, port=port, reviewer=reviewer or "")
 
 
 def _show(
@@ -97,7 +97,7 @@ def _show(
         application.output.note(f"showing {limit} of {len(items)} edits; --limit shows more, decided ones come last")
     title = f"Edits in {store.label}"
     if serve:
-        _serve(application, store, shown, title, port, reviewer)
+        _serve(application, store, items=shown, title=title, port=port, reviewer=reviewer)
         return
     place = page or Path(application.edits) / "review.html"
     write_atomically(place, review_page(shown, title, reviewer=reviewer))

@@ -131,12 +131,12 @@ def _options(**given: Any) -> Any:
     heads = tuple(head.strip() for text in given["ablate"] for head in text.split(",") if head.strip())
     size = given["batch_size"]
     return EvaluationOptions(
-        Selection(given["pool"], given["split"], given["limit"], given["offset"]),
-        given["max_new_tokens"],
-        None if size == "auto" else size,
-        given["editor"],
-        ChangeOptions(given["rescale"], heads, given["operation"] or EVALUATED_OPERATION, given["operation_options"]),
-        given["compare"],
+        selection=Selection(given["pool"], given["split"], given["limit"], given["offset"]),
+        max_new_tokens=given["max_new_tokens"],
+        batch_size=None if size == "auto" else size,
+        editor=given["editor"],
+        change=ChangeOptions(given["rescale"], heads, given["operation"] or EVALUATED_OPERATION, given["operation_options"]),
+        compare=given["compare"],
     )
 
 

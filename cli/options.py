@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vseam_cli.editing_options import editing, use_editing
+from vseam_core.config.loading import DTYPES
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 DEFAULT_DATABASE = "results.db"
-DTYPES = ("float32", "float16", "bfloat16", "float64")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 

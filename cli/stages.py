@@ -60,7 +60,7 @@ def run_stages(
         except VseamError as error:
             problem = error
     figures = _draw(material, reports)
-    _print(application, material, schema, database, figures, reports)
+    _print(application, material, schema=schema, database=database, figures=figures, reports=reports)
     if problem is not None:
         raise problem
     if remark:

@@ -35,19 +35,62 @@ class _Nowhere:
 
 
 def _spec(task: str) -> RunSpec:
-    info = ModelInfo("generated", "llava", "nowhere", "w" * 64, "float32", "eager", "cpu", LAYERS, HEADS, 4)
-    return RunSpec("head_scan", 1, info, f"scenes/{task}", "attribute", task, "score", "all", {"operation": "resample"})
+    info = ModelInfo(
+        name="generated",
+        family="llava",
+        source="nowhere",
+        weights_hash="w" * 64,
+        dtype="float32",
+        attention="eager",
+        device="cpu",
+        layers=LAYERS,
+        heads=HEADS,
+        head_dim=4,
+    )
+    return RunSpec(
+        method="head_scan",
+        method_version=1,
+        model=info,
+        dataset=f"scenes/{task}",
+        level="attribute",
+        category=task,
+        pool="score",
+        split="all",
+        configuration={"operation": "resample"},
+    )
 
 
 def _result(task: str, number: int, values: np.ndarray) -> UnitResult:
     identifier = f"scenes/{task}/score/plain/{number}"
     sample = Sample(
-        identifier, f"scenes/{task}", str(number), f"scene-{number}", _Nowhere(), "Is the dog red?", "Yes", "No", "attribute", task, "score"
+        identifier=identifier,
+        dataset=f"scenes/{task}",
+        question_id=str(number),
+        image_id=f"scene-{number}",
+        image=_Nowhere(),
+        question="Is the dog red?",
+        answer="Yes",
+        competitor="No",
+        level="attribute",
+        category=task,
+        pool="score",
     )
     right = bool(number % 5)
-    answered = Baseline(sample, "Yes" if right else "No", 0.7, 0.8, 3.0, 1.0, -0.3, right, right, float(right))
+    answered = Baseline(
+        sample=sample,
+        predicted="Yes" if right else "No",
+        answer_prob=0.7,
+        prob_sum=0.8,
+        logit=3.0,
+        logit_diff=1.0,
+        sequence_logprob=-0.3,
+        correct_published=right,
+        correct_strict=right,
+        score=float(right),
+    )
     effects = tuple(
-        (sample, HeadEffect("resample", "all", measure, "decoder", values, 1.0)) for measure in ("logit_diff", "published_prob")
+        (sample, HeadEffect(operation="resample", positions="all", measure=measure, stack="decoder", values=values, base=1.0))
+        for measure in ("logit_diff", "published_prob")
     )
     return UnitResult(f"{task}-{number:064}", identifier, samples=(sample,), baselines=(answered,), head_effects=effects)
 

@@ -168,7 +168,7 @@ def measure(bench: Bench, work: str, against: str, slow: Cell, runs: dict[tuple[
         errors.append(abs(values[cell].answer.logit_diff - expected))
     per_cell = sum(time for time, _ in times) / len(times)
     limit = None if fewest is None else len(cells) * bench.count.forward() / fewest
-    return Row(work, against, len(cells), per_cell, ours, reach, limit, max(errors))
+    return Row(work=work, against=against, cells=len(cells), slow=per_cell, ours=ours, reach=reach, limit=limit, error=max(errors))
 
 
 def token_wise(bench: Bench, reach: float) -> list[Row]:
@@ -176,7 +176,17 @@ def token_wise(bench: Bench, reach: float) -> list[Row]:
     bench.record()
     runs = bench.patches()
     fewest = 2 * bench.count.forward() + sum(bench.count.patch(*cell) for cell in runs)
-    rows = [measure(bench, "token-wise attention patching", "full forwards with hooks, batch 1", bench.patch, runs, reach, fewest)]
+    rows = [
+        measure(
+            bench,
+            "token-wise attention patching",
+            against="full forwards with hooks, batch 1",
+            slow=bench.patch,
+            runs=runs,
+            reach=reach,
+            fewest=fewest,
+        )
+    ]
     inputs = {**bench.model.collate([bench.corrupt]), "use_cache": False}
     for name, cell in (
         ("nnsight", nnsight_patch(bench.model, inputs, bench.donors)),
@@ -186,7 +196,18 @@ def token_wise(bench: Bench, reach: float) -> list[Row]:
             continue
         cell(0, bench.text[0])
         times = [seconds(partial(cell, *at))[0] for at in spread(list(runs), bench.sampled)]
-        rows.append(Row("the same sweep", name, len(runs), sum(times) / len(times), rows[0].ours, 20, None, None))
+        rows.append(
+            Row(
+                work="the same sweep",
+                against=name,
+                cells=len(runs),
+                slow=sum(times) / len(times),
+                ours=rows[0].ours,
+                reach=20,
+                limit=None,
+                error=None,
+            )
+        )
     return rows
 
 
@@ -194,10 +215,22 @@ def head_scan(bench: Bench, everywhere: float, on_text: float | None) -> list[Ro
     """The exact head scan, all positions and text positions, against the published way."""
     count, runs = bench.count, bench.heads(None)
     fewest = count.forward() + sum(count.head(layer, 0) for layer, _ in runs)
-    rows = [measure(bench, "head scan, all positions", "published way", bench.head(slice(None)), runs, everywhere, fewest)]
+    rows = [
+        measure(
+            bench,
+            "head scan, all positions",
+            against="published way",
+            slow=bench.head(slice(None)),
+            runs=runs,
+            reach=everywhere,
+            fewest=fewest,
+        )
+    ]
     if on_text is not None:
         runs = bench.heads(bench.text)
         fewest = count.forward() + sum(count.head(layer, bench.text[0]) for layer, _ in runs)
         slow = bench.head(slice(bench.text[0], None))
-        rows.append(measure(bench, "head scan, text positions", "published way", slow, runs, on_text, fewest))
+        rows.append(
+            measure(bench, "head scan, text positions", against="published way", slow=slow, runs=runs, reach=on_text, fewest=fewest)
+        )
     return rows

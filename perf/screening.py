@@ -36,8 +36,19 @@ def screening(bench: Bench, reach: float) -> list[Row]:
     verified = int(choice.verified.sum())
     remark = f"{verified} of {estimates.size} heads run exactly; over all heads: rank correlation {whole:.2f}, recall {recall:.0%}"
     shown = ", ".join(f"{name} {value:.2f}" for name, value in found.items() if isinstance(value, float) and "correlation" in name)
-    times = (exact_time, screened_time)
-    return [Row("screening with verification", "exact scan, all positions", 1, *times, reach, None, None, f"{remark}; {shown}")]
+    return [
+        Row(
+            work="screening with verification",
+            against="exact scan, all positions",
+            cells=1,
+            slow=exact_time,
+            ours=screened_time,
+            reach=reach,
+            limit=None,
+            error=None,
+            remark=f"{remark}; {shown}",
+        )
+    ]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

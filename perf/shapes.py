@@ -64,7 +64,18 @@ class RandomLlava(VisionLanguageModel):
                 parameter.data.normal_(0, parameter.shape[-1] ** -0.5)
         size = shape.width // shape.heads
         name = str(dtype).removeprefix("torch.")
-        self.info = ModelInfo("random-llava", "llava", "random", "seed-0", name, "sdpa", device, shape.layers, shape.heads, size)
+        self.info = ModelInfo(
+            name="random-llava",
+            family="llava",
+            source="random",
+            weights_hash="seed-0",
+            dtype=name,
+            attention="sdpa",
+            device=device,
+            layers=shape.layers,
+            heads=shape.heads,
+            head_dim=size,
+        )
         self._processor = CLIPImageProcessorPil(size={"shortest_edge": shape.side}, crop_size={"height": shape.side, "width": shape.side})
         self.device, self.dtype = torch.device(device), dtype
 
@@ -80,7 +91,9 @@ class RandomLlava(VisionLanguageModel):
         input_ids = torch.tensor([ids])
         inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "pixel_values": pixels}
         key = hashlib.sha256(pixels.numpy().tobytes() + input_ids.numpy().tobytes()).hexdigest()
-        return EncodedPrompt(inputs, ids, tuple(map(str, ids)), tuple(classes), ("",) * len(ids), question, key)
+        return EncodedPrompt(
+            inputs=inputs, ids=ids, tokens=tuple(map(str, ids)), classes=tuple(classes), roles=("",) * len(ids), text=question, key=key
+        )
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """What the processor makes of an image, `[1, 3, side, side]`."""

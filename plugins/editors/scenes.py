@@ -53,4 +53,12 @@ def _pair(sample: Sample, edited: Edited, kind: Literal["edit", "control"]) -> P
         metadata={**sample.metadata, "scene": edited.scene},
     )
     boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in edited.boxes)
-    return Pair(clean, corrupt, boxes, "scenes", edited.source_term, edited.target_term, kind)
+    return Pair(
+        clean=clean,
+        corrupt=corrupt,
+        boxes=boxes,
+        editor="scenes",
+        source_term=edited.source_term,
+        target_term=edited.target_term,
+        kind=kind,
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from vseam_core.api import interventions as operations
 from vseam_core.api.interfaces import HeadContext, HeadIntervention, Needs, Variant
 from vseam_core.api.interventions import Operation, Site, SiteEdit, Stack
+from vseam_core.api.presentation import Replacement
 from vseam_core.api.prompts import comparable, same_template
 from vseam_core.api.types import HeadId
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
@@ -37,6 +38,10 @@ class Zero(HeadIntervention):
 
     name: ClassVar[str] = "zero"
 
+    def replacement(self) -> Replacement:
+        """What stands in place of a head."""
+        return Replacement("zero")
+
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
         """One variant."""
         return [Variant(head_edits(heads, context, lambda head: operations.Zero()))]
@@ -50,6 +55,10 @@ class MeanOfOthers(HeadIntervention):
     """
 
     name: ClassVar[str] = "mean_of_others"
+
+    def replacement(self) -> Replacement:
+        """What stands in place of a head."""
+        return Replacement("the mean of the layer's other heads", parity=True)
 
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
         """One variant."""
@@ -68,6 +77,10 @@ class DatasetMean(HeadIntervention):
     def needs(self) -> Needs:
         """Dataset means."""
         return Needs(means=True)
+
+    def replacement(self) -> Replacement:
+        """What stands in place of a head."""
+        return Replacement("the mean over a reference set")
 
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
         """One variant. Raises `ValueError` where the context's means are missing or of another shape."""
@@ -103,6 +116,10 @@ class Resample(HeadIntervention):
         """The donors."""
         return Needs(donors=self.donors)
 
+    def replacement(self) -> Replacement:
+        """What stands in place of a head."""
+        return Replacement("another image's activation")
+
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
         """One variant per donor. Raises `SampleError` where fewer than `donors` others fit the prompt's template."""
         fitting = [donor for donor in context.donors if donor.key != context.base.key and same_template(context.base, donor)]
@@ -128,6 +145,10 @@ class PatchFromPair(HeadIntervention):
     def needs(self) -> Needs:
         """The other image of the pair."""
         return Needs(pair=True)
+
+    def replacement(self) -> Replacement:
+        """What stands in place of a head."""
+        return Replacement("the edited image's activation")
 
     def interventions(self, heads: Sequence[HeadId], context: HeadContext) -> Sequence[Variant]:
         """One variant. Raises `SampleError` where there is no other image or its prompt differs in a token."""

@@ -37,7 +37,7 @@ def describe_checkpoint(family: Any, name: str, source: str, **options: Any) -> 
     weights = _weight_files(request)
     place = str(Path(source).expanduser()) if request.is_folder else "the hub's local cache"
     try:
-        return _architecture(family, request, config, processor, place, weights)
+        return _architecture(family, request, config=config, processor=processor, place=place, weights=weights)
     except VseamError as error:
         return ModelDescription(place=place, problem=str(error), family=config.model_type, parameters=_count(weights))
 
@@ -52,7 +52,18 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
         module = AutoModelForImageTextToText.from_config(config, trust_remote_code=request.trust_remote_code)
     decoder = readable_decoder(module)
     shape = decoder.shape
-    info = ModelInfo(request.name, config.model_type, request.source, "", "float32", "", "meta", shape.layers, shape.heads, shape.head_dim)
+    info = ModelInfo(
+        name=request.name,
+        family=config.model_type,
+        source=request.source,
+        weights_hash="",
+        dtype="float32",
+        attention="",
+        device="meta",
+        layers=shape.layers,
+        heads=shape.heads,
+        head_dim=shape.head_dim,
+    )
     model = family(Checkpoint(module, processor, info))
     prompt = model.encode(Image.new("RGB", IMAGE), QUESTION)
     missing = "" if weights else "its weights are not here"

@@ -7,8 +7,7 @@ encoder's, and the answer begins at the decoder's start token.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,6 +33,7 @@ from vseam_core.huggingface.prompting import (
     unknown_words,
     write_prompt,
 )
+from vseam_plugins.models.generating import FirstLogits, greedy_settings
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
@@ -215,8 +215,8 @@ class HuggingFaceModel(VisionLanguageModel):
         first: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
         for members in _batches(prompts, self.pads_left).values():
             batch = self.collate([prompts[index] for index in members])
-            kept = _FirstLogits()
-            with torch.no_grad(), self._greedy(max_new_tokens):
+            kept = FirstLogits()
+            with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self.decoder_start_id, max_new_tokens):
                 output = self.module.generate(**batch, logits_processor=[kept])
             width = batch["input_ids"].shape[1]
             # Some families return the prompt before the answer, some the answer alone.
@@ -347,37 +347,6 @@ class HuggingFaceModel(VisionLanguageModel):
     def _qformer_pad_id(self) -> int:
         return getattr(getattr(self.processor, "qformer_tokenizer", None), "pad_token_id", None) or 0
 
-    @contextlib.contextmanager
-    def _greedy(self, max_new_tokens: int) -> Iterator[None]:
-        """Put a plain greedy configuration in place of the checkpoint's own while generating.
-
-        The library fills every setting that is passed as None from there, and a family may generate by an inner module.
-        """
-        from transformers import GenerationConfig
-
-        ends, pad = self._end_ids(), self.tokenizer.pad_token_id
-        plain = GenerationConfig(
-            max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends or None,
-            pad_token_id=pad if pad is not None else next(iter(ends), 0), decoder_start_token_id=self.decoder_start_id,
-        )  # fmt: skip
-        owners: list[Any] = [module for module in self.module.modules() if getattr(module, "generation_config", None) is not None]
-        originals = [module.generation_config for module in owners]
-        try:
-            for module in owners:
-                module.generation_config = plain
-            yield
-        finally:
-            for module, original in zip(owners, originals, strict=True):
-                module.generation_config = original
-
-    def _end_ids(self) -> list[int]:
-        """Every id that the checkpoint calls the end of a text."""
-        ends: set[int] = set()
-        for holder in (getattr(self.module, "generation_config", None), self.config.get_text_config(decoder=True), self.tokenizer):
-            value = getattr(holder, "eos_token_id", None)
-            ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
-        return sorted(ends)
-
 
 def _image_token_id(config: Any) -> int | None:
     """The id that marks image positions, or None where the image enters by cross-attention only (Mllama)."""
@@ -404,17 +373,6 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return {token: index for token, index in {**added, **named}.items() if index != tokenizer.unk_token_id}
-
-
-class _FirstLogits:
-    """A logits processor that changes nothing and keeps what it is shown first: the logits `[batch, vocabulary]` of the first token."""
-
-    logits: torch.Tensor
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if not hasattr(self, "logits"):
-            self.logits = scores.clone()
-        return scores
 
 
 def _batches(prompts: Sequence[EncodedPrompt], pads: bool) -> dict[tuple[Any, ...], list[int]]:

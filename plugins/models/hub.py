@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from vseam_core.config.loading import HUB_TIMEOUT_SECONDS
 from vseam_core.errors import InvalidFileError, VseamError
 from vseam_plugins.models.load_options import LoadRequest
 
-HUB_TIMEOUT_SECONDS = 10
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _PICKLES = (".bin", ".pt", ".pth")
 _POINTER = b"version https://git-lfs"

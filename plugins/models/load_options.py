@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from vseam_core.config.loading import DTYPES
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.plugins.loading import require_extra
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 QUANTISATIONS = ("8bit", "4bit")
 
@@ -113,4 +113,5 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
         return dtype
     if dtype not in DTYPES:
         raise UnknownNameError(f"unknown dtype {dtype!r}; {did_you_mean(dtype, DTYPES)}")
-    return DTYPES[dtype]
+    found: torch.dtype = getattr(torch, dtype)
+    return found

@@ -94,7 +94,9 @@ class PatchingTracer(Tracer):
                 patched = [next(answers) for _ in grid.cells()]
                 for measure in usable_measures(self.measures, context):
                     values = differences(patched, base, measure, (len(grid.sites), len(grid.positions)))
-                    effects.append(self._effect(context, grid, direction, measure, values, clean, corrupt))
+                    effects.append(
+                        self._effect(context, grid, direction=direction, measure=measure, values=values, clean=clean, corrupt=corrupt)
+                    )
         return effects
 
     def options(self) -> Mapping[str, object]:

@@ -80,7 +80,7 @@ class LogitLens(Tracer):
                 for measure in rows.measures:
                     values = [[getattr(answer, measure) for answer in row] for row in answers]
                     array = np.array(values, dtype=np.float64).astype(np.float32)
-                    effects.append(self._effect(context, rows, direction, measure, array, results))
+                    effects.append(self._effect(context, rows, direction=direction, measure=measure, values=array, results=results))
         return effects
 
     def presentation(self) -> Presentation:

@@ -259,6 +259,9 @@ class Clumsy(HeadIntervention):
         copies = int(self.random.integers(1, 1000)) if self.fault == "uneven" else 1
         return [Variant(edits)] * copies
 
+    def replacement(self) -> Any:
+        return "zero" if self.fault == "wordy" else super().replacement()
+
 
 @pytest.mark.parametrize(
     ("fault", "test", "message"),
@@ -269,6 +272,7 @@ class Clumsy(HeadIntervention):
         ("neutral", "test_it_changes_the_answer_unless_it_is_meant_not_to", "identity.. changes nothing"),
         ("infinite", "test_effects_are_finite_and_do_not_depend_on_the_engine", "answers are finite"),
         ("uneven", "test_it_is_the_same_each_time", "the same variants each time"),
+        ("wordy", "test_it_says_what_stands_in_place_of_a_head", "returns a Replacement"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

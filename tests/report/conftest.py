@@ -14,6 +14,7 @@ import pytest
 from vseam_core.analysis.heads import HeadScores, score_heads, with_verdicts
 from vseam_core.analysis.shared import SplitHalfCeiling, level_test, shared_heads, similarity_matrix, split_half_ceiling
 from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces, random_model_band, strongest_cells
+from vseam_core.api.presentation import Replacement
 from vseam_core.api.types import TraceEffect
 from vseam_core.evaluation.summary import summarise
 from vseam_core.results.study_results import HeadMap, StudyMaterial
@@ -130,8 +131,14 @@ def made_task(model: str, category: str, seed: int, noise_only: bool, pairs: int
         traces=labelled(aggregate_traces(traces), labels),
         band=labelled(random_model_band(bands), labels),
         strongest=labelled(strongest_cells(traces, seed=0, count=100), labels),
-        scan=HeadMap(**labels, operation="resample", claims=claims, published=None),
-        parity=HeadMap(**labels, operation="mean_of_others", claims=claims, published=published),
+        scan=HeadMap(**labels, operation="resample", claims=claims, published=None, replacement=Replacement("another image's activation")),
+        parity=HeadMap(
+            **labels,
+            operation="mean_of_others",
+            claims=claims,
+            published=published,
+            replacement=Replacement("the mean of the layer's other heads", parity=True),
+        ),
         ceilings=ceilings,
     )
 

@@ -64,7 +64,7 @@ def confirm_heads(
     the verdict stays `candidate`, with the reason.
     """
     codes, images = cluster_codes(clusters, len(base.correct))
-    rows = [_row(base, answers, name, gold_yes, codes, seed) for name, answers in without.items()]
+    rows = [_row(base, answers, name=name, gold_yes=gold_yes, codes=codes, seed=seed) for name, answers in without.items()]
     largest: dict[tuple[int, int], float] = {}
     for row in rows:
         place = (row["layer"], row["head"])

@@ -70,7 +70,7 @@ def select_heads(
         return HeadSelection((), k, reason=reason)
     frame = scores.frame
     passing = frame["sign"] == sign if exclusive else frame[f"claim_{sign}"]
-    chosen = _strongest(scores, frame[passing.to_numpy(dtype=bool)], _claim_column(sign), sign, k, seed)
+    chosen = _strongest(scores, frame[passing.to_numpy(dtype=bool)], column=_claim_column(sign), sign=sign, k=k, seed=seed)
     if len(chosen) < k:
         reason = "; ".join(filter(None, (f"{len(chosen)} of {k} heads pass as {sign}", reason)))
         return HeadSelection(chosen, k, reason=reason)
@@ -91,7 +91,7 @@ def ranked_heads(scores: HeadScores, sign: Sign, k: int, seed: int, *, by: Liter
     column = _claim_column(sign) if by == "claims" else sign
     direction = -1 if by == "claims" and sign == "negative" else 1
     frame = scores.frame[(direction * scores.frame[column] > 0).fillna(False).to_numpy(dtype=bool)]
-    chosen = _strongest(scores, frame, column, "negative" if direction < 0 else "positive", k, seed)
+    chosen = _strongest(scores, frame, column=column, sign="negative" if direction < 0 else "positive", k=k, seed=seed)
     reason = "" if len(chosen) == k else f"{len(chosen)} of {k} heads have a {sign} score"
     return HeadSelection(chosen, k, True, reason)
 

@@ -144,7 +144,7 @@ def score_heads(
     chosen from, where it is larger: q-values hold over all of them. Raises `ValueError` for NaN, infinity or arrays that do not
     belong together.
     """
-    samples = _checked(effects, base, correct, gold_yes, sampled, clusters)
+    samples = _checked(effects, base, correct=correct, gold=gold_yes, sampled=sampled, clusters=clusters)
     right, wrong = samples.correct, ~samples.correct
     maps = {
         "support": mean_map(samples, samples.sampled, seed, splits, balanced=True),
@@ -155,7 +155,7 @@ def score_heads(
     reasons = _reasons(samples, maps, claims, family)
     values = np.asarray(base, dtype=np.float64)
     return HeadScores(
-        frame=_frame(samples, maps, claims, reasons, stack, FLOOR_FACTOR * noise_floor),
+        frame=_frame(samples, maps, claims=claims, reasons=reasons, stack=stack, least=FLOOR_FACTOR * noise_floor),
         measure=measure,
         stack=stack,
         shape=(samples.effects.shape[1], samples.effects.shape[2]),

@@ -245,7 +245,7 @@ def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int, permu
     sizes = np.bincount(labels).tolist() if tasks else []
     if len(sizes) < 2 or max(sizes) < 2:
         reason = f"{tasks} tasks in {len(sizes)} levels: no pairs both within and across levels to compare"
-        return LevelTest(None, None, None, None, 0, True, tasks, reason)
+        return LevelTest(within=None, across=None, difference=None, p_value=None, groupings=0, exact=True, tasks=tasks, reason=reason)
     groupings = count_groupings(sizes)
     exact = groupings <= EXACT_GROUPINGS
     within, across = _within_across(matrix, labels)
@@ -255,7 +255,9 @@ def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int, permu
         random = generator(seed, "level test")
         null = [_difference(matrix, random.permutation(labels)) for _ in range(permutations)]
     p_value = permutation_p_value(within - across, null, exact=exact)
-    return LevelTest(within, across, within - across, p_value, groupings, exact, tasks)
+    return LevelTest(
+        within=within, across=across, difference=within - across, p_value=p_value, groupings=groupings, exact=exact, tasks=tasks
+    )
 
 
 def count_groupings(sizes: Sequence[int]) -> int:

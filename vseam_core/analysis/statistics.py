@@ -190,7 +190,16 @@ def combined_moments(values: ArrayLike, groups: ArrayLike, weights: Sequence[flo
     spread = np.sqrt((counts * (np.asarray(weights) / counts.sum(axis=0)) ** 2).sum(axis=1))
     skewness = _skewness(parts / spread.reshape(-1, *[1] * (array.ndim - 1)))
     degrees = bell_mccaffrey_degrees(counts, weights)
-    return Moments(total, error, len(array), count, "", degrees, skewness, zero.mean(axis=0))
+    return Moments(
+        mean=total,
+        standard_error=error,
+        n=len(array),
+        clusters=count,
+        reason="",
+        degrees=degrees,
+        skewness=skewness,
+        zeros=zero.mean(axis=0),
+    )
 
 
 def bell_mccaffrey_degrees(counts: ArrayLike, weights: Sequence[float] = (1.0,)) -> float:
@@ -231,15 +240,25 @@ def clustered_mean(values: ArrayLike, clusters: ArrayLike, confidence: float = 0
     """The mean of `values` `[n]` with its clustered error; null with a reason where n is 0."""
     array = finite("values", values)
     if not array.size:
-        return Estimate(None, None, None, None, 0, 0, "no samples")
+        return Estimate(mean=None, standard_error=None, low=None, high=None, n=0, clusters=0, reason="no samples")
     if array.ndim != 1:
         raise ValueError(f"values must be one number per sample, got shape {array.shape}")
     moments = clustered_moments(array, clusters)
     interval = moments.interval(confidence)
     if interval is None or moments.standard_error is None:
-        return Estimate(float(moments.mean), None, None, None, moments.n, moments.clusters, moments.reason)
+        return Estimate(
+            mean=float(moments.mean),
+            standard_error=None,
+            low=None,
+            high=None,
+            n=moments.n,
+            clusters=moments.clusters,
+            reason=moments.reason,
+        )
     low, high = (float(end) for end in interval)
-    return Estimate(float(moments.mean), float(moments.standard_error), low, high, moments.n, moments.clusters)
+    return Estimate(
+        mean=float(moments.mean), standard_error=float(moments.standard_error), low=low, high=high, n=moments.n, clusters=moments.clusters
+    )
 
 
 def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Estimate:

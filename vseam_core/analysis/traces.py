@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from vseam_core.analysis.frames import FLAG, NUMBER, TEXT, WHOLE, nullable_frame, optional
+from vseam_core.analysis.head_claims import FLOOR_FACTOR
 from vseam_core.analysis.statistics import Array, cluster_codes, clustered_moments, clustered_ratio, finite, generator
 from vseam_core.api.types import TraceEffect
 
 MINIMUM_GAP = 1.0
 """Nats of |clean - corrupt| below which a pair has no normalised effect."""
 NAT_MEASURES: tuple[str, ...] = ("logit_diff", "logprob")
-FLOOR_FACTOR = 3.0
 RANDOM_MODELS = 5
 
 Subset = Literal["all", "flipped"]

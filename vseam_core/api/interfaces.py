@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vseam_core.api.contexts import HeadContext, ModelShape, Needs, TraceContext, Variant
 from vseam_core.api.interventions import AnswerIds, Run, RunResult
-from vseam_core.api.presentation import Presentation
+from vseam_core.api.presentation import Presentation, Replacement
 from vseam_core.api.types import Answered, Box, HeadId, Level, ModelInfo, Pair, PoolChoice, RoleSpan, Sample, TraceEffect
 from vseam_core.errors import UnsupportedError
 
@@ -359,6 +359,10 @@ class HeadIntervention(ABC):
     def needs(self) -> Needs:
         """The reference statistics that `interventions` must be given in its context."""
         return Needs()
+
+    def replacement(self) -> Replacement:
+        """What tables and figures say stands in place of a head; changes no identity."""
+        return Replacement()
 
     def options(self) -> Mapping[str, object]:
         """The options that change the result: part of every stored unit's identity."""

@@ -1,4 +1,4 @@
-"""How a tracer's effects are shown: declared by the tracer and stored with its runs, so that a report needs no plugin."""
+"""How effects are shown: declared by the tracer or head intervention and stored with its runs, so that a report needs no plugin."""
 
 from __future__ import annotations
 
@@ -46,3 +46,25 @@ def presentation_of(record: Mapping[str, Any] | None) -> Presentation:
         name: dict(value) if isinstance(value, list) else value for name, value in (record or {}).items() if name in known
     }
     return Presentation(**values)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What tables and figures say about a head intervention.
+
+    `words` name what stands in place of a head ("another image's activation"); empty: the operation's name. `parity`: it is there to
+    compare with published numbers, and no finding rests on it.
+    """
+
+    words: str = ""
+    parity: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The replacement as plain values, for the store."""
+        return asdict(self)
+
+
+def replacement_of(record: Mapping[str, Any] | None) -> Replacement:
+    """A stored replacement; the default for a run that was stored without one. Fields of a newer vseam are left out."""
+    known = {item.name for item in fields(Replacement)}
+    return Replacement(**{name: value for name, value in (record or {}).items() if name in known})

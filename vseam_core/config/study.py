@@ -44,7 +44,6 @@ Protocol = Literal["claims", "published"]
 ScanMethod = Literal["exact", "screen"]
 STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "ablate", "rescale", "shared", "report")
 RANDOM_MODEL_STAGES: tuple[Stage, ...] = ("trace",)
-CATEGORIES = ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")
 
 MINIMUM_RANDOM_MODELS = 5
 UNCAPPED_SIZES = ("random_model_pairs", "random_sets", "reference")
@@ -238,7 +237,7 @@ def default_study() -> Study:
     return Study(
         name="default",
         models=["llava-tiny", "instructblip-tiny"],
-        datasets=[f"scenes/{category}" for category in CATEGORIES],
+        datasets=[f"scenes/{task}" for task in ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")],
         tracers=[Method(name=name) for name in tracers],
         heads=[HeadScan(operation=name, protocol="published" if name == "mean_of_others" else "claims") for name in scans],
         ablation=Ablation(operations=[Method(name="resample")]),

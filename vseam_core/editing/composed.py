@@ -298,8 +298,18 @@ class ComposedEditor(Editor):
             competitor=competitor,
         )
         clean = sample if job.control else replace(sample, competitor=answer)
-        terms = (job.plan.source_term, job.plan.target_term)
-        return Pair(clean, corrupt, mask_boxes(job.mask), self.name, *terms, kind, checks, MaskFile(stored.mask), record)
+        return Pair(
+            clean=clean,
+            corrupt=corrupt,
+            boxes=mask_boxes(job.mask),
+            editor=self.name,
+            source_term=job.plan.source_term,
+            target_term=job.plan.target_term,
+            kind=kind,
+            checks=checks,
+            mask=MaskFile(stored.mask),
+            record=record,
+        )
 
 
 def _loaded(sample: Sample) -> Image:

@@ -147,15 +147,15 @@ def _gradients(
 ) -> _Local:
     """Live values and gradients of the logit difference at the base; along `line`, the mean gradient of its points."""
     if line is None:
-        difference, live, gradients = _backward(engine, base, answer, sites, None, [0.0], [1.0])
+        difference, live, gradients = _backward(engine, base, answer=answer, sites=sites, direction=None, along=[0.0], weights=[1.0])
         return _Local(float(difference[0]), live, gradients)
     direction, points = line
     # The base itself is the first row: it gives the live values and has no weight in the mean.
     rows = [(0.0, 0.0), *((point, 1 / len(points)) for point in points)]
     try:
-        return _along(engine, base, answer, sites, direction, rows, ROWS_PER_PASS)
+        return _along(engine, base, answer=answer, sites=sites, direction=direction, rows=rows, together=ROWS_PER_PASS)
     except MemoryBudgetError:
-        return _along(engine, base, answer, sites, direction, rows, 1)
+        return _along(engine, base, answer=answer, sites=sites, direction=direction, rows=rows, together=1)
 
 
 def _along(
@@ -171,7 +171,7 @@ def _along(
     local: _Local | None = None
     for start in range(0, len(rows), together):
         along, weights = zip(*rows[start : start + together], strict=True)
-        difference, live, gradients = _backward(engine, base, answer, sites, direction, along, weights)
+        difference, live, gradients = _backward(engine, base, answer=answer, sites=sites, direction=direction, along=along, weights=weights)
         if local is None:
             local = _Local(float(difference[0]), live, gradients)
         else:

@@ -26,10 +26,10 @@ Result = TypeVar("Result")
 # Batches are kept within this part of the memory budget, what is kept of images within that; recordings have the rest.
 _SHARE_OF_BATCHES = 0.5
 _SHARE_OF_IMAGES = 1 / 16
-_LENGTH_STEP = 64
+LENGTH_STEP = 64
 # So many runs of a kind are tried before its batches are made: one, one more, and the others together.
-_TRIED = 8
-_FEW = 4 * _TRIED
+TRIED = 8
+_FEW = 4 * TRIED
 
 
 class BudgetedEngine(Engine):
@@ -98,7 +98,7 @@ class BudgetedEngine(Engine):
             prompts = [each.prompt for each in questions]
             self._batch_size(f"responses of {max_new_tokens} tokens", questions, prompts, work)
             for alike in batches_of(prompts, len(prompts), self.model.pads_left):
-                kind = (f"responses of {max_new_tokens} tokens", -(-max(map(len, prompts)) // _LENGTH_STEP))
+                kind = (f"responses of {max_new_tokens} tokens", -(-max(map(len, prompts)) // LENGTH_STEP))
                 waiting = deque(alike)
                 while waiting:
                     chunk = _next_chunk(waiting, lambda index: len(prompts[index]), self._sizer.tokens(kind), batch_size)
@@ -121,7 +121,7 @@ class BudgetedEngine(Engine):
         """How many of the longest prompts fit into a batch; the first two are tried where that is not known."""
         longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
         length = len(prompts[longest])
-        kind = (what, -(-length // _LENGTH_STEP))
+        kind = (what, -(-length // LENGTH_STEP))
         if not self._sizer.knows(kind):
             self._try_out(kind, [(length, items[longest])] * 2, work)
         return max(1, self._sizer.tokens(kind) // length)
@@ -131,7 +131,7 @@ class BudgetedEngine(Engine):
         order = sorted(indices, key=lambda index: len(runs[index].base))
 
         def kind_of(index: int) -> Hashable:
-            return ("full", -(-len(runs[index].base) // _LENGTH_STEP))
+            return ("full", -(-len(runs[index].base) // LENGTH_STEP))
 
         def work(chunk: Sequence[int]) -> list[RunResult]:
             return self._reference.run([runs[index] for index in chunk])
@@ -149,7 +149,7 @@ class BudgetedEngine(Engine):
         tokens_of: Callable[[Item], int],
         work: Callable[[list[Item]], list[Result]],
         most: int | None = None,
-        to_try: Callable[[Sequence[Item]], Sequence[Item]] = lambda alike: alike[:_TRIED],
+        to_try: Callable[[Sequence[Item]], Sequence[Item]] = lambda alike: alike[:TRIED],
     ) -> Iterator[tuple[list[Item], list[Result]]]:
         """The items and their results, in batches (of one kind) as large as the memory budget allows, of at most `most` items.
 
@@ -183,7 +183,7 @@ class BudgetedEngine(Engine):
     ) -> list[tuple[list[Item], list[Result]]]:
         """The batches that a trial of a known kind would have made, as far as they fit."""
         made = []
-        for part in (first[:1], first[1:2], first[2:_TRIED]):
+        for part in (first[:1], first[1:2], first[2:TRIED]):
             tokens = sum(map(tokens_of, part))
             found = (
                 self._attempt(kind, tokens, len(part) == 1, partial(work, list(part))) if 0 < tokens <= self._sizer.tokens(kind) else None
@@ -197,7 +197,7 @@ class BudgetedEngine(Engine):
     ) -> list[tuple[list[Item], list[Result]]]:
         """Measure a single run of an unknown kind, and a few together. What they gave is returned: nothing is made twice without need."""
         done: list[tuple[list[Item], list[Result]]] = []
-        single, few = first[1:2] or first[:1], first[2:_TRIED]
+        single, few = first[1:2] or first[:1], first[2:TRIED]
 
         def trial(part: Sequence[tuple[int, Item]]) -> tuple[int, Callable[[], object]]:
             items = [item for _, item in part]

@@ -151,7 +151,15 @@ def readable_decoder(module: Any) -> Decoder:
 
 def unreadable_decoder(module: Any, reason: str) -> Decoder:
     """What stands for the stack of a model in which none was found: no layers, and the reason."""
-    return Decoder(module, (), nn.Identity(), None, ModelShape(0, 0, 0), None, unreadable=reason)
+    return Decoder(
+        stack=module,
+        layers=(),
+        final_norm=nn.Identity(),
+        unembedding=None,
+        shape=ModelShape(0, 0, 0),
+        logit_softcap=None,
+        unreadable=reason,
+    )
 
 
 def _layer(module: Any, layer: nn.Module) -> DecoderLayer:

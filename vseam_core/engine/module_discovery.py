@@ -93,7 +93,15 @@ def parts_of(layer: nn.Module) -> LayerParts:
     names = {"attention_output": "attention", "head_output": "attention output projection", "mlp_output": "MLP"}
     among = [child for child, _ in layer.named_children()]
     missing = {kind: f"{type(layer).__name__}: no {names[kind]} found among {among}" for kind, part in found.items() if part is None}
-    return LayerParts(attention, projection, mlp, cross, flat, state, missing)
+    return LayerParts(
+        attention=attention,
+        output_projection=projection,
+        mlp=mlp,
+        is_cross_attention=cross,
+        mlp_is_flat=flat,
+        keeps_state=state,
+        missing=missing,
+    )
 
 
 def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:

@@ -52,7 +52,7 @@ def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedR
     first = min((min(touched) for touched in changes.values() if touched), default=layers)
     last = _last_positions(run, layers)
     if first == layers:
-        return PlannedRun(index, run, recording, layers, len(run.base), None, last)
+        return PlannedRun(index=index, run=run, base=recording, first_layer=layers, start=len(run.base), entry=None, last_positions=last)
     earliest = min(min(_positions_of(intervention, run)) for intervention in run.interventions)
     start = recording.safe_start(earliest)
     if start <= _NEARLY_ALL * len(run.base):
@@ -63,7 +63,7 @@ def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedR
         changed = [_positions_of(change, run) for change in here]
         whole = next((positions for positions in changed if isinstance(positions, range)), None)
         entry = whole if whole is not None else tuple(sorted({position for positions in changed for position in positions}))
-    return PlannedRun(index, run, recording, first, start, entry, last)
+    return PlannedRun(index=index, run=run, base=recording, first_layer=first, start=start, entry=entry, last_positions=last)
 
 
 def _layers_of(intervention: Intervention) -> tuple[int, ...]:

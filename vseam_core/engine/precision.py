@@ -54,7 +54,9 @@ def drift(model: VisionLanguageModel) -> list[Drift]:
     found: list[Drift] = []
     for dtype_name, dtype in _DTYPES.items():
         with _copied(model.module, dtype) as module:
-            found.extend(_compared(module, inputs, dtype, attention, dtype_name, exact) for attention in _ATTENTIONS)
+            found.extend(
+                _compared(module, inputs, dtype=dtype, attention=attention, name=dtype_name, exact=exact) for attention in _ATTENTIONS
+            )
     return found
 
 

@@ -126,6 +126,15 @@ def _attributed(
 
     difference = share(answer.gold) - share(answer.competitor) if answer.competitor else _NOT_DEFINED
     if answer.variants:
-        return AnswerValues(difference, _NOT_DEFINED, _NOT_DEFINED, _NOT_DEFINED, share((*answer.published, *answer.variants)), -1)
+        return AnswerValues(
+            logit_diff=difference,
+            logprob=_NOT_DEFINED,
+            published_prob=_NOT_DEFINED,
+            prob_sum=_NOT_DEFINED,
+            logit=share((*answer.published, *answer.variants)),
+            top=-1,
+        )
     mean_logit = float((unembedding[list(answer.published)].double() @ contribution.double()).mean()) * decoder.logit_scale
-    return AnswerValues(difference, _NOT_DEFINED, _NOT_DEFINED, _NOT_DEFINED, mean_logit, -1)
+    return AnswerValues(
+        logit_diff=difference, logprob=_NOT_DEFINED, published_prob=_NOT_DEFINED, prob_sum=_NOT_DEFINED, logit=mean_logit, top=-1
+    )

@@ -20,7 +20,7 @@ from vseam_core.api.interventions import AttentionBlock, LensScore, Run, RunResu
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, donor_sites, edits_by_site
-from vseam_core.engine.budgeted import BudgetedEngine
+from vseam_core.engine.budgeted import LENGTH_STEP, TRIED, BudgetedEngine
 from vseam_core.engine.decoder import Decoder, find_decoder
 from vseam_core.engine.hooks import EditHooks, SiteKey
 from vseam_core.engine.plan import PlannedRun, planned
@@ -28,9 +28,7 @@ from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keepi
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.errors import UnsupportedError
 
-_LENGTH_STEP = 64
 _FEW_RUNS = 2
-_TRIED = 8
 _ENOUGH_TO_TRY = 4096
 
 
@@ -101,7 +99,7 @@ class ReplayEngine(BudgetedEngine):
         def to_try(alike: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
             # Some that are soon done, but still pass a whole layer.
             whole = [plan for plan in alike if plan.first_layer < self.shape.layers - 2]
-            return whole[-_TRIED:] if whole else alike[:_TRIED]
+            return whole[-TRIED:] if whole else alike[:TRIED]
 
         for chunk, found in self._in_batches(plans, _kind, lambda plan: plan.tokens, self._replay, to_try=to_try):
             results.update(zip((plan.index for plan in chunk), found, strict=True))
@@ -157,4 +155,4 @@ def _only_device(decoder: Decoder) -> torch.device:
 
 def _kind(plan: PlannedRun) -> tuple[int, bool]:
     """Runs whose positions cost about the same memory: those that share a prefix need other space than those that start at 0."""
-    return (-(-plan.length // _LENGTH_STEP), plan.start > 0)
+    return (-(-plan.length // LENGTH_STEP), plan.start > 0)

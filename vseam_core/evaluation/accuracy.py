@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def accuracy_estimate(correct: Sequence[float] | np.ndarray, clusters: Sequence[
         reason = f"{'all' if estimate.mean else 'none'} right: exact binomial interval over {images} images"
     # Where all are equal the spread is 0, which is no error: what is known is the interval.
     error = None if reason else estimate.standard_error
-    return Estimate(estimate.mean, error, low, high, estimate.n, estimate.clusters, reason)
+    return replace(estimate, standard_error=error, low=low, high=high, reason=reason)
 
 
 def says_yes(texts: pd.Series) -> pd.Series:

@@ -117,7 +117,7 @@ def _metrics_of(subset: str, judged: Judged, benchmark: Benchmark, seed: int) ->
     yield from (row for name, row in own.items() if name not in official)
     wanted = {name: value for name, value in official.items() if name != "accuracy"}
     if wanted:
-        yield from _bootstrapped(subset, benchmark.metrics, wanted, judged.answered, images, seed)
+        yield from _bootstrapped(subset, benchmark.metrics, values=wanted, answered=judged.answered, images=images, seed=seed)
 
 
 def _row(subset: str, metric: str, estimate: Estimate, interval: str) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def yes_no_figures(subset: str, frame: pd.DataFrame, seed: int) -> Iterator[dict
         tops, bottoms = parts(drawn)
         value = float(top / bottom) if bottom else None
         defined = bottoms > 0
-        yield _interval_row(subset, name, value, tops[defined] / bottoms[defined], DRAWS, len(frame), count)
+        yield _interval_row(subset, name, value=value, drawn=tops[defined] / bottoms[defined], draws=DRAWS, n=len(frame), clusters=count)
 
 
 def _bootstrapped(
@@ -224,7 +224,7 @@ def _bootstrapped(
                     found[name].append(float(value))
     for name, value in values.items():
         sound = float(value) if value is not None and np.isfinite(value) else None
-        yield _interval_row(subset, name, sound, np.array(found[name]), draws, len(answered), count)
+        yield _interval_row(subset, name, value=sound, drawn=np.array(found[name]), draws=draws, n=len(answered), clusters=count)
 
 
 def _drawn(answered: Sequence[Answered], codes: Any, count: int, draws: int, seed: int) -> Iterator[list[Answered]]:

@@ -85,7 +85,9 @@ def run_ablation(
     }
     opened = EXPERIMENT.open(workspace, model, dataset, pool="test", split=options.split, parts=parts, inputs=operation.inputs, study=study)
     editor = workspace.editor(options.editor)
-    samples = evaluation_set(workspace, opened.loaded, opened.benchmark, "test", options.split, options.samples, editor)
+    samples = evaluation_set(
+        workspace, opened.loaded, benchmark=opened.benchmark, pool="test", split=options.split, limit=options.samples, editor=editor
+    )
     norms_from = operation.references or reference_set(workspace, model, dataset, min(options.reference_size, NORM_PROMPTS))
     conditions = plan_conditions(norms_from, selected, options.random_sets, workspace.seed)
     units = _units(opened, conditions, samples)

@@ -64,8 +64,10 @@ def ask(loaded: LoadedModel, sample: Sample) -> Prepared:
         answer = loaded.model.answer_ids(free.prompt, sample.answer, competitor_of(sample))
         prompt = encode_sample(loaded, sample, answer.prefix).prompt if answer.prefix else free.prompt
     except (SampleError, UnsupportedError) as error:
-        return Prepared(sample, free.prompt, NO_IDS, free.size, free.prompt, str(error))
-    return Prepared(sample, prompt, answer, free.size, free.prompt, "" if answer.competitor else NO_COMPETITOR)
+        return Prepared(sample=sample, prompt=free.prompt, answer=NO_IDS, size=free.size, free=free.prompt, note=str(error))
+    return Prepared(
+        sample=sample, prompt=prompt, answer=answer, size=free.size, free=free.prompt, note="" if answer.competitor else NO_COMPETITOR
+    )
 
 
 def prepare(loaded: LoadedModel, sample: Sample) -> Prepared:

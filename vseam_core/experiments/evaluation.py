@@ -99,7 +99,14 @@ def evaluate(
     change = ChangeOptions(rescale, tuple(ablate), operation, operation_options or {})
     wanted = None if compare is None else str(compare)
     selection = Selection(pool, split, limit, offset)
-    return run_evaluation(workspace, model, dataset, EvaluationOptions(selection, max_new_tokens, batch_size, editor, change, wanted))
+    return run_evaluation(
+        workspace,
+        model,
+        dataset,
+        EvaluationOptions(
+            selection=selection, max_new_tokens=max_new_tokens, batch_size=batch_size, editor=editor, change=change, compare=wanted
+        ),
+    )
 
 
 def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions) -> Evaluation:
@@ -121,9 +128,22 @@ def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options:
     if answers.empty:
         first = outcome.skips[0]
         raise VseamError(f"{title}: none of {len(samples)} samples could be answered, such as {first.identifier}: {first.reason}")
-    metrics = _figures(workspace, run, benchmark, samples, answers, compared, (*where, change.label))
+    metrics = _figures(
+        workspace, run, benchmark=benchmark, samples=samples, answers=answers, compared=compared, labels=(*where, change.label)
+    )
     return Evaluation(
-        run, model_name, dataset, *where, change.label, metrics, answers, outcome.skips, outcome.made, outcome.reused, compared
+        run=run,
+        model=model_name,
+        dataset=dataset,
+        pool=where[0],
+        split=where[1],
+        change=change.label,
+        metrics=metrics,
+        answers=answers,
+        skips=outcome.skips,
+        made=outcome.made,
+        reused=outcome.reused,
+        compared_with=compared,
     )
 
 

@@ -18,20 +18,21 @@ from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.rescaling import rescaling_scores
 from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
-from vseam_core.api.presentation import Presentation, presentation_of
+from vseam_core.api.presentation import Presentation, presentation_of, replacement_of
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
-from vseam_core.experiments.ablation import AblationOptions, run_ablation
+from vseam_core.experiments.ablation import run_ablation
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
-from vseam_core.experiments.heads.confirming import ConfirmationOptions, confirm_candidates
+from vseam_core.experiments.heads.confirming import confirm_candidates
 from vseam_core.experiments.heads.samples import choose_samples
 from vseam_core.experiments.heads.scan import run_scan
-from vseam_core.experiments.heads.scanning import ScanOptions, check_direction, effect_name
+from vseam_core.experiments.heads.scanning import check_direction, effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
 from vseam_core.experiments.rescaling.candidates import RescalingScores
-from vseam_core.experiments.rescaling.fit import RescalingOptions, run_rescaling
+from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
-from vseam_core.experiments.tracing import TraceOptions, run_trace
+from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
+from vseam_core.experiments.tracing import run_trace
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 from vseam_core.runs.runner import Outcome
@@ -172,8 +173,7 @@ class StudyRun:
                 self._found.frames["strongest"].append(self._label(strongest, model, dataset))
 
     def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
-        options = TraceOptions(method.name, self._study.editor, self._study.trace_pool, limit=limit, tracer_options=method.options)
-        outcome = run_trace(self._workspace, model, dataset, options, self._id)
+        outcome = run_trace(self._workspace, model, dataset, trace_options(self._study, method, limit), self._id)
         refusals = {skip.reason for skip in outcome.skips}
         if not outcome.keys and len(refusals) == 1:
             # The method has no meaning for this family: that is one remark, not a list of broken samples.
@@ -212,40 +212,30 @@ class StudyRun:
         baselines = self._score_baselines(model, dataset)
         sampled = choose_samples(baselines, self._splits(dataset)[0], sizes.scan_sampled, sizes.scan_wrong).sampled
         for scan in self._study.heads:
-            options = ScanOptions(
-                scan.operation,
-                scan.positions,
-                sampled=sizes.scan_sampled,
-                wrong=sizes.scan_wrong,
-                reference_size=sizes.reference,
-                direction=scan.direction,
-                editor=self._study.editor,
-                operation_options=scan.options,
-                donors=self._study.donors,
-                method=scan.method,
-                screen_top=scan.screen_top,
-                integrated_steps=scan.integrated_steps,
-            )
-            outcome = run_scan(self._workspace, model, dataset, options, baselines, self._id)
+            options = scan_options(self._study, scan)
+            outcome = run_scan(self._workspace, model, dataset=dataset, options=options, baselines=baselines, study=self._id)
             self._found.outcomes.append(outcome)
             scored = aggregate_head_run(self._workspace, outcome, self._noise_floor(model), sampled)
             claims, published = scored.get("logit_diff"), scored.get("published_prob")
             if scan.method == "screen":
                 exact = claims.effects if claims else None
-                agreement = aggregate_screening(self._workspace, model, outcome, options, self._noise_floor(model), exact)
+                agreement = aggregate_screening(
+                    self._workspace, model, outcome=outcome, options=options, noise_floor=self._noise_floor(model), exact=exact
+                )
                 self._found.frames["screenings"].append(self._label(agreement, model, dataset))
             if claims is None:
                 continue
             benchmark = self._workspace.benchmark(dataset)
             self._found.maps.append(
                 HeadMap(
-                    model,
-                    dataset,
-                    benchmark.category,
-                    benchmark.level,
-                    effect_name(scan.operation, scan.direction),
-                    claims.scores,
-                    published.scores if published else None,
+                    model=model,
+                    dataset=dataset,
+                    category=benchmark.category,
+                    level=benchmark.level,
+                    operation=effect_name(scan.operation, scan.direction),
+                    claims=claims.scores,
+                    published=published.scores if published else None,
+                    replacement=replacement_of(self._workspace.store.presentation(outcome.run)),
                 )
             )
             if scan is self._study.heads[0]:
@@ -258,9 +248,9 @@ class StudyRun:
 
     def _confirm(self, model: str, dataset: str) -> None:
         """Tries candidates for negative heads on test images; from here on only confirmed ones are negative."""
-        task, sizes = self._scanned[model, dataset], self._study.sizes
-        options = ConfirmationOptions(self._splits(dataset)[-1], sizes.confirm, self._study.heads[0].positions, sizes.reference)
-        found = confirm_candidates(self._workspace, model, dataset, options, task.scores, self._id)
+        task = self._scanned[model, dataset]
+        options = confirmation_options(self._study, self._splits(dataset)[-1])
+        found = confirm_candidates(self._workspace, model, dataset=dataset, options=options, scores=task.scores, study=self._id)
         self._found.outcomes += found.outcomes
         if found.scores is task.scores:
             return
@@ -280,19 +270,8 @@ class StudyRun:
                 continue
             heads = self._selected(model, dataset, sign)
             for operation in self._study.ablation.operations if heads else ():
-                options = AblationOptions(
-                    sign=sign,
-                    operation=operation.name,
-                    operation_options=operation.options,
-                    # Where the heads were scanned that are ablated now.
-                    positions=self._study.heads[0].positions,
-                    split=split,
-                    samples=self._study.sizes.ablation,
-                    random_sets=self._study.sizes.random_sets,
-                    editor=self._study.editor,
-                    reference_size=self._study.sizes.reference,
-                )
-                outcome = run_ablation(self._workspace, model, dataset, options, heads, self._id)
+                options = ablation_options(self._study, operation, sign, split)
+                outcome = run_ablation(self._workspace, model, dataset=dataset, options=options, selected=heads, study=self._id)
                 self._found.outcomes.append(outcome)
                 rows = finished(self._workspace.store.ablations(outcome.run), outcome)
                 self._workspace.store.replace_scores("ablation_tests", outcome.run, ablation_test_frame(rows), outcome.keys)
@@ -304,11 +283,16 @@ class StudyRun:
         scores = self._rescaling_scores(model, dataset)
         if not scores.positive and not scores.negative:
             return
-        sizes = self._study.sizes
-        options = RescalingOptions(
-            sizes.choose, sizes.test, self._splits(dataset), transfer=self._transfer(dataset), editor=self._study.editor
+        options = rescaling_options(self._study, self._splits(dataset), self._transfer(dataset))
+        outcome = run_rescaling(
+            self._workspace,
+            model,
+            dataset=dataset,
+            options=options,
+            settings=self._study.rescaling.settings(),
+            scores=scores,
+            study=self._id,
         )
-        outcome = run_rescaling(self._workspace, model, dataset, options, self._study.rescaling.settings(), scores, self._id)
         self._found.outcomes.append(outcome)
         self._found.frames["modulations"].append(finished(self._workspace.store.modulations(outcome.run), outcome))
 
@@ -338,7 +322,9 @@ class StudyRun:
             return
         levels = {dataset: self._workspace.benchmark(dataset).level for dataset in tasks}
         for sign in ("positive", "negative"):
-            frame, test = share_heads(self._workspace, model, tasks, levels, sign, self._study.shared_k, self._study.seed)
+            frame, test = share_heads(
+                self._workspace, model, tasks=tasks, levels=levels, sign=sign, k=self._study.shared_k, seed=self._study.seed
+            )
             self._found.frames["shared"].append(frame)
             self._found.level_tests.append((model, sign, test))
 

@@ -94,7 +94,14 @@ def _entry(file: YamlFile, section: str, name: str, entry: _Entry) -> RegistryEn
     source = options.get("source")
     if isinstance(source, str):
         options["source"] = _resolved(source, file.path.parent)
-    return RegistryEntry(name, entry.plugin, options, entry.summary, entry.override, f"{file.path}:{file.line(location)}")
+    return RegistryEntry(
+        name=name,
+        plugin=entry.plugin,
+        options=options,
+        summary=entry.summary,
+        override=entry.override,
+        place=f"{file.path}:{file.line(location)}",
+    )
 
 
 def _resolved(source: str, folder: Path) -> str:

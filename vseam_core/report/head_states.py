@@ -11,7 +11,6 @@ import numpy as np
 from vseam_core.analysis.head_claims import MINIMUM_ANSWERS
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.api.types import HeadId
-from vseam_core.report.words import PARITY_OPERATION
 
 if TYPE_CHECKING:
     from vseam_core.results.study_results import HeadMap, StudyMaterial
@@ -69,6 +68,6 @@ def nothing_selected(scores: HeadScores, sign: Sign) -> str:
 def primary_maps(material: StudyMaterial) -> dict[tuple[str, str], HeadMap]:
     """The scan that findings rest on, by model and dataset: the first of the study that is not there for parity alone."""
     found: dict[tuple[str, str], HeadMap] = {}
-    for scan in sorted(material.heads, key=lambda scan: scan.operation == PARITY_OPERATION):
+    for scan in sorted(material.heads, key=lambda scan: scan.replacement.parity):
         found.setdefault((scan.model, scan.dataset), scan)
     return found

@@ -1,4 +1,4 @@
-"""How figures and tables name sites, token roles and operations."""
+"""How figures and tables name sites and token roles."""
 
 from __future__ import annotations
 
@@ -14,18 +14,8 @@ ROLE_WORDS = {
     "template": "template",
     "last": "last position",
 }
-OPERATION_WORDS = {
-    "resample": "another image's activation",
-    "mean_of_others": "the mean of the layer's other heads",
-    "dataset_mean": "the mean over a reference set",
-    "zero": "zero",
-    "patch": "the edited image's activation",
-    "patch_denoising": "the edited image's activation where everything else is the edited image's too",
-}
 CONFOUND = (
     "Levels and question templates go together in most sets of tasks (all questions about objects are asked in one form), so that more "
     "sharing within levels can be due to the form of the question as well."
 )
 """What an overlap by level cannot tell apart; said wherever the level finding is told."""
-PARITY_OPERATION = "mean_of_others"
-"""The published replacement: shown for parity, no finding rests on it."""

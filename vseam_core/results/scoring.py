@@ -71,7 +71,7 @@ def aggregate_head_run(
         if not len(effects):
             continue
         floor = noise_floor if measure == "logit_diff" else 0.0
-        scores = score_effects(effects, measure, correctness, workspace.seed, floor, sampled)
+        scores = score_effects(effects, measure, correctness=correctness, seed=workspace.seed, noise_floor=floor, sampled=sampled)
         scored[measure] = ScoredHeads(scores, effects, outcome, sampled_flags(effects, sampled))
         frames.append(_as_stored(scores, effects))
     if frames:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.shared import LevelTest
-from vseam_core.api.presentation import Presentation
+from vseam_core.api.presentation import Presentation, Replacement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class HeadMap:
-    """The head scores of one scan: which model, dataset and operation, by the claims (`logit_diff`) and the published measure."""
+    """The head scores of one scan: which model, dataset and operation, by the claims (`logit_diff`) and the published measure.
+
+    `replacement` says in words what stood in place of a head, and whether findings may rest on it.
+    """
 
     model: str
     dataset: str
@@ -24,6 +27,12 @@ class HeadMap:
     operation: str
     claims: HeadScores
     published: HeadScores | None
+    replacement: Replacement = field(default_factory=Replacement)
+
+    @property
+    def replaced_by(self) -> str:
+        """What stood in place of a head, in words."""
+        return self.replacement.words or self.operation
 
 
 @dataclass(eq=False)

@@ -115,7 +115,9 @@ class OpenRun:
     ) -> Outcome:
         """Compute and save the units that are not finished yet, as `runner.run_units` does."""
         shown = progress or self.workspace.progress
-        return run_units(self.workspace.store, self.run, units, compute, shown, description, chunk, finish)
+        return run_units(
+            self.workspace.store, self.run, units, compute, progress=shown, description=description, chunk=chunk, finish=finish
+        )
 
 
 def _spelled(parts: Mapping[str, object]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def run_side_by_side(work: Work, opening: Opening, tasks: Sequence[tuple[Any, ..
                 elif kind == "failed":
                     raise what
                 else:
-                    _show(progress, kind, what, value, shown, advances)
+                    _show(progress, kind, what=what, value=value, shown=shown, advances=advances)
     finally:
         for _, process, shown, _ in running.values():
             process.terminate()

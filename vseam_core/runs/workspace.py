@@ -210,16 +210,16 @@ def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again
     registry = load_registry(plugins, Path(opening.registry) if opening.registry else None)
     store = open_store(opening.database)
     return Workspace(
-        plugins,
-        registry,
-        store,
-        progress or SilentProgress(),
-        opening.device,
-        opening.seed,
-        again,
-        opening.memory_budget,
-        opening.loading,
-        opening.edits,
+        plugins=plugins,
+        registry=registry,
+        store=store,
+        progress=progress or SilentProgress(),
+        device=opening.device,
+        seed=opening.seed,
+        opening=again,
+        memory_budget=opening.memory_budget,
+        loading=opening.loading,
+        edits=opening.edits,
     )
 
 

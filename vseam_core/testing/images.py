@@ -51,4 +51,6 @@ def sample(seed: int = 0, answer: str = "Yes", edited: bool = False) -> Sample:
 
 def pair(seed: int = 0) -> Pair:
     """An image of noise and the same with another noise in the dog's box."""
-    return Pair(sample(seed), sample(seed, "No", edited=True), (BOX,), "noise", "red", "blue")
+    return Pair(
+        clean=sample(seed), corrupt=sample(seed, "No", edited=True), boxes=(BOX,), editor="noise", source_term="red", target_term="blue"
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from vseam_core.api.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
 from vseam_core.api.interventions import MEASURES, AnswerScore, Run, RunResult, SiteEdit
-from vseam_core.api.presentation import Presentation, presentation_of
+from vseam_core.api.presentation import Presentation, Replacement, presentation_of, replacement_of
 from vseam_core.api.types import Direction, HeadId, TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
 from vseam_core.testing.images import SIZE, pair, sample
@@ -46,7 +46,9 @@ class TracerConformance:
         clean, corrupt = (model.encode(one.image.load(), one.question, one.roles) for one in (edited.clean, edited.corrupt))
         answer = model.answer_ids(clean, edited.clean.answer, edited.corrupt.answer)
         self._model = model
-        return TraceContext(edited, clean, corrupt, answer, find_decoder(model.module).shape, SIZE)
+        return TraceContext(
+            pair=edited, clean=clean, corrupt=corrupt, answer=answer, shape=find_decoder(model.module).shape, image_size=SIZE
+        )
 
     def _traced(self, reference: bool = False) -> tuple[TraceContext, list[TraceEffect]]:
         from vseam_core.engine.reference import ReferenceEngine
@@ -246,6 +248,12 @@ class HeadInterventionConformance:
         promise(abs(folded - edited) <= _TOLERANCE, f"folded weights compute what the edits compute (differ by {abs(folded - edited):.2g})")
         after = ReferenceEngine(model).run([plain])[0].answer.logit_diff
         promise(before == after, "the weights are back as they were")
+
+    def test_it_says_what_stands_in_place_of_a_head(self) -> None:
+        said = self.make().replacement()
+        promise(isinstance(said, Replacement), "replacement() returns a Replacement")
+        promise_plain(said.record(), "the fields of a replacement")
+        promise(replacement_of(json.loads(json.dumps(said.record()))) == said, "a replacement is stored and read back as it is")
 
     def test_its_options_are_plain(self) -> None:
         promise_plain(self.make().options(), "a head intervention's options")

@@ -32,7 +32,16 @@ class TinyModel(VisionLanguageModel):
     def __init__(self, name: str = "tiny", seed: int = 0, dtype: torch.dtype = torch.float32):
         self.module: Any = _build(seed).to(dtype)
         self.info = ModelInfo(
-            name, "llava", "random", f"seed-{seed}", str(dtype).removeprefix("torch."), "sdpa", "cpu", LAYERS, HEADS, WIDTH // HEADS
+            name=name,
+            family="llava",
+            source="random",
+            weights_hash=f"seed-{seed}",
+            dtype=str(dtype).removeprefix("torch."),
+            attention="sdpa",
+            device="cpu",
+            layers=LAYERS,
+            heads=HEADS,
+            head_dim=WIDTH // HEADS,
         )
 
     def encode(self, image: Image.Image, question: str, roles: Sequence[RoleSpan] = (), answer_prefix: Sequence[int] = ()) -> EncodedPrompt:
@@ -52,7 +61,16 @@ class TinyModel(VisionLanguageModel):
         classes[-1] = "last"
         named = ["", *[""] * GRID**2, *(_role_of(word, roles) for word in words), *[""] * len(answer_prefix)]
         key = hashlib.sha256(inputs["pixel_values"].numpy().tobytes() + repr(ids).encode()).hexdigest()
-        return EncodedPrompt(inputs, ids, tuple(map(str, ids)), tuple(classes), tuple(named), question, key, _boxes())
+        return EncodedPrompt(
+            inputs=inputs,
+            ids=ids,
+            tokens=tuple(map(str, ids)),
+            classes=tuple(classes),
+            roles=tuple(named),
+            text=question,
+            key=key,
+            image_boxes=_boxes(),
+        )
 
     def answer_ids(self, prompt: EncodedPrompt, gold: str, competitor: str | None) -> AnswerIds:
         """The first word of each answer."""

@@ -104,4 +104,4 @@ class ShapeEditor(Editor):
             answer=str(sample.competitor),
             competitor=sample.answer,
         )
-        return Pair(sample, corrupt, (drawing.box,), self.name, drawing.colour, target)
+        return Pair(clean=sample, corrupt=corrupt, boxes=(drawing.box,), editor=self.name, source_term=drawing.colour, target_term=target)

@@ -126,7 +126,17 @@ def _build(
             roles.append((len(text), len(text) + len(words), role))
         text += words
     form = "yes_no" if alternatives == YES_NO else "open"
-    return Question(text + "?", answer, alternatives, category, form, tuple(roles), subject, other, value)
+    return Question(
+        text=text + "?",
+        answer=answer,
+        alternatives=alternatives,
+        category=category,
+        form=form,
+        roles=tuple(roles),
+        subject=subject,
+        other=other,
+        value=value,
+    )
 
 
 def _truth(yes: bool) -> str:

@@ -17,9 +17,9 @@ import diffusers
 import torch
 import transformers
 
+from vseam_core.config.loading import HUB_TIMEOUT_SECONDS
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError, did_you_mean
 
-HUB_TIMEOUT_SECONDS = 10
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 # Buffers that older releases stored and newer ones compute.

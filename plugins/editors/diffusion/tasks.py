@@ -48,16 +48,25 @@ def prompts(task: Task, preset: Preset, version: int, words: str, negative: str)
     published edit code of V-SEAM does.
     """
     if preset == "upstream":
-        return Prompts(words, words, negative, negative, words, negative)
+        return Prompts(first=words, second=words, negative_first=negative, negative_second=negative, plain=words, plain_negative=negative)
     first, second = _TASK_WORDS[task]
     unwanted = ("P_obj", "P_obj") if task == "context" else (first, second)
     quality = ", ".join(text for text in (negative, QUALITY) if text)
     if version == 2:
         text = f"{words} {_EMPTY}" if task == "context" else words
-        return Prompts(first, second, unwanted[0], unwanted[1], text, quality)
+        return Prompts(
+            first=first, second=second, negative_first=unwanted[0], negative_second=unwanted[1], plain=text, plain_negative=quality
+        )
     text, refused = (f"{_EMPTY} {words}", negative) if task == "context" else (words, quality)
     negatives = [f"{refused} {word}".strip() for word in unwanted]
-    return Prompts(f"{text} {first}", f"{text} {second}", negatives[0], negatives[1], text, refused)
+    return Prompts(
+        first=f"{text} {first}",
+        second=f"{text} {second}",
+        negative_first=negatives[0],
+        negative_second=negatives[1],
+        plain=text,
+        plain_negative=refused,
+    )
 
 
 def load_text_encoder(painter: str, base: Path, weights: Path) -> tuple[Any, Any]:

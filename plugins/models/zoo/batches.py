@@ -131,7 +131,9 @@ class Encoder:
         true = int(question.answer == "Yes")
         truths = tuple(true if self._is_value(question, token) else -1 for token in ids)
         kind = (question.category, question.form)
-        return EncodedQuestion(ids, objects, tuple(partners), truths, self.words[question.answer], kind)
+        return EncodedQuestion(
+            ids=ids, objects=objects, partners=tuple(partners), truths=truths, answer=self.words[question.answer], kind=kind
+        )
 
     def _is_value(self, question: Any, token: int) -> bool:
         return question.value is not None and token in self.attribute_ids and token == self.words[question.value]
@@ -225,10 +227,12 @@ def pack(samples: Sequence[Sample], *, pad: int, image_end: int) -> AnswerBatch:
             target.append(column)
     ids, positions, segments, objects, partners, truths = rows
     return AnswerBatch(
-        to_pixels([sample.pixels for sample in samples]), torch.from_numpy(np.stack([s.cells for s in samples])),
-        _tables(samples), _pad(ids, pad), _pad(positions, image_end), _pad(segments, -1), _pad(objects, -1),
-        _pad(partners, -1), _pad(truths, -1),
-        torch.tensor(asked), torch.tensor(followed), torch.tensor(answers), torch.arange(len(samples)), tuple(kinds),
+        pixels=to_pixels([sample.pixels for sample in samples]), cells=torch.from_numpy(np.stack([s.cells for s in samples])),
+        tables=_tables(samples), ids=_pad(ids, pad), positions=_pad(positions, image_end),
+        segments=_pad(segments, -1), objects=_pad(objects, -1),
+        partners=_pad(partners, -1), truths=_pad(truths, -1),
+        asked=torch.tensor(asked), followed=torch.tensor(followed), answers=torch.tensor(answers),
+        image_of_row=torch.arange(len(samples)), kinds=tuple(kinds),
     )  # fmt: skip
 
 
@@ -247,8 +251,9 @@ def separate(samples: Sequence[Sample], *, pad: int, start: int, left: bool) -> 
     lengths = torch.tensor([width if left else len(question.ids) + 2 for _, question in pairs])
     ends = torch.stack([torch.arange(rows), lengths - 1], dim=1)
     return AnswerBatch(
-        to_pixels([sample.pixels for sample in samples]), torch.from_numpy(np.stack([s.cells for s in samples])),
-        _tables(samples), ids, torch.arange(width).expand(rows, width), used, objects, partners, truths,
-        ends - torch.tensor([0, 1]), ends, torch.tensor([question.answer for _, question in pairs]),
-        torch.tensor([image for image, _ in pairs]), tuple(question.kind for _, question in pairs),
+        pixels=to_pixels([sample.pixels for sample in samples]), cells=torch.from_numpy(np.stack([s.cells for s in samples])),
+        tables=_tables(samples), ids=ids, positions=torch.arange(width).expand(rows, width), segments=used,
+        objects=objects, partners=partners, truths=truths,
+        asked=ends - torch.tensor([0, 1]), followed=ends, answers=torch.tensor([question.answer for _, question in pairs]),
+        image_of_row=torch.tensor([image for image, _ in pairs]), kinds=tuple(question.kind for _, question in pairs),
     )  # fmt: skip

@@ -61,7 +61,9 @@ def prior_mistakes(
         for answer, (scene, question) in zip(given, items, strict=True)
         if answer != question.answer
     ]
-    return PriorMistakes(model or name, split, usual, asked, len(wrong), sum(answer == prior for answer, prior in wrong))
+    return PriorMistakes(
+        model=model or name, split=split, usual=usual, asked=asked, wrong=len(wrong), prior=sum(answer == prior for answer, prior in wrong)
+    )
 
 
 def _color_question(rng: random.Random, split: str, usual: bool) -> tuple[Any, Any]:

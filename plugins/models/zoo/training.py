@@ -199,7 +199,7 @@ def refresh_card(folder: Path, per_kind: int, others: Sequence[Path] = ()) -> No
     record, _ = read_record(folder)
     listed = {other_record.seed: scores for other_record, scores in map(read_record, others)}
     scores, priors = score_checkpoint(folder, record, per_kind), measure_priors(folder, record, per_kind)
-    write_card(folder, record, RECIPES[record.name], scores, listed, priors)
+    write_card(folder, record, recipe=RECIPES[record.name], scores=scores, others=listed, priors=priors)
 
 
 def train(
@@ -229,6 +229,6 @@ def train(
     record = Record(name, seed, world, round(trainer.seconds))
     scores = score_checkpoint(output, record, evaluate_per_kind, device) if evaluate_per_kind else []
     priors = measure_priors(output, record, evaluate_per_kind, device) if evaluate_per_kind else []
-    write_card(output, record, recipe, scores, other_seeds or {}, priors)
+    write_card(output, record, recipe=recipe, scores=scores, others=other_seeds or {}, priors=priors)
     (output / STATE_FILE).unlink(missing_ok=True)
     return output

@@ -53,9 +53,11 @@ def turn(reading: Reading, subject: str, value: Value, plural: bool) -> Draft:
     """The value asked about goes where the answer is yes, and comes where it is no."""
     if reading.is_yes:
         target = reading.draw(alternatives(value, subject), value.said)
-        return _draft(reading, subject, value.word if value.kind == "material" else value.said, target, value, plural)
+        return _draft(
+            reading, subject, source=value.word if value.kind == "material" else value.said, target=target, value=value, plural=plural
+        )
     now = current(reading, subject, value)
-    return _draft(reading, subject, now, value.word if value.kind == "material" else value.said, value, plural)
+    return _draft(reading, subject, source=now, target=value.word if value.kind == "material" else value.said, value=value, plural=plural)
 
 
 def current(reading: Reading, subject: str, asked: Value) -> str:
@@ -79,7 +81,7 @@ def _either(reading: Reading, subject: str, values: tuple[Value, Value], plural:
     known = [value for value in map(value_of, said) if value is not None and value.word in words]
     source = known[0].word if known else " or ".join(words)
     target = reading.draw(alternatives(values[0], subject, words), source)
-    return _draft(reading, subject, source, target, values[0], plural)
+    return _draft(reading, subject, source=source, target=target, value=values[0], plural=plural)
 
 
 def _choice(reading: Reading, subject: str, values: tuple[Value, Value], plural: bool) -> Draft | None:
@@ -88,7 +90,7 @@ def _choice(reading: Reading, subject: str, values: tuple[Value, Value], plural:
     if gold is None or gold.word not in (values[0].word, values[1].word):
         return None
     other = values[1] if gold.word == values[0].word else values[0]
-    return _draft(reading, subject, gold.said, other.said, gold, plural, other.said)
+    return _draft(reading, subject, source=gold.said, target=other.said, value=gold, plural=plural, answer=other.said)
 
 
 def _both(reading: Reading, subject: str, values: tuple[Value, Value], plural: bool) -> Draft | None:
@@ -99,12 +101,25 @@ def _both(reading: Reading, subject: str, values: tuple[Value, Value], plural: b
     for value in values:
         now = current(reading, subject, value)
         if not now.startswith("not "):
-            return _draft(reading, subject, now, value.word if value.kind == "material" else value.said, value, plural)
+            return _draft(
+                reading, subject, source=now, target=value.word if value.kind == "material" else value.said, value=value, plural=plural
+            )
     both = f"{values[0].said} and {values[1].said}"
     phrase = english.a(f"{as_adjective(values[0].word, values[0].kind)} {as_adjective(values[1].word, values[1].kind)} {subject}", plural)
     reasons = ("which of the two is missing is not known",)
     found = reading.named(subject)
-    return Draft("attribute", f"not {both}", both, phrase, "", reading.flipped, subject, 0.6, found, reasons=reasons)
+    return Draft(
+        level="attribute",
+        source=f"not {both}",
+        target=both,
+        phrase=phrase,
+        before="",
+        answer=reading.flipped,
+        find=subject,
+        sure=0.6,
+        objects=found,
+        reasons=reasons,
+    )
 
 
 def _draft(reading: Reading, subject: str, source: str, target: str, value: Value, plural: bool, answer: str = "") -> Draft:

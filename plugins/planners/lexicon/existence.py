@@ -85,7 +85,19 @@ def _appear(reading: Reading, known: Known, core: str, tail: str) -> Draft:
         source, sure = usual_place(known.term), 0.2
         before, whole = "", f"{phrase}{tail or _placed(source)}"
         reasons = ("nothing that could be replaced is annotated: it is painted where such a thing is usually found",)
-    return Draft("object", source, core, phrase, before, reading.flipped, source, sure, tuple(chosen), whole=whole, reasons=reasons)
+    return Draft(
+        level="object",
+        source=source,
+        target=core,
+        phrase=phrase,
+        before=before,
+        answer=reading.flipped,
+        find=source,
+        sure=sure,
+        objects=tuple(chosen),
+        whole=whole,
+        reasons=reasons,
+    )
 
 
 def _placed(place: str) -> str:

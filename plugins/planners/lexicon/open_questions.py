@@ -133,7 +133,17 @@ def what(reading: Reading) -> Draft | None:
         return None
     target = reading.draw(places().siblings(place.term), place.term)
     reasons = ("the place is repainted, and what is in it must be kept",)
-    return Draft("object", reading.gold, target, english.a(target), english.a(reading.gold), target, reading.gold, 0.2, reasons=reasons)
+    return Draft(
+        level="object",
+        source=reading.gold,
+        target=target,
+        phrase=english.a(target),
+        before=english.a(reading.gold),
+        answer=target,
+        find=reading.gold,
+        sure=0.2,
+        reasons=reasons,
+    )
 
 
 def _value_of_something(reading: Reading, value: Value) -> Draft | None:
@@ -143,7 +153,17 @@ def _value_of_something(reading: Reading, value: Value) -> Draft | None:
     thing = reading.sample.objects[0]
     target = reading.draw(alternatives(value, thing.name.lower()), value.said)
     phrase, before = (english.a(f"{as_adjective(word, value.kind)} {thing.name.lower()}") for word in (target, value.said))
-    return Draft("attribute", value.said, target, phrase, before, target, thing.name.lower(), 0.7, (thing,))
+    return Draft(
+        level="attribute",
+        source=value.said,
+        target=target,
+        phrase=phrase,
+        before=before,
+        answer=target,
+        find=thing.name.lower(),
+        sure=0.7,
+        objects=(thing,),
+    )
 
 
 def _is_thing(phrase: str) -> bool:

@@ -106,7 +106,14 @@ def head_operation(
     intervention, component = make_intervention(workspace, name, options, donors)
     needs = intervention.needs()
     references = reference_set(workspace, model, dataset, reference_size) if needs.donors or needs.means else None
-    return HeadOperation(workspace.model(model).engine.shape, intervention, component, positions, references, workspace.seed)
+    return HeadOperation(
+        shape=workspace.model(model).engine.shape,
+        intervention=intervention,
+        component=component,
+        positions=positions,
+        references=references,
+        seed=workspace.seed,
+    )
 
 
 class Change:

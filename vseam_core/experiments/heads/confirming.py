@@ -60,7 +60,7 @@ def confirm_candidates(
     if not heads or not options.samples:
         return Confirmation(scores, pd.DataFrame(), ())
     loaded, benchmark = workspace.model(model), workspace.benchmark(dataset)
-    samples = evaluation_set(workspace, loaded, benchmark, "test", options.split, options.samples, None)
+    samples = evaluation_set(workspace, loaded, benchmark=benchmark, pool="test", split=options.split, limit=options.samples, editor=None)
     outcomes, found = [], {}
     base: TestAnswers | None = None
     for name in OPERATIONS:

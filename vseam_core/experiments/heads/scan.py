@@ -22,7 +22,7 @@ def run_scan(
 
     With `method="screen"` all heads are estimated, some are run exactly, and the outcome's keys are the units of both.
     """
-    scan = open_scan(workspace, model, dataset, options, baselines, study)
+    scan = open_scan(workspace, model, dataset=dataset, options=options, baselines=baselines, study=study)
     if options.method == "screen":
         return run_screening(scan)
     heads = all_heads(scan.shape)

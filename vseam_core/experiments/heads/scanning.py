@@ -10,6 +10,7 @@ import numpy as np
 
 from vseam_core.api.interfaces import Editor, HeadIntervention, ModelShape
 from vseam_core.api.interventions import AnswerScore, Run
+from vseam_core.api.presentation import Replacement
 from vseam_core.api.types import HeadEffect, HeadId, Sample, ScanDirection
 from vseam_core.config.defaults import EDITOR, OPERATION
 from vseam_core.config.editor_settings import EditorChoice
@@ -117,6 +118,7 @@ def open_scan(
         "screening": screening if options.method == "screen" else None,
     }
     opened = EXPERIMENT.open(workspace, model, dataset, pool="score", split="all", parts=parts, inputs=operation.inputs, study=study)
+    workspace.store.present_run(opened.run, _replacement(operation.intervention, options.direction).record())
     benchmark = opened.benchmark
     chosen = choose_samples(baselines, benchmark.splits()[0], options.sampled, options.wrong)
     samples = find_samples(benchmark, chosen.identifiers, baselines, workspace.seed)
@@ -143,6 +145,14 @@ def check_direction(intervention: HeadIntervention, direction: ScanDirection) ->
 def effect_name(operation: str, direction: ScanDirection) -> str:
     """What results call an operation: its name, and the direction where it is not the usual one."""
     return f"{operation}_denoising" if direction == "denoising" else operation
+
+
+def _replacement(intervention: HeadIntervention, direction: ScanDirection) -> Replacement:
+    """What stands in place of a head; denoising puts it into a run of the edited image."""
+    given = intervention.replacement()
+    if direction == "noising":
+        return given
+    return replace(given, words=f"{given.words or intervention.name}, where everything else is the edited image's too")
 
 
 def screened_heads(options: ScanOptions, shape: ModelShape) -> int:

@@ -83,7 +83,9 @@ def _estimate_sample(scan: Scan, unit: Unit) -> UnitResult:
     # An effect is base minus replaced, a change the reverse.
     values = -scan.sign * np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
     matrix = values.astype(np.float32).reshape(shape.layers, shape.heads)
-    effect = HeadEffect(scan.effect, scan.options.positions, ESTIMATE, shape.stack, matrix, found[0].base)
+    effect = HeadEffect(
+        operation=scan.effect, positions=scan.options.positions, measure=ESTIMATE, stack=shape.stack, values=matrix, base=found[0].base
+    )
     prompts = ((clean.sample, clean.prompt),)
     return UnitResult(unit.key, unit.identifier, samples=(clean.sample,), prompts=prompts, head_effects=((clean.sample, effect),))
 

@@ -116,7 +116,9 @@ class Fitting:
         workspace = self._opened.workspace
         editor = workspace.editor(self._options.editor) if pool == "test" else None
         limit = self._options.test if pool == "test" else self._options.choose
-        return evaluation_set(workspace, self._opened.loaded, workspace.benchmark(dataset), pool, split, limit, editor)
+        return evaluation_set(
+            workspace, self._opened.loaded, benchmark=workspace.benchmark(dataset), pool=pool, split=split, limit=limit, editor=editor
+        )
 
     def _sets_of(self, measurement: Measurement) -> list[EvaluationSet]:
         pool: Pool = "choose" if measurement.role == "grid" else "test"
@@ -161,14 +163,25 @@ class Fitting:
         rows = []
         for index, candidate in enumerate(measurement.candidates):
             correct = np.concatenate([answers[index + 1].correct for answers in answered])
-            rows.append(_row(candidate, "grid", "choose", "choose", correct, base, None, None))
+            rows.append(
+                _row(candidate, "grid", chosen_on="choose", evaluated_on="choose", correct=correct, base=base, clusters=None, answers=None)
+            )
         return rows
 
     def _measure_test(self, measurement: Measurement, samples: EvaluationSet) -> FittedRescaling:
         candidate = measurement.candidates[0]
         base, changed = self._answers([candidate], samples)
         chosen_on = "" if candidate.recipe == PUBLISHED else "choose"
-        return _row(candidate, measurement.role, chosen_on, samples.name, changed.correct, base.correct, samples.clusters, changed)
+        return _row(
+            candidate,
+            measurement.role,
+            chosen_on=chosen_on,
+            evaluated_on=samples.name,
+            correct=changed.correct,
+            base=base.correct,
+            clusters=samples.clusters,
+            answers=changed,
+        )
 
     def _measure_bias(self) -> list[FittedRescaling]:
         """The yes/no threshold fitted on the choose pool, tried on each split of the test pool."""
@@ -180,7 +193,18 @@ class Fitting:
             scores, gold = self._yes_no_scores(samples)
             correct, base = ((scores > threshold) == gold for threshold in (bias.threshold, 0.0))
             candidate = Candidate("yes/no bias", Setting(bias.threshold, 0))
-            rows.append(_row(candidate, "bias", "choose", samples.name, correct * 1.0, base * 1.0, samples.clusters, None))
+            rows.append(
+                _row(
+                    candidate,
+                    "bias",
+                    chosen_on="choose",
+                    evaluated_on=samples.name,
+                    correct=correct * 1.0,
+                    base=base * 1.0,
+                    clusters=samples.clusters,
+                    answers=None,
+                )
+            )
         return rows
 
     def _yes_no_scores(self, samples: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,6 @@ from vseam_core.report.figures import drawing
 from vseam_core.report.figures.drawing import Page, styled
 from vseam_core.report.head_states import map_state, passing_heads
 from vseam_core.report.tasks import Task
-from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap
 
 SIGNS: tuple[Sign, ...] = ("positive", "negative")
@@ -46,9 +45,8 @@ def head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Fig
         for task in tasks
         if task.dataset in of_task
     }
-    operation = maps[0].operation
     title = f"{model}: what replacing one attention head does to the logit difference"
-    caption = _claims_caption(operation) + _blank_heads([found for found in values.values() if found is not None])
+    caption = _claims_caption(maps[0]) + _blank_heads([found for found in values.values() if found is not None])
     figure, panels = _page(title, caption, tasks, maps[0].claims.shape)
     for row, sign in enumerate(SIGNS):
         end = drawing.largest([found for (key, _), found in values.items() if key == sign and found is not None], LEAST_NATS)
@@ -72,8 +70,8 @@ def head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Fig
 def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: str) -> Figure:
     """The published scores of one model and operation, in probability: no claim, no significance."""
     of_task = {scan.dataset: scan.published for scan in maps if scan.published is not None}
-    operation, shape = maps[0].operation, maps[0].claims.shape
-    title = f"{model}: head scores by the published formulas (replaced by {OPERATION_WORDS.get(operation, operation)})"
+    shape = maps[0].claims.shape
+    title = f"{model}: head scores by the published formulas (replaced by {maps[0].replaced_by})"
     drawn = [values for scores in of_task.values() for sign in SIGNS if (values := scores.map(sign)) is not None]
     figure, panels = _page(title, PUBLISHED_CAPTION + _blank_heads(drawn), tasks, shape, legend_lines=0)
     for row, sign in enumerate(SIGNS):
@@ -160,12 +158,10 @@ def _blank_heads(drawn: Sequence[Array]) -> str:
     return " Blank heads were not replaced: only those with the largest gradient estimates were, and some at random."
 
 
-def _claims_caption(operation: str) -> str:
-    parity = (
-        " This operation is for parity with the published scripts: findings rest on the others." if operation == PARITY_OPERATION else ""
-    )
+def _claims_caption(scan: HeadMap) -> str:
+    parity = " This operation is for parity with the published scripts: findings rest on the others." if scan.replacement.parity else ""
     return (
-        f"Each head is replaced by {OPERATION_WORDS.get(operation, operation)}; colour: mean over samples of the logit difference "
+        f"Each head is replaced by {scan.replaced_by}; colour: mean over samples of the logit difference "
         "before minus after. Red: the head supports the right answer; blue: it works against it. A ring marks heads whose effect "
         f"holds for gold yes and gold no alike (false discovery rate q < {SIGNIFICANCE:g} over all heads), of negative ones those "
         "without which accuracy rose on test images too (the others are candidates at most). Faint and "

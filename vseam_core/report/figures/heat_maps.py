@@ -71,7 +71,14 @@ def role_map(
             values[place] = row[quantity]
             doubtful[place] = bool(row["below_noise_floor"]) or row["clusters"] < MINIMUM_CLUSTERS
             outside[place] = bool(row["outside_band"])
-    return RoleMap(tuple(layers), tuple(roles), values, doubtful, outside, tuple(counts[role] for role in roles))
+    return RoleMap(
+        layers=tuple(layers),
+        roles=tuple(roles),
+        values=values,
+        doubtful=doubtful,
+        outside=outside,
+        counts=tuple(counts[role] for role in roles),
+    )
 
 
 def _with_band(cells: pd.DataFrame, bands: pd.DataFrame) -> pd.DataFrame:

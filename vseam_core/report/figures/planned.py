@@ -16,7 +16,6 @@ from vseam_core.report.figures.overlap import overlap_matrices
 from vseam_core.report.head_states import primary_maps
 from vseam_core.report.tasks import Task, model_rows, study_tasks, tasks_with_rows
 from vseam_core.report.traced import Traced, traced
-from vseam_core.report.words import PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 if TYPE_CHECKING:
@@ -82,9 +81,9 @@ def _head_figures(material: StudyMaterial, model: str, tasks: Sequence[Task]) ->
     for operation, scans in groups:
         for part in pages([task for task in tasks if any(scan.dataset == task.dataset for scan in scans)]):
             maps = [scan for scan in scans if any(scan.dataset == task.dataset for task in part)]
-            if operation != PARITY_OPERATION or len(groups) == 1:
+            if not scans[0].replacement.parity or len(groups) == 1:
                 yield ("heads", model, operation), partial(head_maps, maps, part, model)
-            if operation == PARITY_OPERATION and any(scan.published is not None for scan in maps):
+            if scans[0].replacement.parity and any(scan.published is not None for scan in maps):
                 yield ("published-scores", model), partial(published_head_maps, maps, part, model)
 
 

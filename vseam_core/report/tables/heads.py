@@ -17,7 +17,6 @@ from vseam_core.report.head_states import exploratory, nothing_selected, passing
 from vseam_core.report.summaries import AblationSummary, ablation_summaries
 from vseam_core.report.tables.table import ReportTable, counted, table_of
 from vseam_core.report.tasks import Task, study_tasks
-from vseam_core.report.words import OPERATION_WORDS, PARITY_OPERATION
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 HEADS_PER_TASK = 3
@@ -36,10 +35,9 @@ def head_table(material: StudyMaterial, sign: Sign) -> ReportTable | None:
                 records += _head_records(model, task, maps[model, task.dataset].claims, sign)
     records, untested = _without_untested(records)
     columns = ("model", "category", "head", "nats", "low", "high", "q", "n", "reliability", "rest", "remark")
-    operations = sorted({scan.operation for scan in maps.values()})
     effect = "lowers it over all sampled questions" if sign == "positive" else "raises it on wrong answers"
     title = "Positive heads" if sign == "positive" else "Negative heads (confirmed on test images)"
-    replaced = " or ".join(OPERATION_WORDS.get(name, name) for name in operations)
+    replaced = " or ".join(sorted({scan.replaced_by for scan in maps.values()}))
     return table_of(
         title,
         columns,
@@ -206,7 +204,7 @@ def _published_maps(material: StudyMaterial) -> list[HeadMap]:
     """One map per model and dataset: of the published replacement where it was scanned, else of any other."""
     found: dict[tuple[str, str], HeadMap] = {}
     for scan in material.heads:
-        if scan.published is not None and (scan.operation == PARITY_OPERATION or (scan.model, scan.dataset) not in found):
+        if scan.published is not None and (scan.replacement.parity or (scan.model, scan.dataset) not in found):
             found[scan.model, scan.dataset] = scan
     order = [task.dataset for task in study_tasks(material)]
     return sorted(found.values(), key=lambda scan: (material.models.index(scan.model), order.index(scan.dataset)))

@@ -1,0 +1,53 @@
+"""Greedy generation whatever a checkpoint's own generation settings say, and the logits of its first step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+class FirstLogits:
+    """A logits processor that changes nothing and keeps what it is shown first: the logits `[batch, vocabulary]` of the first token."""
+
+    logits: torch.Tensor
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "logits"):
+            self.logits = scores.clone()
+        return scores
+
+
+@contextlib.contextmanager
+def greedy_settings(module: Any, tokenizer: Any, decoder_start_id: int | None, max_new_tokens: int) -> Iterator[None]:
+    """Put a plain greedy configuration in place of the checkpoint's own while generating.
+
+    The library fills every setting that is passed as None from there, and a family may generate by an inner module.
+    """
+    from transformers import GenerationConfig
+
+    ends, pad = _end_ids(module, tokenizer), tokenizer.pad_token_id
+    plain = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends or None,
+        pad_token_id=pad if pad is not None else next(iter(ends), 0), decoder_start_token_id=decoder_start_id,
+    )  # fmt: skip
+    owners: list[Any] = [inner for inner in module.modules() if getattr(inner, "generation_config", None) is not None]
+    originals = [inner.generation_config for inner in owners]
+    try:
+        for inner in owners:
+            inner.generation_config = plain
+        yield
+    finally:
+        for inner, original in zip(owners, originals, strict=True):
+            inner.generation_config = original
+
+
+def _end_ids(module: Any, tokenizer: Any) -> list[int]:
+    """Every id that the checkpoint calls the end of a text."""
+    ends: set[int] = set()
+    for holder in (getattr(module, "generation_config", None), module.config.get_text_config(decoder=True), tokenizer):
+        value = getattr(holder, "eos_token_id", None)
+        ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return sorted(ends)
