@@ -8,7 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vseam_core.api.types import HeadId, Sample
 from vseam_core.plugins.discovery import build_plugins
@@ -16,12 +18,14 @@ from vseam_core.plugins.records import HeadInterventionRecord, TracerRecord
 from vseam_core.plugins.registry import Registry
 from vseam_core.testing import (
     BenchmarkConformance,
+    EditedImagesConformance,
     EditorConformance,
     HeadInterventionConformance,
     ModelConformance,
     PainterConformance,
     TracerConformance,
 )
+from vseam_core.testing.images import Noise, sample
 from vseam_core.testing.tiny import TinyModel
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
@@ -131,3 +135,20 @@ class TestPainters(PainterConformance):
 
     def make(self) -> Any:
         return PLUGINS.editor(self.name)
+
+
+@pytest.mark.parametrize("masks", [None, "{question_id}-mask.png"])
+class TestPrecomputedImages(EditedImagesConformance):
+    @pytest.fixture(autouse=True)
+    def _folder(self, masks: str | None, tmp_path: Path) -> None:
+        self.masks, self.folder = masks, tmp_path
+        for one in self.samples():
+            clean, edited = (np.asarray(Noise(int(one.question_id), changed).load()) for changed in (False, True))
+            Image.fromarray(edited).save(tmp_path / f"{one.question_id}.png")
+            Image.fromarray((clean != edited).any(-1)).save(tmp_path / f"{one.question_id}-mask.png")
+
+    def make(self) -> Any:
+        return PLUGINS.editor("precomputed", images="{question_id}.png", folder=str(self.folder), masks=self.masks)
+
+    def samples(self) -> Sequence[Sample]:
+        return [sample(seed) for seed in range(2)]

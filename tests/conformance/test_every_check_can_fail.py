@@ -18,13 +18,14 @@ from PIL import Image
 from tests.conformance.support import assert_broken
 from vseam_core import testing
 from vseam_core.api import interventions as operations
-from vseam_core.api.interfaces import Editor, EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer, Variant
+from vseam_core.api.interfaces import EditedImages, Editor, EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer, Variant
 from vseam_core.api.interventions import Site, SiteEdit
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.types import HeadId, Pair, Sample
 from vseam_core.errors import SampleError
 from vseam_core.testing import (
     BenchmarkConformance,
+    EditedImagesConformance,
     EditorConformance,
     EditPlannerConformance,
     HeadInterventionConformance,
@@ -313,6 +314,7 @@ BASES = {
     MaskProviderConformance: (MaskProvider, "mask"),
     EditPlannerConformance: (EditPlanner, "plan"),
     EditorConformance: (Editor, "edit"),
+    EditedImagesConformance: (EditedImages, "plan", "image", "mask"),
 }
 
 

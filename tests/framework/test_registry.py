@@ -11,6 +11,8 @@ import pytest
 
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.errors import InvalidFileError, NameClashError, UnknownNameError, VseamError
+from vseam_core.experiments.selection import LIMIT_OF_ENDLESS, Selection, settled
+from vseam_core.plugins.aliased_benchmark import RegisteredBenchmark
 from vseam_core.plugins.discovery import Plugins, build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
 from vseam_core.plugins.records import DatasetRecord, ModelRecord
@@ -28,11 +30,16 @@ class TinyBenchmark(Benchmark):
         return True
 
 
+class EndlessBenchmark(TinyBenchmark):
+    name, level, category, endless = "endless", "attribute", "color", True
+
+
 @pytest.fixture
 def plugins() -> Plugins:
     @hookimpl
     def vseam_datasets() -> Iterator[DatasetRecord]:
         yield DatasetRecord(name="tiny", summary="tiny questions", factory=TinyBenchmark, options={"size": 2})
+        yield DatasetRecord(name="endless", summary="made as they are asked for", factory=EndlessBenchmark)
 
     @hookimpl
     def vseam_models() -> Iterator[ModelRecord]:
@@ -198,3 +205,30 @@ def test_the_registry_file_of_the_project_is_valid_and_usable() -> None:
     registry = load_registry(build_plugins(), file)
     assert registry.models or registry.datasets
     assert not [item for item in [*registry.list_models(), *registry.list_datasets()] if item.problem]
+
+
+def test_a_dataset_under_a_name_of_the_users_answers_everything_as_the_one_it_builds_on(write: Callable[[str], Registry]) -> None:
+    class Told(TinyBenchmark):
+        """Says for every attribute and method of the interface something that the interface itself does not."""
+
+        version, endless = 7, True
+        level, category, name = "attribute", "color", "told"
+
+        def __getattribute__(self, name: str) -> Any:
+            if name.startswith("_") or not callable(getattr(Benchmark, name, None)):
+                return super().__getattribute__(name)
+            return lambda *arguments, **named: [name] if name == "samples" else name
+
+    aliased = RegisteredBenchmark(Told(), "mine")
+    arguments = {"judge": ("", ""), "score": ("", ""), "metrics": ([],), "control_edit": ("",)}
+    for name in sorted({*vars(Benchmark), *Benchmark.__annotations__} - {"name", "samples"}):
+        if not name.startswith("_"):
+            found, told = getattr(aliased, name), getattr(Told(), name)
+            assert (found(*arguments.get(name, ())) if callable(found) else found) == (told() if callable(told) else told), name
+
+
+def test_an_endless_dataset_under_a_name_of_the_users_stays_endless(write: Callable[[str], Registry]) -> None:
+    registry = write("datasets:\n  mine: {plugin: endless}\n")
+    benchmark = registry.load_dataset("mine")
+    assert benchmark.name == "mine"
+    assert settled(Selection(), benchmark) == Selection("test", "plain", LIMIT_OF_ENDLESS, 0)

@@ -28,6 +28,8 @@ class RegisteredBenchmark(Benchmark):
         self._inner, self._instruction = inner, instruction or ""
         self._mark = f"@{hashlib.sha256(instruction.encode()).hexdigest()[:8]}" if instruction else ""
         self.name, self.level, self.category = name, inner.level, inner.category
+        # Of the class in the interface: without these, the interface's own values would hide those of the other benchmark.
+        self.version, self.endless = inner.version, inner.endless  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -13,6 +13,7 @@ network or pytest itself to be imported.
 from __future__ import annotations
 
 from vseam_core.testing.benchmarks import BenchmarkConformance
+from vseam_core.testing.edited_images import EditedImagesConformance
 from vseam_core.testing.editing import EditorConformance, EditPlannerConformance, MaskProviderConformance, PainterConformance
 from vseam_core.testing.methods import HeadInterventionConformance, TracerConformance
 from vseam_core.testing.models import ModelConformance
@@ -21,6 +22,7 @@ from vseam_core.testing.promises import promise
 __all__ = [
     "BenchmarkConformance",
     "EditPlannerConformance",
+    "EditedImagesConformance",
     "EditorConformance",
     "HeadInterventionConformance",
     "MaskProviderConformance",
