@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from vseam_core.analysis.multiple_testing import both_hold_q_values, positive_mean_p_values
 from vseam_core.analysis.statistics import (
@@ -187,6 +186,8 @@ def smallest_effect(images: tuple[int, ...], heads: int) -> float | None:
     """
     if not images or min(images) < MINIMUM_CLUSTERS:
         return None
+    from scipy import stats  # a second of importing, for what is said where nothing passes
+
     classes = len(images)
     levels = np.geomspace(1e-7, SIGNIFICANCE, 2000)
     expected = 1 + (heads - 1) * (1 - (1 - levels) ** classes if classes > 1 else 1.0)

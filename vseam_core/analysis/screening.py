@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, nullable_frame
 from vseam_core.analysis.head_claims import FLOOR_FACTOR
@@ -138,6 +137,8 @@ def _missed_limits(missed: int, sampled: int, rest: int) -> tuple[int, int]:
     """The fewest and the most heads among `rest` that may reach the threshold when `missed` of `sampled` drawn ones do."""
     if not rest:
         return 0, 0
+    from scipy import stats  # a second of importing, for screenings only
+
     counts = np.arange(missed, rest - (sampled - missed) + 1)
     tail = (1 - CONFIDENCE) / 2
     as_few = stats.hypergeom.cdf(missed, rest, counts, sampled) >= tail

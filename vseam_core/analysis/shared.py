@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, frame_records, nullable_frame
 from vseam_core.analysis.head_claims import MINIMUM_ANSWERS
@@ -125,6 +124,8 @@ def shared_heads(
 
 def overlap_null(first: Sequence[HeadId], second: Sequence[HeadId], shape: tuple[int, int]) -> Array:
     """The probability of each overlap 0, 1, … of two sets when heads are permuted within their layers."""
+    from scipy import stats  # a second of importing, for shared heads only
+
     layers, heads = shape
     distribution = np.ones(1)
     for layer in range(layers):
@@ -180,6 +181,8 @@ def rank_correlation(first: HeadScores, second: HeadScores, sign: Sign) -> float
     one, two = first.map(column), second.map(column)
     if one is None or two is None or not np.isfinite([one, two]).all() or np.ptp(one) == 0 or np.ptp(two) == 0:
         return None
+    from scipy import stats
+
     return float(stats.spearmanr(one.ravel(), two.ravel()).statistic)
 
 

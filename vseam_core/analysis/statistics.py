@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 MINIMUM_CLUSTERS = 10
 SKEWED = 2.0
@@ -62,13 +62,13 @@ class Moments:
         """Lower and upper ends by Student's t, or None without standard errors."""
         if self.standard_error is None:
             return None
-        width = stats.t.ppf(0.5 + confidence / 2, self.degrees) * self.standard_error
+        width = special.stdtrit(self.degrees, 0.5 + confidence / 2) * self.standard_error
         return self.mean - width, self.mean + width
 
     def p_values(self) -> Array | None:
         """Two-sided p of a mean of zero by Student's t; a cell that is zero everywhere has p = 1."""
         ratio = self.t_statistics()
-        return None if ratio is None else np.where(self.mean == 0, 1.0, 2 * stats.t.sf(np.abs(ratio), self.degrees))
+        return None if ratio is None else np.where(self.mean == 0, 1.0, 2 * special.stdtr(self.degrees, -np.abs(ratio)))
 
     def t_statistics(self) -> Array | None:
         """Means over standard errors: 0 for a mean of zero, infinite for a constant that is not."""
@@ -278,6 +278,8 @@ def accuracy_change(first: ArrayLike, second: ArrayLike, clusters: ArrayLike, co
     estimate = clustered_difference(first, second, clusters, confidence)
     if estimate.mean != 0 or estimate.standard_error != 0:
         return estimate
+    from scipy import stats  # a second of importing, for a case that is rare
+
     most = float(stats.binomtest(0, estimate.clusters).proportion_ci(confidence, method="exact").high)
     reason = f"no answer changed: exact binomial interval over {estimate.clusters} images"
     return replace(estimate, standard_error=None, low=-most, high=most, reason=reason)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, Estimate, clustered_mean
 
@@ -21,6 +20,8 @@ def accuracy_estimate(correct: Sequence[float] | np.ndarray, clusters: Sequence[
         return estimate
     low, high, reason = max(0.0, estimate.low), min(1.0, estimate.high), ""
     if np.ptp(values) == 0 and estimate.mean in (0.0, 1.0):
+        from scipy import stats  # a second of importing, for a case that is rare
+
         images = estimate.clusters
         ends = stats.binomtest(images if estimate.mean else 0, images).proportion_ci(method="exact")
         low, high = float(ends.low), float(ends.high)
