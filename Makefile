@@ -12,8 +12,9 @@ run: $(READY)  ## the whole study at its default size, on the two embedded model
 study: $(READY)  ## the larger study that resolves what the default cannot (an hour or two)
 	$(BIN)/vseam run studies/large.yaml
 
+# A module's tests stay together, in the order of the folders: the last ones are short, so that no process is left with a long one.
 test: $(READY)  ## the tests
-	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadscope
+	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 test-all: $(READY)  ## the tests and the full grids
 	$(BIN)/pytest --numprocesses auto --dist loadscope

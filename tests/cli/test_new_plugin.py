@@ -1,4 +1,4 @@
-"""`vseam plugins new`: the package that it writes works as written."""
+"""`vseam plugins new`: the package that it writes works as written. Its own tests are run by `packaging/test_example_plugin.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vseam_cli.main import execute
 from vseam_core.plugins.scaffold import KINDS
 
 
-def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Path) -> None:
+def test_the_skeleton_is_installed_listed_and_traces(tmp_path: Path) -> None:
     assert execute(["plugins", "new", "my-own", "--output", str(tmp_path)]) == 0
     root, site = tmp_path / "vseam-my-own", tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(root)]
@@ -30,10 +30,6 @@ def test_the_skeleton_is_installed_listed_and_passes_its_own_tests(tmp_path: Pat
     found = json.loads(traced.stdout)
     assert [table["title"].split(":")[0] for table in found["tables"]] == ["Strongest cells of my-own-windows"]
     assert [Path(file).name for file in found["figures"]] == ["my-own-windows_llava-tiny.png", "index.html"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(root / "tests")]
-    tests = subprocess.run(command, cwd=root, **settings)
-    assert tests.returncode == 0, tests.stdout[-3000:]
-    assert " passed" in tests.stdout
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -1,4 +1,4 @@
-"""Candidates for negative heads, tried on test images of the embedded model; the figures of a study are all in the database."""
+"""Candidates for negative heads, tried on test images of the embedded model."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.heads import HeadScores, score_heads
 from vseam_core.experiments.heads.confirming import OPERATIONS, ConfirmationOptions, confirm_candidates
-from vseam_core.results.study_results import StudyMaterial
-from vseam_core.runs.workspace import Workspace, open_workspace
+from vseam_core.runs.workspace import open_workspace
 
 OPTIONS = ConfirmationOptions("hard", samples=24, reference_size=16)
 
@@ -43,18 +41,3 @@ def test_without_candidates_nothing_is_run(tmp_path: Path) -> None:
     with open_workspace(tmp_path / "results.db") as workspace:
         found = confirm_candidates(workspace, "llava-tiny", "scenes/color", OPTIONS, with_candidates())
         assert found.outcomes == ()
-
-
-def test_what_the_report_says_is_in_the_database(finished: tuple[Workspace, StudyMaterial]) -> None:
-    workspace, material = finished
-    for name, rows in (("accuracies", material.accuracy), ("strongest_cells", material.strongest)):
-        assert len(workspace.store.scores(name)) == len(rows) > 0, name
-    tests = frame_records(workspace.store.scores("level_tests"))
-    assert [(row["model"], row["sign"], row["p_value"]) for row in tests] == [
-        (model, sign, test.p_value) for model, sign, test in material.level_tests
-    ]
-    (row, *_) = frame_records(workspace.store.scores("ablation_tests", sign="positive"))
-    selected = material.ablations.query("condition == 'selected' and sign == 'positive'").iloc[0]
-    assert row["effect"] == pytest.approx(selected["drop"])
-    assert row["p_value"] is None
-    assert row["reason"].startswith("no p-value: 6 distinct sets beside the selected one")

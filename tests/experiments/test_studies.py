@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.experiments.conftest import small_study
+from vseam_core.analysis.frames import frame_records
 from vseam_core.experiments.study_run import run_study
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.results.study_results import StudyMaterial
@@ -134,3 +135,18 @@ def test_what_a_family_does_not_allow_is_said_once_for_all_datasets() -> None:
     (note,) = material.notes
     assert note.startswith("instructblip-tiny, scenes/color, scenes/action: regions tracing is not possible: ")
     assert material.traces.empty
+
+
+def test_what_the_report_says_is_in_the_database(finished: Finished) -> None:
+    workspace, material = finished
+    for name, rows in (("accuracies", material.accuracy), ("strongest_cells", material.strongest)):
+        assert len(workspace.store.scores(name)) == len(rows) > 0, name
+    tests = frame_records(workspace.store.scores("level_tests"))
+    assert [(row["model"], row["sign"], row["p_value"]) for row in tests] == [
+        (model, sign, test.p_value) for model, sign, test in material.level_tests
+    ]
+    (row, *_) = frame_records(workspace.store.scores("ablation_tests", sign="positive"))
+    selected = material.ablations.query("condition == 'selected' and sign == 'positive'").iloc[0]
+    assert row["effect"] == pytest.approx(selected["drop"])
+    assert row["p_value"] is None
+    assert row["reason"].startswith("no p-value: 6 distinct sets beside the selected one")
