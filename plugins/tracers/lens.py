@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from vseam_core.api.interfaces import TraceContext, Tracer
-from vseam_core.api.interventions import MEASURES, AnswerScore, LensScore, Run, RunResult, Site, SiteKind
+from vseam_core.api.interventions import MEASURES, AnswerScore, AnswerValues, LensScore, Run, RunResult, Site, SiteKind
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, role_of_positions
 from vseam_core.api.types import Direction, TraceEffect
@@ -27,6 +27,7 @@ from vseam_plugins.tracers.grids import (
 
 SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
 LINEAR_MEASURES: tuple[str, ...] = ("logit_diff", "logit")
+TOP_TOKEN = "top_token"
 IMAGES: tuple[Direction, ...] = ("clean", "corrupt")
 
 
@@ -45,6 +46,7 @@ class LogitLens(Tracer):
 
     The residual by the logit lens (final norm and unembedding), attention and MLP outputs by direct logit attribution (their
     contribution at the recorded scale of the final norm; probabilities have no additive share, so only linear measures are given).
+    The measure `top_token` is the id of the token that the residual's reading puts first: for single samples, its mean means nothing.
     Effects are `[layers, positions]`; the residual has one more row, layer −1, for the embeddings. `values` are the readouts
     themselves, not differences, and `direction` names the run that was read: `clean` or `corrupt`. Sources: nostalgebraist 2020
     (logit lens); Elhage et al. 2021 (direct logit attribution).
@@ -60,7 +62,7 @@ class LogitLens(Tracer):
     ) -> None:
         self.sites = chosen_names("site", sites, SITES)
         self.positions = chosen_names("position class", positions, POSITION_CLASSES)
-        self.measures = chosen_names("measure", measures, MEASURES)
+        self.measures = chosen_names("measure", measures, (*MEASURES, TOP_TOKEN))
 
     def plan(self, context: TraceContext) -> Sequence[Run]:
         """One run per image, with all readouts. Raises `SampleError` where the prompts do not match or have no such position."""
@@ -78,7 +80,7 @@ class LogitLens(Tracer):
             for rows in self._rows(context):
                 answers = [next(readouts) for _ in rows.sites]
                 for measure in rows.measures:
-                    values = [[getattr(answer, measure) for answer in row] for row in answers]
+                    values = [[_value(answer, measure) for answer in row] for row in answers]
                     array = np.array(values, dtype=np.float64).astype(np.float32)
                     effects.append(self._effect(context, rows, direction=direction, measure=measure, values=array, results=results))
         return effects
@@ -140,6 +142,10 @@ class LogitLens(Tracer):
             column_kind="position",
             roles=role_of_positions(context.clean, positions),
             values=values,
-            clean=getattr(clean, measure),
-            corrupt=getattr(corrupt, measure),
+            clean=_value(clean, measure),
+            corrupt=_value(corrupt, measure),
         )
+
+
+def _value(answer: AnswerValues, measure: str) -> float:
+    return float(getattr(answer, "top" if measure == TOP_TOKEN else measure))

@@ -12,7 +12,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def vseam_tracers() -> Iterator[TracerRecord]:
-    """Activation patching by token, group and region; the logit lens; attention knockout."""
+    """Activation patching by token, group and region; the logit lens; attention knockout and attention maps."""
     yield TracerRecord(
         name="tokenwise",
         summary="patches attention, MLP and residual at every layer and text position",
@@ -37,4 +37,9 @@ def vseam_tracers() -> Iterator[TracerRecord]:
         name="knockout",
         summary="cuts attention between groups of positions, layer by layer",
         factory="vseam_plugins.tracers.knockout:AttentionKnockout",
+    )
+    yield TracerRecord(
+        name="attention",
+        summary="reads attention weights: where layers and heads look, from the last position or others",
+        factory="vseam_plugins.tracers.attention:AttentionMaps",
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from vseam_core.api.interventions import AnswerIds, AnswerScore, AttentionBlock, Site
@@ -9,7 +13,7 @@ from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, V
 from vseam_plugins.tracers.knockout import AttentionKnockout
 from vseam_plugins.tracers.lens import LogitLens
 
-from .support import IMAGE_POSITIONS, context, number, prompt, scripted
+from .support import IMAGE_POSITIONS, answer_values, context, number, prompt, scripted
 
 QUESTION = (19, 20, 21, 22)
 WITHOUT_COMPETITOR = AnswerIds(gold=(5,), competitor=(), published=(5,))
@@ -149,3 +153,15 @@ def test_results_that_do_not_match_the_plan_are_an_error_and_not_misread(tracer)
         tracer.effects(context(), [*results, results[-1]])
     with pytest.raises(ValueError, match="planned"):
         tracer.effects(context(), results[:-1])
+
+
+def test_the_lens_says_which_token_each_layer_puts_first():
+    tracer = LogitLens(sites=["residual_after", "mlp_output"], measures=["top_token", "logit_diff"])
+    given = context()
+    results = scripted(tracer.plan(given), lambda *what: replace(answer_values(*what), top=zlib.crc32(repr(what).encode()) % 2**20))
+    found = {(one.site_kind, one.direction, one.measure): one for one in tracer.effects(given, results)}
+    assert set(found) == {(site, image, "logit_diff") for site in ("residual_after", "mlp_output") for image in ("clean", "corrupt")} | {
+        ("residual_after", image, "top_token") for image in ("clean", "corrupt")
+    }
+    tops = [[value.top for value in readout] for readout in results[0].readouts[1 : given.shape.layers + 2]]
+    np.testing.assert_array_equal(found["residual_after", "clean", "top_token"].values, tops)

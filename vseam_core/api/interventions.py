@@ -140,14 +140,24 @@ class LensScore:
 Readout = AnswerScore | LensScore
 
 
+@dataclass(frozen=True)
+class AttentionWeights:
+    """Read the attention weights of all heads of a layer, from the queries at `targets` to every position of the prompt."""
+
+    layer: int
+    targets: tuple[int, ...]
+    stack: Stack = "decoder"
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One forward pass to make. `donor` is needed by `Patch` only."""
+    """One forward pass to make. `donor` is needed by `Patch` only; `attention` is read beside the readouts."""
 
     base: EncodedPrompt
     readouts: tuple[Readout, ...]
     interventions: tuple[Intervention, ...] = ()
     donor: EncodedPrompt | None = None
+    attention: tuple[AttentionWeights, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,13 +178,20 @@ class AnswerValues:
 
 
 MEASURES: tuple[str, ...] = ("logit_diff", "logprob", "published_prob", "prob_sum", "logit")
+READINGS: tuple[str, ...] = ("weight", "top_token")
+"""Measures of effects that are no score of the answer: an attention weight, and the id of the token that a lens puts first."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The readouts of one run, in the order they were asked for; a lens readout has one entry per position."""
+    """The readouts of one run, in the order they were asked for; a lens readout has one entry per position.
+
+    `attention` holds the weights that were asked for, each float32 `[heads, targets, positions]`; the weights of a query add up to 1, or to
+    less where the model lets attention go nowhere (sinks, a query that may look nowhere).
+    """
 
     readouts: tuple[tuple[AnswerValues, ...], ...] = field(default=())
+    attention: tuple[np.ndarray, ...] = field(default=())
 
     @property
     def answer(self) -> AnswerValues:

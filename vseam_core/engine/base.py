@@ -25,6 +25,7 @@ from vseam_core.api.interventions import (
     Zero,
 )
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.attention_weights import check_attention
 from vseam_core.engine.decoder import Decoder, readable_decoder
 from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, sites_to_hold
 from vseam_core.engine.generation import GenerationHooks, Question, Response
@@ -145,6 +146,7 @@ class Engine(ABC):
                 _check_intervention(intervention, run, self.decoder)
                 if isinstance(intervention, AttentionBlock):
                     _check_block(intervention, self.decoder)
+            check_attention(self.decoder, run)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
                     _check_places(readout.site, readout.positions, run, self.decoder)

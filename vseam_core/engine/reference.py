@@ -6,12 +6,14 @@ This is what faster engines are compared with. Runs on prompts of equal length s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
 from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import Run, RunResult
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.attention_weights import WeightHooks
 from vseam_core.engine.base import Advance, Engine, batches_of, blocks_of, donor_sites, edits_by_site
 from vseam_core.engine.hooks import BlockHooks, EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.layout import Layout
@@ -48,9 +50,10 @@ class ReferenceEngine(Engine):
         with (
             EditHooks(self.decoder, edits) as hooks,
             BlockHooks(self.decoder, blocks_of(runs)) as blocks,
+            WeightHooks(self.decoder, runs) as weights,
             SiteHooks(self.decoder, lens_sites(runs, self.decoder.shape.layers), captured.__setitem__),
         ):
-            hooks.layout = blocks.layout = layout
+            hooks.layout = blocks.layout = weights.layout = layout
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
 
         def activation(row: int, site: SiteKey, positions: Sequence[int]) -> torch.Tensor:
@@ -58,7 +61,8 @@ class ReferenceEngine(Engine):
             assert selection is not None
             return captured[site].reshape(layout.tokens, -1)[selection.tokens]
 
-        return results_of(self.decoder, runs, logits, activation)
+        found = results_of(self.decoder, runs, logits, activation)
+        return [replace(result, attention=weights.of(row, run)) for row, (run, result) in enumerate(zip(runs, found, strict=True))]
 
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
         return self.plain_activations(prompt, sites)

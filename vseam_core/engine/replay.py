@@ -58,7 +58,10 @@ class ReplayEngine(BudgetedEngine):
         results: dict[int, RunResult] = {}
         by_base: dict[str, list[int]] = defaultdict(list)
         for index, run in enumerate(runs):
-            by_base[run.base.key].append(index)
+            if not run.attention:
+                by_base[run.base.key].append(index)
+        # Attention is read where it is computed whole; a recording holds no more of it than its result.
+        self._in_full(runs, [index for index, run in enumerate(runs) if run.attention], results, advance)
         in_full = [index for indices in by_base.values() if self._is_cheaper_in_full(runs, indices) for index in indices]
         # Two or three full passes are no batch: replay is as good for them.
         if len(in_full) > _FEW_RUNS + 1:

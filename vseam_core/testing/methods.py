@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from vseam_core.api.interfaces import HeadContext, HeadIntervention, Needs, TraceContext, Tracer
-from vseam_core.api.interventions import MEASURES, AnswerScore, Run, RunResult, SiteEdit
+from vseam_core.api.interventions import MEASURES, READINGS, AnswerScore, Run, RunResult, SiteEdit
 from vseam_core.api.presentation import Presentation, Replacement, presentation_of, replacement_of
 from vseam_core.api.types import Direction, HeadId, TraceEffect
 from vseam_core.errors import UnsupportedError, VseamError
@@ -79,7 +79,7 @@ class TracerConformance:
             promise(effect.values.dtype == np.float32, "values are float32")
             promise(effect.tracer == self.make().name, "effects carry the tracer's name")
             promise(effect.direction in get_args(Direction), f"the direction is among {', '.join(get_args(Direction))}")
-            promise(effect.measure in MEASURES, f"the measure is among {', '.join(MEASURES)}")
+            promise(effect.measure in MEASURES + READINGS, f"the measure is among {', '.join(MEASURES + READINGS)}")
             promise(len(effect.roles) == len(effect.columns), "every column has a role")
             promise(np.isfinite(effect.values).all() and np.isfinite([effect.clean, effect.corrupt]).all(), "effects are finite")
             promise(all(layer < context.shape.layers for layer in effect.layers), "layers are the model's")
@@ -94,7 +94,8 @@ class TracerConformance:
         context, effects = self._traced()
         runs = [Run(prompt, (AnswerScore(context.answer),)) for prompt in (context.clean, context.corrupt)]
         plain = [result.answer for result in ReferenceEngine(self._model).run(runs)]
-        for effect in effects:
+        # Readings are no scores of the answer: they have no unchanged value to be held against.
+        for effect in (one for one in effects if one.measure in MEASURES):
             for name, found, answer in (("clean", effect.clean, plain[0]), ("corrupt", effect.corrupt, plain[1])):
                 difference = abs(found - getattr(answer, effect.measure))
                 promise(difference <= _TOLERANCE, f"{name} is the measure without any change (differs by {difference:.2g})")

@@ -1,0 +1,131 @@
+"""Attention maps: where each layer, or each head, looks from some positions, on both images; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+
+from vseam_core.api.interfaces import TraceContext, Tracer
+from vseam_core.api.interventions import AttentionWeights, Run, RunResult
+from vseam_core.api.presentation import Presentation
+from vseam_core.api.prompts import POSITION_CLASSES, EncodedPrompt, PositionClass, role_of_positions
+from vseam_core.api.types import Direction, TraceEffect
+from vseam_core.errors import SampleError, UnknownNameError, did_you_mean
+from vseam_plugins.tracers.grids import baseline_runs, chosen_names, expect_results, stack_of
+
+Detail = Literal["groups", "positions", "heads"]
+DETAILS: tuple[Detail, ...] = ("groups", "positions", "heads")
+IMAGES: tuple[Direction, ...] = ("clean", "corrupt")
+_SHOWN = {"image": "to the image", "question": "to the question", "template": "to the template"}
+
+
+class AttentionMaps(Tracer):
+    """Reads attention weights from the queries at `targets` (position classes; averaged over the positions of a class).
+
+    `detail` says how fine: `groups` adds the weights up over each class of positions and averages heads, float32 `[layers, classes]`;
+    `positions` keeps every position, averaged over heads; `heads` keeps every head apart, each `[layers, positions]`, its site kind ending
+    in `_head_N`. `direction` names the image that was read. That a position is looked at does not say that it is used: set it beside
+    what patching and ablation do.
+    """
+
+    name: ClassVar[str] = "attention"
+
+    def __init__(self, targets: Sequence[str] = ("last",), detail: str = "groups") -> None:
+        self.targets = chosen_names("position class", targets, POSITION_CLASSES)
+        if detail not in DETAILS:
+            raise UnknownNameError(f"unknown detail {detail!r}: {did_you_mean(detail, DETAILS)}")
+        self.detail = cast(Detail, detail)
+
+    def plan(self, context: TraceContext) -> Sequence[Run]:
+        """Both images as they are, with the weights of all layers. Raises `SampleError` where no position is of a wanted class."""
+        layers = range(context.shape.layers)
+        runs = []
+        for run in baseline_runs(context):
+            # The position classes are the same in both prompts.
+            wanted = [
+                AttentionWeights(layer, self._targets(run.base, name), stack_of(context.shape)) for name in self.targets for layer in layers
+            ]
+            runs.append(replace(run, attention=tuple(wanted)))
+        return runs
+
+    def effects(self, context: TraceContext, results: Sequence[RunResult]) -> list[TraceEffect]:
+        """One effect per image and class of targets, with `heads` one per head too."""
+        expect_results(results, len(IMAGES))
+        effects = []
+        for direction, result in zip(IMAGES, results, strict=True):
+            layers = context.shape.layers
+            for index, target in enumerate(self.targets):
+                read = result.attention[index * layers : (index + 1) * layers]
+                weights = np.stack([_as_wide(one.mean(1), context.shape.heads) for one in read], axis=1)
+                effects += self._of_target(context, direction, f"attention_from_{target}", weights)
+        return effects
+
+    def presentation(self) -> Presentation:
+        """Where the weight goes, layer by layer, for both images beside each other; or maps of positions."""
+        return Presentation(
+            view="readout" if self.detail == "groups" else "map",
+            title="where attention goes",
+            caption="Attention weights from the last position (or others that were asked for), averaged over heads unless heads are "
+            "named: of each class of positions the sum, of single positions the mean. Nothing is changed. That a position is looked at "
+            "does not say that what is read there is used.",
+            columns=_SHOWN if self.detail == "groups" else {},
+            sites={f"attention_from_{name}": f"attention from {name.replace('_', ' ')}" for name in self.targets},
+        )
+
+    def options(self) -> Mapping[str, object]:
+        """Targets and detail."""
+        return {"targets": list(self.targets), "detail": self.detail}
+
+    def _targets(self, prompt: EncodedPrompt, name: PositionClass) -> tuple[int, ...]:
+        positions = prompt.positions(name)
+        if not positions:
+            raise SampleError(f"attention: the prompt has no position of class {name}")
+        return positions
+
+    def _of_target(self, context: TraceContext, direction: Direction, site: str, weights: np.ndarray) -> list[TraceEffect]:
+        """The effects of one class of targets from its weights `[heads, layers, positions]`."""
+        prompt, mean = context.clean, np.nanmean(weights, axis=0)
+        every = tuple(range(len(prompt)))
+        named = {"columns": tuple(map(str, every)), "column_kind": "position", "roles": role_of_positions(prompt, every)}
+        if self.detail == "groups":
+            classes = [name for name in POSITION_CLASSES if prompt.positions(name)]
+            sums = np.stack([mean[:, list(prompt.positions(name))].sum(-1) for name in classes], axis=1)
+            grouped = {"columns": tuple(classes), "column_kind": "group", "roles": tuple(classes)}
+            return [self._effect(context, direction, site, sums, grouped)]
+        found = [self._effect(context, direction, site, mean, named)]
+        if self.detail == "heads":
+            found += [
+                self._effect(context, direction, f"{site}_head_{head}", np.nan_to_num(one), named) for head, one in enumerate(weights)
+            ]
+        return found
+
+    def _effect(
+        self,
+        context: TraceContext,
+        direction: Direction,
+        site: str,
+        values: np.ndarray,
+        axes: Mapping[str, object],
+    ) -> TraceEffect:
+        return TraceEffect(
+            tracer=self.name,
+            stack=context.shape.stack,
+            site_kind=site,
+            direction=direction,
+            measure="weight",
+            layers=tuple(range(context.shape.layers)),
+            values=values.astype(np.float32),
+            # All of a query's weight: there is no patch that a weight could be a share of.
+            clean=1.0,
+            corrupt=1.0,
+            **axes,  # type: ignore[arg-type]
+        )
+
+
+def _as_wide(weights: np.ndarray, heads: int) -> np.ndarray:
+    """A layer's weights `[heads, positions]` with rows of NaN for heads that only wider layers have."""
+    missing = heads - len(weights)
+    return weights if not missing else np.concatenate([weights, np.full((missing, weights.shape[1]), np.nan, weights.dtype)])

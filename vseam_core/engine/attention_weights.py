@@ -1,0 +1,212 @@
+"""Attention weights as a readout: recomputed from the queries and keys that each layer's attention is given, while the model runs as it is.
+
+The library gives weights in its eager implementation only, all of them and of every layer. Here the function that a layer looks up is
+stood in for while its attention module runs: it works out the weights of the wanted queries, and hands the call on to the original.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vseam_core.api.interventions import AttentionWeights, Run
+from vseam_core.engine.attention import FUNCTION_TABLE
+from vseam_core.engine.decoder import Decoder
+from vseam_core.engine.layout import Layout
+from vseam_core.errors import UnsupportedError
+
+IMPLEMENTATION = "vseam_weights"
+_READ = frozenset({"position_bias", "softcap", "s_aux"})
+# Arguments of attention functions that change no weight: without dropout, and with the mask that says what they say.
+_OF_NO_ACCOUNT = frozenset({"dropout", "position_ids", "cache_position", "sliding_window"})
+
+
+class WeightHooks:
+    """Reads the attention weights that the runs of a plain batch `[batch, positions, …]` ask for, while the model is called.
+
+    Set `layout` to the batch's layout before the call. Raises `UnsupportedError` for attention whose weights cannot be worked out.
+    """
+
+    def __init__(self, decoder: Decoder, runs: Sequence[Run]):
+        self._decoder = decoder
+        self._wanted: dict[int, list[tuple[int, int, AttentionWeights]]] = defaultdict(list)
+        for row, run in enumerate(runs):
+            for place, wanted in enumerate(run.attention):
+                self._wanted[wanted.layer].append((row, place, wanted))
+        self._layer_of = {decoder.layers[layer].attention: layer for layer in self._wanted}
+        self._used: dict[nn.Module, str] = {}
+        self._found: dict[tuple[int, int], np.ndarray] = {}
+        self._stack = ExitStack()
+        self.layout: Layout | None = None
+
+    def __enter__(self) -> WeightHooks:
+        if not self._wanted:
+            return self
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        with ExitStack() as stack:
+            stack.enter_context(FUNCTION_TABLE)
+            ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
+            stack.callback(ALL_ATTENTION_FUNCTIONS.pop, IMPLEMENTATION, None)
+            for module, layer in self._layer_of.items():
+                self._used[module] = implementation_of(module, layer)
+                stack.callback(self._give_back, module)
+                stack.callback(module.register_forward_pre_hook(self._take_over).remove)
+                stack.callback(module.register_forward_hook(self._after, always_call=True).remove)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def of(self, row: int, run: Run) -> tuple[np.ndarray, ...]:
+        """What a run asked for, each float32 `[heads, targets, positions]`. Raises `UnsupportedError` where a layer gave none."""
+        for place, wanted in enumerate(run.attention):
+            if (row, place) not in self._found:
+                name = type(self._decoder.layers[wanted.layer].attention).__name__
+                raise UnsupportedError(f"layer {wanted.layer} ({name}) does not look up its attention, so its weights cannot be read")
+        return tuple(self._found[row, place] for place in range(len(run.attention)))
+
+    def _take_over(self, module: Any, args: tuple[Any, ...]) -> None:
+        # Only now: the masks were made before, in the form of the implementation in use.
+        module.config._attn_implementation = IMPLEMENTATION
+
+    def _after(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        self._give_back(module)
+
+    def _give_back(self, module: Any) -> None:
+        module.config._attn_implementation = self._used[module]
+
+    def _attend(
+        self,
+        module: nn.Module,
+        query: Float[Tensor, "batch heads positions head_dim"],
+        key: Float[Tensor, "batch key_value_heads keys head_dim"],
+        value: Float[Tensor, "batch key_value_heads keys value_dim"],
+        attention_mask: Tensor | None,
+        scaling: float | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """An attention function as the library's layers call it."""
+        original = _original(module, self._used[module])
+        for name, given in arguments.items():
+            if isinstance(given, (float, Tensor)) and name not in _READ | _OF_NO_ACCOUNT and _reads(original, name):
+                raise UnsupportedError(f"{type(module).__name__}: attention with {name!r} has weights that cannot be worked out")
+        mask = attention_mask
+        if mask is None and self._used[module] == "sdpa" and _is_causal(module, query, arguments):
+            mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
+        for row, place, wanted in self._wanted[self._layer_of[module]]:
+            shift = self._shift(row, query.shape[2])
+            targets = torch.tensor(wanted.targets, device=query.device) + shift
+            part = _Part(query[row], key[row], _of_row(mask, row), _of_row(arguments.get("position_bias"), row))
+            weights = part.weights(targets, scaling, arguments.get("softcap"), arguments.get("s_aux"))
+            length = len(self._span(row).positions)
+            self._found[row, place] = weights[..., shift : shift + length].detach().float().cpu().numpy()
+        return original(module, query, key, value, attention_mask, scaling=scaling, **arguments)
+
+    def _span(self, row: int) -> Any:
+        assert self.layout is not None
+        return self.layout.span(row)
+
+    def _shift(self, row: int, width: int) -> int:
+        """How many pads stand in front of a row's own positions."""
+        return int(self._span(row).offset) - row * width
+
+
+class _Part:
+    """One row's queries and keys, `[heads, positions, head_dim]`, with its mask and bias where there are any."""
+
+    def __init__(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None):
+        self.query, self.key, self.mask, self.bias = query, key, mask, bias
+
+    def weights(
+        self, targets: Tensor, scaling: float | None, softcap: float | None, sinks: Tensor | None
+    ) -> Float[Tensor, "heads targets keys"]:
+        """The softmax over the scores of some queries, in float32 at least."""
+        query = self.query[:, targets]
+        keys = self.key.repeat_interleave(len(self.query) // len(self.key), 0)
+        scores = (query @ keys.transpose(-1, -2)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if softcap:
+            scores = torch.tanh(scores / softcap) * softcap
+        if self.bias is not None:
+            scores = scores + self.bias[:, targets, : scores.shape[-1]]
+        blind = torch.zeros(1, dtype=torch.bool, device=scores.device)
+        if self.mask is not None:
+            mask = self.mask[:, targets, : scores.shape[-1]]
+            seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+            scores = scores.masked_fill(~seen, float("-inf")) if mask.dtype == torch.bool else scores + mask
+            blind = ~seen.any(-1, keepdim=True)
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.reshape(-1, 1, 1).expand(*scores.shape[:2], 1).to(scores)], -1)
+        # A query that may look nowhere has no weights: the softmax alone would spread them evenly, or give NaN.
+        weights = scores.softmax(-1).masked_fill(blind, 0.0)
+        return weights if sinks is None else weights[..., :-1]
+
+
+def implementation_of(module: Any, layer: int) -> str:
+    """The attention implementation of a module. Raises `UnsupportedError` for one whose masks say less than its function does."""
+    config = getattr(module, "config", None)
+    used = getattr(config, "_attn_implementation", None)
+    if used not in ("eager", "sdpa"):
+        name = "an attention of its own" if config is None else f"the attention implementation {used}"
+        raise UnsupportedError(f"layer {layer} ({type(module).__name__}) uses {name}; weights are read from eager and sdpa")
+    return str(used)
+
+
+def check_attention(decoder: Decoder, run: Run) -> None:
+    """Raise `UnsupportedError` for weights that a run asks for and the model does not have, with the reason."""
+    for wanted in run.attention:
+        if wanted.stack != decoder.shape.stack or not 0 <= wanted.layer < decoder.shape.layers:
+            raise UnsupportedError(f"no layer {wanted.layer} of the {wanted.stack}: the {decoder.shape.stack} has {decoder.shape.layers}")
+        layer = decoder.layers[wanted.layer]
+        if layer.is_cross_attention:
+            raise UnsupportedError(f"layer {wanted.layer} is a cross-attention layer: its attention has no prompt positions to look at")
+        if layer.attention is None or layer.keeps_state:
+            raise UnsupportedError(f"layer {wanted.layer} has no attention between positions")
+        if any(not 0 <= target < len(run.base) for target in wanted.targets):
+            raise UnsupportedError(f"position {max(wanted.targets, key=abs)} lies outside a prompt of {len(run.base)} positions")
+        implementation_of(layer.attention, wanted.layer)
+
+
+def _original(module: nn.Module, implementation: str) -> Callable[..., Any]:
+    """The attention function that a module would have looked up."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    found = (
+        ALL_ATTENTION_FUNCTIONS["sdpa"]
+        if implementation == "sdpa"
+        else getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
+    )
+    if found is None:
+        raise UnsupportedError(f"{type(module).__name__}: its eager attention function is not where the library keeps it")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _reads(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function may look at an argument of this name."""
+    try:
+        return name in inspect.getsource(function)
+    except (TypeError, OSError):
+        return True  # no source to look at
+
+
+def _is_causal(module: Any, query: Tensor, arguments: dict[str, Any]) -> bool:
+    """What the library's sdpa attention takes for granted where there is no mask."""
+    given = arguments.get("is_causal")
+    return query.shape[2] > 1 and bool(getattr(module, "is_causal", True) if given is None else given)
+
+
+def _of_row(value: Tensor | None, row: int) -> Tensor | None:
+    """A row's part of a mask or a bias; one row may stand for all."""
+    return None if value is None else value[row if value.shape[0] > 1 else 0]
