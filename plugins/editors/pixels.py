@@ -48,6 +48,7 @@ class NoisePainter(PixelPainter):
     """Adds Gaussian noise to each channel of each pixel; its standard deviation is `strength` × 255."""
 
     name = "noise"
+    follows_plan = False
 
     def __init__(self, strength: float = 0.5) -> None:
         super().__init__(strength)
@@ -63,6 +64,7 @@ class BlurPainter(PixelPainter):
     """
 
     name = "blur"
+    follows_plan = False
 
     def __init__(self, strength: float = 0.5) -> None:
         super().__init__(strength)
@@ -78,6 +80,7 @@ class GreyPainter(PixelPainter):
     """Fills the mask with middle grey; a strength below 1 leaves that much of the image's own colour."""
 
     name = "grey"
+    follows_plan = False
 
     def paint_pixels(self, pixels: np.ndarray, mask: np.ndarray, plan: EditPlan, seed: int) -> np.ndarray:
         return pixels + self.strength * (128.0 - pixels)

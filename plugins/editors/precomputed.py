@@ -13,9 +13,9 @@ import numpy as np
 from vseam_core.api.interfaces import EditedImages, EditPlan
 from vseam_core.api.types import Sample
 from vseam_core.datasets.images import FileImage
+from vseam_core.editing.differences import difference_mask
 from vseam_core.editing.masks import MaskFile
 from vseam_core.errors import SampleError, VseamError, did_you_mean
-from vseam_plugins.editors.differences import difference_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image

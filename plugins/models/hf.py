@@ -185,6 +185,10 @@ class HuggingFaceModel(VisionLanguageModel):
             batch[name] = stacked.to(self.module.dtype) if stacked.is_floating_point() else stacked
         return batch
 
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """What the tokenizer writes for each id by itself, without space around it."""
+        return [str(self.tokenizer.decode([number])).strip() for number in ids]
+
     @property
     def device(self) -> torch.device:
         """Where inputs go: the model's device, or that of the first layers where accelerate spreads it."""

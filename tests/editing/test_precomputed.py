@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFilter
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.datasets.images import FileImage
 from vseam_core.editing.building import build_editor
+from vseam_core.editing.differences import difference_mask
 from vseam_core.editing.folder import EditFolder
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.plugins.discovery import build_plugins
-from vseam_plugins.editors.differences import difference_mask
 from vseam_plugins.editors.precomputed import PrecomputedImages
 
 from .fakes import sample

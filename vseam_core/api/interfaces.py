@@ -89,6 +89,10 @@ class VisionLanguageModel(ABC):
         Raises `SampleError` for an answer that the tokenizer does not know.
         """
 
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """Token ids as a person reads them, one by one; by default their numbers."""
+        return [f"#{number}" for number in ids]
+
     @abstractmethod
     def collate(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
         """The forward arguments of several prompts as one batch `[batch, …]`.
@@ -263,6 +267,8 @@ class Painter(ABC):
     version: ClassVar[int] = 1
     # Whether the core's defaults should make control edits too: where painting costs next to nothing.
     is_cheap: ClassVar[bool] = False
+    # Whether it paints what the plan names; noise, blur and grey only destroy what is there.
+    follows_plan: ClassVar[bool] = True
 
     @abstractmethod
     def paint(self, image: Image, mask: np.ndarray, plan: EditPlan, seed: int) -> Image:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vseam_core.datasets.image_files import read_image
-from vseam_core.errors import SampleError
+from vseam_core.errors import SampleError, VseamError
 from vseam_core.runs.identity import file_stamp
 
 if TYPE_CHECKING:
@@ -54,6 +56,37 @@ class BytesImage:
     def stamp(self) -> BytesImage:
         """The image itself: its bytes are all there is."""
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """An image that is in memory already."""
+
+    image: Image
+
+    def load(self) -> Image:
+        """The image in RGB."""
+        return self.image.convert("RGB")
+
+
+def image_source(image: Any) -> FileImage | BytesImage | LoadedImage:
+    """Where an image comes from that is given as a path, as the bytes of a file, as an image of Pillow's, or as an array of pixels.
+
+    Raises `VseamError` for anything else.
+    """
+    from PIL import Image as images
+
+    if isinstance(image, (str, Path)):
+        return FileImage(Path(image).expanduser())
+    if isinstance(image, bytes):
+        return BytesImage(image, "the given image")
+    if isinstance(image, images.Image):
+        return LoadedImage(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return LoadedImage(images.fromarray(image))
+    raise VseamError(
+        f"expected an image as a path, as the bytes of a file, of Pillow's kind, or as uint8 pixels [height, width, 3]; got {image!r:.60}"
+    )
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ class Workspace:
         self._benchmarks: dict[str, Benchmark] = {}
         self._editors: dict[str, Editor] = {}
         self._kept: dict[Hashable, Any] = {}
+        self._given_models: dict[str, VisionLanguageModel] = {}
 
     def __enter__(self) -> Workspace:
         return self
@@ -103,13 +104,35 @@ class Workspace:
         if name not in self._models:
             from vseam_core.engine.selfcheck import checked_engine
 
-            model = self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
+            given = self._given_models.get(name)
+            model = given or self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
             engine, trust = checked_engine(model, self.memory_budget)
             if trust.get("fallback"):
                 reason = next(one["reason"] for one in trust["capabilities"] if one["name"] == "replay")
                 self.progress.note(f"{name}: every run is a full forward pass, because {reason}")
             self._models[name] = LoadedModel(model, engine, trust)
         return self._models[name]
+
+    def give_model(self, model: VisionLanguageModel) -> str:
+        """Use a model that somebody loaded; the name that it goes by here from now on, which is its own. It is checked when it is used."""
+        name = model.info.name
+        if self._given_models.get(name) is not model:
+            self.release(name)
+            self._given_models[name] = model
+        return name
+
+    def give_benchmark(self, benchmark: Benchmark) -> str:
+        """Use a dataset that somebody made; the name that it goes by here from now on, which is its own."""
+        self._benchmarks[benchmark.name] = benchmark
+        return benchmark.name
+
+    def give_editor(self, editor: Editor) -> EditorChoice:
+        """Use an editor that somebody made; the choice that it goes by here from now on."""
+        from vseam_core.config.editor_settings import EditorChoice
+
+        choice = EditorChoice(name=editor.name)
+        self._editors[choice.model_dump_json()] = editor
+        return choice
 
     def release(self, name: str) -> None:
         """Forget a loaded model, so that its memory is free again."""

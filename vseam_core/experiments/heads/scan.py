@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vseam_core.experiments.heads.scanning import ScanOptions, all_heads, open_scan, scan_sample
-from vseam_core.experiments.heads.screening import run_screening
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
@@ -24,6 +23,9 @@ def run_scan(
     """
     scan = open_scan(workspace, model, dataset=dataset, options=options, baselines=baselines, study=study)
     if options.method == "screen":
+        # Its statistics take a second to import, and exact scans need none of them.
+        from vseam_core.experiments.heads.screening import run_screening
+
         return run_screening(scan)
     heads = all_heads(scan.shape)
 
