@@ -39,7 +39,7 @@ def vseam_tracers() -> Iterator[TracerRecord]:
         factory="vseam_plugins.tracers.knockout:AttentionKnockout",
     )
     yield TracerRecord(
-        name="attention",
+        name="attention_maps",
         summary="reads attention weights: where layers and heads look, from the last position or others",
-        factory="vseam_plugins.tracers.attention:AttentionMaps",
+        factory="vseam_plugins.tracers.attention_maps:AttentionMaps",
     )

@@ -105,7 +105,7 @@ class TestTracers(TracerConformance):
 
     def other(self) -> Any:
         changed = {"tokenwise": {"sites": ["residual_after"]}, "groups": {"groups": ["image"]}, "regions": {"coverage": 0.5}}
-        changed |= {"lens": {"sites": ["residual_after"]}, "attention": {"detail": "heads"}}
+        changed |= {"lens": {"sites": ["residual_after"]}, "attention_maps": {"detail": "heads"}}
         return PLUGINS.tracer(self.name, **changed[self.name]) if self.name in changed else None
 
 

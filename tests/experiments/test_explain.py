@@ -134,9 +134,9 @@ def test_attention_is_that_of_the_librarys_eager_implementation(name: str, tmp_p
         given = eager.module(**eager.collate([prompt]), use_cache=False, output_attentions=True)
     inner = getattr(given, "language_model_outputs", given)
     truth = inner.encoder_attentions if name.endswith("t5") else inner.attentions
-    assert len(truth) == len(found.trace("attention", "attention_from_last", "clean", "weight").layers)
+    assert len(truth) == len(found.trace("attention_maps", "attention_from_last", "clean", "weight").layers)
     for head in range(truth[0].shape[1]):
-        weights = found.trace("attention", f"attention_from_last_head_{head}", "clean", "weight").values
+        weights = found.trace("attention_maps", f"attention_from_last_head_{head}", "clean", "weight").values
         np.testing.assert_allclose(weights, np.stack([one[0, head, -1].numpy() for one in truth]), atol=1e-5)
 
 

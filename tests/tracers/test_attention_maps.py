@@ -9,7 +9,7 @@ import torch
 from vseam_core.api.presentation import Presentation
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.errors import UnknownNameError
-from vseam_plugins.tracers.attention import AttentionMaps
+from vseam_plugins.tracers.attention_maps import AttentionMaps
 
 from .support import ANSWER, context
 from .tiny_llava import HEADS, LAYERS, TinyLlava, build, image_prompt

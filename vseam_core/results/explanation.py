@@ -70,7 +70,7 @@ class Explanation:
 
     `answer` is what is explained, `against` what it is held against. `noise_floor` is in nats: the largest effect of putting an
     activation in its own place. `token_texts` gives words for the token ids of a lens. `remarks` say what was not possible and what was
-    done instead. `runs` are the numbers of the stored runs by what they measured, `database` where they are ("" in memory).
+    done instead. `replacements` say what each operation puts in place of a head. `runs` are the numbers of the stored runs by what they measured, `database` where they are ("" in memory).
     """
 
     model: str
@@ -87,6 +87,7 @@ class Explanation:
     token_texts: Mapping[int, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     runs: Mapping[str, int] = field(default_factory=dict)
+    replacements: Mapping[str, str] = field(default_factory=dict)
     database: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -203,6 +204,7 @@ class Explanation:
             "traces": [_array(effect, ("layers", "columns", "column_kind", "roles", "clean", "corrupt")) for effect in self.traces],
             "heads": [_array(effect, ("positions", "base")) for effect in self.heads],
             "token_texts": {str(number): text for number, text in self.token_texts.items()},
+            "replacements": dict(self.replacements),
             "remarks": list(self.remarks),
             "runs": dict(self.runs),
             "database": self.database,

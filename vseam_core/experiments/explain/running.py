@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.api.presentation import replacement_of
 from vseam_core.api.types import HeadEffect, Pair, ScanDirection, TraceEffect
 from vseam_core.config.defaults import EXPLAINED_HEADS, EXPLAINED_TRACES
 from vseam_core.config.editor_settings import EditorChoice
@@ -85,6 +86,7 @@ class Measuring:
     traces: list[TraceEffect] = field(default_factory=list)
     heads: list[HeadEffect] = field(default_factory=list)
     runs: dict[str, int] = field(default_factory=dict)
+    replacements: dict[str, str] = field(default_factory=dict)
 
     def baselines(self) -> pd.DataFrame:
         """The answer on the image, stored: which samples a scan takes is chosen from such answers."""
@@ -106,12 +108,13 @@ class Measuring:
         options = ScanOptions(operation, sampled=1, wrong=0, direction=direction, editor=self.editor)
         name = effect_name(operation, direction)
         try:
-            outcome = run_scan(self.workspace, self.model, self.dataset, options, baselines)
+            outcome = run_scan(self.workspace, self.model, dataset=self.dataset, options=options, baselines=baselines)
         except UnsupportedError as error:
             self.remarks.append(f"heads by {name}: {error}")
             return
         self._note(outcome, f"heads by {name}")
         self.runs[name] = outcome.run
+        self.replacements[name] = replacement_of(self.workspace.store.presentation(outcome.run)).words or name
         for measure in ("logit_diff", "published_prob"):
             found = self.workspace.store.head_effects(outcome.run, measure=measure, keys=outcome.keys)
             if len(found):
@@ -149,6 +152,7 @@ def _explanation(workspace: Workspace, loaded: LoadedModel, model: str, pair: Pa
         token_texts=_token_texts(loaded, found.traces),
         remarks=tuple(dict.fromkeys(found.remarks)),
         runs=found.runs,
+        replacements=found.replacements,
         database="" if workspace.store.label == ":memory:" else workspace.store.label,
         about={"versions": workspace.versions(), "trust": loaded.trust},
     )

@@ -31,7 +31,7 @@ class AttentionMaps(Tracer):
     what patching and ablation do.
     """
 
-    name: ClassVar[str] = "attention"
+    name: ClassVar[str] = "attention_maps"
 
     def __init__(self, targets: Sequence[str] = ("last",), detail: str = "groups") -> None:
         self.targets = chosen_names("position class", targets, POSITION_CLASSES)
@@ -82,7 +82,7 @@ class AttentionMaps(Tracer):
     def _targets(self, prompt: EncodedPrompt, name: PositionClass) -> tuple[int, ...]:
         positions = prompt.positions(name)
         if not positions:
-            raise SampleError(f"attention: the prompt has no position of class {name}")
+            raise SampleError(f"attention_maps: the prompt has no position of class {name}")
         return positions
 
     def _of_target(self, context: TraceContext, direction: Direction, site: str, weights: np.ndarray) -> list[TraceEffect]:
