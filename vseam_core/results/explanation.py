@@ -70,7 +70,8 @@ class Explanation:
 
     `answer` is what is explained, `against` what it is held against. `noise_floor` is in nats: the largest effect of putting an
     activation in its own place. `token_texts` gives words for the token ids of a lens. `remarks` say what was not possible and what was
-    done instead. `replacements` say what each operation puts in place of a head. `runs` are the numbers of the stored runs by what they measured, `database` where they are ("" in memory).
+    done instead. `replacements` say what each operation puts in place of a head. `runs` are the numbers of the stored runs by what they
+    measured, `database` where they are ("" in memory).
     """
 
     model: str
