@@ -171,7 +171,9 @@ def _check_text(words: Sequence[str]) -> None:
     for where, text in (*((f"argument {number}", word) for number, word in enumerate(words, 1)), *settings.items()):
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError:
+            if "\0" in text:
+                raise ValueError(text)
+        except ValueError:
             raise VseamError(f"{where} is not UTF-8 text: {os.fsencode(text)!r:.80}") from None
 
 

@@ -116,9 +116,10 @@ def _plain_value(text: str, value: str, context: click.Context, parameter: click
 
     try:
         found = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise click.BadParameter(f"{text!r}: the value is no YAML", context, parameter) from None
-    if not _is_plain(found):
+        plain = _is_plain(found)
+    except (yaml.YAMLError, ValueError, RecursionError):  # an alias may stand for what it is in
+        raise click.BadParameter(f"{text!r:.200}: the value is no YAML", context, parameter) from None
+    if not plain:
         raise click.BadParameter(f"{text!r}: expected text, a number, true, false, null or a list; quote dates", context, parameter)
     return found
 

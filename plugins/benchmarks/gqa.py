@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from vseam_core.api.types import Answered, Box, Level, RoleSpan, Sample, SceneOb
 from vseam_core.datasets.file_benchmark import FileBenchmark, find_file, spans_of
 from vseam_core.datasets.records import Record, as_mapping
 from vseam_core.errors import InvalidFileError, SampleError
+from vseam_core.files import parse_json, read_bytes
 
 LEVELS: Mapping[str, Level] = {
     "animal": "object", "indoor": "object", "vehicle": "object", "color": "attribute", "material": "attribute", "action": "relation",
@@ -119,8 +119,8 @@ class GqaBenchmark(FileBenchmark):
             return {}
         path = find_file(self.name, "scene_graphs", self._graph_file, (), _OBTAIN)
         try:
-            graphs = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            graphs = parse_json(read_bytes(path))
+        except ValueError as error:
             raise InvalidFileError(f"{path}: not a readable scene graph file: {error}") from None
         if not isinstance(graphs, dict):
             raise InvalidFileError(f"{path}: expected a dictionary of scene graphs by image")

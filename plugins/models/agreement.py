@@ -88,6 +88,7 @@ def check_processor(request: LoadRequest, config: Any, processor: Any) -> None:
         _agree(request, processor, "patch_size", getattr(vision, "patch_size", None))
         _agree(request, processor, "vision_feature_select_strategy", getattr(config, "vision_feature_select_strategy", None))
         _check_image_token(request, config, processor)
+    _check_vision_layer(request, config, vision)
     _agree(request, processor, "num_query_tokens", getattr(config, "num_query_tokens", None))
     _check_size(request, config, vision, processor)
     _check_qformer(request, config, processor)
@@ -103,6 +104,14 @@ def _agree(request: LoadRequest, processor: Any, name: str, expected: Any) -> No
         setattr(processor, name, expected)
     elif found != expected:
         raise _at_odds(request, name, found, expected)
+
+
+def _check_vision_layer(request: LoadRequest, config: Any, vision: Any) -> None:
+    """The layers of the vision tower that are read must be there; the embeddings count as layer 0."""
+    named, layers = getattr(config, "vision_feature_layer", None), getattr(vision, "num_hidden_layers", None)
+    for layer in named if isinstance(named, list | tuple) else [named]:
+        if isinstance(layer, int) and isinstance(layers, int) and not -layers - 1 <= layer <= layers:
+            raise InvalidFileError(f"model {request.name!r}: vision_feature_layer {layer}: its vision tower has {layers} layers")
 
 
 def _check_image_token(request: LoadRequest, config: Any, processor: Any) -> None:

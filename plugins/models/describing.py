@@ -49,7 +49,8 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
     from vseam_core.engine.decoder import readable_decoder
 
     with torch.device("meta"):
-        module = AutoModelForImageTextToText.from_config(config, trust_remote_code=request.trust_remote_code)
+        # Whatever attention a configuration asks for: the plainest has the same structure and fetches nothing.
+        module = AutoModelForImageTextToText.from_config(config, trust_remote_code=request.trust_remote_code, attn_implementation="eager")
     decoder = readable_decoder(module)
     shape = decoder.shape
     info = ModelInfo(

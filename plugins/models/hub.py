@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from vseam_core.config.loading import HUB_TIMEOUT_SECONDS
 from vseam_core.errors import InvalidFileError, VseamError
+from vseam_core.files import parse_json, read_bytes
 from vseam_plugins.models.load_options import LoadRequest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -103,7 +103,9 @@ def _require_shards(request: LoadRequest, folder: Path) -> None:
     if request.random_seed is not None or not index.is_file():
         return
     try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(parse_json(read_bytes(index))["weight_map"].values())
+        if not all(isinstance(shard, str) and "\0" not in shard for shard in shards):
+            raise ValueError("a tensor lies in what is no name of a file")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidFileError(f"model {request.name!r}: {index} is not an index of safetensors files ({error})") from None
     for shard in sorted(shards):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,6 +193,49 @@ def test_the_server_answers_nobody_else(store: Store, pairs: list[Pair]) -> None
         assert ask(server, "POST", "/verdict", {**entry, "comment": "x" * 30_000}, X_Token=server.token)[0] == 413
         assert server.decided == 0
     assert store.reviews() == {}
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "status"),
+    [
+        (b"GET http://[ HTTP/1.1\r\nHost: {host}\r\n\r\n", b"400"),
+        (b"GET /?token=\xff%ff HTTP/1.1\r\nHost: {host}\r\n\r\n", b"403"),
+        (b"POST /verdict HTTP/1.1\r\nHost: {host}\r\nX-Token: {token}\r\nContent-Length: \xb2\r\n\r\n", b"413"),
+        (b"POST /verdict HTTP/1.1\r\nHost: {host}\r\nX-Token: \xe9\r\nContent-Length: 1\r\n\r\n1", b"403"),
+        (b"POST /verdict HTTP/1.1\r\nHost: {host}\r\nX-Token: {token}\r\nContent-Length: 20000\r\n\r\n" + b"[" * 20_000, b"400"),
+        (b"POST /verdict HTTP/1.1\r\nHost: {host}\r\nX-Token: {token}\r\nContent-Length: 4300\r\n\r\n" + b"9" * 4300, b"400"),
+        (b"NONSENSE / HTTP/9.9\r\n\r\n", b"505"),
+    ],
+    ids=range(7),
+)
+def test_a_request_that_cannot_be_understood_is_refused_and_nothing_is_printed(
+    request_lines: bytes, status: bytes, store: Store, pairs: list[Pair], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(store) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        host = f"127.0.0.1:{server.port}".encode()
+        client.sendall(request_lines.replace(b"{host}", host).replace(b"{token}", server.token.encode()))
+        assert status in client.recv(10_000)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_half_a_character_in_a_comment_is_refused(store: Store, pairs: list[Pair]) -> None:
+    entry = {"identifier": pairs[0].identifier, "verdict": "accepted", "comment": "a\ud800"}
+    with running(store) as server:
+        assert ask(server, "POST", "/verdict", entry, X_Token=server.token)[0] == 400
+    assert store.reviews() == {}
+
+
+def test_a_browser_that_leaves_in_the_middle_ends_nothing_and_prints_nothing(
+    store: Store, pairs: list[Pair], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(store) as server:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets the connection
+        client.sendall(f"POST /verdict HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nX-Token: {server.token}\r\n".encode())
+        client.sendall(b"Content-Length: 100\r\n\r\n{")
+        client.close()
+        assert ask(server, "GET", f"/?token={server.token}")[0] == 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_port_that_is_taken_is_one_line(store: Store, pairs: list[Pair]) -> None:

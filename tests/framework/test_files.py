@@ -15,7 +15,7 @@ import pytest
 import vseam_cli
 import vseam_core
 import vseam_plugins
-from vseam_core.files import write_atomically
+from vseam_core.files import parse_json, write_atomically
 
 ROOTS = {"vseam_core": vseam_core, "plugins": vseam_plugins, "cli": vseam_cli}
 WRITERS = ("write_text", "write_bytes", "savefig", "imsave", "tofile")
@@ -49,6 +49,35 @@ def test_nothing_writes_over_a_file_in_place() -> None:
             if place not in ALLOWED:
                 found += [f"{place}:{line}" for line in bare_writes(file.read_text(encoding="utf-8"))]
     assert found == []
+
+
+PARSES = {
+    "vseam_core/files.py": "the one place",
+    "vseam_core/datasets/choices.py": "tries two ways to read a text, and takes it as it is where both fail",
+    "vseam_core/huggingface/fingerprints.py": "reads what the tokenizer library writes",
+    "vseam_core/runs/experiment.py": "reads what it wrote itself",
+    "vseam_core/testing/promises.py": "reads what it wrote itself",
+    "vseam_core/testing/methods.py": "reads what it wrote itself",
+    "plugins/benchmarks/table.py": "a box in a field, every failure of which is one of its record",
+    "plugins/benchmarks/vqa.py": "answers in a field, every failure of which is one of their record",
+    "plugins/editors/diffusion/powerpaint.py": "within a context that explains whatever a checkpoint raises",
+    "plugins/models/agreement.py": "leaves what is no JSON to the library, which says what is wrong",
+    "plugins/models/zoo/card.py": "reads a file of the package",
+    "plugins/models/zoo/training.py": "reads the log that it wrote itself",
+}
+
+
+def test_json_of_others_is_read_in_one_place_which_bears_any_depth() -> None:
+    found = []
+    for root, package in ROOTS.items():
+        folder = Path(next(iter(package.__path__))).resolve()
+        for file in sorted(folder.rglob("*.py")):
+            place = f"{root}/{file.relative_to(folder).as_posix()}"
+            if place not in PARSES and "json.load" in file.read_text(encoding="utf-8"):
+                found.append(place)
+    assert found == []
+    with pytest.raises(ValueError, match="nested too deep"):
+        parse_json("[" * 100_000)
 
 
 def test_bare_writes_are_found() -> None:

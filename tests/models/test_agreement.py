@@ -159,3 +159,23 @@ def test_an_image_of_one_row_has_no_places_and_ends_nothing(tmp_path: Path, fami
     except VseamError:
         return  # the processor itself refuses it: the sample is skipped
     assert prompt.image_boxes is None or len(prompt.image_boxes) == prompt.classes.count("image")
+
+
+@pytest.mark.parametrize("layer", [99, -99, [1, 99]])
+def test_a_layer_of_the_vision_tower_that_is_not_there_is_refused(folder: Path, layer: int | list[int]) -> None:
+    change(folder / "config.json", lambda config: config.update(vision_feature_layer=layer))
+    assert "99: its vision tower has" in failure(folder)
+
+
+def test_attention_that_has_to_be_fetched_keeps_nobody_from_describing_a_checkpoint(folder: Path) -> None:
+    change(folder / "config.json", lambda config: config.update(_attn_implementation="kernels-community/flash-attn"))
+    assert hf.describe("mine", str(folder)).layers == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"weight_map": {"a": 5}}', '{"weight_map": {"a": ["x"]}}', '{"weight_map": {"a": "\\u0000"}}', "[" * 9000]
+)
+def test_an_index_of_weights_that_is_none_is_refused(folder: Path, content: str) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(content)
+    assert "is not an index of safetensors files" in failure(folder)

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -128,3 +129,26 @@ def test_a_database_where_nothing_can_be_written_is_read_and_that_is_said(filled
         "[(3,)]",
         f"NothingBesideError {place} is read-only: change its permissions or give another --db",
     ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", "[" * 5000, "null", "\x00"])
+@pytest.mark.parametrize(
+    ("table", "column", "read"),
+    [
+        ("runs", "configuration", lambda store: store.runs()),
+        ("runs", "versions", lambda store: store.runs()),
+        ("edits", "checks", lambda store: store.edits()),
+        ("edits", "boxes", lambda store: store.edits()),
+        ("trace_axes", "roles", lambda store: store.trace_effects(1)),
+        ("units", "details", lambda store: store.unit_details(1, store.unit_statuses(1))),
+        ("stored_head_effects", "measured", lambda store: store.head_effects(1, measure="logprob")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_column_of_json_that_holds_something_else_is_damage_and_is_said(
+    table: str, column: str, read: Callable[[Store], object], text: str, filled: Store, path: Path
+) -> None:
+    read(filled)
+    change(path, f"UPDATE {table} SET {column} = ? WHERE {column} IS NOT NULL", text)
+    with pytest.raises(StoreError, match="the record is damaged"):
+        read(filled)

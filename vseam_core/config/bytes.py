@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 
+from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_bytes(text: str) -> int:
     """A size such as `2GB`, `512MiB` or `1.5G` in bytes. Raises `ValueError`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
-    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if size < 1:
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    if not 1 <= size <= LARGEST_WHOLE_NUMBER:
         raise ValueError(f"{text!r} is no size; expected a number with a unit, such as 2GB or 512MB")
-    return size
+    return int(size)
 
 
 def readable_bytes(size: float) -> str:

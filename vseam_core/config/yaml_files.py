@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_
 import yaml
 
 from vseam_core.errors import InvalidFileError, did_you_mean
+from vseam_core.files import read_bytes
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -77,12 +78,7 @@ class YamlFile:
 
 def read_yaml(path: Path) -> YamlFile:
     """Read a YAML file of at most 1 MB; an empty file is an empty mapping. Raises `InvalidFileError`."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InvalidFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(text) > MAX_BYTES:
-        raise InvalidFileError(f"{path}: {len(text)} bytes, expected at most {MAX_BYTES}")
+    text = read_bytes(path, MAX_BYTES)
     try:
         return _parse(path, text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

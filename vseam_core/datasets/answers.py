@@ -40,6 +40,8 @@ def reference_answer(value: Any) -> str:
 def written(value: Any) -> str:
     """A text or a number as text. Raises `ValueError` with the reason for anything else."""
     if isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("holds half of a character (an unpaired surrogate)")
         return value
     if value is None:
         raise ValueError("is missing (null)")

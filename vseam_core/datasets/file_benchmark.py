@@ -174,7 +174,7 @@ class FileBenchmark(Benchmark):
             question_id=f"unusable-{number}",
             image_id=f"{self.name}/unusable-{number}",
             image=MissingImage(reason),
-            question=str(record.fields.get("question") or ""),
+            question=str(record.fields.get("question") or "").encode("utf-8", "replace").decode("utf-8"),
             answer="",
             competitor=None,
             level=self.level,  # type: ignore[arg-type]

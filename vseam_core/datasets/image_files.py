@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vseam_core.errors import SampleError
+from vseam_core.files import MOST_BYTES, why_not_read
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 100_000_000
-MOST_BYTES = 1 << 30
 _HALF = {"1": 1, "F": 0.5, "I": 1 << 15}
 _log = logging.getLogger(__name__)
 
@@ -77,12 +76,9 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image]:
 
 def _regular_file(path: Path, name: str) -> Path:
     """The path, if a plain file of a size that can be read lies there: a pipe or a device would be waited for without end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, device or socket"
-        raise SampleError(f"{name}: cannot be read as an image (it is {kind}, expected a file)")
-    if found.st_size > MOST_BYTES:
-        raise SampleError(f"{name}: {found.st_size:,} bytes are more than the {MOST_BYTES:,} that are read")
+    reason = why_not_read(path, MOST_BYTES)
+    if reason:
+        raise SampleError(f"{name}: cannot be read as an image ({reason})")
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from vseam_core.datasets.answers import gold_answer, written
 from vseam_core.errors import InvalidFileError, PluginError, SampleError
+from vseam_core.files import parse_json, read_bytes
 
 # Where official releases keep their records inside one object.
 _LISTS = ("questions", "data", "annotations")
@@ -95,7 +95,7 @@ def _as_list(value: Any) -> list[Any]:
     """What a field holds as a list: its own, or one as JSON text."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             return [value]
     return list(value) if isinstance(value, (list, tuple)) else [value]
@@ -135,12 +135,9 @@ def read_records(path: Path) -> Iterator[Record]:
 def text_of(path: Path) -> str:
     """The text of a file with its line ends as they are. Raises `InvalidFileError` where it is not UTF-8."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidFileError(f"{path}: expected UTF-8 text, byte {error.start} is none") from None
-    except OSError as error:
-        raise InvalidFileError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def lines_of(text: str) -> list[str]:
@@ -152,18 +149,10 @@ def lines_of(text: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _parsed(text: str) -> Any:
-    """JSON, or `ValueError` with the reason for what is none or cannot be held: too deep, numbers too long."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
 def _read_json(path: Path) -> Iterator[Record]:
     text = text_of(path)
     try:
-        content = _parsed(text)
+        content = parse_json(text)
     except ValueError as error:
         lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
         if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
@@ -193,7 +182,7 @@ def _with_keys(path: Path, content: Mapping[str, Any]) -> list[Any]:
 def _read_lines(path: Path, lines: list[tuple[int, str]]) -> Iterator[Record]:
     for number, line in lines:
         try:
-            fields = _parsed(line)
+            fields = parse_json(line)
         except ValueError as error:
             reason = getattr(error, "msg", str(error))
             raise InvalidFileError(f"{path}:{number}: expected a JSON object on the line: {reason}") from None
@@ -202,7 +191,7 @@ def _read_lines(path: Path, lines: list[tuple[int, str]]) -> Iterator[Record]:
 
 def _is_json(text: str) -> bool:
     try:
-        _parsed(text)
+        parse_json(text)
     except ValueError:
         return False
     return True

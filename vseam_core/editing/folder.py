@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vseam_core.editing.masks import MaskFile, mask_digest, mask_image
-from vseam_core.errors import SampleError
-from vseam_core.files import write_atomically
+from vseam_core.errors import InvalidFileError, SampleError
+from vseam_core.files import parse_json, read_bytes, write_atomically
 from vseam_core.runs.identity import image_digest
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ class EditFolder:
         if not path.exists():
             return None
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
+            entry = parse_json(read_bytes(path))
             if entry["schema"] != SCHEMA or entry["key"] != key:
                 raise ValueError("it is of another kind")
             files = {name: self.path / entry["files"][name]["path"] for name in ("clean", "image", "mask")}
             for name, file in files.items():
                 if _file_digest(file) != entry["files"][name]["sha256"]:
                     raise ValueError(f"{file.name} is not the file that was written")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, InvalidFileError, ValueError, KeyError, TypeError) as error:
             _log.warning("the edit %s is damaged and is made again: %s", path, error)
             return None
         return StoredEdit(files["clean"], files["image"], files["mask"], entry)
@@ -129,4 +129,4 @@ def _mask_name(request: str, mask: np.ndarray) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vseam_core.errors import InvalidFileError, UnknownNameError, did_you_mean
+from vseam_core.files import read_bytes
+from vseam_core.store.codec import decode_json
 
 if TYPE_CHECKING:
     from vseam_core.store.store import Store, Verdict
@@ -74,7 +75,7 @@ def review_items(store: Store, editor: str | None = None, dataset: str | None = 
 
 
 def _item(row: Mapping[Any, Any], reviews: Sequence[Mapping[str, str]]) -> ReviewItem:
-    plan = json.loads(row["plan"]) if row["plan"] else {}
+    plan = decode_json(row["plan"], "the plan of an edit") if row["plan"] else {}
     details = {"planner": row["planner"], "mask": row["mask_provider"], "confidence": row["confidence"], **plan}
     return ReviewItem(
         identifier=row["identifier"],
@@ -115,9 +116,7 @@ def import_verdicts(store: Store, path: Path, reviewer: str | None = None) -> tu
     Raises `InvalidFileError` for a file that is no such export.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InvalidFileError(f"{path}: {path.stat().st_size:,} bytes is too large for an export of the review page")
-        export = _Export.model_validate_json(path.read_bytes())
+        export = _Export.model_validate_json(read_bytes(path, _MOST_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"

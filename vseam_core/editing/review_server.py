@@ -5,7 +5,8 @@ Only requests that carry the page's random token and name this host are answered
 
 from __future__ import annotations
 
-import json
+import logging
+import re
 import secrets
 import threading
 from collections.abc import Callable, Collection
@@ -15,9 +16,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from vseam_core.errors import VseamError
+from vseam_core.files import parse_json
 
 HOST = "127.0.0.1"
 _MOST_BYTES = 20_000
+_LENGTH = re.compile("[0-9]{1,9}")
+_log = logging.getLogger(__name__)
 Decide = Callable[[str, str, str], None]
 
 
@@ -39,7 +43,7 @@ class ReviewServer:
             review = server
 
         try:
-            self._server = ThreadingHTTPServer((HOST, port), Handler)
+            self._server = _Server((HOST, port), Handler)
         except OSError as error:
             raise VseamError(f"cannot serve on {HOST}:{port}: {error.strerror or error}") from None
         self._server.daemon_threads = True
@@ -72,8 +76,9 @@ class ReviewServer:
     def store(self, body: bytes) -> None:
         """Store the verdict of a request. Raises `VseamError` with what is wrong."""
         try:
-            entry = json.loads(body)
+            entry = parse_json(body)
             identifier, verdict, comment = (str(entry[name]) for name in ("identifier", "verdict", "comment"))
+            comment.encode("utf-8")
         except (ValueError, KeyError, TypeError):
             raise VseamError("expected an object of identifier, verdict and comment") from None
         if identifier not in self._identifiers:
@@ -83,6 +88,12 @@ class ReviewServer:
             self.decided += 1
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """What ends a single request, such as a browser that leaves, is kept in the log and ends nothing else."""
+        _log.info("a request was not answered", exc_info=True)
+
+
 class _Handler(BaseHTTPRequestHandler):
     review: ReviewServer
     server_version = "vseam"
@@ -90,8 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        token = parse_qs(parts.query).get("token", [None])[0]
+        try:
+            parts = urlsplit(self.path)
+            token = parse_qs(parts.query).get("token", [None])[0]
+        except ValueError:
+            self._reply(HTTPStatus.BAD_REQUEST, b"no such address")
+            return
         if not self.review.knows(self.headers.get("Host"), token):
             self._reply(HTTPStatus.FORBIDDEN, b"open the address that vseam printed")
         elif parts.path != "/":
@@ -103,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not self.review.knows(self.headers.get("Host"), self.headers.get("X-Token")) or self.path != "/verdict":
             self._reply(HTTPStatus.FORBIDDEN, b"not allowed")
-        elif not length.isdigit() or int(length) > _MOST_BYTES:
+        elif not _LENGTH.fullmatch(length) or int(length) > _MOST_BYTES:
             self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"too long")
         else:
             try:

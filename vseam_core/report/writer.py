@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vseam_core.errors import VseamError
-from vseam_core.files import write_atomically
+from vseam_core.files import parse_json, write_atomically
 from vseam_core.report.figures.drawing import caption_of, save_figure, title_of
 from vseam_core.report.figures.planned import file_name, planned_figures
 from vseam_core.report.page import Figure, index_page, report_page
@@ -100,7 +100,7 @@ def _listed(reports: Path) -> list[dict[str, Any]]:
     found = []
     for file in reports.glob(f"*/{ABOUT}"):
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            about = parse_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(about, dict):

@@ -16,6 +16,7 @@ import numpy as np
 
 from vseam_core.api.types import HeadEffect
 from vseam_core.errors import StoreError
+from vseam_core.files import parse_json
 from vseam_core.runs.spec import UnitResult
 from vseam_core.store.columns import ARRAY_DTYPE
 
@@ -88,12 +89,13 @@ def decode_head_effect(row: Mapping[str, Any], what: str) -> np.ndarray:
     values = decode_array(row, what)
     if row["measured"] is None:
         return values
-    places = json.loads(row["measured"])
-    matrix = np.full(places["shape"], np.nan, dtype=np.float32)
-    heads = np.array(places["heads"], dtype=int).reshape(-1, 2)
-    if values.shape != (1, len(heads)):
-        raise StoreError(f"{what}: expected {len(heads)} measured heads, found {values.size}: the record is damaged")
-    matrix[heads[:, 0], heads[:, 1]] = values[0]
+    places = decode_json(row["measured"], f"{what}: the measured heads")
+    try:
+        matrix = np.full(places["shape"], np.nan, dtype=np.float32)
+        heads = np.array(places["heads"], dtype=int).reshape(-1, 2)
+        matrix[heads[:, 0], heads[:, 1]] = values.reshape(len(heads))
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise StoreError(f"{what}: the measured heads do not fit {values.size} values: the record is damaged") from None
     return matrix
 
 
@@ -105,12 +107,26 @@ def encode_json(value: object, what: str) -> str:
         raise StoreError(f"{what} cannot be stored as JSON: {error}") from None
 
 
+def decode_json(text: str, what: str, kind: type = dict) -> Any:
+    """The object (or list) of a column of JSON. Raises `StoreError` where the database holds something else there: it is damaged."""
+    try:
+        value = parse_json(text)
+    except (TypeError, ValueError):
+        value = None
+    if not isinstance(value, kind):
+        wanted = "a list" if kind is list else "an object"
+        raise StoreError(f"{what}: the record is damaged, expected {wanted} as JSON, found {str(text)[:40]!r}: restore a copy")
+    return value
+
+
 def encode_what_json_holds(values: Mapping[str, Any]) -> str:
     """A mapping as JSON text, without the entries that JSON cannot hold: a benchmark's own objects stay with the benchmark."""
     kept = []
     for name, value in values.items():
         try:
-            kept.append((str(name), _ENCODER.encode(value)))
+            text = _ENCODER.encode(value)
+            f"{name}{text}".encode()  # half of a character is no text
+            kept.append((str(name), text))
         except (TypeError, ValueError):
             continue
     return "{" + ",".join(f"{_ENCODER.encode(name)}:{text}" for name, text in sorted(kept)) + "}"

@@ -81,6 +81,8 @@ class Database:
             return
         if path.is_dir():
             raise StoreError(f"{self.label} is a directory, expected a results database file: give --db a file name in it")
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{self.label} is a pipe, device or socket, expected a results database file: give another --db")
         if not path.parent.is_dir():
             raise StoreError(f"{self.label}: there is no directory {path.parent}: make it first or give another --db")
         if not path.exists() and not create:
@@ -143,8 +145,11 @@ class Database:
             if not self.is_sqlite:
                 return create_engine(self.url)
             engine = create_engine(url or self.url, connect_args={"timeout": self.busy_seconds})
+            engine.dialect.create_connect_args(engine.url)  # reads the options of the URL, which it else does when it connects
         except NoSuchModuleError:
             raise StoreError(f"{self.label}: SQLAlchemy knows no database called {self.url.drivername!r}") from None
+        except ValueError as error:
+            raise StoreError(f"{self.label}: an option of the URL cannot be understood: {_first_line(str(error))}") from None
         except ImportError as error:
             raise StoreError(f"{self.label}: needs the Python package {error.name!r}: pip install {error.name}") from None
         event.listen(engine, "connect", _prepare)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import CompoundSelect, Connection, Select, select, union
 from vseam_core.api.types import TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
-from vseam_core.store.codec import decode_array, decode_head_effect
+from vseam_core.store.codec import decode_array, decode_head_effect, decode_json
 from vseam_core.store.currency import is_current
 from vseam_core.store.records import HeadEffectSet, TraceRecord
 from vseam_core.store.shared_rows import chunks
@@ -80,7 +79,7 @@ def _trace_order(record: TraceRecord) -> tuple[str, ...]:
 
 
 def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
-    layers, columns, roles = (json.loads(row[name]) for name in ("layers", "columns", "roles"))
+    layers, columns, roles = (decode_json(row[name], f"the {name} of {row['pair']}", list) for name in ("layers", "columns", "roles"))
     effect = TraceEffect(
         tracer=row["tracer"],
         stack=row["stack"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,15 @@ from sqlalchemy import Boolean, Connection, Double, Integer, Select, select
 
 from vseam_core.errors import StoreError, did_you_mean
 from vseam_core.store import schema
+from vseam_core.store.codec import decode_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RunIds = int | Sequence[int] | None
 
+_LISTS = ("heads", "boxes")
+"""Columns of JSON that hold lists; all others hold objects."""
 RUN_COLUMNS = ("method", "model", "dataset", "level", "category", "pool", "split")
 _RUN_FILTERS = (*RUN_COLUMNS, "weights_hash", "seed", "family", "dtype", "attention", "device")
 
@@ -36,7 +38,8 @@ def frame_of(connection: Connection, query: Select[Any], decode: Sequence[str] =
             # A Boolean that may be null is pandas' nullable one: null is not False.
             frame[name] = frame[name].astype("boolean" if getattr(column, "nullable", True) else "bool")
     for name in decode:
-        frame[name] = pd.Series([None if _missing(text) else json.loads(text) for text in frame[name]], dtype="object")
+        kind = list if name in _LISTS else dict
+        frame[name] = pd.Series([None if _missing(text) else decode_json(text, name, kind) for text in frame[name]], dtype="object")
     return frame
 
 

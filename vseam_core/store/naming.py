@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from sqlalchemy import Connection, select
 
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
-from vseam_core.store.codec import encode_json
+from vseam_core.store.codec import decode_json, encode_json
 from vseam_core.store.migrations import now
 from vseam_core.store.records import NamedRescaling
 
@@ -28,4 +26,8 @@ def read_all(connection: Connection) -> dict[str, NamedRescaling]:
     table = schema.rescalings
     rows = connection.execute(select(table).order_by(table.c.id)).mappings()
     wanted = ("model", "weights_hash", "dataset", "fitted_run")
-    return {row["name"]: NamedRescaling(scales=json.loads(row["scales"]), **{name: row[name] for name in wanted}) for row in rows}
+    found = {}
+    for row in rows:
+        scales = decode_json(row["scales"], f"the rescaling {row['name']!r}")
+        found[row["name"]] = NamedRescaling(scales=scales, **{name: row[name] for name in wanted})
+    return found

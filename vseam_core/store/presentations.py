@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
-from vseam_core.store.codec import encode_json
+from vseam_core.store.codec import decode_json, encode_json
 
 
 def put_presentation(connection: Connection, run_id: int, record: Mapping[str, Any]) -> None:
@@ -24,4 +23,4 @@ def read_presentation(connection: Connection, run_id: int) -> dict[str, Any] | N
     """The presentation that a run was stored with; None for runs without one."""
     table = schema.runs
     text = connection.execute(select(table.c.presentation).where(table.c.id == run_id)).scalar_one_or_none()
-    return None if text is None else json.loads(text)
+    return None if text is None else decode_json(text, f"the presentation of run {run_id}")

@@ -120,6 +120,8 @@ def _file(location: str | Path) -> Path:
         raise QueryError("vseam query reads a results file, not a database in memory: give --db a file")
     if path.is_dir():
         raise QueryError(f"{path} is a directory, expected a results database file")
+    if path.exists() and not path.is_file():
+        raise QueryError(f"{path} is a pipe, device or socket, expected a results database file")
     if not path.exists():
         raise QueryError(f"there is no results database at {path}: a run makes one, or give another --db")
     return path

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, case, func, select
 
 from vseam_core.store import schema
+from vseam_core.store.codec import decode_json
 from vseam_core.store.currency import is_current
 from vseam_core.store.current_views import view_name
 from vseam_core.store.frames import RunIds, frame_of, of_runs, run_labels
@@ -126,7 +126,7 @@ def unit_details(connection: Connection, run: int, keys: Iterable[str]) -> list[
     units = schema.units
     query = select(units.c.key, units.c.details).where(units.c.run_id == run, units.c.status == "done").order_by(units.c.identifier)
     wanted = set(keys)
-    return [json.loads(row.details) for row in connection.execute(query) if row.key in wanted]
+    return [decode_json(row.details, "the details of a unit") for row in connection.execute(query) if row.key in wanted]
 
 
 def edits_frame(connection: Connection) -> pd.DataFrame:

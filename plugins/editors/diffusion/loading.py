@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import transformers
 
 from vseam_core.config.loading import HUB_TIMEOUT_SECONDS
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError, did_you_mean
+from vseam_core.files import parse_json, read_bytes
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
@@ -62,10 +62,10 @@ def read_index(painter: str, folder: Path, where_to_get: str) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidFileError(f"editor {painter!r}: {folder} lacks model_index.json, so it is no diffusers pipeline; {where_to_get}")
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = parse_json(read_bytes(path))
         if isinstance(index, dict) and isinstance(index.get("_class_name"), str):
             return index
-    except (OSError, ValueError):
+    except ValueError:
         pass
     raise InvalidFileError(f"editor {painter!r}: {path} is not the index of a diffusers pipeline; copy it again")
 
