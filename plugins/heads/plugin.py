@@ -9,6 +9,7 @@ from vseam_core.plugins.records import HeadInterventionRecord
 
 PLUGIN_API = 1
 
+# The summaries go on after "replaces by".
 _INTERVENTIONS = (
     ("resample", "ablation:Resample", "the head's output on other images with the same template"),
     ("dataset_mean", "ablation:DatasetMean", "the head's mean per token role over a reference set"),
@@ -21,6 +22,6 @@ _INTERVENTIONS = (
 
 @hookimpl
 def vseam_head_interventions() -> Iterator[HeadInterventionRecord]:
-    """Five replacements of a head's output, and rescaling."""
+    """What can stand in place of a head's output, and rescaling."""
     for name, factory, summary in _INTERVENTIONS:
         yield HeadInterventionRecord(name=name, summary=f"replaces by {summary}", factory=f"vseam_plugins.heads.{factory}")

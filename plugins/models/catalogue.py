@@ -11,12 +11,29 @@ from typing import NamedTuple
 
 from vseam_core.plugins.records import ModelFacts, ModelRecord
 
-LOADERS = {
-    "llava": "vseam_plugins.models.llava:load",
-    "instructblip": "vseam_plugins.models.instructblip:load",
-    "hf": "vseam_plugins.models.hf:load",
+
+class Loader(NamedTuple):
+    """A family with a loader of its own: the module in this folder, and the line that users read."""
+
+    module: str
+    summary: str
+
+    @property
+    def factory(self) -> str:
+        """What loads a checkpoint."""
+        return f"vseam_plugins.models.{self.module}:load"
+
+    @property
+    def describer(self) -> str:
+        """What says what a checkpoint is without loading it."""
+        return f"vseam_plugins.models.{self.module}:describe"
+
+
+LOADERS: dict[str, Loader] = {
+    "llava": Loader("llava", "loads any LLaVA checkpoint"),
+    "instructblip": Loader("instructblip", "loads any InstructBLIP checkpoint"),
+    "hf": Loader("hf", "loads any Hugging Face image-text-to-text checkpoint"),
 }
-DESCRIBERS = {name: factory.replace(":load", ":describe") for name, factory in LOADERS.items()}
 
 _LLAMA2 = "Llama 2 Community Licence (Vicuna)"
 _QWEN_RESEARCH = "Qwen Research Licence (not commercial)"
@@ -84,8 +101,8 @@ def records() -> Iterator[ModelRecord]:
         yield ModelRecord(
             name=entry.name,
             summary=entry.summary,
-            factory=LOADERS[entry.loader],
-            describer=DESCRIBERS[entry.loader],
+            factory=LOADERS[entry.loader].factory,
+            describer=LOADERS[entry.loader].describer,
             source=entry.source,
             extra=entry.extra,
             facts=ModelFacts(parameters=entry.parameters, licence=entry.licence, gated=entry.gated),

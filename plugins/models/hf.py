@@ -33,6 +33,7 @@ from vseam_core.huggingface.prompting import (
     unknown_words,
     write_prompt,
 )
+from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt
 from vseam_plugins.models.generating import FirstLogits, greedy_settings
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
@@ -43,13 +44,6 @@ OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "device_map", "max_memory", "offload_folder",
     "quantisation", "local_files_only", "allow_pickle", "prompt_template", "answer_separator",
 )  # fmt: skip
-# The prompts of the V-SEAM scripts: what stands around every question in a family, and how the scripts ask for a short answer.
-FAMILY_FRAMES: dict[str, tuple[str, str]] = {
-    "llava": ("USER: <image>\n{question}\nASSISTANT:", "{question} Please answer with a single word."),
-    "instructblip": ("{question}", "Question: {question} Answer using a single word."),
-}
-# What a checkpoint of a type is asked in where it says nothing itself (no chat template).
-FAMILY_TEMPLATES = {family: frame.replace("{question}", asked) for family, (frame, asked) in FAMILY_FRAMES.items()}
 # Their attention looks both ways over the whole prompt: an appended answer would be seen by the words before it.
 _PREFIX_LANGUAGE_MODELS = ("paligemma",)
 
@@ -57,12 +51,12 @@ _PREFIX_LANGUAGE_MODELS = ("paligemma",)
 class HuggingFaceModel(VisionLanguageModel):
     """A vision-language model of the Hugging Face library, loaded from a folder or the hub.
 
-    `model_types` limits the architectures that a family accepts (empty: any). `family_template` is the family's prompt; without
-    one the checkpoint's chat template is used, or else `FAMILY_TEMPLATES`, or else the image followed by the question.
+    `model_types` limits the architectures that a family accepts (empty: any). `family_prompt` is the family's own; without
+    one the checkpoint's chat template is used, or else `FAMILY_PROMPTS`, or else the image followed by the question.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
-    family_template: ClassVar[str | None] = None
+    family_prompt: ClassVar[FamilyPrompt | None] = None
     module: Any  # a Hugging Face module: more than torch.nn.Module says
 
     def __init__(self, checkpoint: Checkpoint, template: str | None = None, separator: str | None = None) -> None:
@@ -266,20 +260,19 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def _frame(self) -> PromptTemplate:
         """What stands around a question whatever the benchmark asks: the template without a family's own instruction."""
-        family = self.config.model_type
-        if family in FAMILY_FRAMES and self.template == PromptTemplate.parse(FAMILY_TEMPLATES[family]):
-            return PromptTemplate.parse(FAMILY_FRAMES[family][0])
-        return self.template
+        known = [prompt for prompt in (self.family_prompt, *FAMILY_PROMPTS.values()) if prompt is not None]
+        frames = (prompt.frame for prompt in known if PromptTemplate.parse(prompt.template) == self.template)
+        return PromptTemplate.parse(next(frames, self.template.fill(QUESTION)))
 
     def _default_template(self) -> str:
-        return self._own_template() if self.family_template is None else self.family_template
+        return self._own_template() if self.family_prompt is None else self.family_prompt.template
 
     def _own_template(self) -> str:
         chat = chat_template(self.processor)
         if chat is not None:
             return chat
-        if self.config.model_type in FAMILY_TEMPLATES:
-            return FAMILY_TEMPLATES[self.config.model_type]
+        if self.config.model_type in FAMILY_PROMPTS:
+            return FAMILY_PROMPTS[self.config.model_type].template
         if getattr(self.config, "qformer_config", None) is not None or self.image_id is None:
             return "{question}"
         return f"{self.tokenizer.convert_ids_to_tokens(self.image_id)}\n{{question}}"

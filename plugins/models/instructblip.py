@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from vseam_core.errors import UnsupportedError
-from vseam_plugins.models.hf import FAMILY_TEMPLATES, HuggingFaceModel
+from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, FamilyPrompt
+from vseam_plugins.models.hf import HuggingFaceModel
 
 
 class InstructBlipModel(HuggingFaceModel):
     """An InstructBLIP checkpoint (Llama or Vicuna) with the prompt of the published V-SEAM scripts."""
 
     model_types: ClassVar[tuple[str, ...]] = ("instructblip",)
-    family_template: ClassVar[str | None] = FAMILY_TEMPLATES["instructblip"]
+    family_prompt: ClassVar[FamilyPrompt | None] = FAMILY_PROMPTS["instructblip"]
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint folder. Raises `UnsupportedError` for a prompt of the caller's: this family's processor keeps none."""

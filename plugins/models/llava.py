@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from vseam_plugins.models.hf import FAMILY_TEMPLATES, HuggingFaceModel
+from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, FamilyPrompt
+from vseam_plugins.models.hf import HuggingFaceModel
 
 
 class LlavaModel(HuggingFaceModel):
     """A LLaVA checkpoint with the prompt of the published V-SEAM scripts."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava", "vipllava")
-    family_template: ClassVar[str | None] = FAMILY_TEMPLATES["llava"]
+    family_prompt: ClassVar[FamilyPrompt | None] = FAMILY_PROMPTS["llava"]
 
 
 load = LlavaModel.load

@@ -6,16 +6,11 @@ from collections.abc import Iterator
 
 from vseam_core.plugins.hookspecs import hookimpl
 from vseam_core.plugins.records import CommandRecord, ModelFacts, ModelRecord
-from vseam_plugins.models.catalogue import DESCRIBERS, LOADERS, records
+from vseam_plugins.models.catalogue import LOADERS, records
 
 PLUGIN_API = 1
 
 _EMBEDDED = "vseam_plugins.models.zoo:checkpoint_path"
-_SUMMARIES = {
-    "llava": "loads any LLaVA checkpoint",
-    "instructblip": "loads any InstructBLIP checkpoint",
-    "hf": "loads any Hugging Face image-text-to-text checkpoint",
-}
 # Embedded models: their loader and what they are.
 _ZOO = {
     "llava-tiny": ("llava", "embedded LLaVA trained on the scenes world"),
@@ -27,14 +22,14 @@ _ZOO = {
 @hookimpl
 def vseam_models() -> Iterator[ModelRecord]:
     """The loaders, the embedded models and the published ones of the catalogue."""
-    for name, summary in _SUMMARIES.items():
-        yield ModelRecord(name=name, summary=summary, factory=LOADERS[name], describer=DESCRIBERS[name])
+    for name, family in LOADERS.items():
+        yield ModelRecord(name=name, summary=family.summary, factory=family.factory, describer=family.describer)
     for name, (loader, summary) in _ZOO.items():
         yield ModelRecord(
             name=name,
             summary=summary,
-            factory=LOADERS[loader],
-            describer=DESCRIBERS[loader],
+            factory=LOADERS[loader].factory,
+            describer=LOADERS[loader].describer,
             source_factory=_EMBEDDED,
             facts=ModelFacts(licence="Apache-2.0", gated=False),
         )

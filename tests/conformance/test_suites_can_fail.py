@@ -17,6 +17,7 @@ from vseam_core.api import interventions as operations
 from vseam_core.api.interfaces import EditPlan, EditPlanner, HeadIntervention, MaskProvider, Painter, Variant
 from vseam_core.api.interventions import Site, SiteEdit
 from vseam_core.api.types import HeadId, Pair, Sample
+from vseam_core.errors import UnsupportedError
 from vseam_core.testing import (
     BenchmarkConformance,
     EditorConformance,
@@ -87,6 +88,23 @@ def test_a_model_without_refusals_or_answers_is_caught() -> None:
     assert_broken(ModelConformance, Lenient, "test_answers_are_told_apart", "none in common")
     assert_broken(ModelConformance, Lenient, "test_an_empty_question_is_refused", "an empty question is refused")
     assert_broken(ModelConformance, Lenient, "test_an_answer_prefix_stands_before_what_is_read", "adds its tokens")
+
+
+def test_a_model_that_reads_its_whole_prompt_both_ways_may_refuse_an_answer_prefix_with_the_reason() -> None:
+    class BothWays(TinyModel):
+        reason = "no place for an answer prefix"
+
+        def encode(self, image: Any, question: str, roles: Any = (), answer_prefix: Any = ()) -> Any:
+            if answer_prefix:
+                raise UnsupportedError(self.reason)
+            return super().encode(image, question, roles)
+
+    class Wordy(BothWays):
+        reason = "no place\nat all"
+
+    name = "test_an_answer_prefix_stands_before_what_is_read"
+    getattr(type("TestIt", (ModelConformance,), {"make": lambda self: BothWays()})(), name)()
+    assert_broken(ModelConformance, Wordy, name, "in one line")
 
 
 class Scenes(SceneBenchmark):

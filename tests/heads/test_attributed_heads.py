@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.heads.test_heads_on_a_model import ALL_HEADS, METHODS, Scene, one_thread, plant, scene  # noqa: F401
+from tests.heads.scene import Scene
+from tests.heads.test_heads_on_a_model import ALL_HEADS, METHODS, one_thread, plant, scene  # noqa: F401
 from tests.tracers.support import ANSWER, SHAPE
 from tests.tracers.tiny_llava import HEAD_DIM
 from vseam_core.api.interfaces import HeadContext

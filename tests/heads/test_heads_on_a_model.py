@@ -6,23 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tracers.support import ANSWER, CLASSES, SHAPE
+from tests.heads.scene import MEASURES, Scene
+from tests.tracers.support import CLASSES
 from tests.tracers.tiny_llava import (
     HEAD_DIM,
     HEADS,
     LAYERS,
-    PlainModel,
-    TinyLlava,
     assert_equal,
     build,
-    image_prompt,
-    measures,
     of_head,
 )
-from vseam_core.api.interfaces import HeadContext
-from vseam_core.api.interventions import AnswerScore, Run
 from vseam_core.api.types import HeadId
-from vseam_core.engine.replay import ReplayEngine
 from vseam_plugins.heads.ablation import DatasetMean, MeanOfOthers, PatchFromPair, Resample, Zero
 from vseam_plugins.heads.rescaling import Scale
 
@@ -43,46 +37,18 @@ METHODS = {
     "patch": PatchFromPair(),
     "scale": Scale(FACTORS),
 }
-MEASURES = ("logit_diff", "published_prob")
 
 
-class Scene:
-    """A model, a sample with its references, and both computations of what replacing heads does."""
-
-    def __init__(self, module):
-        self.plain = PlainModel(module)
-        self.base, self.other = image_prompt(1), image_prompt(2)
-        self.donors = tuple(image_prompt(seed) for seed in range(10, 15))
-        self.engine = ReplayEngine(TinyLlava(module))
-        self.sites = {given.key: self.plain.activations(given) for given in (self.base, self.other, *self.donors)}
-        self.unchanged = measures(self.plain.logits(self.base), ANSWER)
-        stacked = [[self.sites[donor.key][layer, "z"] for donor in self.donors] for layer in range(LAYERS)]
-        self.means = {
-            layer: torch.stack(values).mean(0).view(len(CLASSES), HEADS, HEAD_DIM).numpy() for layer, values in enumerate(stacked)
-        }
-
-    def effects(self, method, sets, positions, wanted=MEASURES):
-        """Base minus replaced `[sets, measures]`, averaged over variants, as a head scan computes it."""
-        given = HeadContext(self.base, SHAPE, positions, self.donors, self.means, self.other)
-        variants = [method.interventions(heads, given) for heads in sets]
-        readouts = (AnswerScore(ANSWER),)
-        runs = [Run(self.base, readouts, variant.edits, variant.donor) for group in variants for variant in group]
-        answers = iter([result.answer for result in self.engine.run([Run(self.base, readouts), *runs])])
-        base = next(answers)
-        found = []
-        for group in variants:
-            replaced = [next(answers) for _ in group]
-            found.append([getattr(base, name) - np.mean([getattr(answer, name) for answer in replaced]) for name in wanted])
-        return np.array(found)
+class Replacing(Scene):
+    """The scene with every replacement written out."""
 
     def by_hand(self, name, heads, positions):
         """Base minus replaced for one set of heads, every replacement written out."""
         sources = {"resample": self.donors, "patch": (self.other,)}.get(name, (None,))
         found = []
         for source in sources:
-            changes = {(layer, "z"): self.change(name, layer, heads, positions, source) for layer in {head.layer for head in heads}}
-            replaced = measures(self.plain.logits(self.base, changes), ANSWER)
-            found.append([self.unchanged[measure] - replaced[measure] for measure in MEASURES])
+            layers = {head.layer for head in heads}
+            found.append(self.changed({layer: self.change(name, layer, heads, positions, source) for layer in layers}))
         return np.mean(found, axis=0)
 
     def change(self, name, layer, heads, positions, source):
@@ -119,7 +85,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def scene(one_thread):
-    return Scene(build())
+    return Replacing(build())
 
 
 @pytest.mark.parametrize("where", POSITIONS)
@@ -146,7 +112,7 @@ def plant(layer, head):
 @pytest.mark.parametrize("head", [0, 3])
 def test_the_only_head_that_can_matter_is_found_by_every_operation(layer, head):
     planted = ALL_HEADS.index(HeadId(layer, head))
-    scene = Scene(plant(layer, head))
+    scene = Replacing(plant(layer, head))
     for name, method in METHODS.items():
         effects = np.abs(scene.effects(method, [[each] for each in ALL_HEADS], None)[:, 0])
         assert effects[planted] > 1e-3, name
@@ -172,7 +138,7 @@ def rotate_values_against_output(module, seed):
 
 @pytest.fixture(scope="module")
 def rotated(one_thread):
-    return Scene(rotate_values_against_output(build(), seed=3))
+    return Replacing(rotate_values_against_output(build(), seed=3))
 
 
 @pytest.mark.parametrize("name", ["zero", "dataset_mean", "resample", "patch", "scale"])

@@ -13,9 +13,11 @@ from vseam_core.errors import VseamError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.registry import Registry, load_registry
 from vseam_plugins.models import hf, llava
+from vseam_plugins.models.family_prompts import FamilyPrompt
 from vseam_plugins.models.hf import HuggingFaceModel
 
 from .builders import picture
+from .checkpoints import build_checkpoint
 
 QUESTION = "Is the dog red?"
 HARNESS = "{question}\nAnswer the question using a single word or phrase."
@@ -55,6 +57,19 @@ def test_an_instruction_stands_inside_a_chat_template_and_a_template_of_the_user
     assert chat.encode_instructed(picture(), QUESTION, "Look: {question}").text == f"USER: <image>\nLook: {QUESTION}\nASSISTANT:"
     own = llava.load("own", folder, device="cpu", prompt_template="<image>Q: {question} A:")
     assert own.encode_instructed(picture(), QUESTION, "Look: {question}").text == f"<image>Q: Look: {QUESTION} A:"
+
+
+def test_an_instruction_takes_the_place_of_whatever_words_a_family_declares(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    class Own(HuggingFaceModel):
+        """A family whose words are not among those of the V-SEAM scripts."""
+
+        family_prompt = FamilyPrompt("<image>{question} A:", "answer en {question}")
+
+    own = Own.load("own", str(checkpoints["llava-words"]), device="cpu")
+    assert own.encode(picture(), QUESTION).text == f"<image>answer en {QUESTION} A:"
+    assert own.encode_instructed(picture(), QUESTION, "Look: {question}").text == f"<image>Look: {QUESTION} A:"
+    relative = llava.load("relative", str(build_checkpoint("vipllava", tmp_path)), device="cpu")
+    assert relative.encode_instructed(picture(), QUESTION, "Look: {question}").text == f"USER: <image>\nLook: {QUESTION}\nASSISTANT:"
 
 
 def test_only_the_question_counts_as_question(llava_words: HuggingFaceModel) -> None:

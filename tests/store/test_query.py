@@ -174,6 +174,8 @@ def test_values_and_results_cannot_fill_the_memory(filled: Path) -> None:
 def test_unknown_tables_and_columns_get_a_suggestion(filled: Path) -> None:
     assert "no such table: head_score: did you mean 'head_scores'" in refusal(filled, "SELECT * FROM head_score")
     assert "no such column: modell: did you mean 'model'" in refusal(filled, "SELECT modell FROM runs")
+    elsewhere = "no such column: gold_probability: it is a column of answers, latest_answers"
+    assert refusal(filled, "SELECT gold_probability FROM runs").endswith(elsewhere)
     assert "no such column: runs.wieghts_hash: did you mean 'weights_hash'" in refusal(filled, "SELECT runs.wieghts_hash FROM runs")
     assert "sqlite_master" in refusal(filled, "SELECT zzzzqqqq FROM runs")
     assert 'near "SELEC": syntax error' in refusal(filled, "SELEC 1")

@@ -7,51 +7,15 @@ import pytest
 import torch
 
 from vseam_core.api.interventions import AnswerIds
-from vseam_core.engine.reference import ReferenceEngine
 from vseam_plugins.tracers.groups import GroupPatching
 from vseam_plugins.tracers.knockout import EDGES, AttentionKnockout
 from vseam_plugins.tracers.lens import LogitLens
 from vseam_plugins.tracers.regions import RegionPatching
 from vseam_plugins.tracers.tokenwise import TokenwisePatching
 
+from .scene import SITE_NAMES, Scene
 from .support import ANSWER, CLASSES, TEXT_POSITIONS, context
-from .tiny_llava import HEADS, LAYERS, PlainModel, TinyLlava, assert_equal, build, image_prompt, measures, of_head
-
-SITE_NAMES = {"attention_output": "attention", "mlp_output": "mlp", "residual_after": "after", "residual_before": "before"}
-
-
-class Scene:
-    """A model, a pair of prompts, and both computations of what happens to them."""
-
-    def __init__(self, module, dtype=torch.float64, answer=ANSWER):
-        self.module, self.plain, self.answer = module, PlainModel(module), answer
-        self.prompts = {"clean": image_prompt(1, dtype), "corrupt": image_prompt(2, dtype)}
-        self.context = context(self.prompts["clean"], self.prompts["corrupt"], answer=answer)
-        self.engine = ReferenceEngine(TinyLlava(module))
-        self.sites = {name: self.plain.activations(given) for name, given in self.prompts.items()}
-        self.base = {name: measures(self.plain.logits(given), answer) for name, given in self.prompts.items()}
-
-    def traced(self, tracer):
-        """The tracer's effects by site kind, direction and measure."""
-        effects = tracer.effects(self.context, self.engine.run(tracer.plan(self.context)))
-        return {(effect.site_kind, effect.direction, effect.measure): effect for effect in effects}
-
-    def patched(self, direction, measure, site, positions):
-        """One cell by hand: the measure of the base run, some positions of one site replaced, less that of the base run."""
-        base, donor = ("corrupt", "clean") if direction == "denoising" else ("clean", "corrupt")
-
-        def replace(value):
-            changed = value.clone()
-            changed[list(positions)] = self.sites[donor][site][list(positions)]
-            return changed
-
-        logits = self.plain.logits(self.prompts[base], {site: replace})
-        return measures(logits, self.answer)[measure] - self.base[base][measure]
-
-    def cut(self, layers, targets, sources):
-        """One knockout by hand: logit_diff of the clean run without some attention, less that of the clean run."""
-        logits = self.plain.logits(self.prompts["clean"], cuts=[(layer, targets, sources) for layer in layers])
-        return measures(logits, self.answer)["logit_diff"] - self.base["clean"]["logit_diff"]
+from .tiny_llava import HEADS, LAYERS, assert_equal, build, measures, of_head
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -213,8 +213,13 @@ def _suggestion(message: str, connection: sqlite3.Connection) -> str:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
         if kind == "table":
             return f": {did_you_mean(name, [table for table in tables if not table.startswith('sqlite_')])}"
-        columns = {row[0] for table in tables for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+        columns: dict[str, list[str]] = {}
+        for table in sorted(table for table in tables if not table.startswith("stored_")):
+            for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)):
+                columns.setdefault(row[0], []).append(table)
     except sqlite3.Error:
         return ""
+    if name in columns:
+        return f": it is a column of {', '.join(columns[name])}"
     guess = did_you_mean(name, columns).split("Known:")[0].strip()
     return f": {guess}" if guess else ': `vseam query "SELECT name, sql FROM sqlite_master"` lists every column'

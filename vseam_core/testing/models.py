@@ -9,7 +9,7 @@ from typing import Any
 from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.prompts import POSITION_CLASSES
 from vseam_core.api.types import RoleSpan
-from vseam_core.errors import SampleError
+from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.testing.images import Noise
 from vseam_core.testing.promises import promise, promise_refusal
 
@@ -99,7 +99,11 @@ class ModelConformance:
 
     def test_an_answer_prefix_stands_before_what_is_read(self) -> None:
         tokens = self.model.answer_tokens(self._prompt(), self.answers[0])
-        longer = self.model.encode(Noise(0).load(), self.question, (), tokens)
+        try:
+            longer = self.model.encode(Noise(0).load(), self.question, (), tokens)
+        except UnsupportedError as error:  # an appended token would change what a model reads that looks both ways
+            promise("\n" not in str(error) and str(error).strip(), "an answer prefix is refused with the reason in one line")
+            return
         plain = self._prompt()
         grown = len(longer) - len(plain)
         in_decoder = "decoder_input_ids" in longer.inputs
