@@ -32,6 +32,8 @@ class Application:
     edits: str = "edits"
     editing: dict[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
+    tables: bool = False
+    every_figure: bool = False
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Application:

@@ -172,6 +172,31 @@ def _loading_options(function: Function) -> Function:
     return function
 
 
+def _use_report_option(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        setattr(context.obj, str(parameter.name), True)
+
+
+def _report_options(function: Function) -> Function:
+    """`--reports`, `--tables`, `--every-figure`: where the report goes, and how much is shown."""
+    kept: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _use_report_option}
+    added = (
+        click.option(
+            "--reports",
+            type=click.Path(file_okay=False),
+            envvar="VSEAM_REPORTS",
+            default="reports",
+            show_default=True,
+            help="The folder that reports are written to, each in a folder of its own.",
+        ),
+        click.option("--tables", help="Print every table after the findings, not only what fits into a few lines.", **kept),
+        click.option("--every-figure", help="Also write the figures that repeat others for each category.", **kept),
+    )
+    for option in reversed(added):
+        function = option(function)
+    return function
+
+
 _SHARED: dict[str, Callable[[Function], Function]] = {
     "model": click.option(
         "--model",
@@ -245,14 +270,7 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         callback=use_editing,
         help="A CLIP checkpoint (a folder or a hub id) that says whether the new concept is seen.",
     ),
-    "reports": click.option(
-        "--reports",
-        type=click.Path(file_okay=False),
-        envvar="VSEAM_REPORTS",
-        default="reports",
-        show_default=True,
-        help="The folder that figures are written to.",
-    ),
+    "reports": _report_options,
 }
 _EVERY_VERB: tuple[Callable[[Any], Any], ...] = (
     click.option("--json", is_flag=True, expose_value=False, callback=_use_json, help="Print one JSON envelope instead of tables."),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,6 +88,13 @@ class Output:
             _print_tables(shown)
         if text:
             say(text)
+
+    def lines(self, paragraphs: Iterable[str]) -> None:
+        """Print sentences of the result on stdout, folded at the width of a terminal."""
+        width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else UNLIMITED_WIDTH
+        for paragraph in paragraphs:
+            say("\n".join(textwrap.wrap(visible(paragraph), width, subsequent_indent="   ")))
+        say("")
 
     def note(self, line: str) -> None:
         """Say one line on stderr that is not the result: where files lie, what was skipped. Silent with --quiet."""

@@ -1,15 +1,14 @@
-"""What `vseam run` and the verbs of single stages share: a study, run as far as the verb asks, and its closing tables."""
+"""What `vseam run` and the verbs of single stages share: a study, run as far as the verb asks, its page and its closing words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vseam_cli.application import Application
+from vseam_cli.closing import show_closing, write_pages
 from vseam_cli.options import given
-from vseam_cli.output import Table
 from vseam_core.config.study import Study, default_study, load_study
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
 
@@ -42,12 +41,13 @@ def run_stages(
     reports: str | Path | None,
     finish: Finish | None = None,
 ) -> int:
-    """Run a study, print its closing tables (or JSON), draw its figures if a folder is given. Returns the exit code.
+    """Run a study, write its report if a folder is given, print what was found (or JSON). Returns the exit code.
 
-    `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the tables.
+    `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the findings.
     """
     from vseam_core.experiments.nothing_left import require_results
     from vseam_core.experiments.study_run import run_study
+    from vseam_core.report.tables.closing import closing_tables
 
     remark, problem = "", None
     with application.workspace(database, device, study.seed) as workspace:
@@ -59,43 +59,11 @@ def run_stages(
             remark = finish(workspace, material) if finish else ""
         except VseamError as error:
             problem = error
-    figures = _draw(material, reports)
-    _print(application, material, schema=schema, database=database, figures=figures, reports=reports)
+        tables = closing_tables(material)
+        written = write_pages(application, workspace.store, material, tables, reports)
+    show_closing(application, material, tables, schema, database=database, written=written, reports=reports)
     if problem is not None:
         raise problem
     if remark:
         application.output.note(remark)
     return EXIT_DONE_WITH_SKIPS if len(material.skips) else EXIT_DONE
-
-
-def _draw(material: StudyMaterial, reports: str | Path | None) -> list[Path]:
-    if reports is None:
-        return []
-    from vseam_core.report.writer import add_report
-
-    return add_report(material, Path(reports))
-
-
-def _print(
-    application: Application, material: StudyMaterial, schema: str, database: str, figures: Sequence[Path], reports: str | Path | None
-) -> None:
-    from vseam_core.report.tables.closing import closing_tables
-
-    tables = closing_tables(material)
-    data = {
-        "study": material.name,
-        "database": database,
-        "tables": [asdict(table) for table in tables],
-        "notes": material.notes,
-        "figures": [str(path) for path in figures],
-    }
-    application.output.result(schema, data, [Table(table.columns, table.rows, _titled(table)) for table in tables])
-    for note in material.notes:
-        application.output.note(note)
-    application.output.note(f"every number is in {database}; ask it with `vseam query`")
-    if figures:
-        application.output.note(f"{len(figures)} figures and pages are in {figures[0].parent}; {reports}/index.html lists all reports")
-
-
-def _titled(table: Any) -> str:
-    return "\n".join((table.title, *table.notes))

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "heads-rescale": ("heads", "rescale", *TASK),
     "heads-shared": ("heads", "shared", *TASK, "--dataset", "scenes/material"),
     "run": ("run", "study.yaml"),
+    "report": ("report",),
     "query": ("query", "SELECT model, seed, finished FROM runs"),
     "db-info": ("db", "info"),
     "db-check": ("db", "check"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,11 @@ import pytest
 from tests.experiments.conftest import small_study
 from vseam_core.analysis.frames import frame_records
 from vseam_core.experiments.study_run import run_study
+from vseam_core.report.data.study import study_page_data
+from vseam_core.report.figures.planned import planned_figures
+from vseam_core.report.findings import study_findings
 from vseam_core.report.tables.closing import closing_tables
+from vseam_core.results.stored_study import find_study, read_material, study_of
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.workspace import Workspace, open_workspace
 
@@ -150,3 +156,30 @@ def test_what_the_report_says_is_in_the_database(finished: Finished) -> None:
     assert row["effect"] == pytest.approx(selected["drop"])
     assert row["p_value"] is None
     assert row["reason"].startswith("no p-value: 6 distinct sets beside the selected one")
+
+
+def test_a_study_read_back_from_the_database_says_what_the_running_one_said(finished: Finished) -> None:
+    workspace, material = finished
+    read = read_material(workspace.store, find_study(workspace.store, ["small"]))
+    assert read.study == material.study
+    assert closing_tables(read) == closing_tables(material)
+    assert study_findings(read) == study_findings(material)
+    assert [name for name, _ in planned_figures(read)] == [name for name, _ in planned_figures(material)]
+    assert read.notes == material.notes
+    for one, two in zip(read.heads, material.heads, strict=True):
+        assert (one.model, one.dataset, one.operation) == (two.model, two.dataset, two.operation)
+        assert (one.claims.base_correct, one.claims.reason_wrong) == (two.claims.base_correct, two.claims.reason_wrong)
+
+
+def test_the_page_of_a_study_holds_the_effects_of_every_sample(finished: Finished) -> None:
+    workspace, material = finished
+    page = study_page_data(workspace.store, study_of(workspace.store, material.study), material, closing_tables(material))
+    scan = page.content["scans"][0]
+    stored = workspace.store.head_effects(scan["run"], measure="logit_diff")
+    values = np.frombuffer(base64.b64decode(page.arrays[scan["effects"]["values"]["array"]]), "<f4").reshape(
+        scan["effects"]["values"]["shape"]
+    )
+    np.testing.assert_array_equal(values, stored.values)
+    places = np.frombuffer(base64.b64decode(page.arrays[scan["effects"]["sample"]["array"]]), "<i4")
+    assert [page.content["samples"][place]["id"] for place in places] == list(stored.samples["identifier"])
+    assert {trace["tracer"] for trace in page.content["traces"]} == {"tokenwise", "groups", "regions", "lens", "knockout"}

@@ -73,7 +73,7 @@ def finished(
     study = tmp_path / "study.yaml"
     study.write_text(STUDY.format(folder=folder, more=", regions" if family in WITH_REGIONS else ""))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vseam_core.report.writer.write_report", lambda *_: [])
+    monkeypatch.setattr("vseam_core.report.writer.write_report", lambda *_, **__: [])
     code = execute(["run", str(study), "--db", "results.db", "--device", "cpu", "-q"])
     return Finished(family, code, capsys.readouterr().err, folder, tmp_path / "results.db")
 

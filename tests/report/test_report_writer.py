@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from vseam_core.errors import VseamError
+from vseam_core.report.data.shared import plain_table
+from vseam_core.report.data.study import tables_page_data
+from vseam_core.report.figures.drawing import save_figure
 from vseam_core.report.figures.planned import file_name, planned_figures
-from vseam_core.report.page import Figure, report_page
+from vseam_core.report.page import report_page
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.report.tables.table import ReportTable
 from vseam_core.report.writer import add_report, write_report
@@ -43,47 +48,63 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def written(material, tmp_path_factory) -> list[Path]:
     traces = material.traces.query("dataset == 'scenes/animal'")
-    return write_report(dataclasses.replace(material, traces=traces), tmp_path_factory.mktemp("reports") / "made up" / "deep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vseam_core.report.figures.drawing.PRINT_DOTS_PER_INCH", 60)
+        return write_report(dataclasses.replace(material, traces=traces), tmp_path_factory.mktemp("reports") / "made up" / "deep")
 
 
-def test_every_figure_is_a_png_with_something_on_it_and_the_page_comes_last(written):
+def test_every_figure_is_a_png_and_an_svg_with_something_on_it_and_the_page_comes_last(written):
     names = [path.name for path in written]
     kinds = ["tokenwise", "knockout", "lens", "groups", "regions", "heads", "published-scores", "ablation", "shared-heads", "rescaling"]
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
     assert names[-1] == "index.html"
-    for path in written[:-1]:
+    for path in written[:-1:2]:
         with Image.open(path) as image:
             assert image.format == "PNG"
             low, high = image.convert("L").getextrema()
-            assert image.width > 600
+            assert image.width > 200
             assert high - low > 100
+        assert "<svg" in path.with_suffix(".svg").read_text(encoding="utf-8")
+    assert [path.name for path in written[1:-1:2]] == [path.with_suffix(".svg").name for path in written[:-1:2]]
 
 
-def test_the_page_shows_every_figure_and_every_table_and_runs_nothing(written, material):
-    page = Page(written[-1].read_text(encoding="utf-8"))
-    assert page.sources == [path.name for path in written[:-1]]
-    assert page.tags.count("table") == len(closing_tables(material))
-    assert "script" not in page.tags
-    assert "L2H5" in page.cells
-    assert any("not resolved at n = 90" in cell for cell in page.cells)
-    assert "Random models: 5 per shape." in page.cells
+def test_figures_are_fine_enough_for_print(tmp_path):
+    written = save_figure(Figure(figsize=(1, 1)), tmp_path / "one")
+    with Image.open(written[0]) as image:
+        assert image.size == (200, 200)
+    before = written[1].read_bytes()
+    assert save_figure(Figure(figsize=(1, 1)), tmp_path / "one")[1].read_bytes() == before
 
 
-def test_the_page_escapes_what_people_named():
-    table = ReportTable("<b>", ("<i>",), (("<script>alert(1)</script>",), (None,)), ("a < b",))
-    text = report_page("<img src=x>", [table], [Figure("a b.png", '"quoted"', "<u>")], ["<s>"])
+def test_single_categories_have_token_maps_only_where_they_are_asked_for(material):
+    usual, every = ({name for name, _ in planned_figures(material, flag)} for flag in (False, True))
+    assert every - usual == {f"{tracer}_{MODEL}_scenes-{name}" for tracer in ("tokenwise",) for name in ("animal", "indoor", "color")}
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_and_holds_every_table(written, material):
+    text = written[-1].read_text(encoding="utf-8")
     page = Page(text)
-    assert {"script", "i", "u", "s", "b"} & set(page.tags) == set()
-    assert page.sources == ["a%20b.png"]
-    assert "<script>alert(1)</script>" in page.cells
+    assert page.sources == []
+    assert "default-src &#39;none&#39;" in text
+    assert not re.search(r"(?:src|href)=[\"'](?!#)", text)
+    content = json.loads(re.search(r'<script type="application/json" id="page">(.*?)</script>', text, re.DOTALL).group(1))
+    assert [table["title"] for table in content["tables"]] == [table.title for table in closing_tables(material)]
+    assert "Random models: 5 per shape." in content["notes"]
+    assert any("L2H5" in finding["text"] for finding in content["findings"])
 
 
-def test_unknown_numbers_are_dashes_on_the_page_and_never_nan():
-    text = report_page("s", [ReportTable("t", ("a",), ((None,), (float("nan"),), (0.123456,)))], [], [])
-    cells = Page(text).cells
-    assert cells.count("–") == 2
-    assert "0.1235" in cells
-    assert "nan" not in text
+def test_nothing_that_people_wrote_ends_an_element_of_the_page(material):
+    rogue = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)>"
+    page = tables_page_data(dataclasses.replace(material, name=rogue, notes=[rogue]), [ReportTable(rogue, (rogue,), ((rogue,), (None,)))])
+    text = report_page(page)
+    assert rogue not in text
+    assert Page(text).tags.count("script") == 3
+    assert "img" not in Page(text).tags
+
+
+def test_unknown_numbers_are_null_in_the_page_and_never_nan():
+    table = plain_table(ReportTable("t", ("a",), ((None,), (float("nan"),), (0.123456,))))
+    assert table["rows"] == [[None], [None], [0.123456]]
 
 
 def test_figure_names_are_safe_and_unique():
@@ -104,7 +125,7 @@ def test_a_study_of_some_stages_writes_those_figures_alone(material, tmp_path):
     others = ("accuracy", "traces", "bands", "strongest", "modulations", "shared", "skips")
     little = dataclasses.replace(material, heads=[], level_tests=[], **dict.fromkeys(others, empty))
     names = [path.name for path in write_report(little, tmp_path)]
-    assert names == [f"ablation_{MODEL}.png", "index.html"]
+    assert names == [f"ablation_{MODEL}.png", f"ablation_{MODEL}.svg", "index.html"]
 
 
 def test_a_study_without_any_result_still_has_a_page(material, tmp_path):

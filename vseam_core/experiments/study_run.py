@@ -42,7 +42,6 @@ from vseam_core.runs.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-
 RANKED_CELLS = 100
 """Per tracer and site: as many as a table may have to pass over, which leaves out columns that are only a check."""
 _FRAMES = ("accuracy", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings", "confirmations")
@@ -63,7 +62,7 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
         found = run_side_by_side(study_one_model, workspace.opening, tasks, workers, workspace.progress)
     else:
         found = [study_one_model(workspace, study, identity, model, random) for model in study.models for random in (False, True)]
-    return gather(study, found)
+    return gather(study, found, identity)
 
 
 def _check_methods(workspace: Workspace, study: Study) -> None:
@@ -329,7 +328,7 @@ class StudyRun:
             self._found.level_tests.append((model, sign, test))
 
 
-def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
+def gather(study: Study, found: Sequence[Findings], identity: int | None = None) -> StudyMaterial:
     """One study's material from the findings of its models."""
     import pandas as pd
 
@@ -361,6 +360,7 @@ def gather(study: Study, found: Sequence[Findings]) -> StudyMaterial:
         screenings=joined("screenings"),
         presentations={name: presentation for part in reversed(found) for name, presentation in part.presentations.items()},
         confirmations=joined("confirmations"),
+        study=identity,
     )
 
 

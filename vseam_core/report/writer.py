@@ -1,4 +1,4 @@
-"""Writes a study's report: every figure as PNG, and a page with the tables and the figures, in a folder of its own."""
+"""Writes a study's report: the interactive page, and every figure for print as PNG and SVG, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Any
 
 from vseam_core.errors import VseamError
 from vseam_core.files import parse_json, write_atomically
-from vseam_core.report.figures.drawing import caption_of, save_figure, title_of
+from vseam_core.report.data.page_data import PageData
+from vseam_core.report.data.study import tables_page_data
+from vseam_core.report.figures.drawing import save_figure
 from vseam_core.report.figures.planned import file_name, planned_figures
-from vseam_core.report.page import Figure, index_page, report_page
+from vseam_core.report.page import index_page, report_page
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.results.study_results import StudyMaterial
 
@@ -25,7 +27,7 @@ ABOUT = "report.json"
 """What a report's folder says about itself, for the list of all reports."""
 
 
-def add_report(material: StudyMaterial, reports: Path) -> list[Path]:
+def add_report(material: StudyMaterial, reports: Path, page: PageData | None = None, *, every_figure: bool = False) -> list[Path]:
     """Write a report into a new folder `NAME-NUMBER` of `reports` and list it in `reports/index.html`; its files, the page last.
 
     The folder appears when it is complete, and no report ever takes the place of another. Raises `VseamError` where something cannot
@@ -36,8 +38,13 @@ def add_report(material: StudyMaterial, reports: Path) -> list[Path]:
         reports.mkdir(parents=True, exist_ok=True)
         draft = reports / f".{name}.{os.getpid()}.part"
         try:
-            written = write_report(material, draft)
-            about = {"study": material.name, "models": material.models, "datasets": material.datasets, "figures": len(written) - 1}
+            written = write_report(material, draft, page, every_figure=every_figure)
+            about = {
+                "study": material.name,
+                "models": material.models,
+                "datasets": material.datasets,
+                "figures": sum(path.suffix == ".png" for path in written),
+            }
             about["made"] = datetime.now(UTC).isoformat(timespec="seconds")
             write_atomically(draft / ABOUT, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
             folder = _moved_to_a_free_name(draft, reports, name)
@@ -47,24 +54,21 @@ def add_report(material: StudyMaterial, reports: Path) -> list[Path]:
     return [folder / path.name for path in written]
 
 
-def write_report(material: StudyMaterial, directory: Path) -> list[Path]:
-    """Write all figures and `index.html` into `directory`, made if it is missing; what was written, the page last.
+def write_report(material: StudyMaterial, directory: Path, page: PageData | None = None, *, every_figure: bool = False) -> list[Path]:
+    """Write all figures as PNG and SVG, and `index.html`, into `directory`, made if it is missing; what was written, the page last.
 
-    Figures of stages that the study left out are left out. Files of the same name are replaced, others stay. Raises `VseamError`
+    `page` is what the page shows (None: the material's tables alone). Figures of stages that the study left out are left out;
+    `every_figure` adds those that repeat others for each category. Files of the same name are replaced, others stay. Raises `VseamError`
     where something cannot be written.
     """
-    figures, written = [], []
+    written = []
     with _told_in_one_line(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        for name, draw in planned_figures(material):
-            path = directory / f"{name}.png"
-            figure = draw()
-            save_figure(figure, path)
-            figures.append(Figure(path.name, title_of(figure), caption_of(figure)))
-            written.append(path)
-        page = directory / PAGE
-        write_atomically(page, report_page(material.name, closing_tables(material), figures, material.notes))
-    return [*written, page]
+        for name, draw in planned_figures(material, every_figure):
+            written += save_figure(draw(), directory / name)
+        file = directory / PAGE
+        write_atomically(file, report_page(page or tables_page_data(material, closing_tables(material))))
+    return [*written, file]
 
 
 @contextmanager

@@ -30,6 +30,12 @@ def runs_frame(connection: Connection, study: int | None, filters: dict[str, Any
     return frame.astype({f"units_{name}": "int64" for name in kinds})
 
 
+def studies_frame(connection: Connection) -> pd.DataFrame:
+    """One row per study, the latest last, with its configuration decoded."""
+    columns = [schema.studies.c[name] for name in ("id", "name", "configuration", "created")]
+    return frame_of(connection, select(*columns).order_by(schema.studies.c.id), decode=("configuration",))
+
+
 def baselines_frame(connection: Connection, run_ids: RunIds, study: int | None, filters: dict[str, Any]) -> pd.DataFrame:
     """One row per model answer with its sample, its model and the pair it belongs to (missing outside pairs)."""
     table, samples, units, runs, edits = (

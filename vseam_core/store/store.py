@@ -92,6 +92,12 @@ class Store:
         with self._database.writing() as connection:
             yield connection
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A reading transaction of SQLAlchemy's, for what this class has no method for."""
+        with self._database.reading() as connection:
+            yield connection
+
     def ensure_study(self, name: str, configuration: Mapping[str, Any]) -> int:
         """The id of the study of that name and configuration, which is stored if it is new."""
         text = identity_json(configuration, f"the configuration of study {name!r}")
@@ -191,6 +197,11 @@ class Store:
         """One row per run, with `configuration`, `versions` and `trust` decoded and its done, skipped and superseded units counted."""
         with self._database.reading() as connection:
             return reading.runs_frame(connection, study, filters)
+
+    def studies(self) -> pd.DataFrame:
+        """One row per study with `configuration` decoded, the latest last."""
+        with self._database.reading() as connection:
+            return reading.studies_frame(connection)
 
     def baselines(self, run_ids: RunIds = None, *, study: int | None = None, **filters: Any) -> pd.DataFrame:
         """One row per model answer with its sample and pair. Filters are columns of runs: `model=`, `category=`, `pool=` …"""

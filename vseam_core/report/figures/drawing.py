@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,6 +29,7 @@ from vseam_core.files import write_atomically
 from vseam_core.report.tasks import Task
 
 DOTS_PER_INCH = 110
+PRINT_DOTS_PER_INCH = 200
 TASKS_PER_PAGE = 7
 EMBEDDING = -1
 
@@ -168,9 +169,19 @@ def title_of(figure: Figure) -> str:
     return str(figure.get_suptitle())
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG that depends on the figure alone: no date, no library version. Raises `OSError` where it cannot be written."""
-    write_atomically(path, lambda file: styled(figure.savefig)(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}))
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write a PNG and an SVG that depend on the figure alone: no date, no library version. Raises `OSError` where it cannot be written."""
+    written = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        path = stem.with_name(f"{stem.name}.{kind}")
+        with matplotlib.rc_context({"svg.hashsalt": stem.name}):
+            write_atomically(path, partial(_save, figure, kind, metadata))
+        written.append(path)
+    return written
+
+
+def _save(figure: Figure, kind: str, metadata: dict[str, None], file: Any) -> None:
+    styled(figure.savefig)(file, format=kind, dpi=PRINT_DOTS_PER_INCH, metadata=metadata)
 
 
 def pages(tasks: Sequence[Task]) -> list[list[Task]]:

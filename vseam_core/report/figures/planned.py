@@ -25,11 +25,14 @@ Draw = Callable[[], "Figure"]
 Named = tuple[tuple[str, ...], Draw]
 
 
-def planned_figures(material: StudyMaterial) -> list[tuple[str, Draw]]:
-    """The name of every figure of a report and the function that draws it; names are unique and safe as file names."""
+def planned_figures(material: StudyMaterial, every: bool = False) -> list[tuple[str, Draw]]:
+    """The name of each figure of a report and the function that draws it; names are unique and safe as file names.
+
+    `every` adds the token maps of single categories, which look much like the page of all categories.
+    """
     taken: dict[str, int] = {}
     planned = []
-    for words, draw in _figures(material):
+    for words, draw in _figures(material, every):
         name = file_name(*words)
         taken[name] = taken.get(name, 0) + 1
         planned.append((name if taken[name] == 1 else f"{name}_{taken[name]}", draw))
@@ -42,7 +45,7 @@ def file_name(*words: str) -> str:
     return "_".join(safe)
 
 
-def _figures(material: StudyMaterial) -> Iterator[Named]:
+def _figures(material: StudyMaterial, every: bool) -> Iterator[Named]:
     tasks = study_tasks(material)
     primary = primary_maps(material)
     for model in material.models:
@@ -58,7 +61,7 @@ def _figures(material: StudyMaterial) -> Iterator[Named]:
         if len(model_rows(material.modulations, model)):
             for part in pages(tasks_with_rows(material.modulations, model, tasks)):
                 yield ("rescaling", model), partial(rescaling_gains, material.modulations, part, model, claims)
-    for model in material.models:
+    for model in material.models if every else ():
         for found in traced(material.traces, material.presentations, model):
             for task in found.tasks(tasks) if found.view == "map" else ():
                 yield (found.tracer, model, task.dataset), partial(token_heat_maps, found, material.bands, task)

@@ -1,0 +1,88 @@
+"""Findings in sentences: each number is one of the tables', and what is not resolved says how much would resolve it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vseam_core.analysis.head_claims import FOUND_IN, smallest_effect
+from vseam_core.report.findings import study_findings
+from vseam_core.report.findings.sample_sizes import images_for_strongest, samples_for_reliability
+from vseam_core.report.findings.wording import number, percent, probability
+
+
+def test_the_strongest_head_is_named_with_its_effect_interval_and_n(material):
+    row = material.heads[0].claims.frame.query("layer == 2 and head == 5").iloc[0]
+    text = next(finding.text for finding in study_findings(material) if "lean on" in finding.text)
+    assert "L2H5" in text
+    assert f"{number(row['support'])} nats [{number(row['low_support'])}, {number(row['high_support'])}]" in text
+    assert f"n = {row['n_sampled']}" in text
+
+
+def test_there_are_at_most_ten_and_what_is_open_is_among_them(build_study):
+    many = build_study(("instructblip-tiny", "llava-tiny"), ("animal", "indoor", "color", "action"), noise_only=("color", "action"))
+    findings = study_findings(many)
+    assert len(findings) <= 10
+    assert any(finding.kind == "open" for finding in findings)
+    assert all(finding.link.startswith("#") for finding in findings)
+
+
+def test_noise_is_never_found(build_study):
+    noise = build_study(("llava-tiny",), ("animal", "color"), noise_only=("animal", "color"))
+    noise = dataclasses.replace(noise, traces=pd.DataFrame(), strongest=pd.DataFrame(), ablations=pd.DataFrame(), level_tests=[])
+    findings = study_findings(noise)
+    assert [finding.kind for finding in findings] == ["open"] * len(findings)
+    assert findings
+    assert "not resolved" in findings[0].text.lower() or "no head passes" in findings[0].text
+
+
+def test_nothing_measured_is_nothing_found(material):
+    names = ("accuracy", "traces", "bands", "strongest", "ablations", "modulations", "shared", "skips")
+    nothing = dataclasses.replace(material, heads=[], level_tests=[], **dict.fromkeys(names, pd.DataFrame()))
+    assert study_findings(nothing) == []
+
+
+def test_a_token_sentence_gives_the_cell_of_the_other_half_of_images(material):
+    cells = material.strongest.query("tracer == 'tokenwise' and direction == 'denoising' and measure == 'logit_diff' and rank == 1")
+    text = next(finding.text for finding in study_findings(material) if "at one token" in finding.text)
+    shares = [int(share) for share in re.findall(r"(\d+) % \[", text)]
+    stored = {round(100 * value) for value in cells["normalised"].dropna()}
+    assert shares
+    assert set(shares) <= stored
+
+
+@pytest.mark.parametrize(("n", "reliability"), [(20, 0.5), (40, 0.62), (24, 0.2)])
+def test_the_samples_that_a_reliability_needs_are_those_whose_simulated_maps_reach_it(n, reliability):
+    needed = samples_for_reliability(n, reliability)
+    assert needed is not None
+    # One sample's map is true + noise; the reliability of a mean over n of them is var / (var + noise / n).
+    noise = n * (1 - reliability) / reliability
+    assert 1 / (1 + noise / needed) >= 0.7 > 1 / (1 + noise / (needed - 1))
+
+
+def test_no_number_of_samples_mends_a_map_without_any_signal():
+    assert samples_for_reliability(20, 0.0) is None
+    assert samples_for_reliability(20, None) is None
+    assert samples_for_reliability(20, 0.9) == 20
+
+
+def test_the_images_that_the_strongest_head_needs_are_the_fewest_that_find_it(material):
+    scores = material.heads[0].claims
+    rows = scores.frame
+    effect = np.nanmax(np.minimum(rows["support_yes"], rows["support_no"]) / (rows["se_support"] * np.sqrt(scores.n_sampled)))
+    weak = dataclasses.replace(scores, frame=rows.assign(support_yes=rows["support_yes"] / 10, support_no=rows["support_no"] / 10))
+    needed = images_for_strongest(weak, "positive")
+    assert needed is not None
+    found, one_less = (smallest_effect((count, count), 48) for count in (needed, needed - 1))
+    assert found <= effect / 10 < one_less
+    assert 0 < FOUND_IN < 1
+
+
+def test_numbers_are_written_as_readers_read_them():
+    assert (number(5.2345), number(-12.34), number(123.4)) == ("5.23", "−12.3", "123")
+    assert percent(0.987, 0.9, 1.02) == "99 % [90, 102]"
+    assert (probability("p", 0.0004), probability("q", 0.031)) == ("p < 0.001", "q = 0.031")

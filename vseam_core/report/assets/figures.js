@@ -1,0 +1,111 @@
+// What every figure has: a title, its controls, what it shows, a caption, and both as files: SVG as drawn, CSV with every number.
+
+import { element } from "./dom.js";
+
+function save(name, text, type) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  const anchor = element("a", { href: address, download: name });
+  document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+function field(value) {
+  if (value === null || value === undefined || (typeof value === "number" && !Number.isFinite(value))) return "";
+  const text = String(value);
+  // A spreadsheet takes a text that begins like this for a formula.
+  const safe = typeof value === "string" && /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+/** Rows as CSV: numbers as they are stored, unrounded; unknown ones empty. */
+export function csvOf(rows) {
+  return rows.map((row) => row.map(field).join(",")).join("\r\n") + "\r\n";
+}
+
+function standalone(drawing, title) {
+  const copy = drawing.cloneNode(true);
+  const style = getComputedStyle(drawing);
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  copy.setAttribute("color", style.color);
+  copy.setAttribute("font-family", "system-ui, sans-serif");
+  copy.removeAttribute("tabindex");
+  const page = getComputedStyle(document.body).backgroundColor;
+  const [, , width, height] = (copy.getAttribute("viewBox") ?? "0 0 100 100").split(" ");
+  const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [name, value] of Object.entries({ width, height, fill: page })) ground.setAttribute(name, value);
+  const words = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  words.textContent = title;
+  copy.prepend(words, ground);
+  copy.setAttribute("width", width);
+  copy.setAttribute("height", height);
+  return new XMLSerializer().serializeToString(copy);
+}
+
+/** A file name without anything that a file system could mind. */
+export function fileName(...words) {
+  return words.map((word) => String(word).replace(/[^A-Za-z0-9.@-]+/g, "-").replace(/^[-.]+|[-.]+$/g, "") || "unnamed").join("_");
+}
+
+/**
+ * A figure. `body` is what it shows, `caption` how it is read; `name()` names its files, `rows()` gives the CSV with its header.
+ * What is saved as SVG is the first drawing in `body`.
+ */
+export function figure({ title, controls = [], body, caption = "", name, rows }) {
+  const words = element("figcaption", null, caption);
+  const saveDrawing = () => {
+    const drawing = body.querySelector("svg.drawing");
+    if (drawing) save(`${name()}.svg`, standalone(drawing, title), "image/svg+xml");
+  };
+  const frame = element("figure", { class: "frame" },
+    title && element("h3", null, title),
+    controls.length ? element("div", { class: "controls" }, controls) : null,
+    body, words,
+    element("p", { class: "files" },
+      element("button", { type: "button", class: "save-svg", onclick: saveDrawing }, "SVG"),
+      element("button", { type: "button", class: "save-csv", onclick: () => save(`${name()}.csv`, csvOf(rows()), "text/csv") }, "CSV")));
+  frame.setCaption = (text) => words.replaceChildren(text);
+  return frame;
+}
+
+/** A table whose columns sort by a click or the keyboard; `rows` are lists of plain values under `columns`. */
+export function sortableTable(columns, rows, { caption = "", limit = 500 } = {}) {
+  const numeric = columns.map((_, index) => rows.every((row) => row[index] === null || typeof row[index] === "number"));
+  let order = rows.map((_, index) => index), sorted = null;
+  const body = element("tbody");
+  const more = element("p", { class: "note" });
+  const draw = () => {
+    body.replaceChildren(...order.slice(0, limit).map((index) => element("tr", null, rows[index].map((value, column) =>
+      element("td", { class: numeric[column] ? "number" : null }, value === null && !numeric[column] ? "" : cellText(value))))));
+    more.textContent = rows.length > limit ? `The first ${limit} of ${rows.length} rows; the CSV has all.` : "";
+  };
+  const heads = columns.map((words, column) => {
+    const cell = element("th", { scope: "col", class: numeric[column] ? "number" : null },
+      element("button", { type: "button", onclick: () => sort(column) }, words));
+    return cell;
+  });
+  const sort = (column) => {
+    const turn = sorted?.column === column && sorted.turn === 1 ? -1 : 1;
+    sorted = { column, turn };
+    const missing = (value) => value === null || value === "";
+    order = rows.map((_, index) => index).sort((one, two) => {
+      const [first, second] = [rows[one][column], rows[two][column]];
+      if (missing(first) || missing(second)) return missing(first) - missing(second);
+      if (numeric[column]) return turn * (first - second);
+      return turn * String(first).localeCompare(String(second), "en", { numeric: true });
+    });
+    heads.forEach((cell, index) => cell.setAttribute("aria-sort", index !== column ? "none" : turn === 1 ? "ascending" : "descending"));
+    draw();
+  };
+  draw();
+  return element("div", { class: "wide" },
+    element("table", null, caption && element("caption", null, caption), element("thead", null, element("tr", null, heads)), body), more);
+}
+
+function cellText(value) {
+  if (value === null || value === undefined || (typeof value === "number" && !Number.isFinite(value))) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (Array.isArray(value)) return value.join(", ");
+  return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
+}
