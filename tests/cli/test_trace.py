@@ -32,7 +32,10 @@ def test_cut_attention_and_readings_have_a_table_and_a_figure_each(vseam: Vseam)
         "Readings of lens: what each layer already says about the answer",
     ]
     assert all(table["rows"] for table in result["tables"])
-    assert [Path(file).name for file in result["figures"]] == ["knockout_llava-tiny.png", "lens_llava-tiny.png", "index.html"]
+    assert [Path(file).name for file in result["figures"]] == [
+        *(f"{tracer}_llava-tiny.{kind}" for tracer in ("knockout", "lens") for kind in ("png", "svg")),
+        "index.html",
+    ]
     page = Path(result["figures"][-1]).read_text(encoding="utf-8")
     assert page.count("<img") == 2
     assert all(title in page for title in titles)

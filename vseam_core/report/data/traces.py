@@ -124,7 +124,7 @@ def _samples(
         yield {
             "site": site,
             "direction": direction,
-            "index": page.array([places, axis, np.cumsum([0, *sizes[:-1]])], "int32"),
+            "index": page.array(np.stack([places, axis, np.cumsum([0, *sizes[:-1]])]), "int32"),
             "ends": page.array(np.array([[record.effect.clean, record.effect.corrupt] for record in members]).T, "float64"),
             "values": page.array(np.concatenate([record.effect.values.ravel() for record in members]), "float32"),
         }
