@@ -29,7 +29,11 @@ def test_the_skeleton_is_installed_listed_and_traces(tmp_path: Path) -> None:
     traced = subprocess.run([*command, "--dataset", "scenes/color", "--tracer", "my-own-windows"], check=True, cwd=tmp_path, **settings)
     found = json.loads(traced.stdout)
     assert [table["title"].split(":")[0] for table in found["tables"]] == ["Strongest cells of my-own-windows"]
-    assert [Path(file).name for file in found["figures"]] == ["my-own-windows_llava-tiny.png", "index.html"]
+    assert [Path(file).name for file in found["figures"]] == [
+        "my-own-windows_llava-tiny.png",
+        "my-own-windows_llava-tiny.svg",
+        "index.html",
+    ]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
