@@ -36,7 +36,7 @@ def study_page_data(store: Store, chosen: StoredStudy, material: StudyMaterial, 
     """The page of a study, or of some runs, as `page_data` describes it."""
     page, tasks = tables_page_data(material, tables), study_tasks(material)
     samples = KnownSamples(page, store, tasks)
-    add_traces(page, store, chosen, material, tasks, samples)
+    add_traces(page, store, chosen=chosen, material=material, tasks=tasks, samples=samples)
     samples.add_prompts(chosen.models, samples.names)
     add_scans(page, store, chosen, samples)
     samples.add_pairs(answered_pairs(store, chosen.run_ids))
