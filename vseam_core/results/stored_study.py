@@ -11,7 +11,7 @@ import numpy as np
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.shared import LevelTest
-from vseam_core.api.presentation import Presentation, presentation_of
+from vseam_core.api.presentation import Presentation, Replacement, presentation_of, replacement_of
 from vseam_core.errors import UnknownNameError, did_you_mean
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 
@@ -167,9 +167,20 @@ def _head_maps(store: Store, chosen: StoredStudy) -> list[HeadMap]:
                 continue
             first = here.iloc[0]
             labels = {name: str(first[name]) for name in _LABELS}
-            found.append(HeadMap(**labels, operation=str(operation), claims=parts["logit_diff"], published=parts.get("published_prob")))
+            replacement = replacement_in(chosen, run, str(operation))
+            both = {"claims": parts["logit_diff"], "published": parts.get("published_prob")}
+            found.append(HeadMap(**labels, operation=str(operation), **both, replacement=replacement))
     place = {name: index for index, name in enumerate((*chosen.models, *chosen.datasets))}
     return sorted(found, key=lambda scan: (place.get(scan.model, len(place)), place.get(scan.dataset, len(place))))
+
+
+def replacement_in(chosen: StoredStudy, run: int, operation: str) -> Replacement:
+    """What a scan's run says stands in place of a head; of an older run, what its study says about the operation."""
+    row = frame_records(chosen.runs.loc[chosen.runs["id"] == run, ["presentation"]])
+    if row and row[0]["presentation"]:
+        return replacement_of(row[0]["presentation"])
+    scans = chosen.configuration.get("heads") or ()
+    return Replacement(parity=any(scan.get("operation") == operation and scan.get("protocol") == "published" for scan in scans))
 
 
 def _scores(store: Store, run: int, rows: pd.DataFrame) -> HeadScores:

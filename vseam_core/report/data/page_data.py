@@ -14,7 +14,7 @@ use the same page. Every list may be empty and every key with `?` may be missing
     answers   [{model, texts: [text], sample: int32, text: int32, correct: uint8, logit_diff: float64}]
                                                                                                (arrays `[n]`; NaN: unknown)
     skips     [{id, dataset, what, reason}]
-    scans     [{model, dataset, operation, words, positions, stack, measure, unit, layers, heads, columns: [name],
+    scans     [{model, dataset, operation, words, parity?, positions, stack, measure, unit, layers, heads, columns: [name],
                 values: float64 [columns, layers * heads], states: {positive | negative: {shown, resolved, words}}, sql?,
                 effects?: {sample: int32 [n], correct: uint8 [n] (2: unknown), base: float64 [n], values: float32 [n, layers, heads]},
                 attention?: {sample: int32 [n], rows, columns, values: uint8 [n, layers, heads, rows, columns]}}]

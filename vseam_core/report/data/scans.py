@@ -11,8 +11,7 @@ from vseam_core.report.data.known_samples import KnownSamples
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.head_states import map_state
 from vseam_core.report.traced import UNITS
-from vseam_core.report.words import OPERATION_WORDS
-from vseam_core.results.stored_study import StoredStudy, scores_of_rows
+from vseam_core.results.stored_study import StoredStudy, replacement_in, scores_of_rows
 from vseam_core.store.store import Store
 
 if TYPE_CHECKING:
@@ -37,10 +36,14 @@ def add_scans(page: PageData, store: Store, chosen: StoredStudy, samples: KnownS
     groups: list[tuple[Any, pd.DataFrame]] = list(scores.groupby(keys, sort=False))
     groups.sort(key=lambda group: (place.get(group[0][1], len(place)), place.get(group[0][2], len(place)), group[0][6] != "logit_diff"))
     for key, rows in groups:
-        page.content["scans"].append(_scan(page, store, dict(zip(keys, key, strict=True)), rows, samples))
+        about = dict(zip(keys, key, strict=True))
+        page.content["scans"].append(_scan(page, store, about=about, rows=rows, samples=samples, chosen=chosen))
 
 
-def _scan(page: PageData, store: Store, about: dict[str, Any], rows: pd.DataFrame, samples: KnownSamples) -> dict[str, Any]:
+def _scan(
+    page: PageData, store: Store, about: dict[str, Any], rows: pd.DataFrame, samples: KnownSamples, chosen: StoredStudy
+) -> dict[str, Any]:
+    replacement = replacement_in(chosen, int(about["run_id"]), about["operation"])
     frame = rows.sort_values(["layer", "head"], kind="stable")
     first = frame_records(frame.iloc[:1])[0]
     columns = CLAIM_COLUMNS if about["measure"] == "logit_diff" else PUBLISHED_COLUMNS
@@ -53,7 +56,8 @@ def _scan(page: PageData, store: Store, about: dict[str, Any], rows: pd.DataFram
         "model": about["model"],
         "dataset": about["dataset"],
         **where,
-        "words": OPERATION_WORDS.get(about["operation"], about["operation"]),
+        "words": replacement.words or about["operation"],
+        "parity": replacement.parity,
         "measure": about["measure"],
         "unit": UNITS.get(about["measure"], "probability"),
         "layers": layers,

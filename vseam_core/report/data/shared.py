@@ -15,7 +15,6 @@ from vseam_core.report.summaries import ablation_summaries, rescaling_summaries
 from vseam_core.report.tables.heads import TIES_SEED
 from vseam_core.report.tables.table import ReportTable
 from vseam_core.report.tasks import Task, model_rows, only, present
-from vseam_core.report.words import OPERATION_WORDS
 from vseam_core.results.study_results import StudyMaterial
 
 
@@ -107,7 +106,6 @@ def _ablations(material: StudyMaterial, tasks: list[Task]) -> list[dict[str, Any
                     "split": summary.split,
                     "sign": summary.sign,
                     "operation": summary.operation,
-                    "words": OPERATION_WORDS.get(summary.operation, summary.operation),
                     "heads": list(summary.heads),
                     "n": summary.n,
                     "measure": summary.measure,

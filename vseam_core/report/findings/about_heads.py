@@ -14,7 +14,6 @@ from vseam_core.report.head_states import exploratory, passing_heads, primary_ma
 from vseam_core.report.summaries import AblationSummary, ablation_summaries
 from vseam_core.report.tables.table import counted
 from vseam_core.report.tasks import label_of, model_rows, only, study_tasks
-from vseam_core.report.words import OPERATION_WORDS
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 
 NAMED_TASKS = 2
@@ -47,10 +46,9 @@ def _head_sentence(model: str, head: str, parts: list[tuple[str, dict[str, Any],
     ]
     others = [f"{label} ({number(row['support'])})" for label, row, _ in parts[NAMED_TASKS:]]
     also = f"; it comes first on {listed(others)} too" if others else ""
-    replaced = OPERATION_WORDS.get(scan.operation, scan.operation)
     text = (
         f"{model}: {listed([label for label, _, _ in parts[:NAMED_TASKS]])} questions lean on {head} more than on any other head: "
-        f"replacing it by {replaced} costs {listed(effects)}{also}."
+        f"replacing it by {scan.replaced_by} costs {listed(effects)}{also}."
     )
     return Finding(text, "found", link("heads", model=model, dataset=scan.dataset, head=f"{first['layer']}.{first['head']}"))
 
