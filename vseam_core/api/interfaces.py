@@ -128,8 +128,9 @@ class VisionLanguageModel(ABC):
 class Benchmark(ABC):
     """A set of questions about images with gold answers and the official rule that judges an answer.
 
-    `version` is the rule's: raise it when `judge` or `score` changes, so that stored verdicts are made again. `endless` says that
-    samples are made as they are asked for: without a limit there is no end, and `all` has no size.
+    `version` numbers the rule: raise it when `judge` or `score` changes. It is for people: stored answers get the verdict of the rule as it
+    is whenever they are asked for. `endless` says that samples are made as they are asked for: without a limit there is no end, and
+    `all` has no size.
     """
 
     version: ClassVar[int] = 1
