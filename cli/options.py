@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vseam_cli.editing_options import editing, use_editing
+from vseam_cli.table_formats import FORMATS
 from vseam_core.config.loading import DTYPES
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 
@@ -136,6 +137,11 @@ def _is_plain(value: Any) -> bool:
 def _use_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     application: Application = context.obj
     application.output.json = application.output.json or value
+
+
+def _use_form(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    application: Application = context.obj
+    application.output.form = value or application.output.form
 
 
 def _use_verbosity(context: click.Context, parameter: click.Parameter, value: int | bool) -> None:
@@ -274,6 +280,10 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
 }
 _EVERY_VERB: tuple[Callable[[Any], Any], ...] = (
     click.option("--json", is_flag=True, expose_value=False, callback=_use_json, help="Print one JSON envelope instead of tables."),
+    *(
+        click.option(f"--{form}", "form", flag_value=form, default=None, expose_value=False, callback=_use_form, help=text)
+        for form, text in FORMATS.items()
+    ),
     click.option("-v", "--verbose", count=True, expose_value=False, callback=_use_verbosity, help="Say more; -vv says everything."),
     click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_use_verbosity, help="Say nothing but the result."),
 )
@@ -293,7 +303,7 @@ def use(*names: str) -> Callable[[Function], Function]:
 def verb(
     name: str | None = None, *, example: str, group: click.Group | None = None, **settings: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Declare a verb: a click command with `--json`, `-v` and `-q`, whose help ends with `example`.
+    """Declare a verb: a click command with `--json`, `--csv` and its kind, `-v` and `-q`, whose help ends with `example`.
 
     With `group` it becomes a verb of that group. The first line of the docstring is its summary.
     """

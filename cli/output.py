@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vseam_cli import table_formats
 from vseam_core.errors import VseamError
 from vseam_core.runs.progress import SilentProgress
 
@@ -68,9 +69,10 @@ class Table:
 
 @dataclass
 class Output:
-    """How the result is shown (`json` or tables) and how much is said beside it."""
+    """How the result is shown (`json`, or tables in a form of `table_formats.FORMATS`) and how much is said beside it."""
 
     json: bool = False
+    form: str = ""
     verbosity: int = 0
     quiet: bool = False
     log_file: Path | None = None
@@ -84,6 +86,9 @@ class Output:
             say(json.dumps(plain(envelope), ensure_ascii=False, indent=2, allow_nan=False).translate(_AS_NUMBERS))
             return
         shown = list(tables)
+        if shown and self.form:
+            say(table_formats.written(shown, self.form, cell))
+            return
         if shown:
             _print_tables(shown)
         if text:

@@ -78,14 +78,20 @@ class PopeBenchmark(FileBenchmark):
 
         An answer that a strict reading cannot parse is wrong, and counts as no yes.
         """
-        from sklearn.metrics import precision_recall_fscore_support
-
         if not answered:
             return {}
         gold = [normal_answer(item.sample.answer) == "yes" for item in answered]
         said = [self.read(item.text) == "yes" for item in answered]
-        precision, recall, score, _ = precision_recall_fscore_support(gold, said, average="binary", zero_division=float("nan"))
-        named = {"precision": precision, "recall": recall, "f1": score}
-        found = {name: None if value != value else float(value) for name, value in named.items()}
+        right = sum(one and other for one, other in zip(gold, said, strict=True))
+        found = {
+            "precision": _share(right, sum(said)),
+            "recall": _share(right, sum(gold)),
+            "f1": _share(2 * right, sum(said) + sum(gold)),
+        }
         unparsed = sum(yes_or_no(item.text) is None for item in answered)
         return {**found, "yes_ratio": sum(said) / len(said), "unparsed": float(unparsed)}
+
+
+def _share(part: int, whole: int) -> float | None:
+    """A share, or None of nothing."""
+    return part / whole if whole else None
