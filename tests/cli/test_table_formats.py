@@ -28,7 +28,7 @@ def test_markdown_has_a_rule_and_aligns_numbers_to_the_right() -> None:
     lines = written([VALUES], "markdown", cell).splitlines()
     assert lines[0] == "**Heads**"
     heading, rule, first, second = lines[-4:]
-    assert heading.split("|")[1:-1] and all(line.count("|") == 4 for line in (heading, rule, first, second))
+    assert [line.count("|") for line in (heading, rule, first, second)] == [4, 4, 4, 4]
     assert [part[-1] for part in rule.split("|")[1:-1]] == ["-", ":", ":"]
     assert "0.3333" in first
     assert "–" in second
