@@ -17,6 +17,8 @@ LAYERS, HEADS, WIDTH = 4, 4, 32
 HEAD_DIMS = {"paligemma": 16, "paligemma2": 16, "gemma3": 16, "pixtral_llava": 16, "mistral3": 16}
 
 T5_HEAD_DIM = 8
+# The one layer of Qwen3.5 that has attention here.
+STATE_ATTENTION = 2
 
 Config = dict[str, Any]
 
@@ -195,6 +197,19 @@ def qwen3_vl() -> Any:
         vision_config=_qwen_vision(depth=3, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
         **_QWEN_TOKENS,
     )
+
+
+def qwen3_5() -> Any:
+    # Gated delta nets, which carry a state, before, between and behind attention.
+    return transformers.Qwen3_5Config(
+        text_config=text(
+            "qwen3_5_text", head_dim=8, rope_parameters={**_rotation()["rope_parameters"], "partial_rotary_factor": 1.0},
+            layer_types=["full_attention" if layer == STATE_ATTENTION else "linear_attention" for layer in range(LAYERS)],
+            linear_num_key_heads=2, linear_num_value_heads=HEADS, linear_key_head_dim=8, linear_value_head_dim=8,
+        ),
+        vision_config=_qwen_vision(depth=2, num_position_embeddings=64),
+        **_QWEN_TOKENS,
+    )  # fmt: skip
 
 
 def paligemma() -> Any:

@@ -7,14 +7,17 @@ families does in the same way; every input with one entry per position is handle
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
 import transformers
+from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from tests.engine import configs
 from tests.engine.configs import BOI, BOS, EOI, IMAGE, PAD, VISION_END, VISION_START
@@ -137,6 +140,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_vl": Family("Qwen2VLForConditionalGeneration", configs.qwen2_vl, **_QWEN),
     "qwen2_5_vl": Family("Qwen2_5_VLForConditionalGeneration", configs.qwen2_5_vl, **_QWEN),
     "qwen3_vl": Family("Qwen3VLForConditionalGeneration", configs.qwen3_vl, **_QWEN),
+    "qwen3_5": Family("Qwen3_5ForConditionalGeneration", configs.qwen3_5, **_QWEN),
     "paligemma": Family("PaliGemmaForConditionalGeneration", configs.paligemma, 16, _plain, per_prompt=_prefix),
     "paligemma2": Family("PaliGemmaForConditionalGeneration", configs.paligemma2, 16, _plain, per_prompt=_prefix, attentions=("eager",)),
     "gemma3": Family(
@@ -253,8 +257,29 @@ def softmax_in_float64(model: TinyVLM) -> Iterator[None]:
     def own(values: torch.Tensor, dim: int, dtype: torch.dtype | None = None, **more: Any) -> torch.Tensor:
         return library(values, dim=dim, dtype=None if values.dtype == torch.float64 else dtype, **more)
 
-    with patch.object(torch.nn.functional, "softmax", own if model.dtype == torch.float64 else library):
+    with ExitStack() as stack:
+        if model.dtype == torch.float64:
+            stack.enter_context(patch.object(torch.nn.functional, "softmax", own))
+            for name in ("chunk", "recurrent"):
+                rule = f"torch_{name}_gated_delta_rule"
+                stack.enter_context(patch.object(modeling_qwen3_5, rule, _in_float64(getattr(modeling_qwen3_5, rule))))
         yield
+
+
+def _in_float64(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy of a function for which float32 is float64: the library's delta rule computes in float32 whatever it is given."""
+    inner = inspect.unwrap(rule)
+    names = {**inner.__globals__, "torch": _Float64Torch()}
+    copy = FunctionType(inner.__code__, names, inner.__name__, inner.__defaults__, inner.__closure__)
+    copy.__kwdefaults__ = inner.__kwdefaults__
+    return copy
+
+
+class _Float64Torch:
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 def padded(tensors: Sequence[torch.Tensor], value: int, side: Padding) -> list[torch.Tensor]:

@@ -96,7 +96,7 @@ class Grid:
         """Runs in which every site meets every operation, layer and place, and every operation every layer and place."""
         for row, kind in enumerate(KINDS):
             layers = self.layers_with(kind)
-            for column, operation in enumerate(OPERATIONS):
+            for column, operation in enumerate(OPERATIONS if layers else ()):
                 layer = layers[(row + column) % len(layers)]
                 yield self.run(self.edit(layer, kind, operation, self._reaching(layer, PLACES[(2 * row + column + row // 2) % 4])))
         for column, operation in enumerate((*OPERATIONS, "mean_of_others")):
@@ -133,7 +133,13 @@ class Grid:
         yield from self.together()
 
     def layers_with(self, kind: str) -> tuple[int, ...]:
-        """The layers where a site exists: a cross-attention layer has no keys at prompt positions."""
+        """The layers where a site exists: a cross-attention layer has no keys at prompt positions, a mixer with a state none at all.
+
+        What Qwen3.5's query projection gives holds its gate too.
+        """
+        if self.model.info.family == "qwen3_5":
+            attention = () if kind == "query" else (configs.STATE_ATTENTION,)
+            return attention if kind in ("query", "key", "value", "block") else tuple(range(LAYERS))
         if self.model.info.family == "mllama" and kind in ("key", "value", "block"):
             return tuple(layer for layer in range(LAYERS) if layer not in MLLAMA_CROSS_LAYERS)
         return tuple(range(LAYERS))

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from tests.engine.configs import STATE_ATTENTION
 from tests.engine.families import HEADS, TinyVLM
 from vseam_core.api.interventions import Add, AttentionBlock, MeanOfOthers, Patch, Replace, Run, Scale, SiteEdit, Zero
 from vseam_core.api.prompts import EncodedPrompt
@@ -50,11 +51,14 @@ NAMES = {
     "blip2_t5": _T5,
 }
 MLLAMA_CROSS_LAYERS = (1, 3)
+_QWEN3_5_STATE = replace(_USUAL, attention="linear_attn", output="out_proj")
 
 
 def module_of(model: TinyVLM, layer: int, kind: str) -> nn.Module:
     """The module whose input or output is the site."""
     names = NAMES.get(model.info.family, _USUAL)
+    if model.info.family == "qwen3_5" and layer != STATE_ATTENTION:
+        names = _QWEN3_5_STATE
     attention = "cross_attn" if model.info.family == "mllama" and layer in MLLAMA_CROSS_LAYERS else names.attention
     inside = {
         "residual_before": "",

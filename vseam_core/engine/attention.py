@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from vseam_core.engine.attention_call import AttentionCall, KeysFound
-from vseam_core.engine.layout import Span, padded
+from vseam_core.engine.layout import Span, of_like_length, padded
 from vseam_core.errors import UnsupportedError
 
 IMPLEMENTATION = "vseam_replay"
@@ -31,8 +31,6 @@ FUNCTION_TABLE = threading.RLock()
 _REPLACED = frozenset({"eager", "sdpa"})
 # Arguments of attention functions that change nothing for one prompt without dropout, or that are read here.
 _KNOWN_ARGUMENTS = frozenset({"dropout", "position_ids", "cache_position", "position_bias", "softcap"})
-_SHORT = 8
-_LENGTH_RATIO = 1.5
 # Stands for "may not be seen": finite, so that a query that sees nothing yields no NaN.
 _LOWEST = -1e30
 
@@ -53,7 +51,7 @@ class PackedAttention:
         self._projections = [projection for _, projection in parts]
         self._modules = {id(module) for module in modules}
         self._configurations = list({id(config): config for module in modules if (config := getattr(module, "config", None))}.values())
-        if not self._configurations:
+        if modules and not self._configurations:
             raise UnsupportedError(f"{type(modules[0]).__name__}: its attention implementation cannot be replaced (it has no config)")
         # Others (flash, flex) take windows and masks in forms of their own, which a recording does not show.
         used = {config._attn_implementation for config in self._configurations}
@@ -194,13 +192,7 @@ def _buckets(call: AttentionCall) -> Iterator[list[Span]]:
         return len(call.keys.span(span.row).positions)  # type: ignore[union-attr]
 
     for spans in kinds.values():
-        bucket: list[Span] = []
-        for span in sorted(spans, key=lambda span: (size(span), len(span.positions))):
-            if bucket and size(span) > max(_SHORT, _LENGTH_RATIO * size(bucket[0])):
-                yield bucket
-                bucket = []
-            bucket.append(span)
-        yield bucket
+        yield from of_like_length(spans, size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,8 +26,9 @@ class DecoderLayer:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
     the image. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
-    state from position to position in attention's place. `missing` gives for each kind of site that the layer lacks the reason;
-    the parts it would need are None. Heads and widths are 0 where the layer has no heads.
+    state from position to position in attention's place, `is_single` a layer that is attention, such a mixer or an MLP alone. `missing` gives
+    for each kind of site that the layer lacks the reason; the parts it would need are None. Heads and widths are 0 where the layer has no
+    heads.
     """
 
     module: nn.Module
@@ -40,6 +41,7 @@ class DecoderLayer:
     is_cross_attention: bool = False
     mlp_is_flat: bool = False
     keeps_state: bool = False
+    is_single: bool = False
     heads: int = 0
     head_dim: int = 0
     key_value_heads: int = 0
@@ -95,12 +97,9 @@ class Decoder:
     @property
     def reason_against_replay(self) -> str:
         """What layers hold that replay cannot compute again; "" where nothing of the kind is seen."""
-        for index, layer in enumerate(self.layers):
-            if layer.missing:
+        for layer in self.layers:
+            if layer.missing and not layer.is_single:
                 return next(iter(layer.missing.values()))
-            if layer.keeps_state:
-                name = type(layer.attention).__name__
-                return f"layer {index} ({name}) carries a state from position to position, which replay does not follow"
         return self.unreadable
 
     @property
@@ -186,6 +185,7 @@ def _layer(module: Any, layer: nn.Module) -> DecoderLayer:
         is_cross_attention=parts.is_cross_attention,
         mlp_is_flat=parts.mlp_is_flat,
         keeps_state=parts.keeps_state,
+        is_single=parts.is_single,
         heads=heads,
         head_dim=head_dim,
         key_value_heads=key_value_heads,

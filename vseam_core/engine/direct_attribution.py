@@ -55,14 +55,16 @@ def direct_writes(decoder: Decoder, held: Mapping[SiteKey, torch.Tensor]) -> Dir
     """What one plain forward pass shows; `held` are the activations `[positions, width]` of `sites_to_hold`."""
     outputs, heads = [], []
     for layer in range(decoder.shape.layers):
-        if any(decoder.lacks(layer, kind) for kind in _KINDS):
+        if any(decoder.lacks(layer, kind) for kind in _KINDS) and not decoder.layers[layer].is_single:
             outputs.append(False)
             heads.append(False)
             continue
-        before, attention, mlp, after, z = (held[(layer, kind)] for kind in _KINDS)
+        nothing = torch.zeros_like(held[(layer, "residual_before")])
+        before, attention, mlp, after, z = (held.get((layer, kind), nothing) for kind in _KINDS)
         magnitude = before.abs() + attention.abs() + mlp.abs() + after.abs()
         outputs.append(_is_rounding(after.double() - before.double() - attention.double() - mlp.double(), magnitude))
-        heads.append(outputs[-1] and _is_sum_of_heads(decoder, layer, z, attention))
+        has_heads = decoder.layers[layer].output_projection is not None
+        heads.append(outputs[-1] and has_heads and _is_sum_of_heads(decoder, layer, z, attention))
     return DirectWrites(
         tuple(outputs), tuple(heads), _norm_is_linear(decoder.final_norm, held[(decoder.shape.layers - 1, "residual_after")])
     )

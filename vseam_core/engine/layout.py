@@ -6,12 +6,16 @@ costs only its own positions. A plain batch `[batch, positions, width]` is the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
+
+# Spans up to this length count as equally long; longer ones share a rectangle up to this ratio.
+_SHORT = 8
+_LENGTH_RATIO = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +116,18 @@ class Padded:
         if self.together is None:
             return value[self.tokens]
         return value[self.together].view(*self.tokens.shape, *value.shape[1:])
+
+
+def of_like_length(spans: Sequence[Span], size: Callable[[Span], int] = lambda span: len(span.positions)) -> Iterator[list[Span]]:
+    """Spans in groups of about one `size`: padding them to the longest of a group then wastes little."""
+    alike: list[Span] = []
+    for span in sorted(spans, key=lambda span: (size(span), len(span.positions))):
+        if alike and size(span) > max(_SHORT, _LENGTH_RATIO * size(alike[0])):
+            yield alike
+            alike = []
+        alike.append(span)
+    if alike:
+        yield alike
 
 
 def padded(spans: Sequence[Span], device: torch.device) -> Padded:

@@ -17,9 +17,11 @@ from vseam_core.errors import UnsupportedError
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "transformer", "text_decoder", "bert", "git", "encoder")
 _LAYER_LISTS = ("layers", "block", "h", "blocks", "layer")
 _ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
-# Mixers that carry a state from position to position: they stand where attention does, and replay does not follow them.
+# Mixers that carry a state from position to position: they stand where attention does.
 _STATE_NAMES = ("linear_attn", "conv", "mamba")
 _CROSS_ATTENTION_NAMES = ("cross_attn",)
+# The one part of a layer that holds nothing else: attention, a mixer with a state, or an MLP (Nemotron-H).
+_ONLY_PART = "mixer"
 _PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
 _MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
 _NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f", "embedding_norm", "layer_norm")
@@ -29,7 +31,10 @@ _HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads", "num_v_heads
 
 @dataclass(frozen=True, eq=False)
 class LayerParts:
-    """What a layer is made of; see `DecoderLayer`. A part that was not found is None, and `missing` says so for each kind of site."""
+    """What a layer is made of; see `DecoderLayer`. A part that was not found is None, and `missing` says so for each kind of site.
+
+    `is_single` marks a layer that holds one of the parts alone: what is missing there is not overlooked.
+    """
 
     attention: nn.Module | None
     output_projection: nn.Module | None
@@ -37,6 +42,7 @@ class LayerParts:
     is_cross_attention: bool
     mlp_is_flat: bool
     keeps_state: bool
+    is_single: bool
     missing: Mapping[str, str]
 
 
@@ -70,10 +76,13 @@ def final_norm_of(stack: nn.Module) -> nn.Module | None:
 def parts_of(layer: nn.Module) -> LayerParts:
     """The parts of one layer, as far as they are found."""
     inner = getattr(layer, "layer", None)
-    flat, cross, state = False, False, False
+    flat, cross, state, single = False, False, False, False
     if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
         # T5: the layer is a list of sub-layers that add to the residual themselves.
         attention, mlp = _child(inner[0], ("SelfAttention",)), _child(inner[-1], ("DenseReluDense",))
+    elif (only := _child(layer, (_ONLY_PART,))) is not None:
+        attention, mlp, state = _kind_of(only)
+        single = True
     else:
         attention, mlp = _child(layer, _ATTENTION_NAMES), _child(layer, _MLP_NAMES)
         if attention is None:
@@ -86,13 +95,15 @@ def parts_of(layer: nn.Module) -> LayerParts:
             # OPT: no MLP module; the second linear map's output is what the residual gets.
             mlp, flat = _child(layer, ("fc2",)), True
     projection = _child(attention, _PROJECTION_NAMES) if attention is not None else None
-    if projection is None:
+    if projection is None and not single:
         # What has no output projection of its own (BERT) adds the residual inside: its output is not attention's.
         attention = None
     found = {"attention_output": attention, "head_output": projection, "mlp_output": mlp}
     names = {"attention_output": "attention", "head_output": "attention output projection", "mlp_output": "MLP"}
     among = [child for child, _ in layer.named_children()]
     missing = {kind: f"{type(layer).__name__}: no {names[kind]} found among {among}" for kind, part in found.items() if part is None}
+    if single:
+        missing = {kind: f"this layer is {type(only).__name__} alone: it has no {names[kind]}" for kind in missing}
     return LayerParts(
         attention=attention,
         output_projection=projection,
@@ -100,8 +111,18 @@ def parts_of(layer: nn.Module) -> LayerParts:
         is_cross_attention=cross,
         mlp_is_flat=flat,
         keeps_state=state,
+        is_single=single,
         missing=missing,
     )
+
+
+def _kind_of(only: nn.Module) -> tuple[nn.Module | None, nn.Module | None, bool]:
+    """A layer's only part as (attention or mixer, MLP, whether it carries a state)."""
+    if any(isinstance(child, nn.Conv1d) for child in only.children()):
+        return only, None, True
+    if _child(only, tuple(name for names in _QUERY_KEY_VALUE_NAMES for name in names[:1])) is not None:
+        return only, None, False
+    return None, only, False
 
 
 def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
@@ -116,10 +137,10 @@ def projections_of(attention: nn.Module) -> tuple[nn.Module | None, nn.Module | 
 def heads_of(module: Any, attention: nn.Module, projection: Any, keeps_state: bool = False) -> tuple[int, int] | str:
     """The number of heads of one layer and the width of each, as the input of W_O holds them; a reason where that is unknown.
 
-    A mixer that keeps a state has the heads that it says itself: the configuration's are attention's, and a convolution has none.
+    A mixer that keeps a state has the heads that it says itself: the configuration's are attention's, and a convolution has none (0).
     """
     if keeps_state and not any(isinstance(getattr(attention, name, None), int) for name in _HEAD_COUNT_NAMES):
-        return f"{type(attention).__name__} has no heads"
+        return 0, 0
     heads = _head_count(module, attention)
     width = getattr(projection, "in_features", None)
     if not heads:

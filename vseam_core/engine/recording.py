@@ -19,6 +19,7 @@ from vseam_core.engine.attention import FUNCTION_TABLE
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, named_arguments
 from vseam_core.engine.own_positions import CountingModules, counts_positions
+from vseam_core.engine.states import State
 from vseam_core.errors import UnsupportedError
 
 # Arguments of layers that do not go by query position, or are handled by the attention itself.
@@ -32,7 +33,8 @@ class Recording:
     `sites[(layer, kind)]` is `[positions, width]`; `arguments[layer]` are the keyword arguments the layer was called with, its
     hidden states apart; `between[layer]` is what the model itself adds to the residual after the layer (deepstack features),
     where it adds anything. `generation` holds the arguments of the decoder that reads an encoder's output (T5). `keys_values[layer]`
-    are filled in by replay when it first needs them. `counting` are the layers whose attention makes positions by itself.
+    are filled in by replay when it first needs them, and `states[layer][position]`, what a mixer remembers before a position. `counting`
+    are the layers whose attention makes positions by itself.
     """
 
     prompt: EncodedPrompt
@@ -43,6 +45,7 @@ class Recording:
     between: dict[int, torch.Tensor] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     keys_values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    states: dict[int, dict[int, State]] = field(default_factory=dict)
     counting: set[int] = field(default_factory=set)
     _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
 
@@ -51,7 +54,7 @@ class Recording:
         """The memory it holds; tensors that share storage count once."""
         held = [*self.sites.values(), *self.between.values(), *(part for pair in self.keys_values.values() for part in pair)]
         storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}
-        return sum(storages.values())
+        return sum(storages.values()) + sum(state.bytes for states in self.states.values() for state in states.values())
 
     def allowed(self, layer: int) -> torch.Tensor | None:
         """Which key each query of the layer may see, bool `[positions, positions]`; None where it is plain causal attention (in
@@ -161,11 +164,12 @@ def keeping(decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], 
         yield recording
     if wanted >= ALWAYS:
         _share(recording, decoder)
+        _without_padding_masks(recording, decoder)
 
 
 def _noting_counts(decoder: Decoder, recording: Recording) -> CountingModules:
     """Notes which layers' attention counts the positions of the prompt by itself."""
-    layers = {layer.attention: index for index, layer in enumerate(decoder.layers) if layer.attention is not None}
+    layers = {layer.attention: index for index, layer in enumerate(decoder.layers) if layer.attention is not None and not layer.keeps_state}
 
     def note(module: nn.Module, counted: torch.Tensor) -> torch.Tensor:
         if counts_positions(counted, len(recording.prompt)):
@@ -208,6 +212,18 @@ def _share(recording: Recording, decoder: Decoder) -> None:
     if first.get("position_bias", False) is None and decoder.shape.layers > 1:
         # T5 makes its relative position bias in the first layer and hands it on.
         first["position_bias"] = recording.arguments[1]["position_bias"]
+
+
+def _without_padding_masks(recording: Recording, decoder: Decoder) -> None:
+    """A mixer with a state is told which positions are padding, and a recorded prompt has none. An MLP alone reads no mask."""
+    for layer, part in enumerate(decoder.layers):
+        mask = recording.arguments[layer].get("attention_mask")
+        if part.attention is None:
+            recording.arguments[layer].pop("attention_mask", None)
+        elif part.keeps_state and mask is not None:
+            if not bool((mask != 0).all()):
+                raise UnsupportedError(f"{type(part.attention).__name__}: a mask that leaves positions out cannot be replayed")
+            recording.arguments[layer]["attention_mask"] = None
 
 
 def _keep_arguments(store: dict[int, dict[str, Any]], index: int) -> Any:

@@ -26,6 +26,7 @@ from vseam_core.engine.hooks import EditHooks, SiteKey
 from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keeping
 from vseam_core.engine.replay_batch import ReplayBatch
+from vseam_core.engine.states import CHUNK, PackedStates
 from vseam_core.errors import UnsupportedError
 
 _FEW_RUNS = 2
@@ -45,8 +46,10 @@ class ReplayEngine(BudgetedEngine):
             raise UnsupportedError(decoder.reason_against_replay)
         super().__init__(model, _only_device(decoder), memory_budget, most_tokens)
         self._cache = RecordingCache(model, self.decoder, self.budget_for_recordings)
-        own = [(layer.attention, layer.output_projection) for layer in self.decoder.layers if not layer.is_cross_attention]
-        self._attention = PackedAttention(own)
+        attention = [layer for layer in self.decoder.layers if layer.attention is not None and not layer.is_cross_attention and not layer.keeps_state]
+        self._attention = PackedAttention([(layer.attention, layer.output_projection) for layer in attention])
+        self._states = PackedStates(self.decoder)
+        self._chunk = CHUNK if any(layer.keeps_state for layer in self.decoder.layers) else 1
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
@@ -90,7 +93,7 @@ class ReplayEngine(BudgetedEngine):
         kind = _kind(pending[-1])
         return (
             pending[0].base.packs_with_others
-            and sum(plan.tokens for plan in pending) < (self._sizer.tokens(kind) if self._sizer.knows(kind) else _ENOUGH_TO_TRY)
+            and sum(map(self._tokens, pending)) < (self._sizer.tokens(kind) if self._sizer.knows(kind) else _ENOUGH_TO_TRY)
             # Donors hold about as much as bases, at most.
             and sum(recording.bytes for recording in recordings.values()) + (1 + len(donors)) * base.bytes <= self._cache.budget
         )
@@ -104,10 +107,14 @@ class ReplayEngine(BudgetedEngine):
             whole = [plan for plan in alike if plan.first_layer < self.shape.layers - 2]
             return whole[-TRIED:] if whole else alike[:TRIED]
 
-        for chunk, found in self._in_batches(plans, _kind, lambda plan: plan.tokens, self._replay, to_try=to_try):
+        for chunk, found in self._in_batches(plans, _kind, self._tokens, self._replay, to_try=to_try):
             results.update(zip((plan.index for plan in chunk), found, strict=True))
             if advance:
                 advance(len(chunk))
+
+    def _tokens(self, plan: PlannedRun) -> int:
+        """How many positions a run counts for in a batch: mixers with a state work through them in chunks."""
+        return -(-plan.tokens // self._chunk) * self._chunk
 
     @contextmanager
     def watching(self, prompt: EncodedPrompt) -> Iterator[None]:
@@ -134,8 +141,8 @@ class ReplayEngine(BudgetedEngine):
         prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
         donors = {key: self._cache.get(prompts[key], {kind for _, kind in sites}) for key, sites in wanted.items()}
         edits = edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
-        with self._attention.installed() as attention, EditHooks(self.decoder, edits) as hooks:
-            return ReplayBatch(self.decoder, attention, plans, hooks).results()
+        with self._attention.installed() as attention, self._states.installed() as states, EditHooks(self.decoder, edits) as hooks:
+            return ReplayBatch(self.decoder, attention, states, plans, hooks).results()
 
 
 def _starts_late(run: Run) -> bool:

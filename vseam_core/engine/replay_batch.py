@@ -22,6 +22,7 @@ from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.engine.plan import PlannedRun
 from vseam_core.engine.readouts import lens_sites, results_of
 from vseam_core.engine.recording import NOT_BY_POSITION, Recording, position_axis
+from vseam_core.engine.states import PackedStates, State, StateCall
 from vseam_core.errors import UnsupportedError
 
 # Keys and values of tokens that a layer was called with before: more than those it is called with.
@@ -36,8 +37,10 @@ class ReplayBatch:
     say so (`packs_with_others`); runs of one prompt should be neighbours.
     """
 
-    def __init__(self, decoder: Decoder, attention: PackedAttention, plans: Sequence[PlannedRun], edits: EditHooks):
-        self._decoder, self._attention, self._plans, self._edits = decoder, attention, plans, edits
+    def __init__(
+        self, decoder: Decoder, attention: PackedAttention, states: PackedStates, plans: Sequence[PlannedRun], edits: EditHooks
+    ):
+        self._decoder, self._attention, self._states, self._plans, self._edits = decoder, attention, states, plans, edits
         self._layers = decoder.shape.layers
         embeddings = plans[0].base.sites[(0, "residual_before")]
         self._device = embeddings.device
@@ -92,9 +95,13 @@ class ReplayBatch:
         """Keys and values come from every position of a run, but only the positions that are read go through the rest."""
         held = Layout(self._suffixes(self._active), self._device)
         read = [(row, self._read(row, range(self._starts[row], self._plans[row].length))) for row in self._active]
+        part = self._decoder.layers[layer]
+        if part.keeps_state:
+            # A state comes from every position of a run.
+            read = self._suffixes(self._active)
         whole = all(len(positions) == len(span.positions) for (_, positions), span in zip(read, held.spans, strict=True))
         own = None
-        if not whole and not self._decoder.layers[layer].is_cross_attention:
+        if not whole and part.attention is not None and not part.is_cross_attention:
             own = self._keys_values(layer, held, self._hidden)
         layout = Layout([*read, *((row, self._read(row, self._entry(row))) for row in entering)], self._device)
         chosen = [held.select(row, positions) for row, positions in read]
@@ -156,6 +163,11 @@ class ReplayBatch:
         """The layer's output for packed `hidden`; the runs in `entering` take its attention from the recording."""
         if not layout.tokens:
             return hidden
+        part = self._decoder.layers[layer]
+        if part.keeps_state:
+            return self._call_with_states(layer, layout, hidden, entering)
+        if part.attention is None:
+            return self._called(layer, layout, hidden)
         call = AttentionCall(
             queries=layout,
             keys=own[0] if own else layout,
@@ -169,13 +181,50 @@ class ReplayBatch:
             counting=self._counting(layer, layout),
         )
         self._attention.call = call
-        self._edits.layout = self._layout = layout
         with call.counting if call.counting is not None else contextlib.nullcontext():
-            output = self._decoder.layers[layer].module(hidden[None], **self._arguments(layer, layout))
-        if not call.answered and not self._decoder.layers[layer].is_cross_attention:
-            name = type(self._decoder.layers[layer].attention).__name__
-            raise UnsupportedError(f"{name}: its attention implementation cannot be replaced, so it cannot be replayed")
+            output = self._called(layer, layout, hidden)
+        if not call.answered and not part.is_cross_attention:
+            raise UnsupportedError(
+                f"{type(part.attention).__name__}: its attention implementation cannot be replaced, so it cannot be replayed"
+            )
+        return output
+
+    def _called(self, layer: int, layout: Layout, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens width"]:
+        """What the layer itself makes of packed `hidden`, edits applied."""
+        self._edits.layout = self._layout = layout
+        output = self._decoder.layers[layer].module(hidden[None], **self._arguments(layer, layout))
         return (output[0] if isinstance(output, tuple) else output)[0]
+
+    def _call_with_states(
+        self, layer: int, layout: Layout, hidden: Float[Tensor, "tokens width"], entering: Sequence[int]
+    ) -> Float[Tensor, "tokens width"]:
+        """The output of a layer whose mixer carries a state: every run goes on from that of its prompt."""
+        computed = [span.row for span in layout.spans if span.row not in entering and self._starts[span.row]]
+        bases = {id(self._plans[row].base): self._plans[row].base for row in computed}
+        known = {
+            key: self._states_before(base, layer, {self._starts[row] for row in computed if self._plans[row].base is base})
+            for key, base in bases.items()
+        }
+        states = {
+            span.row: known[id(self._plans[span.row].base)][self._starts[span.row]] if span.row in computed else None
+            for span in layout.spans
+        }
+        given, site = frozenset(entering), (layer, "head_output")
+        self._states.call = StateCall(layout, states, given, lambda row: self._plans[row].base.sites[site])  # type: ignore[index]
+        return self._called(layer, layout, hidden)
+
+    def _states_before(self, base: Recording, layer: int, starts: set[int]) -> dict[int, State]:
+        """The states of a recorded prompt before some positions; kept for later batches."""
+        known = base.states.setdefault(layer, {})
+
+        def run(first: int, stop: int) -> None:
+            # A row that no edit knows: nothing is changed while the recording is read.
+            self._edits.layout = self._layout = Layout([(-1, range(first, stop))], self._device)
+            hidden = base.sites[(layer, "residual_before")][first:stop]
+            self._decoder.layers[layer].module(hidden[None], **_arguments(base, layer, self._layout.positions()))
+
+        known.update(self._states.scan(sorted(starts), known, run))
+        return known
 
     def _counting(self, layer: int, layout: Layout) -> CountingModules | None:
         """Where the layer's attention makes positions by itself, it gets those of the packed tokens."""

@@ -16,9 +16,11 @@ from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Engine
 from vseam_core.engine.budgeted import BudgetedEngine, FullPassEngine
 from vseam_core.engine.capabilities import of_structure, with_checks
+from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.memory import MemoryBudgetError, is_out_of_memory
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
+from vseam_core.engine.states import PackedStates
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 
 _IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output")
@@ -27,6 +29,7 @@ _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
 _EAGER_IN_FLOAT64 = 1e-5
 _COARSE_TOLERANCE = 0.25
 _ROUNDING = 1e-6
+_STATE_NOISES = 10
 BOUNDED = ("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "batch_error", "padded_error")
 
 
@@ -81,6 +84,8 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     by 1.5 after the first and a middle layer, everywhere and late in the prompt, against full forward passes; it shows what a model
     does between its layers. `packed_error`: runs that start at several late positions and change nothing, in one batch as large as
     the largest in use, against the model's own logits; it shows what a model makes of the place in a batch, and the shared prefix.
+    `state_noise`: where mixers carry a state, how far they come out otherwise when the library's own cache breaks them off in the prompt and
+    goes on; they compute in float32 chunks whatever the format, so up to ten times that is rounding there (`tolerance`).
     `batch_error`: two prompts in one batch against one. `padded_error`: in one batch with a longer prompt, padded (None where the
     family cannot be padded). `noise_floor`: the largest change of `logit_diff` when a site is replaced by its own value, in a batch
     of the shape that sweeps use: effects below three times that are noise. `ablation_effect`: how far zeroing all heads of a
@@ -97,8 +102,9 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
         "revision": model.info.revision,
         "batch_error": float((plain_logits(model, [prompt, prompt]) - logits).abs().max()),
         "padded_error": _padded_error(model, prompt, logits),
+        "state_noise": _state_noise(model, engine.decoder, prompt, logits),
     }
-    tolerance = tolerance_of(model.info.dtype, model.info.attention)
+    tolerance = record["tolerance"] = _tolerance(model, record["state_noise"])
     if not record["batch_error"] <= tolerance and isinstance(engine, BudgetedEngine):
         engine.answer_alone(f"two prompts in one batch change each other's logits by {record['batch_error']:.3g}")
     record["alone"] = engine.alone_because
@@ -194,6 +200,28 @@ def _largest(values: Iterable[float]) -> float:
     return float(np.abs(list(values)).max())
 
 
+@torch.no_grad()
+def _state_noise(model: VisionLanguageModel, decoder: Decoder, prompt: EncodedPrompt, logits: torch.Tensor) -> float | None:
+    """None where nothing carries a state, or what does cannot go on from one."""
+    try:
+        states = PackedStates(decoder)
+        if not any(layer.keeps_state for layer in decoder.layers):
+            return None
+        found = []
+        for position in (1, len(prompt) // 2, len(prompt) - 1):
+            with states.broken_at(position):
+                found.append(float((plain_logits(model, [prompt])[0] - logits).abs().max()))
+    except UnsupportedError:
+        return None
+    return _largest(found)
+
+
+def _tolerance(model: VisionLanguageModel, state_noise: float | None) -> float:
+    """What counts as rounding in this model; never more than in float32, so that a wrong state is not taken for noise."""
+    usual = tolerance_of(model.info.dtype, model.info.attention)
+    return usual if state_noise is None else max(usual, min(_STATE_NOISES * state_noise, _TOLERANCE["float32"]))
+
+
 def _padded_error(model: VisionLanguageModel, prompt: EncodedPrompt, logits: torch.Tensor) -> float | None:
     try:
         longer = probe(model, "Is the dog red? Is the dog red?")
@@ -238,7 +266,7 @@ def least_effect(record: Mapping[str, Any]) -> float:
 
 
 def _refuse_if_wrong(model: VisionLanguageModel, engine: Engine, record: dict[str, Any]) -> None:
-    tolerance = tolerance_of(model.info.dtype, model.info.attention)
+    tolerance = record["tolerance"]
     for name in BOUNDED:
         if (name == "batch_error" and engine.alone_because) or (name == "logits_error" and not isinstance(engine, ReplayEngine)):
             continue
