@@ -70,6 +70,8 @@ def _tables(found: dict[str, Any]) -> list[Table]:
     rows: list[tuple[object, ...]] = []
     for name, meaning in _CHECKS.items():
         value = trust[name]
+        if name == "state_noise" and value is None:
+            continue
         if value is None:
             rows.append(
                 (meaning, "not possible", "", "this family cannot be padded" if name == "padded_error" else "no such parts were found")

@@ -41,7 +41,8 @@ TEXT: dict[str, Any] = {
     "decoder_attention_heads": HEADS, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "image_token_id": 100, "image_token_index": 100,
     "video_token_id": 101, "video_token_index": 101, "vision_start_token_id": 102, "vision_end_token_id": 103, "boi_token_index": 104,
     "boi_token_id": 104, "eoi_token_index": 105, "eoi_token_id": 105, "audio_token_id": 106, "boa_token_id": 107, "eoa_token_id": 108,
-    "eoa_token_index": 108,
+    "eoa_token_index": 108, "linear_num_key_heads": 2, "linear_num_value_heads": HEADS, "linear_key_head_dim": 8,
+    "linear_value_head_dim": 16,
 }  # fmt: skip
 VISION: dict[str, Any] = {
     **_COMMON, "num_hidden_layers": 2, "num_layers": 2, "depth": 2, "encoder_layers": 2, "num_key_value_heads": HEADS, "layers": 2,
@@ -104,6 +105,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "text_config.rope_parameters": {kind: _rotation(4, 2, 2) for kind in ("sliding_attention", "full_attention")},
     },
     "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", *["sparse"] * (LAYERS - 1)]},
+    "inkling_mm_model": {
+        "vision_config.num_hidden_layers": 2,
+        "audio_config.n_mel_bins": 4,
+        "text_config.swa_num_attention_heads": HEADS,
+        "text_config.swa_num_key_value_heads": 2,
+        "text_config.swa_head_dim": 16,
+        "text_config.sliding_window_size": 8,
+        "text_config.rel_extent": 64,
+    },
     "nemotron_h_omni": {"vision_config.video_temporal_patch_size": 2, "text_config.mamba_num_heads": 8, "text_config.mamba_head_dim": 16},
 }
 # Types that need a package or an input that is no image with a question; see the table in docs/families.md.

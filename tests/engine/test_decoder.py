@@ -76,9 +76,12 @@ def test_the_parts_of_every_layer_have_the_widths_that_the_heads_say(family: str
     for handle in handles:
         handle.remove()
     for index, layer in enumerate(decoder.layers):
-        assert seen[index, "query"] == (1, len(prompt), HEADS * shape.head_dim)
+        assert (layer.query is None) == (family == "qwen3_5"), "a gate comes out of the same projection there"
+        assert layer.keeps_state == (layer.key is None and not layer.is_cross_attention)
+        if layer.query is not None:
+            assert seen[index, "query"] == (1, len(prompt), HEADS * shape.head_dim)
         assert seen[index, "mlp"] == ((len(prompt), configs.WIDTH) if layer.mlp_is_flat else (1, len(prompt), configs.WIDTH))
-        if not layer.is_cross_attention:
+        if not layer.is_cross_attention and not layer.keeps_state:
             assert seen[index, "key"] == seen[index, "value"] == (1, len(prompt), decoder.key_value_heads * shape.head_dim)
 
 

@@ -29,8 +29,8 @@ KINDS = {
     "granite_docling": "ReplayEngine",  # logits scaled behind the unembedding
     "chameleon": "ReplayEngine",  # masked logits
     "ernie4_5_vl_moe": "ReplayEngine",  # mixture of experts
-    "qwen3_5": "FullPassEngine",  # gated delta net
-    "lfm3_vl": "FullPassEngine",  # short convolutions
+    "qwen3_5": "ReplayEngine",  # gated delta net
+    "lfm3_vl": "ReplayEngine",  # short convolutions
     "mistral_large4": "FullPassEngine",  # sparse key selection
     "inkling_mm_model": "FullPassEngine",  # logits that are not the unembedding's
     "git": "FullPassEngine",  # answers only

@@ -75,9 +75,9 @@ def test_runs_on_prompts_of_several_lengths_in_one_call_equal_full_forwards(fami
     batches: list[int] = []
     original = replay.ReplayBatch
 
-    def counted(decoder: Any, attention: Any, plans: Any, edits: Any) -> Any:
+    def counted(decoder: Any, attention: Any, states: Any, plans: Any, edits: Any) -> Any:
         batches.append(len({id(plan.base) for plan in plans}))
-        return original(decoder, attention, plans, edits)
+        return original(decoder, attention, states, plans, edits)
 
     monkeypatch.setattr(replay, "ReplayBatch", counted)
     engine = ReplayEngine(model)

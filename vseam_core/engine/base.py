@@ -222,7 +222,7 @@ def _check_block(block: AttentionBlock, decoder: Decoder) -> None:
     for layer in block.layers:
         if decoder.layers[layer].is_cross_attention:
             raise UnsupportedError(f"layer {layer} is a cross-attention layer: its attention has no prompt positions to cut")
-        if decoder.layers[layer].keeps_state or decoder.layers[layer].attention is None:
+        if not decoder.layers[layer].attends:
             raise UnsupportedError(f"layer {layer} has no attention between positions that could be cut")
 
 

@@ -26,9 +26,9 @@ class DecoderLayer:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
     the image. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
-    state from position to position in attention's place, `is_single` a layer that is attention, such a mixer or an MLP alone. `missing` gives
-    for each kind of site that the layer lacks the reason; the parts it would need are None. Heads and widths are 0 where the layer has no
-    heads.
+    state from position to position in attention's place, `is_single` a layer that is attention, such a mixer or an MLP alone. `missing`
+    gives for each kind of site that the layer lacks the reason; the parts it would need are None. Heads and widths are 0 where the layer
+    has no heads.
     """
 
     module: nn.Module
@@ -46,6 +46,16 @@ class DecoderLayer:
     head_dim: int = 0
     key_value_heads: int = 0
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def attends(self) -> bool:
+        """Whether positions of the prompt look at each other in this layer's attention."""
+        return self.attention is not None and not self.is_cross_attention and not self.keeps_state
+
+    @property
+    def attends(self) -> bool:
+        """Whether positions of the prompt look at each other in this layer's attention."""
+        return self.attention is not None and not self.is_cross_attention and not self.keeps_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +184,8 @@ def _layer(module: Any, layer: nn.Module) -> DecoderLayer:
             key_value_heads = finder.key_value_heads_of(module, parts.attention, value, heads, head_dim)
     if parts.is_cross_attention:
         key = value = None
+    if query is not None and heads and getattr(query, "out_features", 0) == 2 * heads * head_dim:
+        query = None  # it makes a gate for each head as well (Qwen3.5)
     return DecoderLayer(
         module=layer,
         attention=parts.attention,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,6 +55,18 @@ class Recording:
         held = [*self.sites.values(), *self.between.values(), *(part for pair in self.keys_values.values() for part in pair)]
         storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}
         return sum(storages.values()) + sum(state.bytes for states in self.states.values() for state in states.values())
+
+    def keep_states(self, layer: int, found: Mapping[int, State], most_bytes: int) -> None:
+        """Keep what a mixer remembers before some positions, the earliest first, as long as all states hold no more than `most_bytes`.
+
+        From an early one the later ones are a few steps.
+        """
+        held = sum(state.bytes for states in self.states.values() for state in states.values())
+        for position, state in sorted(found.items()):
+            held += state.bytes
+            if held > most_bytes:
+                break
+            self.states.setdefault(layer, {})[position] = state
 
     def allowed(self, layer: int) -> torch.Tensor | None:
         """Which key each query of the layer may see, bool `[positions, positions]`; None where it is plain causal attention (in

@@ -46,9 +46,9 @@ class ReplayEngine(BudgetedEngine):
             raise UnsupportedError(decoder.reason_against_replay)
         super().__init__(model, _only_device(decoder), memory_budget, most_tokens)
         self._cache = RecordingCache(model, self.decoder, self.budget_for_recordings)
-        attention = [layer for layer in self.decoder.layers if layer.attention is not None and not layer.is_cross_attention and not layer.keeps_state]
-        self._attention = PackedAttention([(layer.attention, layer.output_projection) for layer in attention])
-        self._states = PackedStates(self.decoder)
+        attention = [(layer.attention, layer.output_projection) for layer in self.decoder.layers if layer.attends]
+        self._attention = PackedAttention(attention)
+        self._states = PackedStates(self.decoder, self.budget_for_recordings // 2)
         self._chunk = CHUNK if any(layer.keeps_state for layer in self.decoder.layers) else 1
 
     @torch.no_grad()
@@ -112,9 +112,12 @@ class ReplayEngine(BudgetedEngine):
             if advance:
                 advance(len(chunk))
 
+    def counted(self, positions: int) -> int:
+        """How many positions a run of so many counts for in a batch: mixers with a state work through them in chunks."""
+        return -(-positions // self._chunk) * self._chunk
+
     def _tokens(self, plan: PlannedRun) -> int:
-        """How many positions a run counts for in a batch: mixers with a state work through them in chunks."""
-        return -(-plan.tokens // self._chunk) * self._chunk
+        return self.counted(plan.tokens)
 
     @contextmanager
     def watching(self, prompt: EncodedPrompt) -> Iterator[None]:

@@ -37,9 +37,7 @@ class ReplayBatch:
     say so (`packs_with_others`); runs of one prompt should be neighbours.
     """
 
-    def __init__(
-        self, decoder: Decoder, attention: PackedAttention, states: PackedStates, plans: Sequence[PlannedRun], edits: EditHooks
-    ):
+    def __init__(self, decoder: Decoder, attention: PackedAttention, states: PackedStates, plans: Sequence[PlannedRun], edits: EditHooks):
         self._decoder, self._attention, self._states, self._plans, self._edits = decoder, attention, states, plans, edits
         self._layers = decoder.shape.layers
         embeddings = plans[0].base.sites[(0, "residual_before")]
@@ -94,14 +92,16 @@ class ReplayBatch:
     def _last_layer(self, layer: int, entering: Sequence[int]) -> None:
         """Keys and values come from every position of a run, but only the positions that are read go through the rest."""
         held = Layout(self._suffixes(self._active), self._device)
-        read = [(row, self._read(row, range(self._starts[row], self._plans[row].length))) for row in self._active]
+        read: list[tuple[int, tuple[int, ...] | range]] = [
+            (row, self._read(row, range(self._starts[row], self._plans[row].length))) for row in self._active
+        ]
         part = self._decoder.layers[layer]
         if part.keeps_state:
             # A state comes from every position of a run.
-            read = self._suffixes(self._active)
+            read = [*self._suffixes(self._active)]
         whole = all(len(positions) == len(span.positions) for (_, positions), span in zip(read, held.spans, strict=True))
         own = None
-        if not whole and part.attention is not None and not part.is_cross_attention:
+        if not whole and part.attends:
             own = self._keys_values(layer, held, self._hidden)
         layout = Layout([*read, *((row, self._read(row, self._entry(row))) for row in entering)], self._device)
         chosen = [held.select(row, positions) for row, positions in read]
@@ -214,8 +214,8 @@ class ReplayBatch:
         return self._called(layer, layout, hidden)
 
     def _states_before(self, base: Recording, layer: int, starts: set[int]) -> dict[int, State]:
-        """The states of a recorded prompt before some positions; kept for later batches."""
-        known = base.states.setdefault(layer, {})
+        """The states of a recorded prompt before some positions; kept for later batches as far as memory allows."""
+        known = base.states.get(layer, {})
 
         def run(first: int, stop: int) -> None:
             # A row that no edit knows: nothing is changed while the recording is read.
@@ -223,8 +223,9 @@ class ReplayBatch:
             hidden = base.sites[(layer, "residual_before")][first:stop]
             self._decoder.layers[layer].module(hidden[None], **_arguments(base, layer, self._layout.positions()))
 
-        known.update(self._states.scan(sorted(starts), known, run))
-        return known
+        found = self._states.scan(sorted(starts), known, run)
+        base.keep_states(layer, found, self._states.most_bytes)
+        return {**known, **found}
 
     def _counting(self, layer: int, layout: Layout) -> CountingModules | None:
         """Where the layer's attention makes positions by itself, it gets those of the packed tokens."""

@@ -84,8 +84,8 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     by 1.5 after the first and a middle layer, everywhere and late in the prompt, against full forward passes; it shows what a model
     does between its layers. `packed_error`: runs that start at several late positions and change nothing, in one batch as large as
     the largest in use, against the model's own logits; it shows what a model makes of the place in a batch, and the shared prefix.
-    `state_noise`: where mixers carry a state, how far they come out otherwise when the library's own cache breaks them off in the prompt and
-    goes on; they compute in float32 chunks whatever the format, so up to ten times that is rounding there (`tolerance`).
+    `state_noise`: where mixers carry a state, how far they come out otherwise when the library's own cache breaks them off in the prompt
+    and goes on; they compute in float32 chunks whatever the format, so up to ten times that is rounding there (`tolerance`).
     `batch_error`: two prompts in one batch against one. `padded_error`: in one batch with a longer prompt, padded (None where the
     family cannot be padded). `noise_floor`: the largest change of `logit_diff` when a site is replaced by its own value, in a batch
     of the shape that sweeps use: effects below three times that are noise. `ablation_effect`: how far zeroing all heads of a
@@ -184,7 +184,7 @@ def _packed_error(engine: Engine, prompt: EncodedPrompt, score: Callable[..., Ru
     while tokens < engine.most_tokens:
         start = starts[len(runs) % len(starts)]
         runs.append(score(SiteEdit(_site(engine, 0, "residual_before"), Patch(), (start,))))
-        tokens += length - start
+        tokens += engine.counted(length - start)
     return _largest(result.answer.logit_diff - own for result in engine.run(runs))
 
 

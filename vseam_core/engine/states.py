@@ -82,11 +82,11 @@ class _StatesFound(Exception):
 class PackedStates:
     """Lets the stack's mixers with a state work on packed runs while it is entered; set `call` before such a layer.
 
-    Raises `UnsupportedError` for a mixer that takes no cache.
+    A recording keeps states up to `most_bytes`. Raises `UnsupportedError` for a mixer that takes no cache.
     """
 
-    def __init__(self, decoder: Decoder):
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, most_bytes: int = 0):
+        self._decoder, self.most_bytes = decoder, most_bytes
         self._layers = [index for index, layer in enumerate(decoder.layers) if layer.keeps_state]
         self._names = {index: _cache_name(decoder.layers[index].attention) for index in self._layers}
         self.call: StateCall | None = None
@@ -211,7 +211,7 @@ class PackedStates:
     def _empty(self) -> Any:
         from transformers import DynamicCache
 
-        return DynamicCache(config=self._decoder.stack.config)
+        return DynamicCache(config=self._decoder.stack.config)  # type: ignore[arg-type]
 
     def _number(self, layer: int) -> int:
         """The number by which the library's cache knows the layer."""
@@ -247,4 +247,3 @@ def _cache_name(mixer: nn.Module) -> str:
     if name is None:
         raise UnsupportedError(f"{type(mixer).__name__} carries a state and takes no cache to continue from")
     return name
-
