@@ -52,11 +52,6 @@ class DecoderLayer:
         """Whether positions of the prompt look at each other in this layer's attention."""
         return self.attention is not None and not self.is_cross_attention and not self.keeps_state
 
-    @property
-    def attends(self) -> bool:
-        """Whether positions of the prompt look at each other in this layer's attention."""
-        return self.attention is not None and not self.is_cross_attention and not self.keeps_state
-
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
