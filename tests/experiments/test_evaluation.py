@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +11,9 @@ import pytest
 import torch
 
 import vseam
-from vseam_core.api.interfaces import Benchmark
-from vseam_core.api.types import Answered, PoolChoice, Sample
-from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, VseamError
+from tests.experiments.mixed import HEADS, Mixed
+from vseam_core.api.types import Sample
+from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import METRIC_COLUMNS
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.selection import Selection, selected_samples, settled
@@ -29,63 +24,6 @@ from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.heads.rescaling import fold_into_weights
 
 FACTORS = {"L0H0": 0.0, "L0H1": -1.0, "L1H2": 3.0, "L2H3": -2.0, "L3H1": 0.1, "L4H1": -1.0}
-HEADS = ["L0H0", "L0H1", "L1H2", "L2H3", "L3H1", "L4H1"]
-
-
-@dataclass(frozen=True)
-class Lost:
-    """An image that is not there."""
-
-    def load(self) -> Any:
-        raise SampleError("no image: /nowhere/7.png")
-
-
-class Mixed(Benchmark):
-    """A finite set of yes/no and open questions in two categories, with part marks, one lost image and three questions to an image."""
-
-    name, level, category = "mixed", "attribute", "mixed"
-
-    def __init__(self, size: int = 30) -> None:
-        kinds = [SceneBenchmark("color"), SceneBenchmark("spatial"), SceneBenchmark("color", "open")]
-        streams = [kind.samples("test", "hard", size) for kind in kinds]
-        self.all: list[Sample] = []
-        for number, samples in enumerate(zip(*streams, strict=True)):
-            sample = samples[number % 3]
-            image = Lost() if number == 7 else sample.image
-            question_id = f"{number:03}"
-            self.all.append(
-                replace(
-                    sample,
-                    identifier=f"mixed/{question_id}",
-                    dataset="mixed",
-                    question_id=question_id,
-                    image_id=f"{number // 2}",
-                    image=image,
-                )
-            )
-        # The tokens of this answer are known to nobody: generated answers can be judged, first tokens cannot.
-        self.all[4] = replace(self.all[4], answer="zebra", competitor="quagga", form="open")
-
-    def samples(self, pool: PoolChoice, split: str = "plain", limit: int | None = None, seed: int = 0) -> Iterator[Sample]:
-        wanted = self.all if pool == "all" else [sample for sample in self.all if sample.pool == pool]
-        yield from wanted[:limit]
-
-    def judge(self, sample: Sample, answer: str) -> bool:
-        return answer.strip().lower() == sample.answer.lower()
-
-    def score(self, sample: Sample, answer: str) -> float:
-        return 1.0 if self.judge(sample, answer) else 0.3 if answer else 0.0
-
-    def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
-        return {"first_letters": float(np.mean([each.text[:1] == each.sample.answer[:1] for each in answered])), "unknowable": None}
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    torch.set_num_threads(1)
-    with open_workspace(tmp_path / "results.db") as opened:
-        opened._benchmarks["mixed"] = Mixed()
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -166,36 +104,6 @@ def test_every_category_has_its_own_figures(shared: Workspace) -> None:
         assert found.value("accuracy", f"category {category}") == pytest.approx(rows["score"].mean())
 
 
-def test_a_run_that_was_stopped_goes_on_and_gives_the_same_figures(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = workspace.model("llava-tiny").engine
-    whole, calls = engine.respond, 0
-
-    def stops(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "respond", stops)
-        with pytest.raises(KeyboardInterrupt):
-            vseam.evaluate(workspace, "llava-tiny", "mixed", batch_size=5)
-    asked: list[int] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "respond", lambda questions, *rest: (asked.append(len(questions)), whole(questions, *rest))[1])
-        resumed = vseam.evaluate(workspace, "llava-tiny", "mixed", batch_size=5)
-    # One of the finished units is the lost image's skip.
-    assert (resumed.made, resumed.reused) == (20, 10)
-    assert sum(asked) == 20
-    again = vseam.evaluate(workspace, "llava-tiny", "mixed")
-    assert (again.made, again.reused) == (0, 30), "the batch size is no part of what identifies an answer"
-    pd.testing.assert_frame_equal(again.metrics, resumed.metrics)
-    with open_workspace(Path(workspace.store.label).with_name("other.db")) as other:
-        other._benchmarks["mixed"], other._models = Mixed(), workspace._models
-        pd.testing.assert_frame_equal(vseam.evaluate(other, "llava-tiny", "mixed").metrics, resumed.metrics)
-
-
 def test_a_smaller_limit_rests_on_the_answers_that_are_there(shared: Workspace) -> None:
     vseam.evaluate(shared, "llava-tiny", "mixed")
     part = vseam.evaluate(shared, "llava-tiny", "mixed", limit=0.5, offset=10)
@@ -203,39 +111,6 @@ def test_a_smaller_limit_rests_on_the_answers_that_are_there(shared: Workspace) 
     assert part.answers["identifier"].tolist() == [f"mixed/{number:03}" for number in range(10, 25)]
     stored = shared.store.scores("evaluations", part.run, metric="accuracy", subset="all")
     assert set(stored["n"]) == {15, 29}, "figures over other samples stand beside one another"
-
-
-def test_the_rule_is_asked_again_about_stored_answers(workspace: Workspace) -> None:
-    first = vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6)
-
-    class Generous(Mixed):
-        def judge(self, sample: Sample, answer: str) -> bool:
-            return True
-
-    workspace._benchmarks["mixed"] = Generous()
-    second = vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6)
-    assert (first.value("accuracy"), second.value("accuracy"), second.made) == (first.answers["score"].mean(), 1.0, 0)
-    assert workspace.store.answers(second.run)["score"].tolist() == [1.0] * 6
-
-
-def test_figures_by_the_old_rule_are_not_shown_any_more(workspace: Workspace) -> None:
-    first = vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6)
-    vseam.evaluate(workspace, "llava-tiny", "mixed", limit=3)
-    changed = vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6, ablate=HEADS, compare=first.run)
-    stored = workspace.store.scores("evaluations", metric=["accuracy", "gain"], subset="all")
-    assert sorted(stored["n"]) == [3, 6, 6, 6]
-
-    class Generous(Mixed):
-        def judge(self, sample: Sample, answer: str) -> bool:
-            return True
-
-    workspace._benchmarks["mixed"] = Generous()
-    vseam.evaluate(workspace, "llava-tiny", "mixed", limit=6)
-    stored = workspace.store.scores("evaluations", metric=["accuracy", "gain"], subset="all")
-    assert sorted(stored[["run_id", "metric", "value"]].itertuples(index=False, name=None)) == [
-        (first.run, "accuracy", 1.0),
-        (changed.run, "accuracy", changed.value("accuracy")),
-    ]
 
 
 def test_a_named_rescaling_is_measured_as_the_folded_weights_are(shared: Workspace) -> None:
@@ -360,40 +235,6 @@ def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> No
     assert len(shared.store.scores("evaluations", found.run, sample_set_hash=sample_set_hash(keys), compared_with=0)) == len(found.metrics)
 
 
-KILLED = """
-import os, signal, sys, torch
-import vseam
-from vseam_core.runs import runner
-torch.set_num_threads(1)
-runner.COMMIT_SECONDS = 0.0
-with vseam.open_workspace(sys.argv[1]) as workspace:
-    engine = workspace.model("llava-tiny").engine
-    whole, calls = engine.respond, []
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return whole(*arguments)
-    engine.respond = dies
-    vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
-"""
-
-
-@pytest.mark.slow
-def test_a_run_that_was_killed_outright_keeps_what_it_had_answered(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    database = tmp_path / "killed.db"
-    process = subprocess.run([sys.executable, "-c", KILLED, str(database)], capture_output=True, text=True, timeout=240)
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    with open_workspace(database) as workspace:
-        resumed = vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
-    assert (resumed.made, resumed.reused) == (15, 15)
-    with open_workspace(tmp_path / "whole.db") as workspace:
-        whole = vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=30, batch_size=5)
-    pd.testing.assert_frame_equal(resumed.metrics, whole.metrics)
-    assert resumed.answers["predicted"].tolist() == whole.answers["predicted"].tolist()
-
-
 def test_a_studys_answers_can_be_compared_with(shared: Workspace) -> None:
     stored = run_baseline(shared, "llava-tiny", "scenes/color", BaselineOptions("test", "hard", 12))
     found = vseam.evaluate(shared, "llava-tiny", "scenes/color", split="hard", limit=12, ablate=HEADS, compare=stored.run)
@@ -401,19 +242,3 @@ def test_a_studys_answers_can_be_compared_with(shared: Workspace) -> None:
     assert found.value("gain") == pytest.approx(found.answers["correct"].mean() - before)
     row = found.metrics[found.metrics["metric"] == "gain"].iloc[0]
     assert row["n"] == 12
-
-
-def test_samples_without_a_donor_are_skipped_and_the_others_stay_together(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    mixed = Mixed()
-    donors = [sample for sample in mixed.all if sample.form == "yes_no" and sample.category == "color"]
-    monkeypatch.setattr(mixed, "samples", lambda pool, *rest: iter(donors if pool == "score" else mixed.all))
-    workspace._benchmarks["mixed"] = mixed
-    engine = workspace.model("llava-tiny").engine
-    whole, sizes = engine.respond, []
-    monkeypatch.setattr(engine, "respond", lambda questions, *rest: (sizes.append(len(questions)), whole(questions, *rest))[1])
-    found = vseam.evaluate(workspace, "llava-tiny", "mixed", ablate=["L4H1"], operation="resample")
-    assert sizes == [len(found.answers)], "no question was asked alone because of another one's lack"
-    reasons = {skip.identifier: skip.reason for skip in found.skips}
-    assert "donors with its template" in reasons[next(s.identifier for s in mixed.all if s.category == "spatial")]
-    assert len(found.answers) + len(found.skips) == 30
-    assert 0 < len(found.answers) < 29
