@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.checked_once import checked_once
 from vseam_core.config.study import HeadScan, Method, Sizes, Study
 from vseam_core.experiments.study_run import run_study
 from vseam_core.results.study_results import StudyMaterial
@@ -43,6 +44,12 @@ def small_study(**changes: object) -> Study:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _checked_once() -> Iterator[None]:
+    with checked_once():
+        yield
 
 
 @pytest.fixture(scope="session")
