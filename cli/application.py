@@ -34,6 +34,7 @@ class Application:
     output: Output = field(default_factory=Output)
     tables: bool = False
     every_figure: bool = False
+    thumbnails: bool = True
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Application:
@@ -89,6 +90,6 @@ class Application:
 
         registry = str(self.registry_path) if self.registry_path else None
         named = (database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget)
-        opening = Opening(*named, loading=self.loading, edits=self.edits)
+        opening = Opening(*named, loading=self.loading, edits=self.edits, thumbnails=self.thumbnails)
         with self.output.progress() as progress, opening.open(progress) as workspace:
             yield workspace

@@ -54,7 +54,7 @@ def heads() -> None:
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports")
+    shared = options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
     return shared(_operation(options.use("operation_options")(_positions(_direction(click.pass_context(function))))))
 
 

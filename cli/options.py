@@ -183,6 +183,10 @@ def _use_report_option(context: click.Context, parameter: click.Parameter, value
         setattr(context.obj, str(parameter.name), True)
 
 
+def _use_thumbnails(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.obj.thumbnails = value
+
+
 def _report_options(function: Function) -> Function:
     """`--reports`, `--tables`, `--every-figure`: where the report goes, and how much is shown."""
     kept: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _use_report_option}
@@ -277,6 +281,15 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         help="A CLIP checkpoint (a folder or a hub id) that says whether the new concept is seen.",
     ),
     "reports": _report_options,
+    "thumbnails": click.option(
+        "--thumbnails/--no-thumbnails",
+        envvar="VSEAM_THUMBNAILS",
+        default=True,
+        show_default=True,
+        expose_value=False,
+        callback=_use_thumbnails,
+        help="Keep small images of what is measured in the database, for the report.",
+    ),
 }
 _EVERY_VERB: tuple[Callable[[Any], Any], ...] = (
     click.option("--json", is_flag=True, expose_value=False, callback=_use_json, help="Print one JSON envelope instead of tables."),

@@ -30,7 +30,7 @@ from vseam_cli.application import Application
     metavar="N",
     help="Randomly initialised models for the band of group curves: 0 or at least 5.",
 )
-@options.use("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports")
+@options.use("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
 @click.pass_context
 def trace(
     context: click.Context,

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from vseam_core.analysis.heads import score_heads
 from vseam_core.analysis.traces import PairTrace, aggregate_traces, strongest_cells
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import HeadEffect, ModelInfo, Pair, Sample, TraceEffect
+from vseam_core.experiments.thumbnails import thumbnail_of
 from vseam_core.runs.spec import Baseline, RunSpec, UnitResult
 from vseam_core.store import Store, open_store
+from vseam_core.store.thumbnails import Thumbnail, put_thumbnails
 
 MODEL = "tiny"
 LAYERS, HEADS, SAMPLES = 6, 8, 24
@@ -38,10 +41,15 @@ def build_database(path: Path) -> Path:
     with open_store(path) as store:
         configuration = {"name": "made", "models": [MODEL], "datasets": list(TASKS), "stages": ["trace", "scan"]}
         study = store.ensure_study("made", configuration)
+        thumbnails: dict[str, Thumbnail] = {}
         for dataset, (category, level, head) in TASKS.items():
             samples = [_sample(dataset, category, level, number) for number in range(SAMPLES)]
             _scan(store, study, samples, random, head)
             _trace(store, study, samples[:12], random)
+            for number in range(4):
+                thumbnails[samples[number].identifier] = thumbnail_of(Image.new("RGB", (320, 240), (40 * number, 120, 200)))
+                thumbnails[f"{samples[number].identifier}/edit"] = thumbnail_of(Image.new("RGB", (320, 240), (40 * number, 20, 20)))
+        put_thumbnails(store, thumbnails, {})
     return path
 
 

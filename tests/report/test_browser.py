@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from tests.report.stored import HEADS, LAYERS, MARKUP, MODEL, TASKS, build_database, rows_of
+from vseam_core.report.data.page_data import PageData
+from vseam_core.report.data.scans import CLAIM_COLUMNS
 from vseam_core.report.data.study import study_page_data
 from vseam_core.report.page import report_page
 from vseam_core.report.tables.closing import closing_tables
@@ -45,6 +47,14 @@ class Opened:
         found = self.page.locator(f"section#{view}.built")
         found.wait_for()
         return found
+
+    def wait_until(self, expression: str) -> None:
+        """Wait until JavaScript says so; Playwright's own waiting needs `eval`, which the page's policy forbids."""
+        for _ in range(200):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(25)
+        raise AssertionError(f"never became true: {expression}")
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +158,82 @@ def test_a_drawing_is_saved_as_an_svg_that_stands_alone(opened: Opened, tmp_path
 def test_a_finding_leads_to_its_evidence(opened: Opened) -> None:
     opened.page.evaluate("scrollTo(0, 0)")
     opened.page.locator("ol.findings a", has_text="evidence").first.click()
-    opened.page.wait_for_function("location.hash.startsWith('#heads?')")
+    opened.wait_until("location.hash.startsWith('#heads?')")
     assert opened.page.locator("#heads .panel h4").inner_text().endswith(f"in {MODEL}")
+
+
+def test_samples_are_filtered_and_walked_through_by_buttons_and_keys(opened: Opened) -> None:
+    view = opened.show("samples")
+    count = view.locator(".controls [role=status]")
+    pairs, skipped = 2 * 12, 2
+    assert count.inner_text() == f"{pairs + skipped} of {pairs + skipped}"
+    selects = view.locator(".controls select")
+    selects.nth(1).select_option("missed")
+    assert count.inner_text() == f"{2 * 3} of {pairs + skipped}"
+    view.locator(".controls select").nth(1).select_option("skipped")
+    assert "the image cannot be read: <b>broken</b>" in view.locator(".detail").inner_text()
+    view.locator(".controls select").nth(1).select_option("")
+    view.locator(".controls select").nth(0).select_option("color")
+    first = view.locator(".detail h3").inner_text()
+    view.locator(".detail button.next").click()
+    assert view.locator(".line[aria-selected=true]").inner_text().startswith("color")
+    second = view.locator(".detail h3").inner_text()
+    assert second != first
+    view.locator(".list").press("k")
+    assert view.locator(".detail h3").inner_text() == first
+    for _ in range(3):
+        view.locator(".list").press("ArrowDown")
+    assert view.locator(".detail h3").inner_text() == MARKUP
+    view.locator("input[type=search]").fill("number 7 ")
+    assert count.inner_text() == f"1 of {pairs + skipped}"
+    view.locator("input[type=search]").fill("")
+
+
+def test_the_images_of_a_pair_stand_side_by_side_with_what_changed(opened: Opened) -> None:
+    view = opened.show("samples")
+    view.locator(".list").press("ArrowDown")
+    images = view.locator(".detail .images img")
+    assert images.count() == 2
+    assert images.first.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [160, 120]
+    canvas = view.locator(".detail .images canvas[role=img]")
+    opened.wait_until("document.querySelector('.detail .images canvas[role=img]').width === 160")
+    box = view.locator(".detail .boxes .box").first
+    assert canvas.count() == 1
+    assert box.evaluate("node => node.style.left") == f"{100 * 10 / 320}%"
+
+
+def test_the_map_of_one_sample_has_its_own_words_and_the_databases_numbers(opened: Opened, database: Path, tmp_path: Path) -> None:
+    view = opened.show("traces")
+    sample = view.locator(".controls label", has_text="Sample").locator("select")
+    sample.select_option("1")
+    assert "dog" in str(view.locator("svg.grid").text_content())
+    path = saved(opened, view.locator("button.save-csv"), tmp_path)
+    with path.open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    stored = rows_of(
+        database,
+        "SELECT data FROM trace_effects JOIN edits ON edits.id = edit_id "
+        f"WHERE direction = 'denoising' AND edits.identifier = '{written[0]['sample']}'",
+    )
+    values = np.frombuffer(stored["data"].iloc[0], "<f4")
+    np.testing.assert_array_equal(np.array([float(row["effect"]) for row in written]), values.astype(float))
+    assert written[3]["word"] == "red"
+    view.locator(".stepper button").last.click()
+    assert "sample 3 of 12" in view.locator(".stepper").inner_text()
+
+
+def test_averages_of_a_trace_are_those_of_the_database(opened: Opened, database: Path, tmp_path: Path) -> None:
+    view = opened.show("traces")
+    view.locator(".controls label", has_text="Sample").locator("select").select_option("")
+    with saved(opened, view.locator("button.save-csv"), tmp_path).open(newline="", encoding="utf-8") as file:
+        written = {(row["layer"], row["column"]): row for row in csv.DictReader(file)}
+    dataset = next(iter(written.values()))["dataset"]
+    stored = rows_of(database, f"SELECT * FROM trace_scores WHERE dataset = '{dataset}' AND direction = 'denoising' AND subset = 'all'")
+    assert len(stored) == len(written)
+    for row in stored.to_dict("records"):
+        found = written[str(row["layer"]), row["column_label"]]
+        assert [float(found[name]) for name in ("mean", "low", "share")] == [row["mean"], row["low"], row["normalised"]]
+        assert int(float(found["n"])) == row["n"]
 
 
 def test_a_table_sorts_by_its_heads(opened: Opened) -> None:
@@ -168,6 +252,61 @@ def test_what_people_wrote_stays_text(opened: Opened) -> None:
     assert opened.page.title() == "made"
     assert opened.page.locator("img[src=x]").count() == 0
     assert MARKUP in opened.page.evaluate("JSON.parse(document.getElementById('page').textContent).samples.map(s => s.question).join('|')")
+
+
+def test_a_large_study_is_drawn_and_answers_the_pointer(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "large.html").write_text(report_page(large_page()), encoding="utf-8")
+    found = Opened(browser.new_page(viewport={"width": 1400, "height": 900}))
+    found.page.goto((tmp_path / "large.html").as_uri())
+    paint = found.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? performance.now()")
+    view = found.show("heads")
+    view.locator("svg.grid").scroll_into_view_if_needed()
+    hover = found.page.evaluate(
+        "() => { const grid = document.querySelector('svg.grid'), box = grid.getBoundingClientRect(), start = performance.now();"
+        " for (let step = 0; step < 20; step++) grid.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + 60 + 20 * step,"
+        " clientY: box.top + 60 + 9 * step, bubbles: true })); return (performance.now() - start) / 20; }"
+    )
+    assert found.page.locator(".tooltip").inner_text().startswith("L")
+    found.show("samples").locator(".list").evaluate("list => { list.scrollTop = 1e6; }")
+    found.wait_until("[...document.querySelectorAll('.line .question')].some(node => node.textContent.includes('number 998 '))")
+    nodes = found.page.evaluate("document.querySelectorAll('*').length")
+    assert nodes < 10_000
+    assert found.problems == []
+    with capsys.disabled():
+        print(f"\n32 × 32 × 7 heads, 1,000 samples: first paint {paint:.0f} ms, hover {hover:.1f} ms, {nodes} nodes")
+    found.page.close()
+
+
+def large_page() -> PageData:
+    """A page of 32 × 32 heads in seven categories on 1,000 samples, with numbers from one generator."""
+    random, page = np.random.default_rng(0), PageData("large")
+    names = ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")
+    page.content["models"] = ["large"]
+    page.content["tasks"] = [{"dataset": name, "label": name, "level": "object", "category": name} for name in names]
+    page.content["samples"] = [
+        {"id": str(n), "dataset": names[n % 7], "label": names[n % 7], "question": f"Is thing number {n} red?", "gold": "Yes"}
+        | {"pool": "score", "split": "plain"}
+        for n in range(1000)
+    ]
+    pair = {"editor": "made", "kind": "edit", "source": "red", "target": "blue", "boxes": [], "size": None, "why": ""}
+    page.content["pairs"] = [{"id": str(n), "clean": n, "edited": n + 1, **pair} for n in range(999)]
+    everyone = page.array(range(1000), "int32")
+    flags = {"text": page.array(np.zeros(1000), "int32"), "correct": page.array(np.ones(1000), "uint8")}
+    differences = page.array(random.normal(size=1000), "float64")
+    page.content["answers"] = [{"model": "large", "texts": ["Yes"], "sample": everyone, "logit_diff": differences, **flags}]
+    for place, name in enumerate(names):
+        effects = random.normal(0, 0.1, (142, 32, 32)).astype(np.float32)
+        mean = effects.mean(axis=0).ravel()
+        columns = dict.fromkeys(CLAIM_COLUMNS, mean) | {"claim_positive": mean > 0.02}
+        samples = page.array(range(place, 994, 7), "int32")
+        about = {"model": "large", "dataset": name, "operation": "resample", "words": "another", "positions": "all", "stack": "decoder"}
+        counts = dict.fromkeys(("n", "n_sampled", "n_correct", "n_wrong"), 142)
+        page.content["scans"].append(
+            {"run": 1, **about, **counts, "measure": "logit_diff", "unit": "nats", "layers": 32, "heads": 32, "columns": list(columns)}
+            | {"values": page.array(np.stack(list(columns.values())), "float64"), "states": {}, "sql": "SELECT 1"}
+            | {"effects": {"sample": samples, "correct": flags["correct"], "base": differences, "values": page.array(effects, "float32")}}
+        )
+    return page
 
 
 def test_nothing_is_asked_for_and_nothing_is_complained_about(opened: Opened) -> None:

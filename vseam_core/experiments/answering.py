@@ -21,6 +21,7 @@ from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.experiments.encoding import Prepared, ask, encode_sample, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import Change
+from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.progress import Advance
 from vseam_core.runs.runner import Outcome, Unit
@@ -168,6 +169,8 @@ class AnswerPass:
                 total.made += outcome.made
                 total.reused += outcome.reused
         judge_again(opened.workspace, opened.run, opened.benchmark, known)
+        if self.baseline and self.editor is not None:
+            keep_thumbnails(opened.workspace, known.values())
         opened.workspace.store.finish_run(opened.run)
         return total
 

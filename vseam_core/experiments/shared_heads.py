@@ -55,7 +55,9 @@ def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScoredHeads]
     samples = next(iter(tasks.values())).effects.samples
     side = "n_sampled" if frame["sign"].iloc[0] == "positive" else "n_wrong"
     counts = {name: getattr(task.scores, side) for name, task in tasks.items()}
-    stored = frame.rename(columns={"first": "task_a", "second": "task_b", "expected_overlap": "expected", "null": "null_name"})
+    names = {"first": "task_a", "second": "task_b", "expected_overlap": "expected", "null": "null_name"}
+    names |= {"ceiling_first": "ceiling_a", "ceiling_second": "ceiling_b"}
+    stored = frame.rename(columns=names)
     stored = stored.assign(
         model=model,
         pool="score",
@@ -68,4 +70,4 @@ def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScoredHeads]
     )
     for column in ("operation", "positions", "stack"):
         stored[column] = samples[column].iloc[0]
-    return stored.drop(columns=["heads", "ceiling_first", "ceiling_second"])
+    return stored.drop(columns=["heads"])

@@ -12,6 +12,7 @@ from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import PreparedPair, prepare_pair, prompt_identity
+from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.identity import component_of
 from vseam_core.runs.runner import Outcome, Unit
@@ -51,6 +52,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
 
     outcome = opened.run_units(units, compute, f"{model} {options.tracer} traces of {dataset}")
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
+    keep_thumbnails(workspace, pairs=pairs)
     judge_again(
         workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
     )

@@ -18,7 +18,7 @@ from typing import Any
 from markupsafe import Markup
 
 _IMPORT = re.compile(r"^import\s+(?:\{[^}]*\}\s+from\s+)?[\"']\./(?P<file>[\w-]+\.js)[\"'];?[ \t]*\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class|let) )", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class|let) (?P<name>[\w$]+))", re.MULTILINE)
 _CLOSING = re.compile(r"</(?:script|style)|<!--", re.IGNORECASE)
 
 
@@ -74,10 +74,11 @@ def asset(package: str, name: str) -> str:
 def joined_modules(package: str, entry: str) -> str:
     """The ES modules that `entry` imports, each once and after those that it imports itself, as one module.
 
-    Modules import names from one another (`import {a, b} from "./other.js"`), so all top-level names must differ; a browser refuses
-    the script otherwise. Raises `ValueError` for modules that import one another in a ring.
+    Each keeps a scope of its own and hands out what it exports; modules import names as they are (`import {a, b} from "./other.js"`), so
+    exported names must differ. Raises `ValueError` for two that do not, and for modules that import one another in a ring.
     """
     done: dict[str, str] = {}
+    owners: dict[str, str] = {}
 
     def add(name: str, above: Sequence[str]) -> None:
         if name in above:
@@ -87,7 +88,12 @@ def joined_modules(package: str, entry: str) -> str:
         text = asset(package, name)
         for match in _IMPORT.finditer(text):
             add(match["file"], [*above, name])
-        done[name] = _EXPORT.sub("", _IMPORT.sub("", text))
+        exported = [match["name"] for match in _EXPORT.finditer(text)]
+        for word in exported:
+            if owners.setdefault(word, name) != name:
+                raise ValueError(f"{name} and {owners[word]} both export {word}")
+        body = _EXPORT.sub("", _IMPORT.sub("", text))
+        done[name] = f"const {{ {', '.join(exported)} }} = (() => {{\n{body}\nreturn {{ {', '.join(exported)} }};\n}})();"
 
     add(entry, [])
     return "\n".join(done.values())

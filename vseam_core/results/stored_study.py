@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from vseam_core.store.store import Store
 
-_LABELS = ("model", "dataset", "category", "level")
-
 
 @dataclass(frozen=True, eq=False)
 class StoredStudy:
@@ -166,10 +164,19 @@ def _head_maps(store: Store, chosen: StoredStudy) -> list[HeadMap]:
             if "logit_diff" not in parts:
                 continue
             first = here.iloc[0]
-            labels = {name: str(first[name]) for name in _LABELS}
             replacement = replacement_in(chosen, run, str(operation))
-            both = {"claims": parts["logit_diff"], "published": parts.get("published_prob")}
-            found.append(HeadMap(**labels, operation=str(operation), **both, replacement=replacement))
+            found.append(
+                HeadMap(
+                    model=str(first["model"]),
+                    dataset=str(first["dataset"]),
+                    category=str(first["category"]),
+                    level=str(first["level"]),
+                    operation=str(operation),
+                    claims=parts["logit_diff"],
+                    published=parts.get("published_prob"),
+                    replacement=replacement,
+                )
+            )
     place = {name: index for index, name in enumerate((*chosen.models, *chosen.datasets))}
     return sorted(found, key=lambda scan: (place.get(scan.model, len(place)), place.get(scan.dataset, len(place))))
 

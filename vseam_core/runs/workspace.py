@@ -82,8 +82,9 @@ class Workspace:
         memory_budget: int | None = None,
         loading: Mapping[str, Mapping[str, Any]] | None = None,
         edits: str | Path = EDITS,
+        thumbnails: bool = True,
     ):
-        self.edits = Path(edits)
+        self.edits, self.thumbnails = Path(edits), thumbnails
         self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
         self.device, self.seed, self.opening, self.memory_budget = device, seed, opening, memory_budget
         self.loading = loading or {}
@@ -195,16 +196,18 @@ def open_workspace(
     memory_budget: int | None = None,
     loading: Mapping[str, Mapping[str, Any]] | None = None,
     edits: str | Path = EDITS,
+    thumbnails: bool = True,
 ) -> Workspace:
     """Open (or create) a results database and everything needed to add to it.
 
     `registry` is a registry.yaml (default: the environment's or the working directory's, if there is one). `plugins` are those to
     use instead of all installed ones. `memory_budget` is the most bytes that the engine may hold beside the model (default:
     part of what is free). `loading` are options of the models' loaders by model name, "" for all: `{"": {"dtype": "bfloat16"}}`.
-    `edits` is the folder that edited images are kept in. Raises `VseamError` subclasses for a broken registry or database.
+    `edits` is the folder that edited images are kept in; with `thumbnails` small images of what is measured are kept in the database.
+    Raises `VseamError` subclasses for a broken registry or database.
     """
     opening = Opening(str(database), str(registry) if registry else None, device=device, seed=seed, memory_budget=memory_budget)
-    opening = replace(opening, loading=loading or {}, edits=str(edits))
+    opening = replace(opening, loading=loading or {}, edits=str(edits), thumbnails=thumbnails)
     return _opened(opening, plugins or build_plugins(), progress, opening if plugins is None else None)
 
 
@@ -221,6 +224,7 @@ class Opening:
     memory_budget: int | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edits: str = EDITS
+    thumbnails: bool = True
 
     def open(self, progress: Progress | None = None) -> Workspace:
         """Open the workspace."""
@@ -243,6 +247,7 @@ def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again
         memory_budget=opening.memory_budget,
         loading=opening.loading,
         edits=opening.edits,
+        thumbnails=opening.thumbnails,
     )
 
 

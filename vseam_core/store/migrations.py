@@ -29,8 +29,11 @@ from vseam_core.store.schema import (
     rescalings,
     sample_set_units,
     sample_sets,
+    samples,
     schema_migrations,
     screenings,
+    shared_head_tests,
+    thumbnails,
     trace_effects,
 )
 from vseam_core.store.views import create_views, drop_views
@@ -135,6 +138,15 @@ def _presentation(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN presentation VARCHAR")
 
 
+def _thumbnails(connection: Connection) -> None:
+    """Small images of measured samples and of what edits changed, each once; and what a task shares with itself on other images."""
+    thumbnails.create(connection, checkfirst=True)
+    for column in (samples.c.thumbnail, samples.c.image_width, samples.c.image_height, edits.c.mask_thumbnail):
+        _add_column(connection, column)
+    for name in ("ceiling_a", "ceiling_b"):
+        _add_column(connection, shared_head_tests.c[name])
+
+
 _NEW_COLUMNS: dict[str, tuple[str, ...]] = {
     "stored_head_scores": (
         *("n_sampled", "support", "se_support", "low_support", "high_support", "support_yes", "support_no", "p_suppressor"),
@@ -173,6 +185,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("0007_current_results", _current_results),
     Migration("0008_presentation", _presentation),
     Migration("0009_findings", _findings),
+    Migration("0010_thumbnails", _thumbnails),
 )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Index,
+    LargeBinary,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -23,6 +24,7 @@ from vseam_core.store.columns import (
     count,
     flag,
     number,
+    optional_count,
     optional_number,
     optional_text,
     reference,
@@ -136,6 +138,17 @@ samples = Table(
     text("form"),
     text("roles"),
     text("metadata"),
+    optional_text("thumbnail"),
+    *[optional_count(name) for name in ("image_width", "image_height")],
+)
+
+thumbnails = Table(
+    "thumbnails",
+    metadata,
+    row_id(),
+    Column("digest", String, nullable=False, unique=True),
+    text("format"),
+    Column("data", LargeBinary, nullable=False),
 )
 
 prompt_tokens = Table(
@@ -172,6 +185,7 @@ edits = Table(
     text("checks"),
     *[optional_text(name) for name in ("edit_key", "planner", "mask_provider", "control", "verdict", "reason", "clean_path", "plan")],
     optional_number("confidence"),
+    optional_text("mask_thumbnail"),
     CheckConstraint("kind IN ('edit', 'control')"),
     Index("edits_by_clean", "clean_id"),
     Index("edits_by_corrupt", "corrupt_id"),

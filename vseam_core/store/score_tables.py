@@ -128,6 +128,7 @@ shared_head_tests = Table(
     text("status"),
     text("reason", ""),
     text("sample_set_hash"),
+    *[optional_number(name) for name in ("ceiling_a", "ceiling_b")],
     UniqueConstraint(*("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name")),
 )
 

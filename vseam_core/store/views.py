@@ -160,8 +160,21 @@ SELECT model, task_a, task_b, category_a, category_b, level_a, level_b, pool, op
 FROM counted
 """
 
+EDIT_IMAGES = """
+CREATE VIEW edit_images AS
+SELECT edits.identifier, clean.identifier AS clean, edited.identifier AS edited, clean.image_width, clean.image_height,
+    one.format, one.data AS clean_image, two.data AS edited_image, mask.data AS mask_image
+FROM edits
+JOIN samples AS clean ON clean.id = edits.clean_id
+JOIN samples AS edited ON edited.id = edits.corrupt_id
+LEFT JOIN thumbnails AS one ON one.digest = clean.thumbnail
+LEFT JOIN thumbnails AS two ON two.digest = edited.thumbnail
+LEFT JOIN thumbnails AS mask ON mask.digest = edits.mask_thumbnail
+"""
+
 VIEWS: dict[str, str] = {
     **CURRENT_VIEWS,
+    "edit_images": EDIT_IMAGES,
     "ranked_heads": RANKED_HEADS,
     "latest_scans": LATEST_SCANS,
     "top_heads": TOP_HEADS,

@@ -33,5 +33,5 @@ def run_scan(
         return [scan_sample(scan, unit, heads) for unit in part]
 
     outcome = scan.opened.run_units(scan.units, compute, scan.title)
-    scan.judge_again()
+    scan.close()
     return outcome

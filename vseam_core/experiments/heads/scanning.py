@@ -19,6 +19,7 @@ from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
 from vseam_core.experiments.heads.samples import choose_samples, find_samples
+from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.runner import Unit
 from vseam_core.runs.spec import UnitResult
@@ -83,9 +84,10 @@ class Scan:
         """What a head's own output is worth: taken away from the clean run (+1), or given back to the corrupt one (-1)."""
         return -1.0 if self.options.direction == "denoising" else 1.0
 
-    def judge_again(self) -> None:
-        """Which effects are of right and which of wrong answers is said by the benchmark's rule as it is now."""
+    def close(self) -> None:
+        """Keep small images of what was scanned, and judge answers by the benchmark's rule as it is now: it says which are right."""
         samples = [unit.payload.clean.sample for unit in self.units if unit.payload is not None]
+        keep_thumbnails(self.opened.workspace, samples)
         judge_again(self.opened.workspace, self.opened.run, self.opened.benchmark, {sample.identifier: sample for sample in samples})
 
 

@@ -9,8 +9,8 @@ const SEQUENTIAL = {
   light: ["#f5f5f3", "#cfe1d8", "#8fc0b5", "#4a9a97", "#1d6f7b", "#0b445b"],
   dark: ["#26282d", "#234a54", "#2b6f76", "#419a93", "#7cc5ab", "#cdeed0"],
 };
-/** Line colours (Okabe and Ito 2008), in an order in which neighbours differ in lightness too. */
-export const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6ff0", "#8a8a8a"];
+/** Line colours after Okabe and Ito (2008), bright enough for a dark page and dark enough for a light one. */
+export const LINES = ["#1e86c8", "#dd6414", "#12a07a", "#cf7fae", "#62b8ec", "#e3a006", "#8479f2", "#8c8c8c"];
 
 /** Whether the page is shown dark now. */
 export function isDark() {
@@ -61,6 +61,7 @@ export function shareOf(values, quantile) {
       if (sizes[middle] < Math.abs(value)) low = middle + 1;
       else high = middle;
     }
-    return (Math.sign(value) * low) / Math.max(sizes.length - 1, 1);
+    // Squared, so that the upper half of the ranks has most of the colours.
+    return Math.sign(value) * (low / Math.max(sizes.length - 1, 1)) ** 2;
   };
 }

@@ -46,6 +46,25 @@ export function shown(value, digits = 4) {
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
+/** How many digits after the point tell values of this size apart in a cell. */
+export function decimalsFor(most) {
+  return most > 0 ? Math.min(4, Math.max(0, 2 - Math.floor(Math.log10(most)))) : 2;
+}
+
+/** A number with its sign and a fixed number of digits after the point; what rounds to nothing has no sign. */
+export function signed(value, decimals) {
+  if (!Number.isFinite(value)) return "";
+  const text = Math.abs(value).toFixed(decimals);
+  return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
+}
+
+/** The largest size among known values. */
+export function largest(values) {
+  let most = 0;
+  for (const value of values) if (Math.abs(value) > most) most = Math.abs(value);
+  return most;
+}
+
 /** `1.20 [0.90, 1.50]`, without brackets where there is no interval. */
 export function withInterval(value, low, high, unit = "") {
   const ends = Number.isFinite(low) && Number.isFinite(high) ? ` [${shown(low, 3)}, ${shown(high, 3)}]` : "";

@@ -1,7 +1,7 @@
 // The head map: layers × heads of one scan, every model, category and operation by a selector; a click shows all about a head.
 
 import { cellGrid, colourBar } from "./grid.js";
-import { distinct, element, selection, shown, withInterval } from "./dom.js";
+import { decimalsFor, distinct, element, largest, selection, shown, signed, withInterval } from "./dom.js";
 import { divergingColour, shareOf } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { headPanel } from "./headpanel.js";
@@ -85,8 +85,7 @@ function mapOf(scan, side, quantile, chosen, choose) {
   const claims = ranking.filter((head) => scan.head(side, head).claimed);
   const named = new Set((claims.length ? claims : ranking).slice(0, NAMED_HEADS));
   const small = heads * 44 > 1000;
-  const most = Math.max(0, ...ranking.map((head) => Math.abs(values[head])));
-  const decimals = most ? Math.min(4, Math.max(0, 1 - Math.floor(Math.log10(most)))) + 1 : 2;
+  const decimals = decimalsFor(largest(values));
   return cellGrid({
     rows: Array.from({ length: layers }, (_, layer) => String(layer)),
     columns: Array.from({ length: heads }, (_, head) => String(head)),
@@ -96,7 +95,8 @@ function mapOf(scan, side, quantile, chosen, choose) {
     share: (layer, head) => share(values[layer * heads + head]),
     text: (layer, head) => {
       const place = layer * heads + head;
-      const words = Number.isFinite(values[place]) ? signed(values[place], decimals) : "";
+      if (small) return "";
+      const words = signed(values[place], decimals);
       return scan.head(side, place).claimed ? [scan.name(place), words] : words;
     },
     mark: (layer, head) => {
@@ -121,11 +121,6 @@ function headLines(scan, side, head, rank, unit) {
   if (claimed) lines.push("passes the claim");
   if (other) lines.push("works against the right answer (suppressor)");
   return lines;
-}
-
-function signed(value, decimals) {
-  const text = Math.abs(value).toFixed(decimals);
-  return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
 }
 
 // A thumbnail of each category's map, one pixel a head.
@@ -176,12 +171,12 @@ export function headsView(page) {
     const quantile = state.colours === "quantile";
     minis.replaceChildren(...here.filter((other) => kind(other) === state.kind).map((other) =>
       miniMap(other, state.side, quantile, other === scan, () => change("dataset")(other.about.dataset))));
-    const most = Math.max(0, ...Array.from(scan.column(SIDES[state.side].value)).filter(Number.isFinite).map(Math.abs));
+    const most = largest(scan.column(SIDES[state.side].value));
     const ends = quantile ? ["most below 0", "0", "most above 0"] : [`−${shown(most, 3)} ${scan.about.unit}`, "0", `${shown(most, 3)} ${scan.about.unit}`];
     map.replaceChildren(mapOf(scan, state.side, quantile, state.head, choose), colourBar(ends));
     frame.setCaption(`${scan.about.model}, ${page.label(scan.about.dataset)}: ${scan.words(state.side)}. A head's effect is the ${scan.about.measure === "logit_diff" ? "logit difference" : "measure"} ` +
       `before minus after replacing its output by ${scan.about.words}; above 0 (orange): the head supports the right answer. Outlined: passes the claim ` +
-      `(q < 0.05 over all heads, gold yes and gold no alike).`);
+      `(q < 0.05 over all heads, gold yes and gold no alike)${quantile ? "; colours go by rank, so that the pattern shows at any size: what is strong is said by the number" : ""}.`);
     panel.replaceChildren(state.head === null ? element("p", { class: "note" }, "Choose a head: a click, or arrow keys and Enter.") : headPanel(page, all, scan, state.side, state.head));
   };
   const frame = figure({ title: "", controls: [], body: element("div", { class: "split" }, element("div", null, controls, minis, map), panel), caption: "",

@@ -1,6 +1,7 @@
 // All about one head: its numbers, its effects in every category, its samples with the strongest first, and the query for it.
 
 import { element, shape, shown, withInterval } from "./dom.js";
+import { ticksOf } from "./charts.js";
 import { LINES } from "./colours.js";
 
 const AT_A_TIME = 12;
@@ -46,8 +47,7 @@ function inAllCategories(page, all, scan, side, head) {
         Number.isFinite(row.value) ? shape("circle", { cx: x(row.value), cy: y, r: 4, fill: row.claimed ? LINES[0] : "none", stroke: LINES[0], "stroke-width": 1.6 }) : null,
       ];
     }),
-    [low, 0, high].filter((value, index, list) => list.indexOf(value) === index).map((value) =>
-      shape("text", { x: x(value), y: height - 4, "text-anchor": "middle", fill: "currentColor", opacity: 0.75 }, shown(value, 2)))),
+    ticksOf(low, high, 3).map((value) => shape("text", { x: x(value), y: height - 4, "text-anchor": "middle", fill: "currentColor", opacity: 0.75 }, shown(value, 3)))),
     element("p", { class: "note" }, `${scan.about.unit}; filled: passes the claim there.`));
 }
 
@@ -78,7 +78,7 @@ function sampleRow(page, scan, head, row, place, values, base, correct) {
   const image = page.image(sample.image);
   return element("li", null,
     image ? element("span", { class: "thumb" }, element("img", { src: image, alt: `Image of: ${sample.question}`, loading: "lazy" }), attention(page, scan, head, place)) : null,
-    element("span", { class: "words" }, element("strong", { class: "number" }, `${shown(effect, 3)} ${scan.about.unit}`),
+    element("span", { class: "words" }, element("strong", null, `${shown(effect, 3)} ${scan.about.unit}`),
       element("span", null, sample.question),
       element("span", { class: "note" }, `gold ${sample.gold}${answer ? `, answered ${answer.text}` : ""}${outcome ? ` (${outcome})` : ""}; ${shown(base[row], 3)} before`)));
 }

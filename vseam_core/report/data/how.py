@@ -54,7 +54,7 @@ def _model(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     names = ("id", "method", "model", "dataset", "pool", "split", "units_done", "units_skipped", "started", "finished")
-    return {name: run[name] for name in names} | {"configuration": run["configuration"]}
+    return {name: run[name] for name in names}
 
 
 def _commands(store: Store, chosen: StoredStudy) -> list[str]:

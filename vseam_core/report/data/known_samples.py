@@ -16,11 +16,14 @@ from vseam_core.store import schema
 from vseam_core.store.currency import is_current
 from vseam_core.store.shared_rows import chunks
 from vseam_core.store.store import Store
+from vseam_core.store.thumbnails import read_thumbnails
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("identifier", "dataset", "question", "answer", "pool", "split", "image_id")
+IMAGE_BYTES = 1_750_000
+"""Of thumbnails in a page, as base64: with everything else of a default study it stays below 5 MB."""
+_COLUMNS = ("identifier", "dataset", "question", "answer", "pool", "split", "thumbnail", "image_width", "image_height")
 
 
 @dataclass(eq=False)
@@ -33,6 +36,8 @@ class KnownSamples:
     _places: dict[str, int] = field(default_factory=dict)
     _pairs: dict[str, int] = field(default_factory=dict)
     _edits: pd.DataFrame | None = None
+    _images: dict[str, tuple[str | None, int | None, int | None]] = field(default_factory=dict)
+    _masks: dict[int, str] = field(default_factory=dict)
 
     def add(self, identifiers: Iterable[str]) -> None:
         """Put samples into the page, those that are not there yet."""
@@ -57,6 +62,7 @@ class KnownSamples:
                     "split": row["split"],
                 }
             )
+            self._images[name] = (row["thumbnail"], row["image_width"], row["image_height"])
 
     def place(self, identifier: str) -> int:
         """The place of a sample that was added."""
@@ -84,6 +90,8 @@ class KnownSamples:
         for name in wanted:
             row = rows[name]
             self._pairs[name] = len(self.page.content["pairs"])
+            if row["mask_thumbnail"]:
+                self._masks[self._pairs[name]] = row["mask_thumbnail"]
             self.page.content["pairs"].append(
                 {
                     "id": name,
@@ -94,9 +102,33 @@ class KnownSamples:
                     "source": row["source_term"],
                     "target": row["target_term"],
                     "boxes": row["boxes"] or [],
+                    "size": self._size(row["clean"]),
                     "why": row["reason"] or "",
                 }
             )
+
+    def _size(self, identifier: str) -> list[int] | None:
+        """Width and height of a sample's image; None where nobody looked."""
+        _, width, height = self._images[identifier]
+        return [width, height] if width and height else None
+
+    def add_images(self, most: int = IMAGE_BYTES) -> None:
+        """Put the thumbnails into the page, those of samples that were added first in front, as many as `most` bytes of text hold."""
+        digests = [digest for digest, _, _ in self._images.values() if digest]
+        stored = read_thumbnails(self.store, [*digests, *self._masks.values()])
+        keys: dict[str, str] = {}
+        for digest in dict.fromkeys([*digests, *self._masks.values()]):
+            kind, data = stored[digest]
+            most -= len(data) * 4 // 3
+            if most < 0:
+                break
+            keys[digest] = self.page.image(data, kind)
+        for name, (thumbnail, _, _) in self._images.items():
+            if thumbnail in keys:
+                self.page.content["samples"][self._places[name]]["image"] = keys[thumbnail]
+        for place, mask in self._masks.items():
+            if mask in keys:
+                self.page.content["pairs"][place]["mask"] = keys[mask]
 
     def add_answers(self, models: Sequence[str], run_ids: Sequence[int]) -> None:
         """What each model answered on the page's samples: of several answers the latest."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vseam_core.analysis.frames import frame_records
+from vseam_core.analysis.heads import CLAIM_MEASURES
 from vseam_core.report.data.known_samples import KnownSamples
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.head_states import map_state
@@ -66,7 +67,7 @@ def _scan(
         "columns": list(columns),
         "values": page.array(values, "float64"),
         "states": _states(first, frame),
-        "effects": _effects(page, effects, samples),
+        "effects": _effects(page, effects, samples) if about["measure"] in CLAIM_MEASURES else None,
         "sql": sample_query(about),
     }
 

@@ -41,6 +41,7 @@ def study_page_data(store: Store, chosen: StoredStudy, material: StudyMaterial, 
     add_scans(page, store, chosen, samples)
     samples.add_pairs(answered_pairs(store, chosen.run_ids))
     samples.add_answers(chosen.models, chosen.run_ids)
+    samples.add_images()
     page.content["skips"] = _skips(store, chosen, tasks)
     page.content["how"] = how_measured(store, chosen)
     return page
