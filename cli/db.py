@@ -1,6 +1,8 @@
-"""`vseam db info`, `vseam db check` and `vseam db migrate`."""
+"""`vseam db info`, `check`, `migrate` and `export`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -11,7 +13,7 @@ from vseam_cli.output import Table
 
 @options.verb_group("db", example="vseam db info --db results.db")
 def database() -> None:
-    """Look at a results database, check that it is whole, or bring an older one up to date."""
+    """Look at a results database, check that it is whole, bring an older one up to date, or write it for other programs."""
 
 
 @options.verb("info", group=database, example="vseam db info --db results.db")
@@ -69,3 +71,27 @@ def migrate(application: Application, database: str) -> None:
     applied = bring_up_to_date(database)
     text = f"{database}: applied {', '.join(applied)}" if applied else f"{database}: up to date"
     application.output.result("db-migrate/1", {"location": database, "applied": applied}, text=text)
+
+
+@options.verb("export", group=database, example="vseam db export --parquet tables --db results.db")
+@options.use("db")
+@click.option("--parquet", metavar="DIR", type=click.Path(path_type=Path), help="Write Parquet files there (pip install 'vseam[parquet]').")
+@click.option("--csv-files", metavar="DIR", type=click.Path(path_type=Path), help="Write files of comma-separated values there.")
+@click.pass_obj
+def export(application: Application, database: str, parquet: Path | None, csv_files: Path | None) -> None:
+    """Write what is current in a results database as files that pandas, polars, DuckDB and Hugging Face datasets read.
+
+    Each table and view becomes one file. Parquet holds arrays as lists, with their layers, heads or columns in lists beside them.
+    """
+    from vseam_core.store import open_store
+    from vseam_core.store.exporting import export as export_to
+
+    if (parquet is None) == (csv_files is None):
+        raise click.UsageError("expected --parquet DIR or --csv-files DIR")
+    folder = parquet or csv_files
+    assert folder is not None
+    with open_store(database, create=False) as store:
+        rows = export_to(store, folder, "parquet" if parquet else "csv")
+    data = {"location": database, "folder": str(folder), "rows": rows}
+    text = f"{folder}: {len(rows)} files, {sum(rows.values()):,} rows"
+    application.output.result("db-export/1", data, [Table(("file", "rows"), list(rows.items()))], text=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import click
 
@@ -36,8 +37,9 @@ def _finite(_context: click.Context, _parameter: click.Parameter, value: float) 
     callback=_finite,
     help="Give up after S seconds.",
 )
+@click.option("--parquet", metavar="FILE", type=click.Path(path_type=Path), help="Write the rows to a Parquet file, and print none.")
 @click.pass_obj
-def query(application: Application, sql: str, database: str, limit: int, seconds: float) -> None:
+def query(application: Application, sql: str, database: str, limit: int, seconds: float, parquet: Path | None) -> None:
     """Ask the results database with one SELECT.
 
     The database is opened read-only: nothing can be written, attached or loaded. A query that takes longer than --seconds or more than
@@ -46,7 +48,12 @@ def query(application: Application, sql: str, database: str, limit: int, seconds
     from vseam_core.store.query import run_query
 
     columns, rows, truncated = run_query(database, sql, limit, seconds, limit_bytes=_MEMORY, note=application.output.note)
-    data = {"columns": columns, "rows": rows, "truncated": truncated}
-    application.output.result("query/1", data, [Table(columns, rows)])
+    if parquet is not None:
+        from vseam_core.store.exporting import write_rows
+
+        write_rows(parquet, columns, rows)
+        application.output.note(f"{parquet}: {len(rows):,} rows")
+    data = {"columns": columns, "rows": [] if parquet else rows, "truncated": truncated}
+    application.output.result("query/1", data, [] if parquet else [Table(columns, rows)])
     if truncated:
-        application.output.note(f"only the first {len(rows)} rows are shown; --limit N shows more")
+        application.output.note(f"only the first {len(rows)} rows are {'written' if parquet else 'shown'}; --limit N takes more")

@@ -100,3 +100,20 @@ def test_db_info_counts_the_rows_of_every_table(vseam: Vseam, database: str) -> 
 def test_db_migrate_leaves_a_current_database_as_it_is(vseam: Vseam, database: str) -> None:
     outcome = vseam("db", "migrate")
     assert (outcome.code, outcome.stdout.strip()) == (0, "results.db: up to date")
+
+
+def test_db_export_writes_a_file_per_table_and_query_its_rows(vseam: Vseam, database: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    outcome = vseam("db", "export", "--parquet", "tables")
+    assert outcome.code == 0
+    assert parquet.read_table("tables/head_effects.parquet").num_rows == 0
+    assert vseam("query", "SELECT 1 AS one UNION ALL SELECT 2", "--parquet", "rows.parquet").stdout == ""
+    assert parquet.read_table("rows.parquet").to_pydict() == {"one": [1, 2]}
+    assert vseam("query", "SELECT 1 AS a, 2 AS a", "--parquet", "rows.parquet").code == 2
+
+
+@pytest.mark.parametrize("words", [(), ("--parquet", "a", "--csv-files", "b")])
+def test_db_export_asks_for_one_folder(vseam: Vseam, database: str, words: tuple[str, ...]) -> None:
+    outcome = vseam("db", "export", *words)
+    assert outcome.code == 2
+    assert "expected --parquet DIR or --csv-files DIR" in outcome.stderr
