@@ -11,6 +11,7 @@ from vseam_cli.application import Application
 from vseam_cli.output import Table
 
 if TYPE_CHECKING:
+    from vseam_core.report.findings import Finding
     from vseam_core.report.tables.table import ReportTable
     from vseam_core.results.stored_study import StoredStudy
     from vseam_core.results.study_results import StudyMaterial
@@ -67,8 +68,7 @@ def show_closing(
         "figures": [str(path) for path in written],
     }
     output = application.output
-    if findings and not output.json:
-        output.lines([f"{number}. {finding.text}" for number, finding in enumerate(findings, 1)])
+    say_findings(application, findings)
     shown = tables if application.tables else _that_fit(tables)
     output.result(schema, data, [Table(table.columns, table.rows, _titled(table)) for table in shown])
     for note in material.notes:
@@ -79,6 +79,12 @@ def show_closing(
     output.note(f"every number is in {database}; ask it with `vseam query`")
     if written:
         output.note(f"the report is {written[-1]}; {reports}/index.html lists all reports")
+
+
+def say_findings(application: Application, findings: Sequence[Finding]) -> None:
+    """Print findings one by one, where no envelope is wanted."""
+    if findings and not application.output.json:
+        application.output.lines([f"{number}. {finding.text}" for number, finding in enumerate(findings, 1)])
 
 
 def _that_fit(tables: Sequence[ReportTable]) -> list[ReportTable]:

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "heads-shared": ("heads", "shared", *TASK, "--dataset", "scenes/material"),
     "run": ("run", "study.yaml"),
     "report": ("report",),
+    "report-compare": ("report", "--compare", "heads-scan", "heads-shared"),
     "query": ("query", "SELECT model, seed, finished FROM runs"),
     "db-info": ("db", "info"),
     "db-check": ("db", "check"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vseam_core.runs.spec import Baseline, RunSpec, UnitResult
 from vseam_core.store import Store, open_store
 from vseam_core.store.thumbnails import Thumbnail, put_thumbnails
 
+Change = Callable[[np.ndarray], np.ndarray]
 MODEL = "tiny"
 LAYERS, HEADS, SAMPLES = 6, 8, 24
 MARKUP = "<img src=x onerror=\"document.title='taken'\"> is the dog red?"
@@ -35,8 +37,8 @@ class NoImage:
         raise AssertionError("a report loads no image")
 
 
-def build_database(path: Path) -> Path:
-    """Write the database; its numbers come from one generator."""
+def build_database(path: Path, change: Change | None = None) -> Path:
+    """Write the database; its numbers come from one generator. `change` is done to the head effects of scenes/color."""
     random = np.random.default_rng(7)
     with open_store(path) as store:
         configuration = {"name": "made", "models": [MODEL], "datasets": list(TASKS), "stages": ["trace", "scan"]}
@@ -44,7 +46,7 @@ def build_database(path: Path) -> Path:
         thumbnails: dict[str, Thumbnail] = {}
         for dataset, (category, level, head) in TASKS.items():
             samples = [_sample(dataset, category, level, number) for number in range(SAMPLES)]
-            _scan(store, study, samples, random, head)
+            _scan(store, study, samples, random=random, head=head, change=change if category == "color" else None)
             _trace(store, study, samples[:12], random)
             for number in range(4):
                 thumbnails[samples[number].identifier] = thumbnail_of(Image.new("RGB", (320, 240), (40 * number, 120, 200)))
@@ -81,10 +83,14 @@ def _answer(sample: Sample, right: bool, role: str = "") -> Baseline:
     return Baseline(sample, str(text), 0.8, 0.9, 3.0, 2.0 if right else -1.5, -0.2, right, right, float(right), role)
 
 
-def _scan(store: Store, study: int, samples: list[Sample], random: np.random.Generator, head: tuple[int, int]) -> None:
+def _scan(
+    store: Store, study: int, samples: list[Sample], random: np.random.Generator, head: tuple[int, int], change: Change | None
+) -> None:
     run = store.ensure_run(_spec(samples[0], "head_scan", operation={"name": "resample", "version": 1, "options": {}}), study=study)
     effects = random.normal(0.0, 0.3, (len(samples), LAYERS, HEADS)).astype(np.float32)
     effects[:, *head] += 4.0
+    if change is not None:
+        effects = change(effects).astype(np.float32)
     right = np.array([number % 6 != 5 for number in range(len(samples))])
     units = [
         UnitResult(

@@ -6,13 +6,9 @@ Served by `vseam edit review --serve` it stores each verdict at once; opened as 
 from __future__ import annotations
 
 import base64
-import html
 import io
-import json
 import math
-import secrets
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +18,12 @@ from vseam_core.datasets.images import FileImage
 from vseam_core.editing.masks import MaskFile
 from vseam_core.editing.review import SCHEMA, ReviewItem
 from vseam_core.errors import SampleError
+from vseam_core.pages.rendering import asset, render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_PACKAGE = "vseam_core.editing"
 SHOWN_PIXELS = 360
 """The longer side of an image on the page; smaller images are enlarged by whole factors."""
 _AMPLIFIED = 3
@@ -47,74 +45,39 @@ _SKIPPED_IN_PLAN = ("source_term", "target_term", "target_answer", "boxes")
 
 def review_page(items: Sequence[ReviewItem], title: str, token: str | None = None, reviewer: str = "") -> str:
     """The HTML of the page. With `token` verdicts are posted to the server that serves it, else they are only exported."""
-    nonce = secrets.token_urlsafe(16)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; base-uri 'none'"
-    )
-    settings = {"schema": SCHEMA, "token": token, "reviewer": reviewer}
     failed = sum(item.verdict == "failed" for item in items)
-    summary = f"{len(items)} edits, {failed} of them failed their checks, {sum(bool(item.reviews) for item in items)} reviewed before."
-    saving = "Each verdict is stored at once." if token else "Verdicts stay on this page until you export them."
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<title>{html.escape(title)}</title><style nonce="{nonce}">{_asset("review.css")}</style></head><body>',
-            f"<header><h1>{html.escape(title)}</h1>",
-            f'<p class="note">{html.escape(summary)} {html.escape(saving)} Keys: <kbd>a</kbd> accept, <kbd>r</kbd> reject, '
-            "<kbd>j</kbd> and <kbd>k</kbd> go down and up.</p>",
-            '<p><button id="export" type="button">Export verdicts</button> <span id="status" role="status"></span></p></header><main>',
-            *(_card(number, item) for number, item in enumerate(items, 1)),
-            "</main>",
-            f'<script type="application/json" id="settings">{_in_script(settings)}</script>',
-            f'<script nonce="{nonce}">{_asset("review.js")}</script></body></html>',
-            "",
-        ]
+    reviewed = sum(bool(item.reviews) for item in items)
+    return render(
+        _PACKAGE,
+        "review.html",
+        title=title,
+        style=asset(_PACKAGE, "review.css"),
+        script=asset(_PACKAGE, "review.js"),
+        blocks={"settings": {"schema": SCHEMA, "token": token, "reviewer": reviewer}},
+        connect=token is not None,
+        summary=f"{len(items)} edits, {failed} of them failed their checks, {reviewed} reviewed before.",
+        saving="Each verdict is stored at once." if token else "Verdicts stay on this page until you export them.",
+        cards=[_card(item) for item in items],
     )
 
 
-def _in_script(value: object) -> str:
-    """JSON that no browser can take for the end or the beginning of an element."""
-    return json.dumps(value).replace("<", "\\u003c").replace("&", "\\u0026")
-
-
-def _asset(name: str) -> str:
-    return resources.files("vseam_core.editing").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _card(number: int, item: ReviewItem) -> str:
+def _card(item: ReviewItem) -> dict[str, Any]:
+    """What the template shows of one edit; where an image cannot be read, the words that say so."""
     latest = item.reviews[-1] if item.reviews else {}
-    name = html.escape(item.identifier, quote=True)
-    kind = "edit" if item.kind == "edit" else f"control: {item.kind}"
-    verdict = "".join(
-        f'<p class="review {html.escape(review["verdict"])}">{html.escape(review["verdict"])}'
-        f"{html.escape(' by ' + review['reviewer'] if review['reviewer'] else '')}"
-        f"{html.escape(': ' + review['comment'] if review['comment'] else '')}</p>"
-        for review in item.reviews
-    )
-    return (
-        f'<article tabindex="0" id="edit-{number}" data-edit="{name}" data-verdict="{html.escape(latest.get("verdict", ""))}">'
-        f"<h2>{html.escape(item.question)}</h2>"
-        f'<p class="answers"><span>{html.escape(item.clean_answer)}</span> → <span>{html.escape(item.corrupt_answer)}</span>'
-        f' <span class="terms">{html.escape(item.edit)}</span> <span class="tag">{html.escape(kind)}</span>'
-        f' <span class="tag">{html.escape(item.editor)}</span> {_badge(item)}</p>'
-        f'<div class="images">{_images(item)}</div>'
-        f'<div class="facts"><table><caption>Checks</caption>{_rows(_checks(item))}</table>'
-        f"<table><caption>Plan</caption>{_rows(_plan(item))}</table>"
-        f'<div class="verdict">{verdict}<label>Comment '
-        f'<input type="text" class="comment" value="{html.escape(latest.get("comment", ""))}"></label>'
-        '<p><button type="button" class="accept">Accept</button> <button type="button" class="reject">Reject</button></p>'
-        f'<p class="name">{name}</p></div></div></article>'
-    )
-
-
-def _badge(item: ReviewItem) -> str:
-    if not item.verdict:
-        return ""
-    words = f"checks {item.verdict}" + (f": {item.reason}" if item.reason else "")
-    return f'<span class="badge {html.escape(item.verdict)}">{html.escape(words)}</span>'
+    images, missing = [], ""
+    try:
+        images = [(words, _data(image)) for words, image in _images(item).items()]
+    except (SampleError, ValueError) as error:
+        missing = str(error)
+    return {
+        "item": item,
+        "latest": {name: latest.get(name, "") for name in ("verdict", "comment")},
+        "kind": "edit" if item.kind == "edit" else f"control: {item.kind}",
+        "images": images,
+        "missing": missing,
+        "checks": _checks(item),
+        "plan": _plan(item),
+    }
 
 
 def _checks(item: ReviewItem) -> list[tuple[str, str]]:
@@ -135,26 +98,14 @@ def _words(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _rows(rows: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
-
-
-def _images(item: ReviewItem) -> str:
-    """The four images of an edit; where one cannot be read, the words that say so."""
+def _images(item: ReviewItem) -> dict[str, Image]:
+    """The four images of an edit by their words. Raises `SampleError` where one cannot be read."""
     assert item.clean is not None
     assert item.corrupt is not None
-    try:
-        clean, corrupt = FileImage(item.clean).load(), FileImage(item.corrupt).load()
-        mask = _mask(item.mask, clean)
-        views = {"original": clean, "edited": corrupt, f"difference × {_AMPLIFIED}": difference_view(clean, corrupt)}
-        if mask is not None:
-            views = {"original": clean, "may change (the rest dimmed)": mask_view(clean, mask), **views}
-    except (SampleError, ValueError) as error:
-        return f'<p class="missing">{html.escape(str(error))}</p>'
-    return "".join(
-        f'<figure><img src="{_data(image)}" alt="{html.escape(words)}"><figcaption>{html.escape(words)}</figcaption></figure>'
-        for words, image in views.items()
-    )
+    clean, corrupt = FileImage(item.clean).load(), FileImage(item.corrupt).load()
+    mask = _mask(item.mask, clean)
+    views = {"original": clean, "edited": corrupt, f"difference × {_AMPLIFIED}": difference_view(clean, corrupt)}
+    return views if mask is None else {"original": clean, "may change (the rest dimmed)": mask_view(clean, mask), **views}
 
 
 def _mask(path: Path | None, clean: Image) -> np.ndarray | None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,19 +33,33 @@ def add_report(material: StudyMaterial, reports: Path, page: PageData | None = N
     The folder appears when it is complete, and no report ever takes the place of another. Raises `VseamError` where something cannot
     be written.
     """
-    name = file_name(material.name)
+
+    def write(folder: Path) -> list[Path]:
+        return write_report(material, folder, page, every_figure=every_figure)
+
+    return _added(reports, material.name, {"study": material.name, "models": material.models, "datasets": material.datasets}, write)
+
+
+def add_comparison(page: PageData, reports: Path) -> Path:
+    """Write the page of a comparison into a folder of its own, as `add_report` does; where the page is."""
+
+    def write(folder: Path) -> list[Path]:
+        write_atomically(folder / PAGE, report_page(page))
+        return [folder / PAGE]
+
+    datasets = [task["dataset"] for task in page.content["tasks"]]
+    return _added(reports, page.title, {"study": page.title, "models": page.content["models"], "datasets": datasets}, write)[-1]
+
+
+def _added(reports: Path, title: str, about: dict[str, Any], write: Callable[[Path], list[Path]]) -> list[Path]:
+    """What `write` wrote into a folder, moved to a free name below `reports` and listed there."""
+    name = file_name(title)
     with _told_in_one_line(reports):
         reports.mkdir(parents=True, exist_ok=True)
         draft = reports / f".{name}.{os.getpid()}.part"
         try:
-            written = write_report(material, draft, page, every_figure=every_figure)
-            about = {
-                "study": material.name,
-                "models": material.models,
-                "datasets": material.datasets,
-                "figures": sum(path.suffix == ".png" for path in written),
-            }
-            about["made"] = datetime.now(UTC).isoformat(timespec="seconds")
+            written = write(draft)
+            about |= {"figures": sum(path.suffix == ".png" for path in written), "made": datetime.now(UTC).isoformat(timespec="seconds")}
             write_atomically(draft / ABOUT, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
             folder = _moved_to_a_free_name(draft, reports, name)
         finally:

@@ -13,6 +13,8 @@ const SIDES = {
     claim: "claim_positive", other: "claim_suppressor", sign: "positive", n: "n_sampled", turn: 1 },
   wrong: { words: "negative heads (wrong answers)", value: "mean_wrong", low: "low_wrong", high: "high_wrong", q: "q_negative",
     claim: "claim_negative", other: null, sign: "negative", n: "n_wrong", turn: -1 },
+  difference: { words: "difference between the studies", value: "difference", low: "low_difference", high: "high_difference", q: "q_difference",
+    claim: "differs", other: null, sign: "difference", n: "n", turn: 1 },
   positive: { words: "published score, positive", value: "positive", n: "n_correct", turn: 1 },
   negative: { words: "published score, negative", value: "negative", n: "n_wrong", turn: 1 },
   signed: { words: "published score, signed", value: "signed", n: "n", turn: 1 },
@@ -118,7 +120,7 @@ function headLines(scan, side, head, rank, unit) {
   if (!Number.isFinite(value)) return [scan.name(head), "not measured"];
   const lines = [`${scan.name(head)}: ${withInterval(value, low, high, unit)}`];
   lines.push(`${Number.isFinite(q) ? `q = ${shown(q, 2)}, ` : ""}n = ${n}, rank ${rank.get(head)} of ${rank.size}`);
-  if (claimed) lines.push("passes the claim");
+  if (claimed) lines.push(side === "difference" ? "differs" : "passes the claim");
   if (other) lines.push("works against the right answer (suppressor)");
   return lines;
 }
@@ -174,7 +176,8 @@ export function headsView(page) {
     const most = largest(scan.column(SIDES[state.side].value));
     const ends = quantile ? ["most below 0", "0", "most above 0"] : [`−${shown(most, 3)} ${scan.about.unit}`, "0", `${shown(most, 3)} ${scan.about.unit}`];
     map.replaceChildren(mapOf(scan, state.side, quantile, state.head, choose), colourBar(ends));
-    frame.setCaption(`${scan.about.model}, ${page.label(scan.about.dataset)}: ${scan.words(state.side)}. A head's effect is the ${scan.about.measure === "logit_diff" ? "logit difference" : "measure"} ` +
+    if (scan.about.caption) frame.setCaption(`${scan.about.model}, ${page.label(scan.about.dataset)}: ${scan.words(state.side)}. ${scan.about.caption} Outlined: q < 0.05 over all heads.`);
+    else frame.setCaption(`${scan.about.model}, ${page.label(scan.about.dataset)}: ${scan.words(state.side)}. A head's effect is the ${scan.about.measure === "logit_diff" ? "logit difference" : "measure"} ` +
       `before minus after replacing its output by ${scan.about.words}; above 0 (orange): the head supports the right answer. Outlined: passes the claim ` +
       `(q < 0.05 over all heads, gold yes and gold no alike)${quantile ? "; colours go by rank, so that the pattern shows at any size: what is strong is said by the number" : ""}.`);
     panel.replaceChildren(state.head === null ? element("p", { class: "note" }, "Choose a head: a click, or arrow keys and Enter.") : headPanel(page, all, scan, state.side, state.head));

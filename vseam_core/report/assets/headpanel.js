@@ -11,11 +11,11 @@ export function headPanel(page, all, scan, side, head) {
   const about = scan.head(side, head);
   const rank = scan.ranking(side).indexOf(head) + 1;
   const facts = [
-    ["effect", withInterval(about.value, about.low, about.high, scan.about.unit)],
+    [side === "difference" ? "difference" : "effect", withInterval(about.value, about.low, about.high, scan.about.unit)],
     ["q over all heads", shown(about.q, 2)],
     ["n", shown(about.n)],
     ["rank", rank ? `${rank} of ${scan.size}` : "not measured"],
-    ["claim", about.claimed ? "passes" : about.other ? "passes as a suppressor" : scan.resolved(side) ? "does not pass" : scan.words(side)],
+    [side === "difference" ? "differs" : "claim", side === "difference" ? (about.claimed ? "yes" : "not told apart") : about.claimed ? "passes" : about.other ? "passes as a suppressor" : scan.resolved(side) ? "does not pass" : scan.words(side)],
   ];
   return element("div", null,
     element("h4", null, `${scan.name(head)} in ${scan.about.model}`),
@@ -48,7 +48,7 @@ function inAllCategories(page, all, scan, side, head) {
       ];
     }),
     ticksOf(low, high, 3).map((value) => shape("text", { x: x(value), y: height - 4, "text-anchor": "middle", fill: "currentColor", opacity: 0.75 }, shown(value, 3)))),
-    element("p", { class: "note" }, `${scan.about.unit}; filled: passes the claim there.`));
+    element("p", { class: "note" }, `${scan.about.unit}; filled: ${side === "difference" ? "differs" : "passes the claim"} there.`));
 }
 
 function samplesOf(page, scan, head) {

@@ -6,6 +6,7 @@ import { Page } from "./data.js";
 import { element } from "./dom.js";
 import { findingsView } from "./findings.js";
 import { headsView } from "./headmap.js";
+import { followServer } from "./live.js";
 import { howView } from "./how.js";
 import { samplesView } from "./samples.js";
 import { sharedView } from "./shared.js";
@@ -75,6 +76,7 @@ export function start(page, root) {
   addEventListener("hashchange", () => follow(page, sections));
   addEventListener("beforeprint", () => sections.forEach((part) => part.build()));
   follow(page, sections);
+  followServer(page);
 }
 
 if (document.getElementById("page")) start(new Page(), document.querySelector("main"));

@@ -18,7 +18,8 @@ use the same page. Every list may be empty and every key with `?` may be missing
                 values: float64 [columns, layers * heads], states: {positive | negative: {shown, resolved, words}}, sql?,
                 effects?: {sample: int32 [n], correct: uint8 [n] (2: unknown), base: float64 [n], values: float32 [n, layers, heads]},
                 attention?: {sample: int32 [n], rows, columns, values: uint8 [n, layers, heads, rows, columns]}}]
-              (columns of `values` are those of the table head_scores; flags are 0 and 1; NaN: null. An effect is base minus replaced.
+              (columns of `values` are those of the table head_scores; flags are 0 and 1; NaN: null. An effect is base minus replaced. A map
+               of differences has the columns of `comparison`, `states.difference` and a `caption`;
                `attention` is a head's attention to the image from the last position, 255 the sample's largest value)
     axes      [{layers: [int], kind: "position" | "group", columns: [text], roles: [text]}]
     traces    [{model, dataset, tracer, view: "map" | "curve" | "readout", title, caption, measure, unit, stack,
@@ -35,6 +36,7 @@ use the same page. Every list may be empty and every key with `?` may be missing
     shared    [{model, sign, k, tasks: [label], rows: [{a, b, overlap, expected, p, q, ceiling, jaccard, reason, heads: [name]}],
                 level: {…} | null}]
     ablations, rescalings, evaluations, tables: plain rows, as `study_data` says
+    live      what the server calls the state that the page was drawn from, where one serves it
     how       {facts: [[name, value]], models: [{…}], runs: [{…}], commands: [text]}
 
 A sample, scan or pair elsewhere is its index in these lists; `image` is a key of the images. An array stands in the JSON as
