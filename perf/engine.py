@@ -59,12 +59,17 @@ class Bench:
         self.donors: list[torch.Tensor] = []
         self.embeddings = torch.zeros(0)
 
+    def mixer(self, layer: int) -> Any:
+        """What mixes positions in a layer: its attention, or what carries a state in its place."""
+        found = self.layers[layer]
+        return found.self_attn if hasattr(found, "self_attn") else found.linear_attn
+
     def record(self) -> None:
         """What the slow ways patch in: the clean image's attention outputs."""
         kept: dict[int, torch.Tensor] = {}
         handles = [
-            layer.self_attn.register_forward_hook(lambda _, args, output, index=index: kept.__setitem__(index, output[0].clone()))
-            for index, layer in enumerate(self.layers)
+            self.mixer(index).register_forward_hook(lambda _, args, output, index=index: kept.__setitem__(index, _first(output).clone()))
+            for index in range(self.shape.layers)
         ]
         handles.append(self.layers[0].register_forward_pre_hook(lambda _, args: setattr(self, "embeddings", args[0].clone())))
         self.forward(self.clean)
@@ -81,11 +86,11 @@ class Bench:
         """The obvious way: a full forward pass with a hook that patches one position."""
 
         def hook(_: Any, args: Any, output: Any) -> Any:
-            value = output[0].clone()
+            value = _first(output).clone()
             value[:, position] = self.donors[layer][:, position]
-            return (value, *output[1:])
+            return (value, *output[1:]) if isinstance(output, tuple) else value
 
-        handle = self.layers[layer].self_attn.register_forward_hook(hook)
+        handle = self.mixer(layer).register_forward_hook(hook)
         try:
             return self.forward(self.corrupt)
         finally:
@@ -103,7 +108,9 @@ class Bench:
                 split[:, positions, head] = split[:, positions, others].mean(2)
                 return (value,)
 
-            handle = self.layers[layer].self_attn.o_proj.register_forward_pre_hook(hook)
+            mixer = self.mixer(layer)
+            projection = mixer.o_proj if hasattr(mixer, "o_proj") else mixer.out_proj
+            handle = projection.register_forward_pre_hook(hook)
             try:
                 return self.forward(self.model.encode(image(1), "Is the dog red?"))
             finally:
@@ -133,6 +140,10 @@ class Bench:
     def run(self, edit: SiteEdit) -> Run:
         """A run on the corrupt image with the clean one as donor."""
         return Run(self.corrupt, (AnswerScore(ANSWER),), (edit,), self.clean)
+
+
+def _first(output: Any) -> torch.Tensor:
+    return output[0] if isinstance(output, tuple) else output
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -171,7 +182,7 @@ def measure(bench: Bench, work: str, against: str, slow: Cell, runs: dict[tuple[
     return Row(work=work, against=against, cells=len(cells), slow=per_cell, ours=ours, reach=reach, limit=limit, error=max(errors))
 
 
-def token_wise(bench: Bench, reach: float) -> list[Row]:
+def token_wise(bench: Bench, reach: float, others: bool = True) -> list[Row]:
     """Token-wise patching of attention outputs, against plain hooks and other libraries."""
     bench.record()
     runs = bench.patches()
@@ -187,6 +198,8 @@ def token_wise(bench: Bench, reach: float) -> list[Row]:
             fewest=fewest,
         )
     ]
+    if not others:
+        return rows
     inputs = {**bench.model.collate([bench.corrupt]), "use_cache": False}
     for name, cell in (
         ("nnsight", nnsight_patch(bench.model, inputs, bench.donors)),
@@ -211,21 +224,16 @@ def token_wise(bench: Bench, reach: float) -> list[Row]:
     return rows
 
 
-def head_scan(bench: Bench, everywhere: float, on_text: float | None) -> list[Row]:
-    """The exact head scan, all positions and text positions, against the published way."""
-    count, runs = bench.count, bench.heads(None)
-    fewest = count.forward() + sum(count.head(layer, 0) for layer, _ in runs)
-    rows = [
-        measure(
-            bench,
-            "head scan, all positions",
-            against="published way",
-            slow=bench.head(slice(None)),
-            runs=runs,
-            reach=everywhere,
-            fewest=fewest,
+def head_scan(bench: Bench, everywhere: float | None, on_text: float | None) -> list[Row]:
+    """The exact head scan, all positions and text positions (each where it has a mark), against the published way."""
+    count, rows = bench.count, []
+    if everywhere is not None:
+        runs = bench.heads(None)
+        fewest = count.forward() + sum(count.head(layer, 0) for layer, _ in runs)
+        slow = bench.head(slice(None))
+        rows.append(
+            measure(bench, "head scan, all positions", against="published way", slow=slow, runs=runs, reach=everywhere, fewest=fewest)
         )
-    ]
     if on_text is not None:
         runs = bench.heads(bench.text)
         fewest = count.forward() + sum(count.head(layer, bench.text[0]) for layer, _ in runs)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen3_5TextConfig
 
 from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds
@@ -25,7 +25,11 @@ _IMAGE = _VOCABULARY - 1
 
 @dataclass(frozen=True)
 class Shape:
-    """The measures of a LLaVA: its language decoder, its image, its question."""
+    """The measures of a LLaVA: its language decoder, its image, its question.
+
+    `carries_state` puts a decoder like Qwen3.5's in the place of Llama's: every fourth layer has attention, others are gated delta nets;
+    its heads are twice as wide together as the residual.
+    """
 
     layers: int = 16
     heads: int = 8
@@ -35,6 +39,16 @@ class Shape:
     text_positions: int = 20
     vision_layers: int = 4
     vision_width: int = 128
+    carries_state: bool = False
+
+    @property
+    def head_dim(self) -> int:
+        """The width of a head."""
+        return (2 if self.carries_state else 1) * self.width // self.heads
+
+    def attends(self, layer: int) -> bool:
+        """Whether a layer has attention."""
+        return not self.carries_state or layer % 4 == 3
 
     @property
     def side(self) -> int:
@@ -46,6 +60,7 @@ class Shape:
 
 
 SMALL = Shape()
+RECURRENT = Shape(layers=24, mlp=896, carries_state=True)
 MANY_HEADS = Shape(layers=32, heads=32, width=256, mlp=512, image_positions=256)
 SEVEN_BILLION = Shape(layers=32, heads=32, width=4096, mlp=11008, vision_layers=24, vision_width=1024)
 
@@ -62,7 +77,7 @@ class RandomLlava(VisionLanguageModel):
             if parameter.dim() > 1:
                 # As in a trained model, a layer adds about as much as it was given, whatever its width.
                 parameter.data.normal_(0, parameter.shape[-1] ** -0.5)
-        size = shape.width // shape.heads
+        size = shape.head_dim
         name = str(dtype).removeprefix("torch.")
         self.info = ModelInfo(
             name="random-llava",
@@ -132,6 +147,8 @@ def _configuration(shape: Shape) -> LlavaConfig:
         image_size=shape.side,
         patch_size=14,
     )
+    if shape.carries_state:
+        return LlavaConfig(vision_config=vision, text_config=_with_states(shape), image_token_id=_IMAGE, vision_feature_layer=-2)
     text = LlamaConfig(
         hidden_size=shape.width,
         intermediate_size=shape.mlp,
@@ -141,6 +158,22 @@ def _configuration(shape: Shape) -> LlavaConfig:
         vocab_size=_VOCABULARY,
     )
     return LlavaConfig(vision_config=vision, text_config=text, image_token_id=_IMAGE, vision_feature_layer=-2)
+
+
+def _with_states(shape: Shape) -> Qwen3_5TextConfig:
+    return Qwen3_5TextConfig(
+        hidden_size=shape.width,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads // 4,
+        head_dim=shape.head_dim,
+        linear_num_key_heads=shape.heads,
+        linear_num_value_heads=shape.heads,
+        linear_key_head_dim=shape.head_dim,
+        linear_value_head_dim=shape.head_dim,
+        vocab_size=_VOCABULARY,
+    )
 
 
 def image(seed: int) -> Image.Image:

@@ -64,7 +64,7 @@ class MeanOfOthers(HeadIntervention):
         """One variant."""
         edits = head_edits(heads, context, lambda head: operations.MeanOfOthers())
         for layer in sorted({head.layer for head in heads}):
-            if len({head.head for head in heads if head.layer == layer}) == context.shape.heads:
+            if len({head.head for head in heads if head.layer == layer}) == context.shape.heads_in(layer):
                 raise UnsupportedError(f"mean_of_others: every head of layer {layer} is in the set, so no other is left")
         return [Variant(edits)]
 
@@ -90,8 +90,10 @@ class DatasetMean(HeadIntervention):
 def _means_at(head: HeadId, context: HeadContext) -> np.ndarray:
     """The head's means at the context's positions, float32 `[positions, head_dim]`."""
     shape = context.shape
-    expected = (len(context.base), shape.heads, shape.head_dim)
     means = (context.means or {}).get(head.layer)
+    # Where layers differ in heads, theirs may be narrower than the widest.
+    width = means.shape[-1] if means is not None and shape.heads_by_layer else shape.head_dim
+    expected = (len(context.base), shape.heads_in(head.layer), width)
     if means is None or means.shape != expected:
         got = "none" if means is None else f"{means.shape}"
         raise ValueError(f"dataset_mean needs means {expected} [positions, heads, head_dim] for layer {head.layer}, got {got}")

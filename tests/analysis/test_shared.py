@@ -49,7 +49,7 @@ def test_the_overlap_null_equals_the_shares_found_by_permuting_heads_within_laye
         orders = [random.permutation(8) for _ in range(5)]
         moved = {(head.layer, int(orders[head.layer][head.head])) for head in second}
         counts[len(moved & {(head.layer, head.head) for head in first})] += 1
-    null = overlap_null(first, second, SHAPE)
+    null = overlap_null(first, second, [SHAPE[1]] * SHAPE[0])
     assert null.sum() == pytest.approx(1)
     # 20,000 permutations: five standard errors of a share are below 0.018.
     assert [counts[overlap] / 20000 for overlap in range(len(null))] == pytest.approx(null.tolist(), abs=0.018)
@@ -101,7 +101,7 @@ def test_overlap_p_values_reject_tasks_with_unrelated_heads_in_at_most_5_of_100_
     rejected = 0
     for _ in range(400):
         one, two = ([HeadId(int(place) // 8, int(place) % 8) for place in random.choice(40, 4, replace=False)] for _ in range(2))
-        rejected += overlap_null(one, two, SHAPE)[len(set(one) & set(two)) :].sum() <= 0.05
+        rejected += overlap_null(one, two, [SHAPE[1]] * SHAPE[0])[len(set(one) & set(two)) :].sum() <= 0.05
     assert rejected <= 20
 
 

@@ -93,6 +93,8 @@ def assert_does_what_it_says(model: AnyTinyModel) -> dict[str, Any]:
         with pytest.raises(UnsupportedError, match="answers, but nothing in it can be traced"):
             _ = engine.shape
     if said["heads"]["holds"]:
-        heads = [SiteEdit(Site(0, "head_output", head, engine.decoder.shape.stack), Zero()) for head in range(engine.shape.heads)]
+        layer = next(layer for layer in range(engine.shape.layers) if engine.shape.heads_in(layer))
+        sites = [Site(layer, "head_output", head, engine.decoder.shape.stack) for head in range(engine.shape.heads_in(layer))]
+        heads = [SiteEdit(site, Zero()) for site in sites]
         assert engine.run([Run(prompt, (AnswerScore(ANSWER),), tuple(heads))])[0].answer.logit_diff != pytest.approx(own, abs=1e-6)
     return record

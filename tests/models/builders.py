@@ -6,7 +6,7 @@ and mistakes do not show.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,8 +126,15 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
                 parameter.copy_(0.2 * noise)
 
 
-def build_llava(folder: Path, *, tokenizer: TokenizerKind = "words", seed: int = 0, half: bool = False) -> Path:
-    """Save a LLaVA checkpoint with its processor into `folder`; `half` stores float16."""
+def build_llava(
+    folder: Path,
+    *,
+    tokenizer: TokenizerKind = "words",
+    seed: int = 0,
+    half: bool = False,
+    text: Callable[[int], dict[str, Any]] | None = None,
+) -> Path:
+    """Save a LLaVA checkpoint with its processor into `folder`; `half` stores float16, `text` makes another decoder's configuration."""
     words = build_tokenizer(tokenizer)
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     processor = LlavaProcessor(
@@ -135,7 +142,7 @@ def build_llava(folder: Path, *, tokenizer: TokenizerKind = "words", seed: int =
         num_additional_image_tokens=1, chat_template=CHAT_TEMPLATE,
     )  # fmt: skip
     config = LlavaConfig(
-        text_config=text_config(len(words)),
+        text_config=(text or text_config)(len(words)),
         vision_config=_vision_config(model_type="clip_vision_model"),
         image_token_index=words.convert_tokens_to_ids("<image>"),
         image_seq_length=GRID * GRID,

@@ -11,7 +11,7 @@ from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vseam_core.analysis.head_claims import MINIMUM_ANSWERS
 from vseam_core.analysis.heads import HeadScores, Sign
@@ -109,20 +109,23 @@ class MatchedSets:
     reason: str = ""
 
 
-def matched_random_sets(selected: Sequence[HeadId], norms: ArrayLike, count: int, seed: int) -> MatchedSets:
+def matched_random_sets(
+    selected: Sequence[HeadId], norms: ArrayLike, count: int, seed: int, exists: NDArray[np.bool_] | None = None
+) -> MatchedSets:
     """Up to `count` random sets of the same size, in the same layers and alike in ‖W_O z‖, for a permutation test of `selected`.
 
-    `norms` `[layers, heads]` holds the mean ‖W_O z‖ of each head. The heads of a layer are put into strata by norm, and those that are
-    selected are exchanged with any others of their stratum, other selected ones included: under the null hypothesis that the selected
-    heads are like their stratum, the selected set is one of all sets that this can give, and p = (1 + random sets that do at least
-    as much) / (1 + random sets) is exact. (Sets drawn from the heads that are *not* selected are no such family, and reject too
-    often.) Strata are as small as still gives `count` sets whatever heads of these layers are selected, at most whole layers. Raises
-    `ValueError` for heads outside `norms`.
+    `norms` `[layers, heads]` holds the mean ‖W_O z‖ of each head, `exists` which there are where layers differ (None: all). The heads of
+    a layer are put into strata by norm, and those that are selected are exchanged with any others of their stratum, other selected ones
+    included: under the null hypothesis that the selected heads are like their stratum, the selected set is one of all sets that this can
+    give, and p = (1 + random sets that do at least as much) / (1 + random sets) is exact. (Sets drawn from the heads that are *not*
+    selected are no such family, and reject too often.) Strata are as small as still gives `count` sets whatever heads of these layers are
+    selected, at most whole layers. Raises `ValueError` for heads outside `norms`.
     """
     array = finite("norms", norms)
     heads = list(selected)
-    stack = _check_selected(heads, array)
-    strata = _strata(heads, array, count)
+    there = np.ones(array.shape, dtype=bool) if exists is None else exists
+    stack = _check_selected(heads, there)
+    strata = _strata(heads, array, there, count)
     possible = prod(comb(len(members), len(chosen)) for members, chosen in strata)
     own = frozenset((head.layer, head.head) for head in heads)
     if possible - 1 <= count:
@@ -169,9 +172,10 @@ def _strongest(scores: HeadScores, frame: pd.DataFrame, column: str, sign: Sign,
     return tuple(HeadId(int(places[index][0]), int(places[index][1]), scores.stack) for index in order[:k])
 
 
-def _check_selected(heads: list[HeadId], norms: Array) -> str:
-    layers, width = norms.shape
-    outside = [str(head) for head in heads if not (0 <= head.layer < layers and 0 <= head.head < width)]
+def _check_selected(heads: list[HeadId], exists: NDArray[np.bool_]) -> str:
+    layers, width = exists.shape
+    inside = [0 <= head.layer < layers and 0 <= head.head < width and bool(exists[head.layer, head.head]) for head in heads]
+    outside = [str(head) for head, there in zip(heads, inside, strict=True) if not there]
     if not heads or outside:
         raise ValueError(f"selected heads must lie in {layers} layers × {width} heads: {', '.join(outside) or 'none given'}")
     if len(set(heads)) != len(heads) or len({head.stack for head in heads}) != 1:
@@ -184,7 +188,7 @@ Stratum = tuple[list[Place], list[Place]]
 """Heads that may be exchanged, and those of them that are selected."""
 
 
-def _strata(heads: Sequence[HeadId], norms: Array, count: int) -> list[Stratum]:
+def _strata(heads: Sequence[HeadId], norms: Array, exists: NDArray[np.bool_], count: int) -> list[Stratum]:
     """The strata that hold selected heads."""
     width = norms.shape[1]
     by_layer = Counter(head.layer for head in heads)
@@ -196,8 +200,9 @@ def _strata(heads: Sequence[HeadId], norms: Array, count: int) -> list[Stratum]:
         size *= 2
     strata = []
     for layer in by_layer:
-        ranked = np.argsort(norms[layer], kind="stable")
-        for part in np.array_split(ranked, max(1, width // size)):
+        there = np.flatnonzero(exists[layer])
+        ranked = there[np.argsort(norms[layer, there], kind="stable")]
+        for part in np.array_split(ranked, max(1, len(there) // size)):
             members = [(layer, int(head)) for head in part]
             chosen = [place for place in members if HeadId(*place, heads[0].stack) in heads]
             if chosen:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vseam_core.analysis.frames import FLAG, NUMBER, TEXT, WHOLE, nullable_frame, optional
 from vseam_core.analysis.head_claims import (
@@ -64,6 +64,10 @@ HEAD_COLUMNS: dict[str, str] = {
 }
 
 
+ABSENT = "its layer has no head of this number"
+"""The reason in the row of a head that there is not: layers of a model may differ in heads."""
+
+
 @dataclass(frozen=True, eq=False)
 class HeadScores:
     """The scores of all heads of one stack on one task: a row per head in `frame` (columns `HEAD_COLUMNS`, nulls instead of NaN).
@@ -89,6 +93,11 @@ class HeadScores:
     resolved_wrong: bool
     reason_support: str
     reason_wrong: str
+
+    @property
+    def exists(self) -> NDArray[np.bool_]:
+        """Which heads the model has, bool `[layers, heads]`: all, where its layers do not differ."""
+        return np.asarray(self.frame["reason"].fillna("") != ABSENT, dtype=bool).reshape(self.shape)
 
     def map(self, column: str) -> Array | None:
         """A column as `[layers, heads]`, NaN for heads that were not measured, or None where it is null throughout."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.statistics import Array, Estimate, clustered_mean, finite, generator
@@ -165,14 +165,20 @@ def choose(results: Sequence[SettingResult]) -> Choice:
     return Choice(chosen.setting, chosen.accuracy, chosen.change, len(best))
 
 
-def shuffled_within_layers(scales: ArrayLike, count: int, seed: int) -> Array:
+def shuffled_within_layers(scales: ArrayLike, count: int, seed: int, exists: NDArray[np.bool_] | None = None) -> Array:
     """A control: the same scales dealt to other heads of the same layer, `[count, layers, heads]`.
 
-    A shuffle may leave a layer as it was by chance, as any permutation test allows.
+    `exists` `[layers, heads]` says which heads there are, where layers differ (None: all); only they are dealt to. A shuffle may leave a
+    layer as it was by chance, as any permutation test allows.
     """
     values = finite("scales", scales)
     random = generator(seed, "shuffled within layers")
-    return random.permuted(np.broadcast_to(values, (count, *values.shape)), axis=2)
+    dealt = np.array(np.broadcast_to(values, (count, *values.shape)))
+    if exists is None or exists.all():
+        return random.permuted(dealt, axis=2)
+    for layer, there in enumerate(exists):
+        dealt[:, layer, there] = random.permuted(dealt[:, layer, there], axis=1)
+    return dealt
 
 
 def fit_yes_no_bias(scores: ArrayLike, gold_yes: ArrayLike) -> YesNoBias:

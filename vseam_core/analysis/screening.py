@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, nullable_frame
 from vseam_core.analysis.head_claims import FLOOR_FACTOR
-from vseam_core.analysis.heads import HEAD_COLUMNS, HeadScores, score_heads
+from vseam_core.analysis.heads import ABSENT, HEAD_COLUMNS, HeadScores, score_heads
 from vseam_core.analysis.statistics import Array, finite, generator
 from vseam_core.api.types import HeadId
 
@@ -73,20 +73,22 @@ def default_top(heads: int) -> int:
 def choose_heads(estimates: Mapping[str, ArrayLike], top: int, seed: int) -> HeadChoice:
     """The `top` heads by |mean estimate|, and at random a tenth as many (at least 3) of the others, drawn with `seed`.
 
-    `estimates` holds a map of means `[layers, heads]` for each subset of samples (correct and wrong answers); the subsets' rankings
-    give a head in turn until there are `top`. Raises `ValueError` for NaN, no maps, or maps of several shapes.
+    `estimates` holds a map of means `[layers, heads]` for each subset of samples (correct and wrong answers), NaN where layers differ and
+    there is no such head; the subsets' rankings give a head in turn until there are `top`. Raises `ValueError` for infinity, no maps, or
+    maps of several shapes.
     """
-    maps = [np.abs(finite(name, values)) for name, values in estimates.items()]
-    if not maps or len({values.shape for values in maps}) != 1 or top < 1:
+    given = {name: np.asarray(values, dtype=np.float64) for name, values in estimates.items()}
+    if not given or len({values.shape for values in given.values()}) != 1 or top < 1:
         raise ValueError("choosing heads takes at least one map of estimates, all of one shape, and a positive number of heads")
-    shape, total = maps[0].shape, maps[0].size
-    rankings = [np.argsort(-values.ravel(), kind="stable") for values in maps]
-    in_turn = np.stack(rankings, axis=1).ravel()
-    chosen = list(dict.fromkeys(in_turn.tolist()))[: min(top, total)]
-    rest = np.setdiff1d(np.arange(total), chosen)
+    shape = next(iter(given.values())).shape
+    there = np.flatnonzero(~np.isnan(list(given.values())).all(axis=0))
+    maps = [np.abs(finite(name, values.ravel()[there])) for name, values in given.items()]
+    in_turn = np.stack([there[np.argsort(-values, kind="stable")] for values in maps], axis=1).ravel()
+    chosen = list(dict.fromkeys(in_turn.tolist()))[: min(top, len(there))]
+    rest = np.setdiff1d(there, chosen)
     count = min(len(rest), max(LEAST_RANDOM, -(-len(chosen) // 10)))
     drawn = generator(seed, "screening").choice(rest, count, replace=False) if count else rest
-    flags = np.zeros((2, total), dtype=bool)
+    flags = np.zeros((2, np.prod(shape, dtype=int)), dtype=bool)
     flags[0, chosen], flags[1, drawn] = True, True
     return HeadChoice(flags[0].reshape(shape), flags[1].reshape(shape))
 
@@ -104,13 +106,16 @@ def agreement(estimates: ArrayLike, exact: ArrayLike, choice: HeadChoice, *, noi
     tenth of the largest, but whose estimate is below a tenth of it: there the gradient vanishes (saturation).
     """
     verified = choice.verified
-    guess, truth = finite("estimates", estimates)[verified], finite("exact effects", np.asarray(exact)[verified])
+    array = np.asarray(estimates, dtype=np.float64)
+    guess, truth = finite("estimates", array[verified]), finite("exact effects", np.asarray(exact)[verified])
     drawn = choice.random[verified]
-    rest = int((~choice.top).sum())
+    # NaN is no head, where layers differ.
+    there = ~np.isnan(array)
+    rest = int((there & ~choice.top).sum())
     weights = np.where(drawn, rest / max(1, int(drawn.sum())), 1.0)
     enough = int(drawn.sum()) >= FEWEST_RANKED or rest == 0
     total = float(np.abs(truth).sum())
-    row: dict[str, Any] = {"heads": verified.size, "top": int(choice.top.sum()), "random": int(drawn.sum())}
+    row: dict[str, Any] = {"heads": int(there.sum()), "top": int(choice.top.sum()), "random": int(drawn.sum())}
     row["rank_correlation"] = weighted_rank_correlation(guess, truth, weights) if enough else None
     for name, part in (("rank_top", ~drawn), ("rank_random", drawn)):
         row[name] = weighted_rank_correlation(guess[part], truth[part], np.ones(int(part.sum())))
@@ -176,8 +181,12 @@ def _weighted_midranks(values: Array, weights: Array) -> Array:
     return (below * weights).sum(axis=1) + (equal * weights).sum(axis=1) / 2
 
 
-def score_verified_heads(effects: ArrayLike, *arguments: ArrayLike | None, **settings: Any) -> HeadScores:
+def score_verified_heads(
+    effects: ArrayLike, *arguments: ArrayLike | None, exists: NDArray[np.bool_] | None = None, **settings: Any
+) -> HeadScores:
     """`score_heads` where only some heads were run: `effects` `[n, layers, heads]` is NaN for the heads that were not.
+
+    `exists` `[layers, heads]` says which heads there are (None: all); the others are no candidates.
 
     Only verified heads are tested, and only they can pass. Their q-values hold over all heads, those that were screened out counting
     as candidates too: they were chosen by estimates on the same samples, so that a correction over the chosen ones alone would be too
@@ -191,17 +200,22 @@ def score_verified_heads(effects: ArrayLike, *arguments: ArrayLike | None, **set
         raise ValueError("a head must be measured on every sample or on none")
     if verified.all():
         return score_heads(array, *arguments, **settings)  # type: ignore[arg-type]
-    scores = score_heads(array[:, verified][:, None], *arguments, family=verified.size, **settings)  # type: ignore[arg-type]
-    return replace(scores, frame=_placed(scores, verified), shape=verified.shape)
+    there = np.ones_like(verified) if exists is None else np.asarray(exists, dtype=bool)
+    family = None if (verified == there).all() else int(there.sum())
+    scores = score_heads(array[:, verified][:, None], *arguments, family=family, **settings)  # type: ignore[arg-type]
+    return replace(scores, frame=_placed(scores, verified, there), shape=verified.shape)
 
 
-def _placed(scores: HeadScores, verified: NDArray[np.bool_]) -> pd.DataFrame:
+def _placed(scores: HeadScores, verified: NDArray[np.bool_], there: NDArray[np.bool_]) -> pd.DataFrame:
     """The rows of the verified heads at their layers and heads, null rows for all others."""
     common = {"stack": scores.stack, "n": scores.n, "n_correct": scores.n_correct, "n_wrong": scores.n_wrong, "sign": "none"}
     common |= {"n_sampled": scores.n_sampled, "verdict": "untested", "resolved": False}
     common |= dict.fromkeys(("claim_positive", "claim_suppressor", "claim_negative"), False)
-    common["reason"] = f"not run exactly: its estimate is not among those of the {int(verified.sum())} verified heads"
-    places = [{**common, "layer": int(layer), "head": int(head)} for layer, head in np.argwhere(~verified)]
+    left_out = f"not run exactly: its estimate is not among those of the {int(verified.sum())} verified heads"
+    places = [
+        {**common, "layer": int(layer), "head": int(head), "reason": left_out if there[layer, head] else ABSENT}
+        for layer, head in np.argwhere(~verified)
+    ]
     layers, heads = np.nonzero(verified)
     placed = scores.frame.assign(
         layer=pd.array(layers, dtype=HEAD_COLUMNS["layer"]),  # type: ignore[call-overload]

@@ -105,7 +105,7 @@ def shared_heads(
     rows = []
     for first, second in combinations(names, 2):
         row: dict[str, Any] = {"first": first, "second": second, "sign": sign, "k": k, "null": NULL_NAME}
-        row["heads"] = prod(scores[first].shape)
+        row["heads"] = int(scores[first].exists.sum())
         row["rank_correlation"] = rank_correlation(scores[first], scores[second], sign)
         row |= _ceiling_columns(ceilings or {}, first, second)
         reasons = [f"{name}: {selections[name].reason}" for name in (first, second) if not selections[name].complete]
@@ -113,7 +113,7 @@ def shared_heads(
             reasons = [f"k = {k} is more than a tenth of {row['heads']} heads"]
         row["reason"] = "; ".join(reasons)
         if not reasons:
-            row |= _overlap_columns(selections[first].heads, selections[second].heads, scores[first].shape)
+            row |= _overlap_columns(selections[first].heads, selections[second].heads, scores[first].exists.sum(axis=1))
             row["p_importance"] = importance.get((first, second))
         rows.append(row)
     tested = [row for row in rows if "p_value" in row]
@@ -122,13 +122,12 @@ def shared_heads(
     return nullable_frame(rows, SHARED_COLUMNS)
 
 
-def overlap_null(first: Sequence[HeadId], second: Sequence[HeadId], shape: tuple[int, int]) -> Array:
-    """The probability of each overlap 0, 1, … of two sets when heads are permuted within their layers."""
+def overlap_null(first: Sequence[HeadId], second: Sequence[HeadId], heads_by_layer: Sequence[int]) -> Array:
+    """The probability of each overlap 0, 1, … of two sets when heads are permuted within their layers, which have so many."""
     from scipy import stats  # a second of importing, for shared heads only
 
-    layers, heads = shape
     distribution = np.ones(1)
-    for layer in range(layers):
+    for layer, heads in enumerate(heads_by_layer):
         one, two = (sum(head.layer == layer for head in chosen) for chosen in (first, second))
         if one and two:
             in_layer = stats.hypergeom.pmf(np.arange(min(one, two) + 1), heads, one, two)
@@ -146,7 +145,7 @@ def importance_p_values(
     p = (1 + deals with at least that overlap) / (1 + deals). Nothing for fewer than `FEWEST_TASKS` tasks or maps with gaps.
     """
     column, turn = ("support", 1.0) if sign == "positive" else ("mean_wrong", -1.0)
-    maps = [task.map(column) for task in scores.values()]
+    maps = [None if (values := task.map(column)) is None else values[task.exists] for task in scores.values()]
     if len(maps) < FEWEST_TASKS or any(values is None or not np.isfinite(values).all() or np.ptp(values) == 0 for values in maps):
         return {}
     table = np.stack([turn * values.ravel() / values.std() for values in maps if values is not None])
@@ -178,7 +177,7 @@ def rank_correlation(first: HeadScores, second: HeadScores, sign: Sign) -> float
     None where a map is missing or flat, or where heads of it were not measured.
     """
     column = "support" if sign == "positive" else "mean_wrong"
-    one, two = first.map(column), second.map(column)
+    one, two = (None if (values := task.map(column)) is None else values[task.exists] for task in (first, second))
     if one is None or two is None or not np.isfinite([one, two]).all() or np.ptp(one) == 0 or np.ptp(two) == 0:
         return None
     from scipy import stats
@@ -293,8 +292,8 @@ def all_groupings(sizes: Sequence[int]) -> Iterator[np.ndarray]:
         yield labels
 
 
-def _overlap_columns(first: tuple[HeadId, ...], second: tuple[HeadId, ...], shape: tuple[int, int]) -> dict[str, Any]:
-    null = overlap_null(first, second, shape)
+def _overlap_columns(first: tuple[HeadId, ...], second: tuple[HeadId, ...], heads_by_layer: Sequence[int]) -> dict[str, Any]:
+    null = overlap_null(first, second, heads_by_layer)
     overlap = len(set(first) & set(second))
     return {
         "overlap": overlap,

@@ -18,17 +18,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Layers, heads and head width of a stack that methods address."""
+    """Layers, heads and head width of a stack that methods address.
+
+    Where layers differ, `heads` and `head_dim` are those of the layer with most, and `heads_by_layer` says how many each has (0: a
+    convolution, or an MLP alone); empty where all have `heads`.
+    """
 
     layers: int
     heads: int
     head_dim: int
     stack: str = "decoder"
+    heads_by_layer: tuple[int, ...] = ()
+
+    def heads_in(self, layer: int) -> int:
+        """How many heads a layer has."""
+        return self.heads_by_layer[layer] if self.heads_by_layer else self.heads
 
     def require(self, head: HeadId) -> None:
         """Raise `UnknownNameError` for a head that a model of this shape does not have."""
-        if head.stack != self.stack or not 0 <= head.layer < self.layers or not 0 <= head.head < self.heads:
+        if head.stack != self.stack or not 0 <= head.layer < self.layers or not 0 <= head.head < self.heads_in(head.layer):
             known = f"the {self.stack} has layers 0 to {self.layers - 1} with heads 0 to {self.heads - 1}"
+            if self.heads_by_layer and 0 <= head.layer < self.layers:
+                known = f"layer {head.layer} of the {self.stack} has {self.heads_in(head.layer) or 'no'} heads"
             raise UnknownNameError(f"head {head} does not exist: {known}")
 
 

@@ -213,7 +213,8 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decod
             _check_values(intervention, run, parts[0].head_dim)
     for head in heads:
         if head is not None and not 0 <= head < count:
-            raise UnsupportedError(f"head {head} does not exist: a layer has heads 0 to {count - 1}")
+            known = f"layer {max(layers)} has heads 0 to {count - 1}" if count else f"layer {max(layers)} has no heads"
+            raise UnsupportedError(f"head {head} does not exist: {known}")
     if any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named, key=abs)} lies outside a prompt of {len(run.base)} positions")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from vseam_core.api.prompts import EncodedPrompt
@@ -26,7 +27,7 @@ def of_structure(decoder: Decoder, prompt: EncodedPrompt) -> list[Capability]:
     return [
         Capability("answers", True),
         Capability("traces", not found, found or _lacking(decoder)),
-        Capability("heads", not _no_heads(decoder), _no_heads(decoder)),
+        Capability("heads", not _no_heads(decoder), _no_heads(decoder) or _kinds_of_heads(decoder)),
         Capability("replay", not decoder.reason_against_replay, decoder.reason_against_replay),
         Capability("regions", prompt.image_boxes is not None, prompt.notes.get("no_regions", "")),
         Capability("lens", not _no_lens(decoder), _no_lens(decoder)),
@@ -63,12 +64,31 @@ def _lacking(decoder: Decoder) -> str:
 def _no_heads(decoder: Decoder) -> str:
     if decoder.unreadable:
         return decoder.unreadable
-    counts = {part.heads for part in decoder.layers}
-    if 0 in counts:
-        return next(part.missing.get("head_output", "some layers have no heads") for part in decoder.layers if not part.heads)
-    if len(counts) > 1:
-        return f"its layers have different numbers of heads ({', '.join(map(str, sorted(counts)))}): no grid of layers and heads"
-    return ""
+    if any(part.heads for part in decoder.layers):
+        return ""
+    return next((part.missing.get("head_output", "") for part in decoder.layers), "") or "no layer has heads"
+
+
+def _kinds_of_heads(decoder: Decoder) -> str:
+    """Which layers have how many heads, where they differ."""
+    if not decoder.shape.heads_by_layer:
+        return ""
+    kinds: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for layer, part in enumerate(decoder.layers):
+        kinds["an MLP alone" if part.attention is None else type(part.attention).__name__, part.heads].append(layer)
+    said = (f"{heads or 'none'} in layer{'s' * (len(layers) > 1)} {_listed(layers)} ({name})" for (name, heads), layers in kinds.items())
+    return "heads by layer: " + ", ".join(said)
+
+
+def _listed(layers: list[int]) -> str:
+    """Layers as they are written: 0, 1, 2, 4 → 0–2, 4."""
+    ranges: list[list[int]] = []
+    for layer in layers:
+        if ranges and layer == ranges[-1][-1] + 1:
+            ranges[-1].append(layer)
+        else:
+            ranges.append([layer])
+    return ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else str(part[0]) for part in ranges)
 
 
 def _no_lens(decoder: Decoder) -> str:

@@ -129,6 +129,8 @@ def find_decoder(module: Any) -> Decoder:
     if getattr(stack, "project_out", None) is not None:
         raise UnsupportedError(f"{name}: {type(stack).__name__} projects its last residual to another width before the unembedding")
     heads, head_dim = max(layer.heads for layer in layers), max(layer.head_dim for layer in layers)
+    counts = tuple(layer.heads for layer in layers)
+    by_layer = counts if len(set(counts)) > 1 else ()
     softcap, scale = finder.logit_transform(module, unembedding)
     return Decoder(
         stack=stack,
@@ -136,7 +138,7 @@ def find_decoder(module: Any) -> Decoder:
         # Where none is found (BART has none), the check of the logits says whether one is missing.
         final_norm=nn.Identity() if final_norm is None else final_norm,
         unembedding=unembedding,
-        shape=ModelShape(len(layers), heads, head_dim, "decoder" if generator is None else "encoder"),
+        shape=ModelShape(len(layers), heads, head_dim, "decoder" if generator is None else "encoder", by_layer),
         logit_softcap=softcap,
         logit_scale=scale,
         key_value_heads=max(layer.key_value_heads for layer in layers),

@@ -107,25 +107,30 @@ def plan_conditions(references: ReferenceSet, selected: Sequence[HeadId], random
     others = tuple(head for head in all_heads(references.engine.shape) if head not in heads)
     conditions = [Condition("base", -1, ()), Condition("selected", -1, heads), Condition("faithfulness", -1, others)]
     conditions += [Condition("cumulative", -1, heads[:size]) for size in range(1, len(heads))]
-    matched = matched_random_sets(heads, head_norms(references), random_sets, seed)
+    norms = head_norms(references)
+    there = ~np.isnan(norms)
+    matched = matched_random_sets(heads, np.where(there, norms, 0.0), random_sets, seed, there)
     return conditions + [Condition("random", trial, drawn) for trial, drawn in enumerate(matched.sets)]
 
 
 def head_norms(references: ReferenceSet) -> np.ndarray:
-    """The mean over positions and the first reference prompts of ‖W_O z‖ for each head, float64 `[layers, heads]`."""
+    """The mean over positions and the first reference prompts of ‖W_O z‖ for each head, float64 `[layers, heads]`, NaN where none is."""
     engine = references.engine
     shape = engine.shape
-    total = np.zeros((shape.layers, shape.heads))
+    total = np.full((shape.layers, shape.heads), np.nan)
+    with_heads = [layer for layer in range(shape.layers) if shape.heads_in(layer)]
+    for layer in with_heads:
+        total[layer, : shape.heads_in(layer)] = 0.0
     members = references.members[:NORM_PROMPTS]
     for member in members:
-        activations = engine.activations(member.prompt, [(layer, "head_output") for layer in range(shape.layers)])
-        for layer in range(shape.layers):
+        activations = engine.activations(member.prompt, [(layer, "head_output") for layer in with_heads])
+        for layer in with_heads:
             held = activations[(layer, "head_output")]
             weight = stored_weight(engine.decoder.layers[layer].output_projection).detach().to(held.device)
             # Heads may be wider in some layers than in others (Gemma 4).
             size = engine.decoder.layers[layer].head_dim
-            split = held.reshape(-1, shape.heads, size)
-            for head in range(shape.heads):
+            split = held.reshape(-1, shape.heads_in(layer), size)
+            for head in range(shape.heads_in(layer)):
                 columns = weight[:, head * size : (head + 1) * size]
                 total[layer, head] += float((split[:, head] @ columns.T).norm(dim=-1).mean())
     return total / max(1, len(members))

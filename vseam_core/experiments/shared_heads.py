@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.shared import LevelTest, level_test, shared_heads, similarity_matrix, split_half_ceiling
 from vseam_core.results.scoring import ScoredHeads, correct_flags
@@ -29,7 +31,7 @@ def share_heads(
 
     ceilings = {
         name: split_half_ceiling(
-            task.effects.values,
+            _of_existing_heads(task),
             task.sampled if sign == "positive" else ~correct_flags(task.effects),
             task.effects.samples["image_id"].to_numpy(),
             sign=sign,
@@ -48,6 +50,12 @@ def share_heads(
     row |= {column: samples[column].iloc[0] for column in ("operation", "positions")}
     workspace.store.replace_scores("level_tests", None, pd.DataFrame([row]), keys)
     return frame.assign(model=model), test
+
+
+def _of_existing_heads(task: ScoredHeads) -> np.ndarray:
+    """The effects of a task, `[n, layers, heads]`; where layers differ in heads, all that there are as one layer."""
+    exists = task.scores.exists
+    return task.effects.values if exists.all() else task.effects.values[:, exists][:, None]
 
 
 def _as_stored(frame: pd.DataFrame, model: str, tasks: Mapping[str, ScoredHeads], levels: Mapping[str, str]) -> pd.DataFrame:

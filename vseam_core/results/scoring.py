@@ -14,6 +14,9 @@ from vseam_core.analysis.traces import PairTrace, aggregate_traces
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace
 
+ESTIMATE = "logit_diff_estimate"
+"""The measure of effects that a screening estimated instead of running them."""
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -66,17 +69,29 @@ def aggregate_head_run(
     import pandas as pd
 
     scored, frames = {}, []
+    exists: np.ndarray | None = None
     for measure, correctness in (("logit_diff", "correct_strict"), ("published_prob", "correct_published")):
         effects = workspace.store.head_effects(outcome.run, measure=measure, keys=outcome.keys)
         if not len(effects):
             continue
+        if exists is None:
+            exists = existing_heads(workspace, outcome, effects)
         floor = noise_floor if measure == "logit_diff" else 0.0
-        scores = score_effects(effects, measure, correctness=correctness, seed=workspace.seed, noise_floor=floor, sampled=sampled)
+        scores = score_effects(
+            effects, measure, correctness=correctness, seed=workspace.seed, noise_floor=floor, sampled=sampled, exists=exists
+        )
         scored[measure] = ScoredHeads(scores, effects, outcome, sampled_flags(effects, sampled))
         frames.append(_as_stored(scores, effects))
     if frames:
         workspace.store.replace_scores("head_scores", outcome.run, pd.concat(frames), outcome.keys)
     return scored
+
+
+def existing_heads(workspace: Workspace, outcome: Outcome, effects: HeadEffectSet) -> np.ndarray:
+    """Which heads the model of a scan has, bool `[layers, heads]`: those that were estimated, where it was a screening, else all run."""
+    run = ~np.isnan(effects.values).all(axis=0)
+    estimates = effects if run.all() else workspace.store.head_effects(outcome.run, measure=ESTIMATE, keys=outcome.keys)
+    return np.asarray(~np.isnan(estimates.values).all(axis=0) if len(estimates) else run, dtype=bool)
 
 
 def store_accuracy(workspace: Workspace, baselines: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +118,13 @@ def _as_stored(scores: HeadScores, effects: HeadEffectSet) -> pd.DataFrame:
 
 
 def score_effects(
-    effects: HeadEffectSet, measure: str, correctness: str, seed: int, noise_floor: float, sampled: Collection[str] | None = None
+    effects: HeadEffectSet,
+    measure: str,
+    correctness: str,
+    seed: int,
+    noise_floor: float,
+    sampled: Collection[str] | None = None,
+    exists: np.ndarray | None = None,
 ) -> HeadScores:
     """`score_verified_heads` on stored effects; open questions have no gold classes yes and no."""
     samples = effects.samples
@@ -119,6 +140,7 @@ def score_effects(
         stack=str(samples["stack"].iloc[0]),
         noise_floor=noise_floor,
         sampled=sampled_flags(effects, sampled),
+        exists=exists,
     )
 
 

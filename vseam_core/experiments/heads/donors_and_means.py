@@ -51,26 +51,32 @@ class ReferenceSet:
     def means(self) -> RoleMeans:
         """The mean head outputs of every token role over the whole reference set."""
         shape = self.engine.shape
-        sites: list[tuple[int, SiteKind]] = [(layer, "head_output") for layer in range(shape.layers)]
-        if len(widths := {part.head_dim for part in self.engine.decoder.layers}) > 1:
-            raise UnsupportedError(f"dataset means need heads of one width; this model's layers have {sorted(widths)}")
+        heads = {layer: shape.heads_in(layer) for layer in range(shape.layers) if shape.heads_in(layer)}
+        sites: list[tuple[int, SiteKind]] = [(layer, "head_output") for layer in heads]
         sums: dict[str, np.ndarray] = {}
         counts: dict[str, int] = defaultdict(int)
+        widths: dict[int, int] = {}
         for member in self.members:
             activations = self.engine.activations(member.prompt, sites)
-            stacked = np.stack([activations[site].double().cpu().numpy() for site in sites])
+            widths = {layer: activations[layer, kind].shape[-1] for layer, kind in sites}
+            # The layers side by side: they may differ in width.
+            joined = np.concatenate([activations[site].double().cpu().numpy() for site in sites], axis=1)
             for position, role in enumerate(role_of_positions(member.prompt, range(len(member.prompt)))):
-                sums[role] = sums.get(role, 0.0) + stacked[:, position]
+                sums[role] = sums.get(role, 0.0) + joined[position]
                 counts[role] += 1
-        return RoleMeans({role: total / counts[role] for role, total in sums.items()}, shape.heads)
+        return RoleMeans({role: total / counts[role] for role, total in sums.items()}, heads, widths)
 
 
 @dataclass(frozen=True, eq=False)
 class RoleMeans:
-    """Mean head outputs by token role, each float64 `[layers, heads × head_dim]`."""
+    """Mean head outputs by token role, each float64 `[width]` of all layers side by side: layer after layer, its `heads × head_dim`.
+
+    `heads` and `widths` say of each layer with heads how many it has and how wide they are together.
+    """
 
     by_role: dict[str, np.ndarray]
-    heads: int
+    heads: dict[int, int]
+    widths: dict[int, int]
 
     def resolve(self, prompt: EncodedPrompt) -> dict[int, np.ndarray]:
         """The means laid out over a prompt's positions: layer → float32 `[positions, heads, head_dim]`."""
@@ -78,8 +84,9 @@ class RoleMeans:
         missing = sorted(set(roles) - set(self.by_role))
         if missing:
             raise SampleError(f"the reference set has no token with role {', '.join(missing)}")
-        stacked = np.stack([self.by_role[role] for role in roles], axis=1).astype(np.float32)
-        return {layer: values.reshape(len(roles), self.heads, -1) for layer, values in enumerate(stacked)}
+        joined = np.stack([self.by_role[role] for role in roles]).astype(np.float32)
+        parts = np.split(joined, np.cumsum(list(self.widths.values()))[:-1], axis=1)
+        return {layer: part.reshape(len(roles), self.heads[layer], -1) for layer, part in zip(self.widths, parts, strict=True)}
 
 
 def reference_set(workspace: Workspace, model: str, dataset: str, size: int) -> ReferenceSet:

@@ -161,7 +161,7 @@ def screened_heads(options: ScanOptions, shape: ModelShape) -> int:
     """How many heads a screening verifies beside the random ones."""
     from vseam_core.analysis.screening import default_top
 
-    return options.screen_top or default_top(shape.layers * shape.heads)
+    return options.screen_top or default_top(len(all_heads(shape)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,7 @@ def _target(loaded: LoadedModel, sample: Sample, editor: Editor | None, directio
 
 def all_heads(shape: ModelShape) -> list[HeadId]:
     """Every head, layer by layer."""
-    return [HeadId(layer, head, shape.stack) for layer in range(shape.layers) for head in range(shape.heads)]
+    return [HeadId(layer, head, shape.stack) for layer in range(shape.layers) for head in range(shape.heads_in(layer))]
 
 
 def in_turn(groups: Sequence[Sequence[Run]], results: Sequence[Any]) -> Iterator[list[Any]]:

@@ -16,7 +16,7 @@ from vseam_core.api.types import HeadEffect, HeadId
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.heads.scanning import Scan, ScanOptions, all_heads, in_turn, scan_sample, screened_heads
-from vseam_core.results.scoring import correct_flags
+from vseam_core.results.scoring import ESTIMATE, correct_flags
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
@@ -24,9 +24,6 @@ from vseam_core.store.records import HeadEffectSet
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ESTIMATE = "logit_diff_estimate"
-"""The measure that estimates are stored under; `logit_diff` is always what exact runs gave."""
 
 
 def run_screening(scan: Scan) -> Outcome:
@@ -78,13 +75,21 @@ def run_screening(scan: Scan) -> Outcome:
 def _estimate_sample(scan: Scan, unit: Unit) -> UnitResult:
     target, shape = unit.payload, scan.shape
     clean = target.clean
-    groups = scan.operation.runs(target.prepared, [[head] for head in all_heads(shape)], target.other)
+    heads = all_heads(shape)
+    groups = scan.operation.runs(target.prepared, [[head] for head in heads], target.other)
     found = estimate(scan.opened.loaded.engine, [run for group in groups for run in group], scan.options.integrated_steps)
     # An effect is base minus replaced, a change the reverse.
     values = -scan.sign * np.array([np.mean([one.change for one in group]) for group in in_turn(groups, found)])
-    matrix = values.astype(np.float32).reshape(shape.layers, shape.heads)
+    matrix = np.full((shape.layers, shape.heads), np.nan, dtype=np.float32)
+    matrix[tuple(np.array([(head.layer, head.head) for head in heads]).T)] = values
     effect = HeadEffect(
-        operation=scan.effect, positions=scan.options.positions, measure=ESTIMATE, stack=shape.stack, values=matrix, base=found[0].base
+        operation=scan.effect,
+        positions=scan.options.positions,
+        measure=ESTIMATE,
+        stack=shape.stack,
+        values=matrix,
+        base=found[0].base,
+        measured=~np.isnan(matrix) if shape.heads_by_layer else None,
     )
     prompts = ((clean.sample, clean.prompt),)
     return UnitResult(unit.key, unit.identifier, samples=(clean.sample,), prompts=prompts, head_effects=((clean.sample, effect),))

@@ -61,7 +61,8 @@ def candidates_of(scores: RescalingScores, settings: Sequence[Setting]) -> tuple
 
 def published_candidate(signed: np.ndarray) -> Candidate:
     """The published recipe at its published strength, over all heads `[layers, heads]`: nothing to choose."""
-    return Candidate(PUBLISHED, Setting(1.0, signed.size, 1.0), _factors(published_scales(signed)))
+    there = np.isfinite(signed)
+    return Candidate(PUBLISHED, Setting(1.0, int(there.sum()), 1.0), _factors(published_scales(np.where(there, signed, 0.0))))
 
 
 def shuffles(candidate: Candidate, shape: ModelShape, count: int, seed: int) -> list[Candidate]:
@@ -69,9 +70,10 @@ def shuffles(candidate: Candidate, shape: ModelShape, count: int, seed: int) -> 
     if not candidate.factors:
         return []
     scales = np.ones((shape.layers, shape.heads))
+    exists = np.array([[head < shape.heads_in(layer) for head in range(shape.heads)] for layer in range(shape.layers)])
     for head, factor in candidate.factors.items():
         scales[head.layer, head.head] = factor
-    return [replace(candidate, factors=_factors(drawn)) for drawn in shuffled_within_layers(scales, count, seed)]
+    return [replace(candidate, factors=_factors(drawn)) for drawn in shuffled_within_layers(scales, count, seed, exists)]
 
 
 def _factors(scales: np.ndarray) -> dict[HeadId, float]:
