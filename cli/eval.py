@@ -76,6 +76,7 @@ class BatchType(click.ParamType):
 @click.option("--ablate", multiple=True, metavar="HEADS", help="Measure the model without these heads, such as L5H3,L4H4.")
 @click.option("--with", "operation", metavar="NAME", help="What ablated heads are replaced by (`vseam operations`; default: zero).")
 @options.use("operation_options")
+@click.option("--judge", metavar="NAME", help="The rule that reads answers: official (default), strict, lmms-eval, vlmevalkit.")
 @click.option("--compare", metavar="RUN|last", help="The gain over an earlier run, on the samples that both have answered.")
 @click.option(
     "--log-samples", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write every answer there, as JSON lines."
@@ -92,6 +93,7 @@ def evaluate(
     device: str | None,
     log_samples: Path | None,
     output: Path | None,
+    judge: str | None,
     **given: Any,
 ) -> None:
     """Measure how well models answer a dataset: generated answers, first-token probabilities, errors by image.
@@ -117,6 +119,8 @@ def evaluate(
     with application.workspace(database, device, seed) as workspace:
         for warning in workspace.store.warnings:
             application.output.note(warning)
+        for dataset in datasets if judge else ():
+            workspace.give_benchmark(workspace.registry.load_dataset(dataset, judge=judge))
         found = _evaluated(workspace, models, datasets, wanted)
     _tell(application, found, database, log_samples, output)
     context.exit(EXIT_DONE_WITH_SKIPS if any(each.skips for each in found) else EXIT_DONE)

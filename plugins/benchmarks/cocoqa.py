@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Level, Sample
 from vseam_core.datasets.answers import normal_answer
@@ -33,6 +33,8 @@ class CocoQaBenchmark(FileBenchmark):
     """
 
     image_places = ("coco/train2014", "coco/val2014", "cocoqa/images", "images/coco")
+    yes_no_rules: ClassVar = {}
+    choice_rules: ClassVar = {}
     obtain = "https://www.cs.toronto.edu/~mren/research/imageqa/data/cocoqa; images: COCO 2014"
 
     def __init__(self, subset: str | None = None, **options: Any):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Sample
+from vseam_core.datasets.answer_rules import YES_NO_RULES
 from vseam_core.datasets.answers import normal_answer, other_word, yes_or_no
 from vseam_core.datasets.file_benchmark import FileBenchmark
 from vseam_core.datasets.images import image_folders
@@ -21,6 +22,8 @@ class MmeBenchmark(FileBenchmark):
     A question id names an image and comes twice. Answers are read by their first word; what begins with neither is wrong.
     """
 
+    yes_no_rules: ClassVar = {**YES_NO_RULES, "official": yes_or_no}
+    choice_rules: ClassVar = {}
     question_files = ("mme", "mme/test.parquet")
     image_places = ("mme/images",)
     obtain = "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (MME)"
@@ -75,8 +78,8 @@ class MmeBenchmark(FileBenchmark):
         return sample
 
     def judge(self, sample: Sample, answer: str) -> bool:
-        """Whether the first word is the gold answer."""
-        return yes_or_no(answer) == normal_answer(sample.answer)
+        """Whether the first word is the gold answer, or what another rule reads."""
+        return self.yes_no_rules[self._rule](answer) == normal_answer(sample.answer)
 
     def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
         """Accuracy in percent and accuracy+ (images with both answers right), their sum over categories as MME's score."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Sample
+from vseam_core.datasets.answer_rules import YES_NO_RULES, only_yes_no
 from vseam_core.datasets.answers import normal_answer, other_word, pope_official, yes_or_no
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.images import without_suffix
@@ -25,16 +26,18 @@ class PopeBenchmark(FileBenchmark):
     official rule, which takes for yes whatever does not say no; `reading: strict` judges by the first word and counts the rest as unparsed.
     """
 
+    yes_no_rules: ClassVar = {**YES_NO_RULES, "official": pope_official, "lmms-eval": only_yes_no}
+    choice_rules: ClassVar = {}
     image_places = ("coco/val2014", "pope/images", "val2014", "images/coco")
     obtain = "https://github.com/RUCAIBox/POPE (output/coco); images: COCO val2014"
 
-    def __init__(self, split: str, reading: str = "official", **options: Any):
+    def __init__(self, split: str, reading: str = "official", judge: str = "", **options: Any):
         if split not in SPLITS:
             raise InvalidFileError(f"pope: unknown file {split!r}; expected one of {', '.join(SPLITS)}")
         if reading not in ("official", "strict"):
             raise InvalidFileError(f"pope: unknown reading {reading!r}; expected official or strict")
-        super().__init__(f"pope/{split}", level="object", category="object", **options)
-        self.split, self.strict = split, reading == "strict"
+        super().__init__(f"pope/{split}", level="object", category="object", judge=judge or reading, **options)
+        self.split = split
         self.question_files = (f"pope/coco_pope_{split}.json", f"POPE/coco_pope_{split}.json", f"pope/coco_pope_{split}.jsonl")
 
     def records(self) -> Iterator[Record]:
@@ -70,8 +73,8 @@ class PopeBenchmark(FileBenchmark):
         return self.read(answer) == normal_answer(sample.answer)
 
     def read(self, answer: str) -> str | None:
-        """What an answer says: yes or no, None where a strict reading finds neither."""
-        return yes_or_no(answer) if self.strict else pope_official(answer)
+        """What an answer says: yes or no, None where another reading than the official one finds neither."""
+        return self.yes_no_rules[self._rule](answer)
 
     def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
         """Precision, recall and F1 of yes, and the yes-ratio; `unparsed` counts answers that begin with neither word.

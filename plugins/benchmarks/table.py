@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from vseam_core.api.types import LEVELS, Sample, SceneObject
-from vseam_core.datasets.choices import LETTERS, asked_with, chosen_letter, options_of, right_letter
+from vseam_core.datasets.choices import options_of, right_letter
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.records import Record
 from vseam_core.errors import InvalidFileError, SampleError
@@ -63,32 +63,22 @@ class TableBenchmark(FileBenchmark):
             record,
             question_id=record.text(column["id"]) or record.place.rsplit(" ", 1)[-1],
             image=name,
-            question=asked_with(asked, options) if options and asked else asked,
+            question=asked,
             answer=answer,
             image_content=content,
             level=level or None,
             category=record.text(column["category"]) or None,
             objects=_boxed(record, column["box"], thing),
             roles=spans_of(asked, (thing, "object")),
+            options=options,
         )
-        sample.metadata["options"] = options  # type: ignore[index]
-        competitor = record.text(column["competitor"]) or _other_letter(answer, options)
+        competitor = record.text(column["competitor"])
         return replace(sample, competitor=competitor) if competitor else sample
-
-    def judge(self, sample: Sample, answer: str) -> bool:
-        """Exact match; of a multiple choice question, whether the right option is chosen."""
-        options = sample.metadata.get("options")
-        return chosen_letter(answer, options) == sample.answer if options else super().judge(sample, answer)
 
     def _gold(self, record: Record, options: Sequence[str]) -> str:
         if not options:
             return record.answer(self._columns["answer"], yes_no=self._yes_no)
         return right_letter(record, record.fields.get(self._columns["answer"]), options)
-
-
-def _other_letter(letter: str, options: Sequence[str]) -> str:
-    """The other of two options: what the right one is weighed against."""
-    return LETTERS[1 - LETTERS.index(letter)] if len(options) == 2 else ""
 
 
 def _boxed(record: Record, column: str, name: str) -> tuple[SceneObject, ...]:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Sample
 from vseam_core.datasets.answers import gold_answer, normal_answer, reference_answer, vqa_accuracy
@@ -40,6 +40,9 @@ class VqaBenchmark(FileBenchmark):
     copies, whose columns differ: ids are numbers or text, `answers` a list of words or of objects. The gold answer is the most frequent
     one; the score is VQA accuracy over all of them, and an answer that reaches half of it counts as right where one yes or no is needed.
     """
+
+    yes_no_rules: ClassVar = {}
+    choice_rules: ClassVar = {}
 
     def __init__(self, name: str, annotations: str | Path | None = None, **options: Any):
         super().__init__(name, level="object", category=name, **options)

@@ -108,6 +108,8 @@ class AnswerIds:
     differ; `prefix` is what both answers share before it, to be encoded into the prompt (`encode(…, answer_prefix=prefix)`).
     `published` holds the ids of the answer alone, as the published scripts read them; where that is one token, `variants` holds those
     of the answer's other writings ("Yes" beside "yes"), which these measures count too: a table's "yes" is what a model calls "Yes".
+    `others` are the ids of further competitors (the other letters of a multiple choice question): `logit_diff` is gold minus the
+    strongest of all.
     """
 
     gold: tuple[int, ...]
@@ -115,6 +117,12 @@ class AnswerIds:
     published: tuple[int, ...]
     prefix: tuple[int, ...] = ()
     variants: tuple[int, ...] = ()
+    others: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def competitors(self) -> tuple[tuple[int, ...], ...]:
+        """The ids of every competing answer, none where no competitor is known."""
+        return (self.competitor, *self.others) if self.competitor else ()
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ class Sample:
     that the question is about, in the order in which it names them (empty where the dataset has no annotation); `others` are
     annotated things that it is not about, which a control edit may change.
     `instruction` is a text with `{question}` in it that the benchmark wants the question asked in; "" leaves it to the model.
+    `options` are the answers one of which is to be given (the letters of a multiple choice question): where no one competitor is
+    named, the gold one is weighed against the strongest of the others.
     """
 
     identifier: str
@@ -123,6 +125,7 @@ class Sample:
     objects: tuple[SceneObject, ...] = ()
     others: tuple[SceneObject, ...] = ()
     instruction: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

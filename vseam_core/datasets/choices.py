@@ -1,21 +1,19 @@
-"""Multiple choice: which options a record offers, how they are asked, which letter is right, and which letter an answer means."""
+"""Multiple choice: which options a record offers, how they are asked, and which letter is right."""
 
 from __future__ import annotations
 
 import ast
 import json
-import re
-import string
 from collections.abc import Sequence
 from typing import Any
 
+from vseam_core.datasets.answer_rules import LETTERS
 from vseam_core.datasets.answers import normal_answer, written
 from vseam_core.datasets.records import Record
 from vseam_core.errors import SampleError
 
-LETTERS = string.ascii_uppercase
 COLUMNS = ("options", "choices")
-INSTRUCTION = "Answer with the option's letter from the given choices directly."
+INSTRUCTION = "{question}\nAnswer with the option's letter from the given choices directly."
 _ONE_EACH = (("{}", LETTERS), ("choice_{}", LETTERS.lower()), ("option_{}", LETTERS.lower()))
 
 
@@ -69,10 +67,9 @@ def _read_list(text: str) -> Any:
     return text
 
 
-def asked_with(question: str, options: Sequence[str]) -> str:
-    """The question with its options below it, each after its letter (LLaVA's words for multiple choice)."""
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
-    return "\n".join([question, *lines, INSTRUCTION])
+def asked_with(question: str, options: Sequence[str], form: str = "{letter}. {option}") -> str:
+    """The question with its options below it, each after its letter."""
+    return "\n".join([question, *(form.format(letter=letter, option=option) for letter, option in zip(LETTERS, options, strict=False))])
 
 
 def right_letter(record: Record, gold: Any, options: Sequence[str]) -> str:
@@ -95,13 +92,3 @@ def right_letter(record: Record, gold: Any, options: Sequence[str]) -> str:
         what = "is none of the options" if not found else "is one option by its text, another by its letter or number"
         raise SampleError(f"{record.place}: the gold answer {text!r:.60} {what}")
     return found.pop()
-
-
-def chosen_letter(answer: str, options: Sequence[str]) -> str | None:
-    """The letter that an answer chooses: "B", "(b)", "B. a dog", "a dog"; None where it chooses none."""
-    letters = LETTERS[: len(options)]
-    for letter, option in zip(letters, options, strict=True):
-        if normal_answer(answer) == normal_answer(option):
-            return letter
-    found = re.match(rf"\s*\(?([{letters}{letters.lower()}])(?:[).:,]|\s*$)", answer)
-    return found[1].upper() if found else None

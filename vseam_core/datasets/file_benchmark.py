@@ -8,15 +8,16 @@ import itertools
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vseam_core.api.interfaces import Benchmark
-from vseam_core.api.types import Form, Level, Pool, PoolChoice, RoleSpan, Sample, SceneObject
+from vseam_core.api.types import Answered, Form, Level, Pool, PoolChoice, RoleSpan, Sample, SceneObject
+from vseam_core.datasets.answer_rules import CHOICE_RULES, LETTERS, OFFICIAL, YES_NO_RULES, ChoiceRule, YesNoRule
 from vseam_core.datasets.answers import normal_answer, other_word
-from vseam_core.datasets.choices import options_column
+from vseam_core.datasets.choices import INSTRUCTION, asked_with, options_column
 from vseam_core.datasets.images import BytesImage, ImageFolders, MissingImage, image_folders, without_suffix
 from vseam_core.datasets.records import Record, read_records
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError, did_you_mean
@@ -38,14 +39,21 @@ class FileBenchmark(Benchmark):
     """A benchmark whose questions stand in a file.
 
     `questions` is the file (or, where a release has several, a folder), `images` a folder of images or several. What is not given is
-    looked for below the folder that VSEAM_DATA names (or `data`), in the places that `question_files` and `image_places` list. `dedup`
+    looked for below the folder that VSEAM_DATA names (or `data`), in the places that `question_files` and `image_places` list.
+    `source_split` is the split that is read of a folder of several, as Hugging Face `datasets` writes it. `dedup`
     leaves out later records with the same image and question. A subclass turns one record into one sample by `sample_of`.
+
+    `judge` names the rule that reads answers: the benchmark's own (`official`), or another of `yes_no_rules` and `choice_rules`. What is
+    neither a yes/no question nor multiple choice has the official rule only.
     """
 
     question_files: Sequence[str] = ()
     image_places: Sequence[str] = ()
     obtain: str = "see its authors' page"
     asks_options: bool = False
+    source_split: str = ""
+    yes_no_rules: ClassVar[Mapping[str, YesNoRule]] = YES_NO_RULES
+    choice_rules: ClassVar[Mapping[str, ChoiceRule]] = CHOICE_RULES
 
     def __init__(
         self,
@@ -56,14 +64,19 @@ class FileBenchmark(Benchmark):
         level: Level = "object",
         category: str = "",
         dedup: bool = False,
+        judge: str = OFFICIAL,
+        source_split: str = "",
         **unknown: Any,
     ):
         if unknown:
             known = _option_names(type(self))
             raise UnknownNameError(f"dataset {name!r}: unknown option {min(unknown)!r}; {did_you_mean(min(unknown), known)}")
         _check_options(name, questions, images, dedup)
+        if not isinstance(source_split, str):
+            raise VseamError(f"dataset {name!r}: option source_split must be a name such as test, got {source_split!r:.60}")
+        self._source_split = source_split or self.source_split
         self.name, self.level, self.category = name, level, category or name.split("/")[-1]
-        self._questions, self._images, self._dedup = questions, images, dedup
+        self._questions, self._images, self._dedup, self._rule = questions, images, dedup, self._known_rule(name, judge)
 
     @abstractmethod
     def sample_of(self, record: Record) -> Sample:
@@ -81,12 +94,33 @@ class FileBenchmark(Benchmark):
         yield from itertools.islice(chosen, limit)
 
     def judge(self, sample: Sample, answer: str) -> bool:
-        """Exact match, whatever the case, without white space around and full stops at the end of either side."""
+        """Whether the right option is chosen; else exact match, whatever the case, without full stops at the end of either side."""
+        if sample.options:
+            return self.chosen(sample, answer) == sample.answer
+        if sample.form == "yes_no" and self._rule in self.yes_no_rules:
+            return self.yes_no_rules[self._rule](answer) == normal_answer(sample.answer)
         return normal_answer(answer) == normal_answer(sample.answer)
+
+    def chosen(self, sample: Sample, answer: str) -> str | None:
+        """The letter that an answer to a multiple choice question means, by the rule that judges; None where it means none."""
+        rule = self.choice_rules.get(self._rule, self.choice_rules[OFFICIAL])
+        return rule(answer, sample.metadata["options"])
+
+    def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
+        """Of multiple choice questions, how many answers chose none of the options."""
+        choices = [item for item in answered if item.sample.options]
+        return {"unparsed": float(sum(self.chosen(item.sample, item.text) is None for item in choices))} if choices else {}
+
+    def _known_rule(self, name: str, rule: Any) -> str:
+        """The rule of that name. Raises `UnknownNameError` for one that the benchmark does not have."""
+        known = sorted({OFFICIAL, *self.yes_no_rules, *self.choice_rules})
+        if rule not in known:
+            raise UnknownNameError(f"dataset {name!r}: unknown rule {rule!r:.60} of judge; {did_you_mean(str(rule), known)}")
+        return str(rule)
 
     def records(self) -> Iterator[Record]:
         """The records of the question file. Raises `InvalidFileError` where it is missing or cannot be understood."""
-        return read_records(self.question_path())
+        return read_records(self.question_path(), self._source_split)
 
     def question_path(self) -> Path:
         """The question file. Raises `InvalidFileError` that says where it was looked for and how to get it."""
@@ -119,8 +153,13 @@ class FileBenchmark(Benchmark):
         level: Level | None = None,
         category: str | None = None,
         image_content: Any = None,
+        options: Sequence[str] = (),
+        instruction: str = "",
     ) -> Sample:
         """A sample from the parts of a record. `image_content` is the image itself where the record carries it (bytes).
+
+        `options` are the texts of a multiple choice question, asked below it unless `instruction` says how they are asked; its `answer` is
+        a letter.
 
         Raises `SampleError` for a part that is empty, and for a multiple choice record where the benchmark does not ask its options.
         """
@@ -129,9 +168,11 @@ class FileBenchmark(Benchmark):
                 raise SampleError(f"{record.place}: the {what} is empty")
         if not self.asks_options and (column := options_column(record)):
             raise SampleError(f"{record.place}: a multiple choice record ({column}); the dataset `table` asks the options too")
-        competitor = other_word(answer)
+        competitor = _other_letter(answer, options) if options else other_word(answer)
+        if options and not instruction:
+            question, instruction = asked_with(question.strip(), options), INSTRUCTION
         image_id = without_suffix(image)
-        form: Form = "open" if competitor is None else "yes_no"
+        form: Form = "open" if options or competitor is None else "yes_no"
         source: ImageSource = BytesImage(image_content, image) if image_content is not None else self.images.find(image)
         return Sample(
             identifier=f"{self.name}/plain/{question_id}",
@@ -148,7 +189,9 @@ class FileBenchmark(Benchmark):
             form=form,
             roles=tuple(roles),
             objects=tuple(objects),
-            metadata={"place": record.place, **record.fields},
+            metadata={"place": record.place, **record.without_images(), **({"options": tuple(options)} if options else {})},
+            instruction=instruction,
+            options=tuple(LETTERS[: len(options)]),
         )
 
     def _all(self) -> Iterator[Sample]:
@@ -181,8 +224,13 @@ class FileBenchmark(Benchmark):
             category=self.category,
             pool=pool_of(f"{self.name}/unusable-{number}"),
             form="open",
-            metadata={"place": record.place, "problem": reason, **record.fields},
+            metadata={"place": record.place, "problem": reason, **record.without_images()},
         )
+
+
+def _other_letter(letter: str, options: Sequence[str]) -> str | None:
+    """The other of two options; of more there is no one competitor."""
+    return LETTERS[1 - LETTERS.index(letter)] if len(options) == 2 else None
 
 
 def _option_names(kind: type[FileBenchmark]) -> list[str]:

@@ -1,7 +1,10 @@
-"""Reads question files as they come: JSON lists and dictionaries, JSON lines (also with CRLF, also named .json), CSV, parquet."""
+"""Reads question files as they come: JSON lists and dictionaries, JSON lines (also with CRLF, also named .json), CSV and TSV (also with
+images in base64), parquet and arrow files, and folders of these as Hugging Face `datasets` writes them."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import csv
 import hashlib
 import io
@@ -12,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vseam_core.datasets.answers import gold_answer, written
-from vseam_core.errors import InvalidFileError, PluginError, SampleError
+from vseam_core.datasets.table_files import TABLE_SUFFIXES, read_folder, read_table
+from vseam_core.errors import InvalidFileError, SampleError
 from vseam_core.files import parse_json, read_bytes
 
 # Where official releases keep their records inside one object.
@@ -49,14 +53,15 @@ class Record:
     def image(self, *names: str) -> tuple[str, bytes | None]:
         """The name of the image in the first of these fields that is there, and the image itself where the record carries it.
 
-        Known forms are a name, bytes, an object with `bytes` or `path`, and a list of one of these. An image without a name there has
-        that of a later field, or its digest. Raises `SampleError` for several images: a question is asked about one.
+        Known forms are a name, bytes, base64 text, an object with `bytes` or `path`, and a list of one of these. An image without a name
+        there has that of a later field, or its digest. Raises `SampleError` for several images: a question is asked about one.
         """
         name, value = self._first(names)
         value = _only(self.place, name, _as_list(value))
         further = next((other for other in self.fields if _FURTHER_IMAGE.fullmatch(other) and self.fields[other]), None)
         if further is not None and self.fields.get(f"{further.rpartition('_')[0]}_1"):
             raise SampleError(f"{self.place}: several images in one record ({further}); a question is asked about one image")
+        value = _decoded(value)
         content = value.get("bytes") if isinstance(value, Mapping) else value if isinstance(value, bytes) else None
         if content is not None and not isinstance(content, bytes):
             raise SampleError(f"{self.place}: {name}: the bytes of the image are a {type(content).__name__}")
@@ -75,6 +80,10 @@ class Record:
         """The first of some fields that is there and not null; the first name where none is."""
         return next(((name, self.fields[name]) for name in names if self.fields.get(name) is not None), (names[0], None))
 
+    def without_images(self) -> dict[str, Any]:
+        """The fields but those that hold an image: what is kept beside a sample."""
+        return {name: value for name, value in self.fields.items() if not any(map(_is_image, _several(value)))}
+
     def mapping(self, name: str) -> Mapping[str, Any]:
         """A field that holds named values, empty where it is missing or null. Raises `SampleError` for anything else."""
         return as_mapping(self.fields.get(name), f"{self.place}: {name}")
@@ -89,6 +98,30 @@ class Record:
 
 _FURTHER_IMAGE = re.compile(r"image_(?:[2-9]|\d\d)")
 _LONGEST_NAME = 1000
+# How the formats that are read begin in base64: JPEG, PNG, WebP, GIF, BMP, TIFF. Names of files are shorter.
+_BASE64_OPENINGS, _SHORTEST_BASE64 = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "Qk", "SUkq", "TU0A"), 64
+_LONGEST_CELL = 1 << 30
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value holds an image itself: bytes, an object with some, or a long text without a space (base64)."""
+    if isinstance(value, Mapping):
+        return isinstance(value.get("bytes"), bytes)
+    return isinstance(value, bytes) or (isinstance(value, str) and len(value) > _LONGEST_NAME and " " not in value[:_LONGEST_NAME])
+
+
+def _decoded(value: Any) -> Any:
+    """The bytes of an image that is written as base64 text; any other value as it is."""
+    if not isinstance(value, str) or not value.startswith(_BASE64_OPENINGS) or len(value) < _SHORTEST_BASE64:
+        return value
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return value
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -119,15 +152,22 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__} {value!r:.60}"
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Every record of a file, in order. Raises `InvalidFileError` with file and line for a file that cannot be understood."""
+def read_records(path: Path, split: str = "") -> Iterator[Record]:
+    """Every record of a file, in order, or of one split of a folder that Hugging Face `datasets` wrote.
+
+    Raises `InvalidFileError` with file and line for a file that cannot be understood.
+    """
+    if path.is_dir():
+        yield from (Record(place, fields) for place, fields in read_folder(path, split))
+        return
     if not path.is_file():
         raise InvalidFileError(f"{path}: no such file")
-    match path.suffix.lower():
+    suffix = path.suffix.lower()
+    match suffix:
         case ".csv" | ".tsv":
-            yield from _read_csv(path, "\t" if path.suffix.lower() == ".tsv" else ",")
-        case ".parquet":
-            yield from _read_parquet(path)
+            yield from _read_csv(path, "\t" if suffix == ".tsv" else ",")
+        case _ if suffix in TABLE_SUFFIXES:
+            yield from (Record(place, fields) for place, fields in read_table(path))
         case _:
             yield from _read_json(path)
 
@@ -204,6 +244,7 @@ def _object(path: Path, where: str, fields: Any) -> Mapping[str, Any]:
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[Record]:
+    csv.field_size_limit(_LONGEST_CELL)  # of all readers in this process: a cell may hold an image
     reader = csv.DictReader(io.StringIO(text_of(path), newline=""), delimiter=delimiter)
     if not reader.fieldnames:
         raise InvalidFileError(f"{path}: expected a first line with the names of the columns")
@@ -214,19 +255,3 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[Record]:
             yield Record(f"{path.name}, line {reader.line_num}", row)
     except csv.Error as error:
         raise InvalidFileError(f"{path}:{reader.line_num}: {error}") from None
-
-
-def _read_parquet(path: Path) -> Iterator[Record]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise PluginError(f"{path}: reading parquet needs pyarrow: pip install 'vseam[parquet]'") from None
-    try:
-        table = parquet.ParquetFile(path)
-        number = 0
-        for batch in table.iter_batches(batch_size=256):
-            for fields in batch.to_pylist():
-                number += 1
-                yield Record(f"{path.name}, row {number}", fields)
-    except (OSError, ValueError) as error:
-        raise InvalidFileError(f"{path}: not a readable parquet file: {' '.join(str(error).split())[:200]}") from None

@@ -220,8 +220,8 @@ def _backward(
         stack.enter_context(SiteHooks(engine.decoder, sites, tap))
         logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1]
         scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
-        gold, competitor = (logits.double()[:, list(tokens)].logsumexp(-1) for tokens in (answer.gold, answer.competitor))
-        difference = gold - competitor
+        gold, *rivals = (logits.double()[:, list(tokens)].logsumexp(-1) for tokens in (answer.gold, *answer.competitors))
+        difference = gold - torch.stack(rivals).amax(0)
         objective = scale * (difference * torch.tensor(weights).to(difference)).sum()
         leaves = [taps[site] for site in sites]
         found = torch.autograd.grad(objective, leaves, allow_unused=True) if leaves else ()

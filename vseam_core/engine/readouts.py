@@ -31,7 +31,8 @@ def answer_values(logits: Float[Tensor, "rows vocabulary"], answers: Sequence[An
     values = []
     for row, answer in enumerate(answers):
         gold = _log_sum_exp(log_probabilities[row], answer.gold)
-        difference = gold - _log_sum_exp(log_probabilities[row], answer.competitor) if answer.competitor else _NOT_DEFINED
+        rivals = [_log_sum_exp(log_probabilities[row], tokens) for tokens in answer.competitors]
+        difference = gold - max(rivals) if rivals else _NOT_DEFINED
         probabilities = [math.exp(float(log_probabilities[row, token])) for token in answer.published]
         others = sum(math.exp(float(log_probabilities[row, token])) for token in answer.variants)
         mean_logit = sum(float(raw[row, token]) for token in answer.published) / len(answer.published)
@@ -114,8 +115,8 @@ def _attributed(
 ) -> AnswerValues:
     """Direct logit attribution of one component: its share of `logit_diff` and of the mean published logit.
 
-    Variants of an answer are weighted by their softmax in the run's own logits (the gradient of logsumexp). Probabilities have no
-    additive share, hence NaN.
+    Variants of an answer are weighted by their softmax in the run's own logits (the gradient of logsumexp); of several competitors it is
+    the one that is strongest there. Probabilities have no additive share, hence NaN.
     """
     unembedding = stored_weight(decoder.unembedding).to(contribution.device)
 
@@ -124,7 +125,8 @@ def _attributed(
         weights = torch.softmax(logits[index].double(), -1)
         return float((unembedding[index].double() @ contribution.double() * weights).sum()) * decoder.logit_scale
 
-    difference = share(answer.gold) - share(answer.competitor) if answer.competitor else _NOT_DEFINED
+    strongest = max(answer.competitors, key=lambda tokens: float(logits[list(tokens)].double().logsumexp(-1)), default=())
+    difference = share(answer.gold) - share(strongest) if strongest else _NOT_DEFINED
     if answer.variants:
         return AnswerValues(
             logit_diff=difference,

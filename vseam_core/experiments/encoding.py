@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.api.interventions import AnswerIds
@@ -61,7 +62,7 @@ def ask(loaded: LoadedModel, sample: Sample) -> Prepared:
     if not sample.answer.strip():
         raise SampleError(f"{sample.identifier}: the gold answer is empty")
     try:
-        answer = loaded.model.answer_ids(free.prompt, sample.answer, competitor_of(sample))
+        answer = _answer_ids(loaded, free.prompt, sample)
         prompt = encode_sample(loaded, sample, answer.prefix).prompt if answer.prefix else free.prompt
     except (SampleError, UnsupportedError) as error:
         return Prepared(sample=sample, prompt=free.prompt, answer=NO_IDS, size=free.size, free=free.prompt, note=str(error))
@@ -78,11 +79,37 @@ def prepare(loaded: LoadedModel, sample: Sample) -> Prepared:
     return prepared
 
 
-def competitor_of(sample: Sample) -> str | None:
-    """The answer that the gold one is held against: the sample's own, for yes/no questions the other word."""
-    if sample.competitor is None and sample.form == "yes_no":
-        return _OTHER_WORD.get(sample.answer.strip().casefold())
-    return sample.competitor
+def competitors_of(sample: Sample) -> tuple[str, ...]:
+    """The answers that the gold one is held against: the sample's own, the other options, or for yes/no questions the other word."""
+    if sample.competitor is not None:
+        return (sample.competitor,)
+    if sample.options:
+        return tuple(option for option in sample.options if option != sample.answer)
+    other = _OTHER_WORD.get(sample.answer.strip().casefold()) if sample.form == "yes_no" else None
+    return () if other is None else (other,)
+
+
+def _answer_ids(loaded: LoadedModel, prompt: EncodedPrompt, sample: Sample) -> AnswerIds:
+    """The ids of the gold answer and of all its competitors. Raises `SampleError` where they are not told apart at one place."""
+    competitors = competitors_of(sample)
+    found = [loaded.model.answer_ids(prompt, sample.answer, other) for other in competitors or (None,)]
+    if len({(each.gold, each.prefix) for each in found}) > 1:
+        raise SampleError(f"no one token tells {sample.answer!r} apart from all of {', '.join(competitors)}")
+    first = found[0]
+    if not sample.options:
+        return first
+    # An article begins with the token of a small letter; a letter that is offered as an option is a capital one.
+    spelt = partial(_spelt, loaded)
+    gold = spelt(sample.answer, first.gold) or first.gold
+    rivals = [spelt(other, each.competitor) or each.competitor for other, each in zip(competitors, found, strict=False)]
+    competitor, others = (rivals[0], tuple(rivals[1:])) if rivals else ((), ())
+    return replace(first, gold=gold, competitor=competitor, others=others, variants=spelt(sample.answer, first.variants))
+
+
+def _spelt(loaded: LoadedModel, option: str, tokens: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of some ids that begin an option in its own capitals and small letters."""
+    texts = [text.strip() for text in loaded.model.token_texts(tokens)]
+    return tuple(token for token, text in zip(tokens, texts, strict=True) if text and option.startswith(text))
 
 
 def encode_sample(loaded: LoadedModel, sample: Sample, prefix: Sequence[int] = ()) -> KeptPrompt:
@@ -125,4 +152,5 @@ def prompt_identity(prepared: Prepared) -> dict[str, Any]:
         "published": list(answer.published),
         "variants": list(answer.variants),
         "roles": list(prepared.prompt.roles),
+        **({"others": [list(tokens) for tokens in answer.others]} if answer.others else {}),
     }

@@ -40,7 +40,8 @@ class RegisteredBenchmark(Benchmark):
         """The other benchmark's samples under this name, each with the instruction."""
         for sample in self._inner.samples(pool, split, limit, seed):
             rest = sample.identifier.removeprefix(f"{self._inner.name}/")
-            yield replace(sample, dataset=self.name, identifier=f"{self.name}/{rest}{self._mark}", instruction=self._instruction)
+            instruction = self._instruction or sample.instruction
+            yield replace(sample, dataset=self.name, identifier=f"{self.name}/{rest}{self._mark}", instruction=instruction)
 
     def judge(self, sample: Sample, answer: str) -> bool:
         """As the other benchmark judges."""
