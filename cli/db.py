@@ -1,4 +1,4 @@
-"""`vseam db info`, `check`, `migrate` and `export`."""
+"""`vseam db info`, `check`, `migrate`, `copy` and `export`."""
 
 from __future__ import annotations
 
@@ -71,6 +71,31 @@ def migrate(application: Application, database: str) -> None:
     applied = bring_up_to_date(database)
     text = f"{database}: applied {', '.join(applied)}" if applied else f"{database}: up to date"
     application.output.result("db-migrate/1", {"location": database, "applied": applied}, text=text)
+
+
+@options.verb("copy", group=database, example="vseam db copy cluster.db results.db")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.pass_obj
+def copy(application: Application, source: str, target: str) -> None:
+    """Put the results of one database into another: each a SQLite file or any SQLAlchemy URL.
+
+    What only one of them holds is in TO afterwards; doing it twice changes nothing. Of two answers to one question, that of the run that
+    was asked for last is shown.
+    """
+    from vseam_core.store import open_store
+    from vseam_core.store.copying import copy as put_into
+
+    with open_store(source, create=False) as old, open_store(target) as new, application.output.progress() as progress:
+        copied = put_into(old, new, progress)
+        labels = {"source": old.label, "target": new.label}
+    text = f"{labels['target']}: {copied.runs:,} new runs, {copied.units:,} new units, {copied.aggregates:,} new rows of aggregates"
+    application.output.result("db-copy/1", {**labels, **vars(copied)}, text=text)
+    if copied.partial:
+        application.output.note(
+            f"{copied.partial:,} aggregates rest on the units of one database, since both hold others: "
+            "the commands that made them compute them again, from what is stored"
+        )
 
 
 @options.verb("export", group=database, example="vseam db export --parquet tables --db results.db")

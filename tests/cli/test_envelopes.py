@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "db-info": ("db", "info"),
     "db-check": ("db", "check"),
     "db-migrate": ("db", "migrate"),
+    "db-copy": ("db", "copy", "results.db", "other.db"),
     "db-export": ("db", "export", "--csv-files", "tables"),
 }
 STUDY = "models: [llava-tiny]\ndatasets: [scenes/color]\nstages: [evaluate]\nsizes: {score: 4, test: 4}\n"

@@ -117,3 +117,11 @@ def test_db_export_asks_for_one_folder(vseam: Vseam, database: str, words: tuple
     outcome = vseam("db", "export", *words)
     assert outcome.code == 2
     assert "expected --parquet DIR or --csv-files DIR" in outcome.stderr
+
+
+def test_db_copy_makes_the_target_and_says_what_it_put(vseam: Vseam, database: str) -> None:
+    outcome = vseam("db", "copy", database, "other.db")
+    assert (outcome.code, outcome.stdout) == (0, "other.db: 0 new runs, 0 new units, 0 new rows of aggregates\n")
+    assert Path("other.db").is_file()
+    assert vseam("db", "copy", "none.db", "other.db").code == 2
+    assert "are the same database" in vseam("db", "copy", database, f"./{database}").stderr

@@ -13,7 +13,7 @@ from vseam_core.errors import StoreError
 from vseam_core.runs.spec import UnitResult
 from vseam_core.store import Store
 from vseam_core.store.records import NamedRescaling
-from vseam_core.store.scores import _SLICES
+from vseam_core.store.scores import SLICES
 
 from .builders import head_unit, model_info, pair, prompt, run_spec, sample, score_row
 
@@ -93,8 +93,8 @@ def put(store: Store, table: str, run: int, rows: list[dict[str, Any]], keys: li
 
 
 def test_every_table_of_aggregates_is_tried() -> None:
-    assert set(_SLICES) == set(ROWS) == set(OTHER)
-    for table, slices in _SLICES.items():
+    assert set(SLICES) == set(ROWS) == set(OTHER)
+    for table, slices in SLICES.items():
         assert {"run_id", "sample_set_hash", *OTHER[table]} >= set(slices), table
 
 

@@ -46,6 +46,12 @@ class Database:
             return None
         return Path(name.removeprefix("file:").split("?")[0] if name.startswith("file:") else name)
 
+    def is_same_as(self, other: Database) -> bool:
+        """Whether both are one file, or one URL of a server."""
+        if self.path is None or other.path is None:
+            return self.url == other.url and not self.is_sqlite
+        return self.path.exists() and other.path.exists() and self.path.samefile(other.path)
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database, whatever others write meanwhile."""

@@ -52,7 +52,7 @@ def relations(connection: Connection) -> Iterator[Relation]:
 def _as_it_is(connection: Connection, name: str) -> Relation:
     kinds = {found["name"]: _kind(found["name"], found["type"]) for found in inspect(connection).get_columns(name)}
     asked = table(name, *[column(named, _SQL_TYPES[kind]) for named, kind in kinds.items()])
-    result = connection.execution_options(yield_per=_AT_ONCE).execute(select(asked))
+    result = connection.execute(select(asked), execution_options={"yield_per": _AT_ONCE})
     return Relation(name, kinds, ([tuple(row) for row in part] for part in result.partitions()))
 
 
@@ -99,7 +99,8 @@ def _arrays(connection: Connection, stored: Table, query: Select[Any], axes: Map
     own: dict[str, Kind] = {found.name: _kind(found.name, found.type) for found in stored.c if found.name not in _ENCODED}
     labels: dict[str, Kind] = {"run_id": "whole", "model": "text", "dataset": "text", "identifier": "text"}
     plain = {**labels, **own}
-    result = connection.execution_options(yield_per=_AT_ONCE).execute(query.where(is_current()).order_by(stored.c.id)).mappings()
+    current = query.where(is_current()).order_by(stored.c.id)
+    result = connection.execute(current, execution_options={"yield_per": _AT_ONCE}).mappings()
 
     def rows(part: Sequence[Any]) -> list[Row]:
         return [(*(row[name] for name in plain), *read(row, f"{stored.name}, row {row['id']}")) for row in part]

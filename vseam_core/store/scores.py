@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What is replaced together: a frame takes the place of all stored rows that agree with one of its rows in these columns.
-_SLICES: dict[str, tuple[str, ...]] = {
+SLICES: dict[str, tuple[str, ...]] = {
     "head_scores": ("run_id", "pool", "operation", "positions", "measure", "stack"),
     "evaluations": ("run_id", "sample_set_hash", "compared_with"),
     "screenings": ("run_id", "operation", "positions", "measure", "stack"),
@@ -58,15 +58,15 @@ def replace_rows(connection: Connection, name: str, run_id: int | None, frame: p
     _check_columns(table, frame)
     if not rows and run_id is not None and name in _WHOLE_RUN:
         connection.execute(table.delete().where(table.c.run_id == run_id))
-    for chosen in {tuple(row[column] for column in _SLICES[name]) for row in rows}:
-        for values in _spellings(dict(zip(_SLICES[name], chosen, strict=True))):
+    for chosen in {tuple(row[column] for column in SLICES[name]) for row in rows}:
+        for values in spellings(dict(zip(SLICES[name], chosen, strict=True))):
             connection.execute(table.delete().where(*[table.c[column] == value for column, value in values.items()]))
     if rows:
         _put_sample_set(connection, units, run_id, fixed["sample_set_hash"])
         connection.execute(table.insert(), rows)
 
 
-def _spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:
+def spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:
     """A slice as it may have been stored: two tasks are the same pair in either order."""
     if "task_a" not in chosen:
         return [chosen]
@@ -80,8 +80,7 @@ def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, 
     if known is not None:
         connection.execute(members.delete().where(members.c.sample_set_id == known))
     else:
-        unused = [sets.c.hash.not_in(select(table.c.sample_set_hash)) for table in map(score_table, _SLICES)]
-        connection.execute(sets.delete().where(*unused))
+        drop_unused_sets(connection)
         inserted = connection.execute(sets.insert().values(hash=digest)).inserted_primary_key
         assert inserted is not None
         known = inserted[0]
@@ -90,6 +89,13 @@ def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, 
         if run_id is not None:
             query = query.where(units.c.run_id == run_id)
         insert(connection, members, [{"sample_set_id": known, "unit_id": unit} for unit in connection.execute(query).scalars()])
+
+
+def drop_unused_sets(connection: Connection) -> None:
+    """Remove the sets of units that no aggregate rests on any more."""
+    sets = schema.sample_sets
+    unused = [sets.c.hash.not_in(select(table.c.sample_set_hash)) for table in map(score_table, SLICES)]
+    connection.execute(sets.delete().where(*unused))
 
 
 def scores_frame(connection: Connection, name: str, run_ids: RunIds, equals: Mapping[str, Any]) -> pd.DataFrame:
@@ -107,8 +113,8 @@ def scores_frame(connection: Connection, name: str, run_ids: RunIds, equals: Map
 
 def score_table(name: str) -> Table:
     """The table of aggregates of that name. Raises `StoreError` for another one."""
-    if name not in _SLICES:
-        raise StoreError(f"no table of scores {name!r}: {did_you_mean(name, _SLICES)}")
+    if name not in SLICES:
+        raise StoreError(f"no table of scores {name!r}: {did_you_mean(name, SLICES)}")
     return schema.metadata.tables[f"stored_{name}"]
 
 

@@ -71,6 +71,10 @@ class Store:
         """The database's file or URL, as messages name it."""
         return self._database.label
 
+    def is_same_as(self, other: Store) -> bool:
+        """Whether two open stores are of one database."""
+        return self._database.is_same_as(other._database)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should be told about this database, one line each."""
