@@ -50,16 +50,18 @@ export function ablationView(page) {
 // The first 1 … k heads ablated together, and everything but them (faithfulness).
 function curveFigure(entries) {
   const parts = entries.map((entry) => {
-    const rows = (condition) => entry.curve.filter((row) => row.condition === condition).sort((one, two) => one.size - two.size);
+    const rows = (...conditions) => entry.curve.filter((row) => conditions.includes(row.condition)).sort((one, two) => one.size - two.size);
     const base = entry.curve.find((row) => row.condition === "base")?.mean_logit_diff ?? NaN;
-    const cumulative = rows("cumulative"), sizes = [0, ...cumulative.map((row) => row.size)];
-    const kept = new Map(rows("faithfulness").map((row) => [row.size, row.mean_logit_diff]));
-    const lines = [{ name: "first k heads ablated", colour: LINES[1], values: [base, ...cumulative.map((row) => row.mean_logit_diff)] }];
-    if (kept.size) lines.push({ name: "only the first k heads kept", colour: LINES[0], values: sizes.map((size) => kept.get(size) ?? NaN) });
+    const ablated = new Map([[0, base], ...rows("cumulative", "selected").map((row) => [row.size, row.mean_logit_diff])]);
+    // All heads but the selected ones were ablated: these are what is left.
+    const kept = new Map(rows("faithfulness").map((row) => [entry.heads.length, row.mean_logit_diff]));
+    const sizes = [...new Set([...ablated.keys(), ...kept.keys()])].sort((one, two) => one - two);
+    const lines = [{ name: "first k heads ablated", colour: LINES[1], values: sizes.map((size) => ablated.get(size) ?? NaN) }];
+    if (kept.size) lines.push({ name: "only these heads kept", colour: LINES[0], values: sizes.map((size) => kept.get(size) ?? NaN) });
     return linePanel({ title: `${entry.label}, ${entry.sign}`, x: sizes.map(String), lines, unit: "nats", width: 250, height: 190 });
   });
   const kept = entries.some((entry) => entry.curve.some((row) => row.condition === "faithfulness"));
-  const legend = [{ name: "the first k heads ablated together", colour: LINES[1] }, ...(kept ? [{ name: "only the first k heads kept", colour: LINES[0] }] : [])];
+  const legend = [{ name: "the first k heads ablated together", colour: LINES[1] }, ...(kept ? [{ name: "only the selected heads kept, all others ablated", colour: LINES[0] }] : [])];
   return figure({ title: "Head by head", body: panels(parts, legend, "Mean logit difference with the first k heads ablated", 5), caption: "Mean logit difference in nats by the number of heads, strongest first.",
     name: () => fileName("ablation-curves", entries[0].model), rows: () => [["model", "dataset", "sign", "condition", "k", "n", "accuracy", "mean_logit_diff", "heads"], ...entries.flatMap((entry) => entry.curve.map((row) =>
       [entry.model, entry.dataset, entry.sign, row.condition, row.size, row.n, row.accuracy, row.mean_logit_diff, row.heads.join(" ")]))] });

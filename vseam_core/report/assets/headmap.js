@@ -121,6 +121,7 @@ function headLines(scan, side, head, rank, unit) {
   const lines = [`${scan.name(head)}: ${withInterval(value, low, high, unit)}`];
   lines.push(`${Number.isFinite(q) ? `q = ${shown(q, 2)}, ` : ""}n = ${n}, rank ${rank.get(head)} of ${rank.size}`);
   if (claimed) lines.push(side === "difference" ? "differs" : "passes the claim");
+  if (scan.column("below_noise_floor")?.[head] === 1) lines.push("below 3 × the effect of putting an activation in its own place: noise");
   if (other) lines.push("works against the right answer (suppressor)");
   return lines;
 }

@@ -73,6 +73,7 @@ function averageGrid(page, trace, state) {
     lines: (layer, column) => {
       const place = at(layer, column), name = part.columns[columns[column]];
       const lines = [`${trace.columns[name] ?? name}, layer ${layerWords(part.layers[layer])}`, withInterval(factor * value[place], factor * low[place], factor * high[place], unit), `n = ${of.n[place]}`];
+      if (of.below_noise_floor?.[place] === 1) lines.push("below 3 × the effect of putting an activation in its own place: noise");
       if (of.band_low) lines.push(`random models: ${shown(100 * of.band_low[place], 3)} to ${shown(100 * of.band_high[place], 3)} %${outside(place) ? "; outside" : "; within"}`);
       return lines;
     },

@@ -28,9 +28,10 @@ use the same page. Every list may be empty and every key with `?` may be missing
                 aggregates: [{site, direction, layers: [int], columns: [label], numbers: [name], band_models?,
                               values: float64 [numbers, layers, columns]}],
                 samples: [{site, direction, index: int32 [3, n], ends: float64 [2, n], values: float32 [all], cells?: [[text]]}]}]
-              (`numbers` are n, mean, low, high, and where there are any share, share_low, share_high, band_low, band_high. `index` holds
-               each sample's pair, its axis, and where its values `[layers, columns]` begin; `ends` the measure on the clean and on the
-               edited image. `cells` are words for a sample's cells, such as the lens's strongest tokens: one list per sample)
+              (`numbers` are n, mean, low, high, below_noise_floor (0, 1), and where there are any share, share_low, share_high, band_low,
+               band_high. `index` holds each sample's pair, its axis, and where its values `[layers, columns]` begin; `ends` the measure on
+               the clean and on the edited image. `cells` are words for a sample's cells, such as the lens's strongest tokens: one list
+               per sample)
     prompts   [{model, sample, tokens: [[position, length, text, class, role]], boxes?: float32 [image positions, 4]}]
               (boxes: where each image position looks, as fractions x0, y0, x1, y1 of the image)
     shared    [{model, sign, k, tasks: [label], rows: [{a, b, overlap, expected, p, q, ceiling, jaccard, reason, heads: [name]}],

@@ -96,7 +96,7 @@ def _ablations(material: StudyMaterial, tasks: list[Task]) -> list[dict[str, Any
                     for name in ("condition", "size", "n", "accuracy", "drop", "drop_low", "drop_high", "mean_logit_diff", "heads")
                 }
                 for row in frame_records(rows)
-                if row["condition"] in ("base", "cumulative", "faithfulness")
+                if row["condition"] in ("base", "cumulative", "selected", "faithfulness")
             ]
             found.append(
                 {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vseam_core.store.records import TraceRecord
 
 _SHARES = {"share": "normalised", "share_low": "normalised_low", "share_high": "normalised_high"}
-_NUMBERS = {"n": "n", "mean": "mean", "low": "low", "high": "high"}
+_NUMBERS = {"n": "n", "mean": "mean", "low": "low", "high": "high", "below_noise_floor": "below_noise_floor"}
 
 
 def add_traces(
