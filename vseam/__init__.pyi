@@ -1,5 +1,8 @@
 """The public names and where each lives: what type checkers and editors read, and what `vseam/__init__.py` imports on first use."""
 
+from vseam.explaining import ExplanationResult as ExplanationResult, explain as explain
+from vseam.measuring import evaluate as evaluate, scan as scan, trace as trace
+from vseam.shown import EvaluationResult as EvaluationResult, ScanResult as ScanResult, TraceResult as TraceResult
 from vseam_core.api.interfaces import (
     Benchmark as Benchmark,
     EditedImages as EditedImages,
@@ -57,7 +60,7 @@ from vseam_core.errors import (
     UnsupportedError as UnsupportedError,
     VseamError as VseamError,
 )
-from vseam_core.experiments.evaluation import Evaluation as Evaluation, evaluate as evaluate
+from vseam_core.experiments.evaluation import Evaluation as Evaluation
 from vseam_core.experiments.rescaling.checkpoint import fitted_scales as fitted_scales, save_rescaled_model as save_rescaled_model
 from vseam_core.experiments.study_run import run_study as run_study
 from vseam_core.plugins.discovery import Plugins as Plugins, build_plugins as build_plugins

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-import vseam as vseam_package
 from tests.cli.conftest import Vseam, vseam  # noqa: F401
 from tests.experiments.conftest import small_study
 from vseam_core.analysis.frames import frame_records
@@ -23,6 +22,7 @@ from vseam_core.datasets.images import FileImage
 from vseam_core.engine import selfcheck
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.encoding import NO_COMPETITOR, ask, competitor_of, prepare
+from vseam_core.experiments.evaluation import evaluate
 from vseam_core.experiments.study_run import run_study
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
@@ -77,7 +77,7 @@ def test_a_head_scan_encodes_each_question_once(vseam: Vseam, encoded: Encoded) 
 
 
 def test_an_evaluation_encodes_each_question_once_on_each_of_its_images(workspace: Workspace, encoded: Encoded) -> None:
-    vseam_package.evaluate(workspace, "llava-tiny", "scenes/color", limit=10, editor="scenes")
+    evaluate(workspace, "llava-tiny", "scenes/color", limit=10, editor="scenes")
     assert (encoded.total(), set(encoded.values())) == (20, {1})
 
 

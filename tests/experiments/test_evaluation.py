@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-import vseam
 from tests.experiments.mixed import HEADS, Mixed
 from vseam_core.api.types import Sample
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError
 from vseam_core.evaluation.metrics import METRIC_COLUMNS
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
+from vseam_core.experiments.evaluation import evaluate
 from vseam_core.experiments.selection import Selection, selected_samples, settled
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.records import NamedRescaling
@@ -43,7 +43,7 @@ def model_answers(workspace: Workspace, samples: Sequence[Sample]) -> list[str]:
 
 def test_answers_scores_and_figures_are_those_of_a_plain_loop(shared: Workspace) -> None:
     benchmark = shared.benchmark("mixed")
-    found = vseam.evaluate(shared, "llava-tiny", "mixed")
+    found = evaluate(shared, "llava-tiny", "mixed")
     sound = [sample for sample in benchmark.samples("all") if sample.question_id != "007"]
     texts = model_answers(shared, sound)
     assert found.answers["identifier"].tolist() == [sample.identifier for sample in sound]
@@ -66,7 +66,7 @@ def test_answers_scores_and_figures_are_those_of_a_plain_loop(shared: Workspace)
 
 
 def test_first_tokens_are_compared_as_a_forward_pass_reads_them(shared: Workspace) -> None:
-    found = vseam.evaluate(shared, "llava-tiny", "mixed")
+    found = evaluate(shared, "llava-tiny", "mixed")
     loaded = shared.model("llava-tiny")
     known = {sample.identifier: sample for sample in shared.benchmark("mixed").samples("all")}
     rows = found.answers[found.answers["first_token_correct"].notna()]
@@ -88,7 +88,7 @@ def test_first_tokens_are_compared_as_a_forward_pass_reads_them(shared: Workspac
 
 
 def test_an_answer_that_the_vocabulary_lacks_is_judged_by_its_text_alone_and_a_lost_image_is_skipped(shared: Workspace) -> None:
-    found = vseam.evaluate(shared, "llava-tiny", "mixed")
+    found = evaluate(shared, "llava-tiny", "mixed")
     row = found.answers[found.answers["identifier"] == "mixed/004"].iloc[0]
     assert row["score"] == 0.3
     assert pd.isna(row["gold_probability"])
@@ -97,7 +97,7 @@ def test_an_answer_that_the_vocabulary_lacks_is_judged_by_its_text_alone_and_a_l
 
 
 def test_every_category_has_its_own_figures(shared: Workspace) -> None:
-    found = vseam.evaluate(shared, "llava-tiny", "mixed")
+    found = evaluate(shared, "llava-tiny", "mixed")
     assert list(found.metrics.columns) == list(METRIC_COLUMNS)
     assert list(dict.fromkeys(found.metrics["subset"])) == ["all", "category color", "category spatial"]
     for category, rows in found.answers.groupby("category"):
@@ -105,8 +105,8 @@ def test_every_category_has_its_own_figures(shared: Workspace) -> None:
 
 
 def test_a_smaller_limit_rests_on_the_answers_that_are_there(shared: Workspace) -> None:
-    vseam.evaluate(shared, "llava-tiny", "mixed")
-    part = vseam.evaluate(shared, "llava-tiny", "mixed", limit=0.5, offset=10)
+    evaluate(shared, "llava-tiny", "mixed")
+    part = evaluate(shared, "llava-tiny", "mixed", limit=0.5, offset=10)
     assert (part.made, len(part.answers)) == (0, 15)
     assert part.answers["identifier"].tolist() == [f"mixed/{number:03}" for number in range(10, 25)]
     stored = shared.store.scores("evaluations", part.run, metric="accuracy", subset="all")
@@ -117,8 +117,8 @@ def test_a_named_rescaling_is_measured_as_the_folded_weights_are(shared: Workspa
     loaded = shared.model("llava-tiny")
     info = loaded.model.info
     shared.store.name_rescaling("strong", NamedRescaling("llava-tiny", info.weights_hash, "scenes/color", FACTORS, 0))
-    plain = vseam.evaluate(shared, "llava-tiny", "mixed")
-    found = vseam.evaluate(shared, "llava-tiny", "mixed", rescale="strong", compare=plain.run)
+    plain = evaluate(shared, "llava-tiny", "mixed")
+    found = evaluate(shared, "llava-tiny", "mixed", rescale="strong", compare=plain.run)
     samples = [sample for sample in shared.benchmark("mixed").samples("all") if sample.question_id != "007"]
     with fold_into_weights(loaded.model, FACTORS):
         texts = model_answers(shared, samples)
@@ -141,7 +141,7 @@ def _scored(loaded: Any, sample: Sample) -> tuple[Any, Any]:
 
 def test_ablated_heads_are_measured_as_zeroed_weights_are(shared: Workspace) -> None:
     loaded = shared.model("llava-tiny")
-    found = vseam.evaluate(shared, "llava-tiny", "mixed", ablate=HEADS)
+    found = evaluate(shared, "llava-tiny", "mixed", ablate=HEADS)
     samples = [sample for sample in shared.benchmark("mixed").samples("all") if sample.question_id != "007"]
     plain = model_answers(shared, samples)
     with fold_into_weights(loaded.model, dict.fromkeys(HEADS, 0.0)):
@@ -152,14 +152,14 @@ def test_ablated_heads_are_measured_as_zeroed_weights_are(shared: Workspace) -> 
 
 @pytest.mark.parametrize("operation", ["resample", "dataset_mean", "mean_of_others"])
 def test_other_operations_give_answers_of_their_own_run(shared: Workspace, operation: str) -> None:
-    found = vseam.evaluate(shared, "llava-tiny", "scenes/color", limit=6, ablate=["L4H1", "L5H3"], operation=operation)
+    found = evaluate(shared, "llava-tiny", "scenes/color", limit=6, ablate=["L4H1", "L5H3"], operation=operation)
     assert found.change == f"{operation} L4H1,L5H3"
     assert len(found.answers) + len(found.skips) == 6
 
 
 def test_an_operation_that_needs_the_other_image_of_a_pair_is_refused_with_the_reason(shared: Workspace) -> None:
     with pytest.raises(UnsupportedError, match="other image of a pair"):
-        vseam.evaluate(shared, "llava-tiny", "mixed", ablate=["L4H1"], operation="patch")
+        evaluate(shared, "llava-tiny", "mixed", ablate=["L4H1"], operation="patch")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_cannot_be_asked_for_is_said_in_one_line(
     shared: Workspace, given: dict[str, Any], error: type[VseamError], words: str
 ) -> None:
     with pytest.raises(error) as caught:
-        vseam.evaluate(shared, "llava-tiny", "mixed", **given)
+        evaluate(shared, "llava-tiny", "mixed", **given)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -187,17 +187,17 @@ def test_what_cannot_be_asked_for_is_said_in_one_line(
 def test_a_rescaling_of_other_weights_is_refused(shared: Workspace) -> None:
     shared.store.name_rescaling("foreign", NamedRescaling("another", "f00", "scenes/color", FACTORS, 0))
     with pytest.raises(VseamError, match="fitted to other weights"):
-        vseam.evaluate(shared, "llava-tiny", "mixed", rescale="foreign")
+        evaluate(shared, "llava-tiny", "mixed", rescale="foreign")
 
 
 def test_runs_without_a_common_sample_cannot_be_compared(shared: Workspace) -> None:
-    other = vseam.evaluate(shared, "llava-tiny", "scenes/color", limit=3)
+    other = evaluate(shared, "llava-tiny", "scenes/color", limit=3)
     with pytest.raises(VseamError, match="no sample in common"):
-        vseam.evaluate(shared, "llava-tiny", "mixed", compare=other.run)
+        evaluate(shared, "llava-tiny", "mixed", compare=other.run)
 
 
 def test_pair_accuracy_counts_pairs_that_are_right_on_both_images(shared: Workspace) -> None:
-    found = vseam.evaluate(shared, "llava-tiny", "scenes/color", split="hard", limit=12, editor="scenes")
+    found = evaluate(shared, "llava-tiny", "scenes/color", split="hard", limit=12, editor="scenes")
     clean = found.answers[found.answers["pair_role"] == "clean"].set_index("identifier")["correct"]
     corrupt = found.answers[found.answers["pair_role"] == "corrupt"]
     assert len(clean) == len(corrupt) == 12
@@ -225,7 +225,7 @@ def test_a_generated_dataset_is_asked_on_its_test_pool_and_a_finite_one_on_all_p
 def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> None:
     from vseam_core.store.query import run_query
 
-    found = vseam.evaluate(shared, "llava-tiny", "mixed")
+    found = evaluate(shared, "llava-tiny", "mixed")
     sql = "SELECT model, dataset, metric, value, standard_error, n, clusters FROM evaluations WHERE run_id = ? AND metric = 'accuracy'"
     _, rows, _ = run_query(shared.store.label, sql.replace("?", str(found.run)) + " AND subset = 'all' ORDER BY n DESC")
     assert rows[0][:3] == ("llava-tiny", "mixed", "accuracy")
@@ -237,7 +237,7 @@ def test_one_select_lists_models_benchmarks_and_figures(shared: Workspace) -> No
 
 def test_a_studys_answers_can_be_compared_with(shared: Workspace) -> None:
     stored = run_baseline(shared, "llava-tiny", "scenes/color", BaselineOptions("test", "hard", 12))
-    found = vseam.evaluate(shared, "llava-tiny", "scenes/color", split="hard", limit=12, ablate=HEADS, compare=stored.run)
+    found = evaluate(shared, "llava-tiny", "scenes/color", split="hard", limit=12, ablate=HEADS, compare=stored.run)
     before = shared.store.baselines(stored.run)["correct_strict"].mean()
     assert found.value("gain") == pytest.approx(found.answers["correct"].mean() - before)
     row = found.metrics[found.metrics["metric"] == "gain"].iloc[0]

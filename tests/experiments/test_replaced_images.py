@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-import vseam
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import PoolChoice, Sample
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
+from vseam_core.experiments.evaluation import evaluate
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.query import run_query
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
@@ -85,9 +85,9 @@ def recipe(word: str) -> str:
 def test_an_evaluation_shows_each_question_once_and_the_present_figure(workspace: Workspace) -> None:
     benchmark: Any = workspace.benchmark("replaced")
     before = list(benchmark.asked)
-    first = vseam.evaluate(workspace, "llava-tiny", "replaced")
+    first = evaluate(workspace, "llava-tiny", "replaced")
     benchmark.replace_images()
-    second = vseam.evaluate(workspace, "llava-tiny", "replaced")
+    second = evaluate(workspace, "llava-tiny", "replaced")
     expected = accuracy_of_a_plain_loop(workspace, benchmark.asked)
     assert (first.run, second.made) == (second.run, 6)
     assert first.value("accuracy") == accuracy_of_a_plain_loop(workspace, before) != expected
@@ -98,16 +98,16 @@ def test_an_evaluation_shows_each_question_once_and_the_present_figure(workspace
         values = [row["value"] for row in rows(workspace, sql) if (row["metric"], row["subset"]) == ("accuracy", "all")]
         assert values == [expected]
     benchmark.asked[:] = before
-    third = vseam.evaluate(workspace, "llava-tiny", "replaced")
+    third = evaluate(workspace, "llava-tiny", "replaced")
     assert (third.made, third.value("accuracy")) == (0, first.value("accuracy"))
     assert rows(workspace, "SELECT AVG(correct) AS accuracy FROM answers") == [{"accuracy": first.value("accuracy")}]
 
 
 def test_a_figure_over_images_that_were_replaced_is_not_shown_until_it_is_computed_again(workspace: Workspace) -> None:
     benchmark: Any = workspace.benchmark("replaced")
-    vseam.evaluate(workspace, "llava-tiny", "replaced")
+    evaluate(workspace, "llava-tiny", "replaced")
     benchmark.replace_images()
-    part = vseam.evaluate(workspace, "llava-tiny", "replaced", limit=8)
+    part = evaluate(workspace, "llava-tiny", "replaced", limit=8)
     shown = rows(workspace, "SELECT n, value FROM latest_evaluations WHERE metric = 'accuracy' AND subset = 'all'")
     assert shown == [{"n": 8, "value": part.value("accuracy")}]
 

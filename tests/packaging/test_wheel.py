@@ -26,7 +26,7 @@ with vseam.open_workspace("results.db") as workspace:
     reveal_type(workspace)
     reveal_type(study)
     reveal_type(vseam.run_study(workspace, study))
-    reveal_type(vseam.evaluate(workspace, "llava-tiny", "scenes/color"))
+    reveal_type(vseam.evaluate("llava-tiny", "scenes/color", workspace=workspace))
 
 
 class Mine(vseam.Tracer):
@@ -41,7 +41,7 @@ def vseam_tracers() -> list[vseam.TracerRecord]:
 reveal_type(vseam.HeadId(1, 2).layer)
 reveal_type(vseam.__version__)
 """
-TYPES = ("Workspace", "Study", "StudyMaterial", "Evaluation", "int", "str")
+TYPES = ("Workspace", "Study", "StudyMaterial", "EvaluationResult", "int", "str")
 
 
 def files_of_the_tree() -> set[str]:

@@ -9,6 +9,9 @@ from vseam_core.api.types import ScanDirection
 OPERATION = "resample"
 """What a scan and an ablation put in place of a head."""
 
+PAIR_OPERATION = "patch"
+"""What a scan puts in place of a head where a direction is named: only it has one."""
+
 EVALUATED_OPERATION = "zero"
 """What an evaluation puts in place of the heads that it ablates."""
 

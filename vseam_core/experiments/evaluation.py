@@ -91,7 +91,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on a dataset, as `vseam eval` does; the options are those of the command.
 
-        evaluation = vseam.evaluate(workspace, "llava-tiny", "scenes/color", limit=200)
+        evaluation = evaluate(workspace, "llava-tiny", "scenes/color", limit=200)
         print(evaluation.value("accuracy"), evaluation.metrics)
 
     Raises `VseamError` kinds for what cannot be evaluated; single samples that cannot be are in `skips`.
