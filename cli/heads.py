@@ -33,6 +33,12 @@ _method = click.option(
     type=click.Choice(["exact", "screen"]),
     help="exact replaces every head (default); screen estimates all heads from gradients and replaces the best and some random ones.",
 )
+_pool = click.option(
+    "--pool",
+    "scan_pool",
+    type=click.Choice(["score", "choose", "test", "all"]),
+    help="The pool whose heads are scanned (default: score, so that the others stay unseen).",
+)
 _screen_top = click.option(
     "--screen-top",
     type=options.WholeNumber(min=1),
@@ -123,6 +129,7 @@ def _saving(study: Study, folder: Path | None, name: str | None) -> Finish:
     "vseam heads scan --model llava-tiny --dataset scenes/color --operation resample --operation-option donors=8\n"
     "vseam heads scan --model llava-tiny --dataset scenes/color --method screen --screen-top 8 --integrated-steps 4",
 )
+@_pool
 @_method
 @_screen_top
 @_integrated_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,3 +172,37 @@ def test_one_row_of_ones_own_is_traced_with_pool_all_and_otherwise_said_to_be_in
     found = vseam(*command, "--pool", "all", "--json")
     assert found.code == 0, found.stderr
     assert json.loads(found.stdout)["tables"][0]["title"].startswith("Strongest cells of tokenwise")
+
+
+def test_pools_that_are_too_small_for_claims_are_said_and_all_rows_can_be_scanned(vseam: Vseam) -> None:
+    from PIL import Image
+
+    rows = ["image,question,answer"]
+    for number in range(6):
+        Image.new("RGB", (64, 64), (220, 40 * number, 40)).save(f"photo-{number}.png")
+        rows.append(f"photo-{number}.png,Is the ball red?,{'Yes' if number % 2 else 'No'}")
+    Path("rows.csv").write_text("\n".join(rows) + "\n")
+    Path("registry.yaml").write_text("datasets:\n  mine:\n    plugin: table\n    options: {questions: rows.csv, images: .}\n")
+    pools = Counter(pool_of(f"photo-{number}") for number in range(6))
+    assert 0 < pools["score"] < 6
+    command = ("heads", "scan", "--model", "llava-tiny", "--dataset", "mine", "--operation", "zero")
+    found = vseam(*command)
+    assert found.code == 0, found.stderr
+    counts = ", ".join(f"{pool} {pools[pool]}" for pool in ("score", "choose", "test"))
+    assert f"mine has 6 rows ({counts}): fewer than 10 in pool score, too few for intervals and claims" in found.stderr
+    assert vseam(*command, "--pool", "all").code == 0
+    counted = (
+        "SELECT runs.pool, COUNT(*) FROM head_effects JOIN units ON units.id = unit_id JOIN runs ON runs.id = run_id GROUP BY runs.pool"
+    )
+    stored = vseam("query", f"{counted} ORDER BY runs.pool", "--json")
+    # Two measures for each sample.
+    assert json.loads(stored.stdout)["rows"] == [["all", 12], ["score", 2 * pools["score"]]]
+    labelled = vseam("query", "SELECT DISTINCT pool FROM head_scores ORDER BY pool", "--json")
+    assert json.loads(labelled.stdout)["rows"] == [["all"], ["score"]]
+    refused = vseam("heads", "scan", "--model", "llava-tiny", "--dataset", "mine", "--pool", "some")
+    assert refused.code == 2
+
+
+def test_heads_that_are_selected_on_another_pool_are_neither_ablated_nor_rescaled() -> None:
+    with pytest.raises(ValueError, match="scan_pool all: stage ablate reports on images that no head was selected on"):
+        Study(models=["llava-tiny"], datasets=["scenes/color"], scan_pool="all", stages=["scan", "ablate"])

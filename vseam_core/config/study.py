@@ -143,7 +143,9 @@ class Ablation(_Section):
 class Study(_Section):
     """What a study does. Everything but the lists of models and datasets has a default.
 
-    `workers` models run side by side, each in its own process: for small models only, all are in memory at once.
+    `trace_pool` and `scan_pool` are the pools that are traced and whose heads are scanned; heads that are selected on another pool than
+    score cannot be ablated or rescaled, since no unseen images would be left to report on. `workers` models run side by side, each in its
+    own process: for small models only, all are in memory at once.
     """
 
     name: Name = "study"
@@ -153,6 +155,7 @@ class Study(_Section):
     editor: EditorSetting = EditorChoice()
     tracers: list[Annotated[Method, BeforeValidator(_named)]] = [Method(name="tokenwise"), Method(name="groups")]
     trace_pool: PoolChoice = "score"
+    scan_pool: PoolChoice = "score"
     heads: list[HeadScan] = [HeadScan(), HeadScan(operation="mean_of_others", protocol="published")]
     donors: Positive = 5
     sizes: Sizes = Sizes()
@@ -170,6 +173,15 @@ class Study(_Section):
         if 0 < value < MINIMUM_RANDOM_MODELS:
             raise ValueError(f"{value} random models make no band: give 0 or at least {MINIMUM_RANDOM_MODELS}")
         return value
+
+    @model_validator(mode="after")
+    def _selected_on_the_score_pool(self) -> Study:
+        later = [stage for stage in ("ablate", "rescale", "shared") if stage in self.stages]
+        if self.scan_pool != "score" and later:
+            raise ValueError(
+                f"scan_pool {self.scan_pool}: stage {later[0]} reports on images that no head was selected on, so it needs score"
+            )
+        return self
 
     @field_validator("models", "datasets", "stages")
     @classmethod
@@ -211,7 +223,9 @@ class Study(_Section):
 
     def _task(self, model: str, dataset: str, stages: tuple[Stage, ...]) -> StudyTask:
         """A task whose identity holds what changes its numbers: no name, no sizes, no list of the other tasks."""
-        settings = self.model_dump(mode="json", include={"seed", "tracers", "trace_pool", "heads", "donors", "rescaling", "ablation"})
+        settings = self.model_dump(
+            mode="json", include={"seed", "tracers", "trace_pool", "scan_pool", "heads", "donors", "rescaling", "ablation"}
+        )
         settings["editor"] = self.editor.identity()
         text = json.dumps({"model": model, "dataset": dataset, **settings}, sort_keys=True, separators=(",", ":"))
         return StudyTask(model, dataset, stages, hashlib.sha256(text.encode()).hexdigest()[:16])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from vseam_core.analysis.frames import frame_records
 from vseam_core.api.interfaces import Benchmark, Editor
 from vseam_core.api.interventions import AnswerScore, AnswerValues, Run
-from vseam_core.api.types import Pair, Pool, Sample
+from vseam_core.api.types import Pair, PoolChoice, Sample
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, UnsupportedError
@@ -291,7 +291,7 @@ def judge_again(workspace: Workspace, run: int, benchmark: Benchmark, samples: M
 class BaselineOptions:
     """Which samples a study answers. With `editor`, every sample is answered on its edited image and on a control edit too."""
 
-    pool: Pool = "test"
+    pool: PoolChoice = "test"
     split: str = "plain"
     limit: int | None = None
     editor: EditorChoice | str | None = None

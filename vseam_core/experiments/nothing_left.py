@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 
 from vseam_core.analysis.frames import frame_records
-from vseam_core.api.types import POOLS
+from vseam_core.analysis.statistics import MINIMUM_CLUSTERS
+from vseam_core.api.interfaces import Benchmark
+from vseam_core.api.types import POOLS, PoolChoice
 from vseam_core.config.study import Study
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.results.study_results import StudyMaterial
@@ -26,9 +29,44 @@ def require_results(workspace: Workspace, study: Study, material: StudyMaterial)
         reasons.append(f"{count} sample{'' if count == 1 else 's'} skipped, the first being {first['identifier']}: {first['reason']}")
     reasons += material.notes[:REASONS_SHOWN]
     raise VseamError(
-        f"nothing was left to measure: {'; '.join(reasons)}. Traces and head scans read pool {study.trace_pool} (heads: score), "
-        "answers pool test: add images, or trace with --pool all; `vseam datasets check NAME` shows what a dataset holds"
+        f"nothing was left to measure: {'; '.join(reasons)}. Traces read pool {study.trace_pool}, head scans pool {study.scan_pool}, "
+        "answers pool test: add images, or name another pool by --pool all|score|choose|test; `vseam datasets check NAME` shows what a "
+        "dataset holds"
     )
+
+
+def small_pools(workspace: Workspace, study: Study) -> list[str]:
+    """A remark for each dataset that has few samples in a pool that the study reads: how many, in which pool, and what follows."""
+    used = {pool for stage, pools in _POOLS.items() if stage in study.stages for pool in pools(study)}
+    remarks = []
+    for dataset in study.datasets:
+        benchmark = workspace.benchmark(dataset)
+        few = [] if benchmark.endless else sorted(pool for pool in used if _count(workspace, benchmark, pool) < MINIMUM_CLUSTERS)
+        if few:
+            pools = " and ".join(few)
+            remarks.append(
+                f"{_rows(workspace, dataset)}: fewer than {MINIMUM_CLUSTERS} in pool {pools}, too few for intervals and claims; "
+                "add images, or read another pool by --pool all|score|choose|test (trace, heads scan, eval)"
+            )
+    return remarks
+
+
+# Which pools a stage reads.
+_POOLS: Mapping[str, Callable[[Study], tuple[PoolChoice, ...]]] = {
+    "evaluate": lambda study: ("test",),
+    "trace": lambda study: (study.trace_pool,),
+    "scan": lambda study: (study.scan_pool,),
+    "ablate": lambda study: ("test",),
+    "rescale": lambda study: ("choose", "test"),
+}
+
+
+def _count(workspace: Workspace, benchmark: Benchmark, pool: PoolChoice) -> int:
+    """How many samples a pool has, counted as far as it matters."""
+    try:
+        return sum(1 for split in benchmark.splits() for _ in benchmark.samples(pool, split, MINIMUM_CLUSTERS, workspace.seed))
+    except SampleError:
+        return 0
 
 
 def _rows(workspace: Workspace, dataset: str) -> str:

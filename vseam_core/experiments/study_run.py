@@ -28,6 +28,7 @@ from vseam_core.experiments.heads.samples import choose_samples
 from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.heads.scanning import check_direction, effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
+from vseam_core.experiments.nothing_left import small_pools
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
@@ -54,6 +55,8 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
     for what no stage can use; single samples that cannot be used are in `skips`.
     """
     _check_methods(workspace, study)
+    for remark in small_pools(workspace, study):
+        workspace.progress.note(remark)
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
     workers = min(study.workers, len(study.models))
     if workers > 1 and workspace.opening is not None:
@@ -146,12 +149,14 @@ class StudyRun:
             self._found.frames["accuracy"].append(store_accuracy(self._workspace, baselines))
 
     def _score_baselines(self, model: str, dataset: str) -> pd.DataFrame:
-        """The answers on the score pool, from which right and wrong ones are taken for the head scan."""
+        """The answers on the pool that is scanned, from which right and wrong ones are taken for the head scan."""
         import pandas as pd
 
         sizes, easiest = self._study.sizes, self._splits(dataset)[0]
         limits = {split: sizes.score if split == easiest else sizes.hard for split in self._splits(dataset)}
-        return pd.concat([self._baseline(model, dataset, BaselineOptions("score", split, limit)) for split, limit in limits.items()])
+        return pd.concat(
+            [self._baseline(model, dataset, BaselineOptions(self._study.scan_pool, split, limit)) for split, limit in limits.items()]
+        )
 
     def _baseline(self, model: str, dataset: str, options: BaselineOptions) -> pd.DataFrame:
         outcome = run_baseline(self._workspace, model, dataset, options, self._id)

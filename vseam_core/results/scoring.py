@@ -111,10 +111,16 @@ def store_verdicts(workspace: Workspace, scored: ScoredHeads) -> None:
 
 def _as_stored(scores: HeadScores, effects: HeadEffectSet) -> pd.DataFrame:
     """The table of scores with what its effects have in common."""
-    frame = scores.frame.assign(measure=scores.measure)
-    for column in ("pool", "operation", "positions"):
+    frame = scores.frame.assign(measure=scores.measure, pool=one_pool(effects.samples["pool"]))
+    for column in ("operation", "positions"):
         frame[column] = effects.samples[column].iloc[0]
     return frame
+
+
+def one_pool(pools: pd.Series) -> str:
+    """The pool of some samples: `all` where they are of several (and where there are none: nothing was left out)."""
+    found = pools.unique().tolist()
+    return str(found[0]) if len(found) == 1 else "all"
 
 
 def score_effects(

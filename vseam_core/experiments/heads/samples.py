@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vseam_core.api.interfaces import Benchmark
-from vseam_core.api.types import Sample
+from vseam_core.api.types import PoolChoice, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +52,11 @@ def _evenly(frame: pd.DataFrame, count: int) -> list[str]:
 
 
 def find_samples(benchmark: Benchmark, identifiers: Sequence[str], baselines: pd.DataFrame, seed: int) -> list[Sample]:
-    """The samples of those identifiers, in that order, from every split of the score pool that the baseline pass saw."""
+    """The samples of those identifiers, in that order, from every pool and split that the baseline pass saw."""
     wanted, found = set(identifiers), {}
     seen = baselines[baselines["pair_role"].isin(["", "clean"])]
-    for split, group in seen.groupby("split", sort=False):
-        for sample in benchmark.samples("score", str(split), len(group) + len(wanted), seed):
+    for (pool, split), group in seen.groupby(["pool", "split"], sort=False):
+        for sample in benchmark.samples(cast(PoolChoice, pool), str(split), len(group) + len(wanted), seed):
             if sample.identifier in wanted:
                 found[sample.identifier] = sample
     return [found[identifier] for identifier in identifiers if identifier in found]

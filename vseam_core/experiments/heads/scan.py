@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run_scan(
     workspace: Workspace, model: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None = None
 ) -> Outcome:
-    """Scan all heads on samples chosen by `baselines` (the score pool's answers) and store the effects, sample by sample.
+    """Scan all heads on samples chosen by `baselines` (a pool's answers) and store the effects, sample by sample.
 
     With `method="screen"` all heads are estimated, some are run exactly, and the outcome's keys are the units of both.
     """

@@ -20,6 +20,7 @@ from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
 from vseam_core.experiments.heads.samples import choose_samples, find_samples
 from vseam_core.experiments.thumbnails import keep_thumbnails
+from vseam_core.results.scoring import one_pool
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.runner import Unit
 from vseam_core.runs.spec import UnitResult
@@ -94,7 +95,7 @@ class Scan:
 def open_scan(
     workspace: Workspace, model: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None = None
 ) -> Scan:
-    """Open the run and name its units: samples chosen by `baselines` (the score pool's answers), as `choose_samples` says.
+    """Open the run and name its units: samples chosen by `baselines` (a pool's answers), as `choose_samples` says.
 
     Raises `VseamError` for a direction that the operation does not have.
     """
@@ -119,7 +120,8 @@ def open_scan(
         "editor": workspace.editor_component(options.editor) if paired else None,
         "screening": screening if options.method == "screen" else None,
     }
-    opened = EXPERIMENT.open(workspace, model, dataset, pool="score", split="all", parts=parts, inputs=operation.inputs, study=study)
+    pool = one_pool(baselines["pool"])
+    opened = EXPERIMENT.open(workspace, model, dataset, pool=pool, split="all", parts=parts, inputs=operation.inputs, study=study)
     workspace.store.present_run(opened.run, _replacement(operation.intervention, options.direction).record())
     benchmark = opened.benchmark
     chosen = choose_samples(baselines, benchmark.splits()[0], options.sampled, options.wrong)

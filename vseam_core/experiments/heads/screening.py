@@ -16,7 +16,7 @@ from vseam_core.api.types import HeadEffect, HeadId
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.heads.scanning import Scan, ScanOptions, all_heads, in_turn, scan_sample, screened_heads
-from vseam_core.results.scoring import ESTIMATE, correct_flags
+from vseam_core.results.scoring import ESTIMATE, correct_flags, one_pool
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
@@ -132,7 +132,8 @@ def aggregate_screening(
         rows.append({"subset": subset, "n": int(mask.sum()), **agreement(guess, truth, choice, noise_floor=noise_floor)})
     frame = nullable_frame(rows, SCREENING_COLUMNS)
     if rows:
-        kind = {name: str(exact.samples[name].iloc[0]) for name in ("pool", "operation", "positions", "stack")}
+        kind = {name: str(exact.samples[name].iloc[0]) for name in ("operation", "positions", "stack")}
+        kind["pool"] = one_pool(exact.samples["pool"])
         stored = frame.assign(**kind, measure="logit_diff", integrated_steps=options.integrated_steps)
         store.replace_scores("screenings", outcome.run, stored, outcome.keys)
     return frame.assign(operation=options.operation, integrated_steps=options.integrated_steps)
