@@ -26,6 +26,7 @@ EXIT_BUG = 1
 # Name → (where it lies, its line in `vseam --help`), so that help needs no import.
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("vseam_cli.run:run", "Run a whole study: answer, edit, trace, score heads, ablate, rescale, compare, report."),
+    "explain": ("vseam_cli.explain:explain", "Explain one answer about one image: words, layers, heads, and a page to look at."),
     "edit": ("vseam_cli.edit:edit", "Edit images so that the true answer changes."),
     "trace": ("vseam_cli.trace:trace", "Trace which positions and layers carry the answer."),
     "heads": ("vseam_cli.heads:heads", "Score, ablate, rescale and compare attention heads."),

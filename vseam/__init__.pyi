@@ -25,6 +25,7 @@ from vseam_core.api.interventions import (
     AnswerIds as AnswerIds,
     AnswerScore as AnswerScore,
     AttentionBlock as AttentionBlock,
+    AttentionWeights as AttentionWeights,
     LensScore as LensScore,
     MeanOfOthers as MeanOfOthers,
     Patch as Patch,

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from vseam_core.testing.images import Noise
+
 from .conftest import Vseam
 
 SCHEMAS: dict[str, Any] = json.loads((files("vseam_cli") / "schemas.json").read_text(encoding="utf-8"))
@@ -33,6 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "dataset-check": ("datasets", "check", "scenes/color", "--limit", "20"),
     "study": ("study", "check", "study.yaml"),
     "doctor": ("doctor", "--model", "llava-tiny", "--no-drift"),
+    "explain": ("explain", "--model", "llava-tiny", "--image", "scene.png", "--question", "Is the cup red?", "--noise"),
     "edit": ("edit", "--dataset", "scenes/color", "--limit", "2"),
     "edit-review": ("edit", "review"),
     "eval": ("eval", *TASK),
@@ -68,6 +71,7 @@ def test_no_envelope_of_the_command_line_is_without_a_schema() -> None:
 @pytest.mark.timeout(300)
 def test_what_every_command_prints_keeps_to_its_schema(vseam: Vseam, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY, encoding="utf-8")
+    Noise(0).load().save(tmp_path / "scene.png")
     for name, words in COMMANDS.items():
         outcome = vseam(*words, "--json")
         assert outcome.code in (0, 3), (words, outcome.stderr)

@@ -17,7 +17,8 @@ from vseam_core.errors import VseamError
 from vseam_core.report.data.shared import plain_table
 from vseam_core.report.data.study import tables_page_data
 from vseam_core.report.figures.drawing import save_figure
-from vseam_core.report.figures.planned import file_name, planned_figures
+from vseam_core.report.figures.planned import planned_figures
+from vseam_core.report.folders import file_name
 from vseam_core.report.page import report_page
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.report.tables.table import ReportTable

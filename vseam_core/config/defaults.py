@@ -25,7 +25,7 @@ EXPLAINED_TRACES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tokenwise", {"sites": ["attention_output", "mlp_output", "residual_after"], "measures": ["logit_diff"]}),
     ("lens", {"sites": ["residual_after"], "positions": ["question", "template", "last"], "measures": ["logit_diff", "top_token"]}),
     ("lens", {"sites": ["attention_output", "mlp_output"], "measures": ["logit_diff"]}),
-    ("attention_maps", {"detail": "heads"}),
+    ("attention_maps", {"targets": ["question", "last"], "detail": "heads"}),
 )
 """What `explain` traces, with the options of each tracer."""
 

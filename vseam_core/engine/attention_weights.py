@@ -171,7 +171,7 @@ def check_attention(decoder: Decoder, run: Run) -> None:
         layer = decoder.layers[wanted.layer]
         if layer.is_cross_attention:
             raise UnsupportedError(f"layer {wanted.layer} is a cross-attention layer: its attention has no prompt positions to look at")
-        if layer.attention is None or layer.keeps_state:
+        if not layer.attends:
             raise UnsupportedError(f"layer {wanted.layer} has no attention between positions")
         if any(not 0 <= target < len(run.base) for target in wanted.targets):
             raise UnsupportedError(f"position {max(wanted.targets, key=abs)} lies outside a prompt of {len(run.base)} positions")

@@ -4,6 +4,7 @@ import { ablationView, rescalingView } from "./ablation.js";
 import { curvesView } from "./curves.js";
 import { Page } from "./data.js";
 import { element } from "./dom.js";
+import { explainedView } from "./explained.js";
 import { findingsView } from "./findings.js";
 import { headsView } from "./headmap.js";
 import { followServer } from "./live.js";
@@ -16,6 +17,7 @@ import { tracesView } from "./traces.js";
 /** The views in their order: the section's id, its title, and the function that makes it of a page (null: nothing to show). */
 export const VIEWS = [
   ["findings", "What was found", findingsView, (content) => content.findings.length + (content.notes ?? []).length],
+  ["explained", "The answer explained", explainedView, (content) => (content.explained ? 1 : 0)],
   ["heads", "Head map", headsView, (content) => content.scans.length],
   ["traces", "Trace map", tracesView, (content) => content.traces.length],
   ["samples", "Samples", samplesView, (content) => content.pairs.length + content.skips.length],

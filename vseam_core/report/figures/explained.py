@@ -64,7 +64,9 @@ def attention_on_image(found: Explanation, values: np.ndarray) -> np.ndarray | N
 def _draw_attention(panel: Axes, found: Explanation) -> None:
     """The mean over heads of the layer that looks at the image most."""
     drawing.bare(panel)
-    effect = next((one for one in found.traces if one.measure == "weight" and one.direction == "clean"), None)
+    effect = next(
+        (one for one in found.traces if one.measure == "weight" and one.direction == "clean" and one.site_kind.endswith("_last")), None
+    )
     places = list(found.prompt.image_positions)
     if effect is None or not places:
         drawing.say_in_panel(panel, "attention was not read")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from vseam_core.report.figures.drawing import pages
 from vseam_core.report.figures.head_maps import head_maps, published_head_maps
 from vseam_core.report.figures.heat_maps import token_heat_maps, token_heat_page
 from vseam_core.report.figures.overlap import overlap_matrices
+from vseam_core.report.folders import file_name
 from vseam_core.report.head_states import primary_maps
 from vseam_core.report.tasks import Task, model_rows, study_tasks, tasks_with_rows
 from vseam_core.report.traced import Traced, traced
@@ -37,12 +37,6 @@ def planned_figures(material: StudyMaterial, every: bool = False) -> list[tuple[
         taken[name] = taken.get(name, 0) + 1
         planned.append((name if taken[name] == 1 else f"{name}_{taken[name]}", draw))
     return planned
-
-
-def file_name(*words: str) -> str:
-    """Words joined to a file name without separators or anything else a file system could mind."""
-    safe = (re.sub(r"[^A-Za-z0-9.@-]+", "-", word).strip("-.") or "unnamed" for word in words)
-    return "_".join(safe)
 
 
 def _figures(material: StudyMaterial, every: bool) -> Iterator[Named]:

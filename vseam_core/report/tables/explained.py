@@ -70,7 +70,7 @@ def _way(found: Explanation, effect: TraceEffect) -> str:
 def _about_heads(found: Explanation) -> Iterator[str]:
     for operation in found.operations:
         strongest = ", ".join(f"{head} ({value:+.2f} nats)" for head, value in found.strongest_heads(operation, 3))
-        yield f"A head replaced by {found.replacements.get(operation, operation)} costs most at {strongest}."
+        yield f"Heads that matter most, replaced by {found.replacements.get(operation, operation)}: {strongest}."
 
 
 def _about_readings(found: Explanation) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _about_readings(found: Explanation) -> Iterator[str]:
 def _about_attention(found: Explanation) -> Iterator[str]:
     places = list(found.prompt.image_positions)
     for effect in found.traces:
-        if effect.measure == "weight" and effect.direction == "clean" and "_head_" not in effect.site_kind and places:
+        if effect.measure == "weight" and effect.direction == "clean" and effect.site_kind.endswith("_last") and places:
             to_image = effect.values[:, places].sum(1)
             layer = int(to_image.argmax())
             yield (
