@@ -86,6 +86,8 @@ def explain(
     wanted.check()
     application.registry.loadable_model(model)
     application.check_loading([model])
+    # The page holds the images themselves; the database keeps small ones, where there is one.
+    application.thumbnails = application.thumbnails and database is not None
     found = _explained(application, model, wanted, database, device, seed)
     _tell(application, found, output, show)
 
