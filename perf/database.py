@@ -1,30 +1,53 @@
-"""A results database of 200,000 units, made without a model, and how long the store takes to look at it and to go on with it.
+"""A results database of 200,000 units, made without a model: how long the store takes to look at it and to go on with it, and its size.
 
-python -m perf.database --units 200000
+    python -m perf.database --units 50000 --units 200000
+    python -m perf.database --units 200000 --beside ../an-older-checkout
+
+Every size is measured in a process of its own, of this checkout and of the other one in turn; the last table says how times grow with the
+size. `heads shared` is everything that verb does with four finished scans but loading the model: finding what is there, reading all effects
+back, scoring the heads by both measures, and comparing the tasks.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from vseam_core.api.types import HeadEffect, ModelInfo, Sample
-from vseam_core.runs.progress import SilentProgress
-from vseam_core.runs.runner import Unit, run_units
-from vseam_core.runs.spec import Baseline, RunSpec, UnitResult
-from vseam_core.store import Store, open_store
-
 LAYERS, HEADS = 6, 8
-TASKS = ("color", "material", "animal", "vehicle")
+LEVELS = {"color": "attribute", "material": "attribute", "animal": "object", "vehicle": "object"}
+TASKS = tuple(LEVELS)
+MARKS = {"db info": 1.0, "resume": 10.0, "heads shared": 5.0}
+"""Seconds that must not be exceeded at 200,000 units."""
+MOST_MEGABYTES = 300
 _AT_ONCE = 2000
+_PACKAGES = {"vseam_core": "vseam_core", "vseam_plugins": "plugins", "vseam_cli": "cli"}
+
+
+def _module(*names: str) -> Any:
+    """The first of these modules that this checkout has: an older one keeps some things elsewhere."""
+    core = Path(importlib.import_module("vseam_core").__path__[0])
+    there = [name for name in names if core.joinpath(*name.split(".")[1:]).with_suffix(".py").exists()]
+    return importlib.import_module((there or list(names))[0])
+
+
+types = _module("vseam_core.api.types", "vseam_core.types")
+rows = _module("vseam_core.runs.spec", "vseam_core.rows")
+runner = _module("vseam_core.runs.runner", "vseam_core.runner")
+progress = _module("vseam_core.runs.progress", "vseam_core.progress")
+store_room = _module("vseam_core.store")
 
 
 class _Nowhere:
@@ -34,130 +57,155 @@ class _Nowhere:
         raise AssertionError("no image is needed here")
 
 
-def _spec(task: str) -> RunSpec:
-    info = ModelInfo(
-        name="generated",
-        family="llava",
-        source="nowhere",
-        weights_hash="w" * 64,
-        dtype="float32",
-        attention="eager",
-        device="cpu",
-        layers=LAYERS,
-        heads=HEADS,
-        head_dim=4,
-    )
-    return RunSpec(
-        method="head_scan",
-        method_version=1,
-        model=info,
-        dataset=f"scenes/{task}",
-        level="attribute",
-        category=task,
-        pool="score",
-        split="all",
-        configuration={"operation": "resample"},
-    )
+def _spec(task: str) -> Any:
+    info = types.ModelInfo("generated", "llava", "nowhere", "w" * 64, "float32", "eager", "cpu", LAYERS, HEADS, 4)
+    configuration = {"operation": "resample"}
+    return rows.RunSpec("head_scan", 1, info, f"scenes/{task}", LEVELS[task], task, "score", "all", configuration)
 
 
-def _result(task: str, number: int, values: np.ndarray) -> UnitResult:
-    identifier = f"scenes/{task}/score/plain/{number}"
-    sample = Sample(
-        identifier=identifier,
-        dataset=f"scenes/{task}",
-        question_id=str(number),
-        image_id=f"scene-{number}",
-        image=_Nowhere(),
-        question="Is the dog red?",
-        answer="Yes",
-        competitor="No",
-        level="attribute",
-        category=task,
-        pool="score",
-    )
+def _key(task: str, number: int) -> str:
+    return f"{task}-{number:064}"
+
+
+def _identifier(task: str, number: int) -> str:
+    return f"scenes/{task}/score/plain/{number}"
+
+
+def _result(task: str, number: int, values: np.ndarray) -> Any:
+    name, image = _identifier(task, number), f"scene-{number}"
+    answer, competitor = ("Yes", "No") if number % 2 else ("No", "Yes")
+    asked = ("Is the dog red?", answer, competitor, LEVELS[task], task, "score")
+    sample = types.Sample(name, f"scenes/{task}", str(number), image, _Nowhere(), *asked)
     right = bool(number % 5)
-    answered = Baseline(
-        sample=sample,
-        predicted="Yes" if right else "No",
-        answer_prob=0.7,
-        prob_sum=0.8,
-        logit=3.0,
-        logit_diff=1.0,
-        sequence_logprob=-0.3,
-        correct_published=right,
-        correct_strict=right,
-        score=float(right),
-    )
-    effects = tuple(
-        (sample, HeadEffect(operation="resample", positions="all", measure=measure, stack="decoder", values=values, base=1.0))
-        for measure in ("logit_diff", "published_prob")
-    )
-    return UnitResult(f"{task}-{number:064}", identifier, samples=(sample,), baselines=(answered,), head_effects=effects)
+    judged = {"correct_published": right, "correct_strict": right, "score": float(right)}
+    said = {name: value for name, value in judged.items() if name in rows.Baseline.__dataclass_fields__}
+    answered = rows.Baseline(sample, answer if right else competitor, 0.7, 0.8, 3.0, 1.0, -0.3, **said)
+    measures = ("logit_diff", "published_prob")
+    effects = tuple((sample, types.HeadEffect("resample", "all", measure, "decoder", values, 1.0)) for measure in measures)
+    return rows.UnitResult(_key(task, number), name, samples=(sample,), baselines=(answered,), head_effects=effects)
 
 
-def generate(store: Store, units: int) -> dict[str, int]:
-    """Fill a store with as many units as asked for, over four scans; returns task → run."""
+def generate(store: Any, units: int) -> None:
+    """Fill a store with as many units as asked for, over four scans."""
     random = np.random.default_rng(0)
-    runs = {}
     for task in TASKS:
-        run = runs[task] = store.ensure_run(_spec(task))
-        for start in range(0, units // len(TASKS), _AT_ONCE):
-            count = min(_AT_ONCE, units // len(TASKS) - start)
+        run, each = store.ensure_run(_spec(task)), units // len(TASKS)
+        for start in range(0, each, _AT_ONCE):
+            count = min(_AT_ONCE, each - start)
             values = random.standard_normal((count, LAYERS, HEADS)).astype(np.float32)
             store.save(run, [_result(task, start + index, values[index]) for index in range(count)])
         store.finish_run(run)
-    return runs
 
 
-def resume(store: Store, run: int, units: int) -> None:
+def resume(store: Any, task: str, units: int) -> Any:
     """Go on with a scan of which everything is there."""
-    identifiers = [f"scenes/{TASKS[0]}/score/plain/{number}" for number in range(units // len(TASKS))]
-    asked = [Unit(f"{TASKS[0]}-{number:064}", identifier) for number, identifier in enumerate(identifiers)]
+    asked = [runner.Unit(_key(task, number), _identifier(task, number)) for number in range(units // len(TASKS))]
 
-    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+    def compute(part: Sequence[Any]) -> list[Any]:
         raise AssertionError("everything is there already")
 
-    run_units(store, run, asked, compute, SilentProgress(), "resume")
+    run = store.ensure_run(_spec(task))
+    return runner.run_units(store, run, asked, compute, progress.SilentProgress(), "resume")
 
 
-def steps(path: Path, runs: dict[str, int], units: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What is measured, each with a store that is opened for it."""
+def scoring_rooms() -> tuple[Any, Any]:
+    """The modules that score heads and compare tasks."""
+    scoring = _module("vseam_core.results.scoring", "vseam_core.experiments.aggregation")
+    return scoring, _module("vseam_core.experiments.shared_heads", "vseam_core.experiments.sharing")
 
-    def opened(work: Callable[[Store], object]) -> Callable[[], object]:
-        def run() -> object:
-            with open_store(path, create=False) as store:
-                return work(store)
 
-        return run
+def share(store: Any, units: int) -> None:
+    """What `vseam heads shared` does with four finished scans."""
+    scoring, sharing = scoring_rooms()
+    workspace = SimpleNamespace(store=store, seed=0)
+    tasks = {}
+    for task in TASKS:
+        outcome = resume(store, task, units)
+        found = scoring.aggregate_head_run(workspace, outcome, 0.001)["logit_diff"]
+        if hasattr(sharing, "ScannedTask"):  # an older checkout reads the effects once more
+            found = sharing.ScannedTask(found, store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys))
+        tasks[f"scenes/{task}"] = found
+    for sign in ("positive", "negative"):
+        sharing.share_heads(workspace, "generated", tasks, {f"scenes/{task}": level for task, level in LEVELS.items()}, sign, 4, 0)
 
-    yield "db info", opened(lambda store: store.info())
-    yield "runs", opened(lambda store: store.runs())
-    yield "resume one of four scans", opened(lambda store: resume(store, runs[TASKS[0]], units))
-    yield "read two scans", opened(lambda store: [len(store.head_effects(runs[task], measure="logit_diff")) for task in TASKS[:2]])
-    yield "answers of one scan", opened(lambda store: len(store.baselines(runs[TASKS[0]])))
+
+def measured(units: int) -> dict[str, float]:
+    """Seconds of processor time of every step, the size of the file in megabytes, and the most memory that this process took."""
+    found: dict[str, float] = {}
+    for name in ("pandas", "scipy.stats", "torch"):
+        importlib.import_module(name)  # what a command imports in any case counts for none of its steps
+    scoring_rooms()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "generated.db"
+
+        def timed(name: str, work: Callable[[Any], object]) -> None:
+            started = time.process_time()
+            with store_room.open_store(path) as store:
+                work(store)
+            found[name] = time.process_time() - started
+
+        timed("generate", lambda store: generate(store, units))
+        found["megabytes"] = path.stat().st_size / 1e6
+        timed("db info", lambda store: store.info())
+        timed("runs", lambda store: store.runs())
+        timed("resume", lambda store: [resume(store, task, units) for task in TASKS])
+        timed("answers of a scan", lambda store: store.baselines(1))
+        timed("heads shared", lambda store: share(store, units))
+    found["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return found
+
+
+def of_checkout(checkout: Path, units: int) -> dict[str, float]:
+    """`measured` with the code of a checkout, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        for package, place in _PACKAGES.items():
+            (Path(folder) / package).symlink_to((checkout / place).resolve())
+        environment = {**os.environ, "PYTHONPATH": folder}
+        command = [sys.executable, str(Path(__file__).resolve()), "--units", str(units), "--alone"]
+        done = subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table(columns: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Lines of a table: a step on each, a checkout and a size in each column."""
+    yield f"{'':22}" + "".join(f"{name:>22}" for name in columns)
+    for step in next(iter(columns.values())):
+        yield f"{step:22}" + "".join(f"{found[step]:22.2f}" for found in columns.values())
+
+
+def growth(sizes: Sequence[int], columns: Sequence[dict[str, float]]) -> Iterator[str]:
+    """By which power of the size each time grew from the smallest to the largest: 1 is linear."""
+    factor = np.log(sizes[-1] / sizes[0])
+    for step in ("generate", "megabytes", "resume", "answers of a scan", "heads shared"):
+        yield f"{step:22} grows with size to the power of {np.log(columns[-1][step] / columns[0][step]) / factor:.2f}"
 
 
 def main() -> None:
-    """Generate (unless --db names a database that is there), measure, print seconds and the process's peak memory after each step."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--units", type=int, default=200_000)
-    parser.add_argument("--db", type=Path, default=None)
+    """Measure and print; the exit code says whether a mark is missed at 200,000 units."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", type=int, action="append", help="may be given again (default: 50000 and 200000)")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="measure this older checkout too")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = given.db or Path(folder) / "generated.db"
-        if path.exists():
-            runs = {task: number for number, task in enumerate(TASKS, start=1)}
-        else:
-            started = time.monotonic()
-            with open_store(path) as store:
-                runs = generate(store, given.units)
-            print(f"{'generate':28} {time.monotonic() - started:8.2f} s")
-        for name, work in steps(path, runs, given.units):
-            started = time.monotonic()
-            work()
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"{name:28} {time.monotonic() - started:8.2f} s   peak {peak:6.0f} MB", flush=True)
+    sizes = sorted(given.units or [50_000, 200_000])
+    if given.alone:
+        print(json.dumps(measured(sizes[0])))
+        return
+    here = Path(__file__).resolve().parent.parent
+    ours = [of_checkout(here, units) for units in sizes]
+    columns = {f"{units:,} units": found for units, found in zip(sizes, ours, strict=True)}
+    if given.beside:
+        columns[f"{sizes[-1]:,}, older"] = of_checkout(given.beside, sizes[-1])
+    print("\n".join(table(columns)))
+    if len(sizes) > 1:
+        print("\n".join(growth(sizes, ours)))
+    missed = [f"{step} takes {ours[-1][step]:.1f} s, expected {most:g}" for step, most in MARKS.items() if ours[-1][step] > most]
+    if ours[-1]["megabytes"] > MOST_MEGABYTES:
+        missed.append(f"the file takes {ours[-1]['megabytes']:.0f} MB, expected {MOST_MEGABYTES}")
+    if sizes[-1] == 200_000 and missed:
+        sys.exit("; ".join(missed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,14 +14,6 @@ from pathlib import Path
 
 import pytest
 
-STUDY = """
-models: [llava-tiny, instructblip-tiny]
-datasets: [scenes/color, scenes/material]
-tracers: [tokenwise]
-workers: 2
-sizes: {pairs: 200, score: 200, hard: 0}
-stages: [evaluate, trace]
-"""
 PATIENCE = 120.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
@@ -33,17 +25,8 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     while time.monotonic() < end:
         if condition():
             return True
-        time.sleep(0.1)
+        time.sleep(0.05)
     return False
-
-
-def units(database: Path) -> int:
-    """How many units are stored so far."""
-    try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT COUNT(*) FROM units").fetchone()[0])
-    except sqlite3.Error:
-        return 0
 
 
 def children(process: int) -> list[int]:
@@ -57,33 +40,99 @@ def alive(process: int) -> bool:
         return False
 
 
+# The command line itself with one more verb, whose two workers work without end. They use no model, so the library that they tell how many
+# threads to use need not be the whole one.
+FILES = {
+    "torch.py": "def set_num_threads(count): pass\n",
+    "waiting.py": """
+import os, pathlib, time
+import click
+from vseam_core.runs.progress import SilentProgress
+from vseam_core.runs.workers import run_side_by_side
+from vseam_core.runs.workspace import Opening
+
+def work(workspace, name):
+    pathlib.Path(name).write_text(str(os.getpid()))
+    time.sleep(600)
+
+@click.command()
+def wait():
+    run_side_by_side(work, Opening("results.db"), [("first",), ("second",)], 2, SilentProgress())
+""",
+    "script.py": """
+from vseam_cli import main
+
+print("top level", flush=True)
+main.VERBS["wait"] = ("waiting:wait", "Wait.")
+main.main()
+""",
+}
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A study of two models side by side, after its first units are stored."""
-    (tmp_path / "study.yaml").write_text(STUDY)
-    command = [sys.executable, "-m", "vseam", "run", "study.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert until(lambda: units(tmp_path / "results.db") > 0 or process.poll() is not None)
+    """A plain script without a main guard, with two workers at work."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "script.py", "wait"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        marks = [tmp_path / "first", tmp_path / "second"]
+        assert until(lambda: all(mark.exists() for mark in marks) or process.poll() is not None)
         assert process.poll() is None
         yield process
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_to_stop_ends_the_run_and_its_workers(number: signal.Signals, running: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_stop_ends_a_command_and_its_workers(number: signal.Signals, running: subprocess.Popen[bytes]) -> None:
     workers = children(running.pid)
     running.send_signal(number)
-    _, said = running.communicate(timeout=PATIENCE)
-    assert running.returncode == 130
-    assert said.decode().strip().endswith("run the same command again to resume")
+    printed, said = running.communicate(timeout=PATIENCE)
+    assert (running.returncode, said.decode().strip()) == (130, "stopped; run the same command again to resume")
+    assert printed == b"top level\n"  # no worker ran the script once more
     assert until(lambda: not any(map(alive, workers)), 10)
 
 
-def test_workers_end_when_the_process_that_started_them_is_killed(running: subprocess.Popen[bytes]) -> None:
-    workers = [child for child in children(running.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    assert len(workers) == 2
+def test_workers_end_when_the_process_that_started_them_is_killed(running: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    workers = [int((tmp_path / name).read_text()) for name in ("first", "second")]
+    assert all(map(alive, workers))
     running.kill()
     assert until(lambda: not any(map(alive, workers)), 5)
+
+
+STUDY = """
+models: [llava-tiny, instructblip-tiny]
+datasets: [scenes/color, scenes/material]
+tracers: [tokenwise]
+workers: 2
+sizes: {pairs: 200, score: 200, hard: 0}
+stages: [evaluate, trace]
+"""
+
+
+def units(database: Path) -> int:
+    """How many units are stored so far."""
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM units").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+@pytest.mark.slow
+def test_a_study_of_two_models_side_by_side_that_is_stopped_keeps_what_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    command = [sys.executable, "-m", "vseam", "run", "study.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert until(lambda: units(tmp_path / "results.db") > 0 or process.poll() is not None)
+        workers = children(process.pid)
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said.decode().strip().endswith("run the same command again to resume")
+    assert until(lambda: not any(map(alive, workers)), 10)
+    assert units(tmp_path / "results.db") > 0
 
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -117,7 +166,8 @@ with vseam.open_workspace("results.db") as workspace:
 """
 
 
-def test_a_plain_script_that_runs_two_models_side_by_side_is_run_once(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_plain_script_that_runs_a_study_of_two_models_side_by_side_is_run_once(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "top level\nTrue\n"), done.stderr

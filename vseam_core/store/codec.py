@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -97,6 +97,26 @@ def decode_head_effect(row: Mapping[str, Any], what: str) -> np.ndarray:
     except (KeyError, IndexError, TypeError, ValueError):
         raise StoreError(f"{what}: the measured heads do not fit {values.size} values: the record is damaged") from None
     return matrix
+
+
+def decode_equal_arrays(rows: Mapping[str, Sequence[Any]]) -> np.ndarray | None:
+    """The float32 matrices `[n, height, width]` of many rows of head effects, given as columns; None where one needs a closer look.
+
+    That is where shapes differ, only some heads were measured, or something is damaged: `decode_head_effect` says what.
+    """
+    shapes = set(zip(rows["height"], rows["width"], rows["dtype"], rows["measured"], strict=True))
+    if len(shapes) != 1:
+        return None
+    ((height, width, dtype, measured),) = shapes
+    size = height * width * np.dtype(ARRAY_DTYPE).itemsize
+    if measured is not None or dtype != ARRAY_DTYPE or not all(isinstance(data, bytes) and len(data) == size for data in rows["data"]):
+        return None
+    # What `checksum_of` takes in beside the bytes.
+    rest = f"), ('height', {height!r}), ('width', {width!r})]"
+    for data, base, checksum in zip(rows["data"], rows["base"], rows["checksum"], strict=True):
+        if zlib.crc32(data, zlib.crc32(f"[('base', {base!r}{rest}".encode())) & 0x7FFFFFFF != checksum:
+            return None
+    return np.frombuffer(b"".join(rows["data"]), dtype=ARRAY_DTYPE).reshape(-1, height, width)
 
 
 def encode_json(value: object, what: str) -> str:

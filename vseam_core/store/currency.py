@@ -9,10 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from vseam_core.store import schema
-from vseam_core.store.shared_rows import chunks
-
-_FEW = 5_000
-"""Above so many units, one look at the whole run is faster than asking for each."""
+from vseam_core.store.shared_rows import FEW, chunks
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ def unit_statuses(connection: Connection, run_id: int, keys: Iterable[str] | Non
     if keys is None:
         return {key: status for key, status in connection.execute(query).all()}  # noqa: C416 (dict() takes no rows)
     wanted = set(keys)
-    if len(wanted) > _FEW:
+    if len(wanted) > FEW:
         return {key: status for key, status in connection.execute(query).all() if key in wanted}
     found: dict[str, str] = {}
     for chunk in chunks(wanted):
@@ -49,7 +46,7 @@ def outdated(connection: Connection, run_id: int, subjects: Mapping[str, str]) -
     table = schema.units
     query = select(table.c.id, table.c.key, table.c.subject, table.c.superseded).where(table.c.run_id == run_id)
     names = set(subjects.values())
-    if len(subjects) > _FEW:
+    if len(subjects) > FEW:
         rows = [tuple(row) for row in connection.execute(query).all()]
     else:
         found = [connection.execute(query.where(table.c.subject.in_(chunk))).all() for chunk in chunks(names)]

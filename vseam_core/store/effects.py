@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import CompoundSelect, Connection, Select, select, union
+from sqlalchemy import CompoundSelect, Connection, Row, Select, select, union
 
 from vseam_core.api.types import TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
-from vseam_core.store.codec import decode_array, decode_head_effect, decode_json
+from vseam_core.store.codec import decode_array, decode_equal_arrays, decode_head_effect, decode_json
 from vseam_core.store.currency import is_current
 from vseam_core.store.records import HeadEffectSet, TraceRecord
-from vseam_core.store.shared_rows import chunks
+from vseam_core.store.shared_rows import FEW, chunks
 
 _SAMPLE_COLUMNS = ("identifier", "image_id", "dataset", "pool", "split", "level", "category", "form", "answer")
 _SAME_MODEL = ("weights_hash", "processor_hash", "dtype", "attention")
 
 
 class _Answers:
-    """Whether the run's model answered samples rightly: from the same unit where it says so, else from any run of that model."""
+    """Whether the run's model answered samples rightly: from the same unit where it says so, else from any run of that model.
 
-    def __init__(self, connection: Connection, run_id: int, samples: Select[Any] | CompoundSelect[Any]) -> None:
+    `asked` are the units and samples (row ids) that will be asked for, where that is known: other runs are read for what is missing only.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        run_id: int,
+        samples: Select[Any] | CompoundSelect[Any],
+        asked: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         table, units, runs = schema.baselines, schema.units, schema.runs
         own = connection.execute(select(runs).where(runs.c.id == run_id)).mappings().one_or_none()
         if own is None:
             raise StoreError(f"there is no run {run_id} in this results database")
+        found = select(table.c.unit_id, table.c.sample_id, table.c.correct_strict, table.c.correct_published)
+        mine = found.select_from(table.join(units)).where(units.c.run_id == run_id, is_current()).order_by(table.c.id)
+        self._by_unit = {(unit, sample): (strict, published) for unit, sample, strict, published in connection.execute(mine).all()}
+        self._by_sample: dict[int, tuple[bool, bool]] = {}
+        if asked is not None and self._by_unit.keys() >= set(asked):
+            return
         query = (
-            select(table.c.unit_id, table.c.sample_id, table.c.correct_strict, table.c.correct_published)
-            .select_from(table.join(units).join(runs))
+            found.select_from(table.join(units).join(runs))
             # The sum keeps SQLite from trying every sample in turn for every unit, which takes the product of both.
             .where(*[runs.c[name] == own[name] for name in _SAME_MODEL], (table.c.sample_id + 0).in_(samples), is_current())
             .order_by(table.c.id)
         )
-        self._by_unit: dict[tuple[int, int], tuple[bool, bool]] = {}
-        self._by_sample: dict[int, tuple[bool, bool]] = {}
-        for unit, sample, strict, published in connection.execute(query):
-            self._by_unit[unit, sample] = self._by_sample[sample] = (bool(strict), bool(published))
+        for unit, sample, strict, published in connection.execute(query).all():
+            self._by_unit[unit, sample] = self._by_sample[sample] = (strict, published)
 
     def of(self, unit: int, sample: int) -> tuple[bool, bool] | tuple[None, None]:
         """Correct by the benchmark's rule, and correct as published; twice None where nothing is known."""
         return self._by_unit.get((unit, sample)) or self._by_sample.get(sample) or (None, None)
+
+    def of_all(self, asked: Sequence[tuple[int, int]]) -> list[tuple[bool, bool] | tuple[None, None]]:
+        """`of` for many."""
+        return [self.of(unit, sample) for unit, sample in asked]
 
 
 def read_trace_effects(
@@ -69,7 +85,7 @@ def read_trace_effects(
     images = [select(edits.c[name]).select_from(mine).where(units.c.run_id == run_id) for name in ("clean_id", "corrupt_id")]
     answers = _Answers(connection, run_id, union(*images))
     rows = _rows(connection, _narrowed(query, table, run_id, equals), keys)
-    records = [_trace_record(row, answers) for row in rows]
+    records = [_trace_record(row._mapping, answers) for row in rows]
     return sorted(records, key=_trace_order)
 
 
@@ -105,52 +121,57 @@ def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
 
 def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] | None, equals: Mapping[str, str | None]) -> HeadEffectSet:
     """The head effects of a run as one stack. Raises `StoreError` where matrices of different shapes were asked for at once."""
-    table, units, samples = schema.head_effects, schema.units, schema.samples
-    query = select(
-        *[column for column in table.c if column.name != "id"],
-        units.c.key,
-        *[samples.c[name] for name in (*_SAMPLE_COLUMNS, "competitor")],
-    ).select_from(table.join(units).join(samples))
+    table, units = schema.head_effects, schema.units
+    own = [column for column in table.c if column.name != "id"]
+    query = select(*own, units.c.key).select_from(table.join(units))
+    rows = _columns(_rows(connection, _narrowed(query, table, run_id, equals), keys), [*[column.name for column in own], "key"])
     mine = select(table.c.sample_id).select_from(table.join(units)).where(units.c.run_id == run_id)
-    answers = _Answers(connection, run_id, mine)
+    about = _samples(connection, mine)
+    described = _columns([about[sample] for sample in rows["sample_id"]], (*_SAMPLE_COLUMNS, "competitor"))
     kind = ("operation", "positions", "measure", "stack")
-    kept = _Kept((*_HEAD_COLUMNS, *kind))
-    decoded = []
-    for row in _rows(connection, _narrowed(query, table, run_id, equals), keys):
-        decoded.append((kept.of(row), decode_head_effect(row, f"{row['operation']} of {row['identifier']}")))
-    decoded.sort(key=lambda pair: (pair[0]["identifier"], *[pair[0][name] for name in kind], pair[0]["key"]))
-    found, matrices = [row for row, _ in decoded], [matrix for _, matrix in decoded]
-    shapes = sorted({(row["stack"], *matrix.shape) for row, matrix in zip(found, matrices, strict=True)})
+    names = list(zip(described["identifier"], *[rows[name] for name in kind], rows["key"], strict=True))
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rows, described = ({name: [column[at] for at in order] for name, column in part.items()} for part in (rows, described))
+    matrices = _matrices(rows, described["identifier"])
+    shapes = sorted({(stack, *matrix.shape) for stack, matrix in zip(rows["stack"], matrices, strict=True)})
     if len({shape[1:] for shape in shapes}) > 1:
         listed = ", ".join(f"{stack} {height} x {width}" for stack, height, width in shapes)
         raise StoreError(f"the head effects of run {run_id} have several shapes ({listed}): ask for one stack at a time")
     height, width = shapes[0][1:] if shapes else (0, 0)
-    values = np.array(matrices, dtype=np.float32).reshape(len(found), height, width)
-    base = np.array([row["base"] for row in found], dtype=np.float64)
-    return HeadEffectSet(values, base, _head_frame(found, kind, answers))
+    values = np.asarray(matrices, dtype=np.float32).reshape(len(order), height, width)
+    columns = {"key": rows["key"], **described, **{name: rows[name] for name in kind}}
+    asked = list(zip(rows["unit_id"], rows["sample_id"], strict=True))
+    return HeadEffectSet(
+        values, np.array(rows["base"], dtype=np.float64), _head_frame(columns, _Answers(connection, run_id, mine, asked).of_all(asked))
+    )
 
 
-_HEAD_COLUMNS = ("key", *_SAMPLE_COLUMNS, "competitor", "unit_id", "sample_id", "base")
+def _columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Rows as a list of values for each column."""
+    return {name: list(values) for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)}
 
 
-class _Kept:
-    """What is kept of many rows: some columns, and of equal texts one, so that 100,000 rows fit the memory."""
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._columns = columns
-        self._seen: dict[Any, Any] = {}
-
-    def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with these columns alone."""
-        return {name: self._seen.setdefault(row[name], row[name]) if isinstance(row[name], str) else row[name] for name in self._columns}
+def _samples(connection: Connection, wanted: Select[Any]) -> dict[int, Sequence[Any]]:
+    """What is said of the samples with these row ids; equal texts are kept once, so that 100,000 of them fit the memory."""
+    samples, seen = schema.samples, dict[Any, Any]()
+    query = select(samples.c.id, *[samples.c[name] for name in (*_SAMPLE_COLUMNS, "competitor")]).where((samples.c.id + 0).in_(wanted))
+    return {number: [seen.setdefault(value, value) for value in values] for number, *values in connection.execute(query).all()}
 
 
-def _head_frame(found: Sequence[Mapping[str, Any]], kind: Sequence[str], answers: _Answers) -> Any:
+def _matrices(rows: Mapping[str, Sequence[Any]], identifiers: Sequence[str]) -> Sequence[np.ndarray]:
+    """The matrix of every row; of many whole ones of one shape, all at once."""
+    together = decode_equal_arrays(rows)
+    if together is not None:
+        return together
+    names = list(rows)
+    each = (dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True))
+    return [decode_head_effect(row, f"{row['operation']} of {identifier}") for row, identifier in zip(each, identifiers, strict=True)]
+
+
+def _head_frame(columns: Mapping[str, Sequence[Any]], known: Sequence[tuple[bool | None, bool | None]]) -> Any:
     import pandas as pd
 
-    names = ["key", *_SAMPLE_COLUMNS, "competitor", *kind]
-    frame = pd.DataFrame([[row[name] for name in names] for row in found], columns=pd.Index(names))
-    known = [answers.of(row["unit_id"], row["sample_id"]) for row in found]
+    frame = pd.DataFrame(dict(columns))
     frame["correct_strict"] = pd.array([strict for strict, _ in known], dtype="boolean")
     frame["correct_published"] = pd.array([published for _, published in known], dtype="boolean")
     return frame
@@ -164,10 +185,11 @@ def _narrowed(query: Select[Any], table: Any, run_id: int, equals: Mapping[str, 
     return query
 
 
-def _rows(connection: Connection, query: Select[Any], keys: Sequence[str] | None) -> Iterator[Mapping[str, Any]]:
+def _rows(connection: Connection, query: Select[Any], keys: Sequence[str] | None) -> list[Row[Any]]:
+    """The rows of a query that ends with the units' keys, of some units or of all."""
     if keys is None:
-        yield from (dict(row) for row in connection.execute(query).mappings())
-        return
-    for chunk in chunks(dict.fromkeys(keys)):
-        some = query.where(schema.units.c.key.in_(chunk))
-        yield from (dict(row) for row in connection.execute(some).mappings())
+        return list(connection.execute(query).all())
+    wanted = dict.fromkeys(keys)
+    if len(wanted) > FEW:
+        return [row for row in connection.execute(query).all() if row.key in wanted]
+    return [row for chunk in chunks(wanted) for row in connection.execute(query.where(schema.units.c.key.in_(chunk))).all()]

@@ -15,7 +15,7 @@ from vseam_core.store import schema
 from vseam_core.store.current_views import view_name
 from vseam_core.store.finding_tables import SLICES as FINDING_SLICES
 from vseam_core.store.frames import RunIds, equal_to, frame_of
-from vseam_core.store.shared_rows import chunks, insert
+from vseam_core.store.shared_rows import FEW, chunks, insert
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,20 +75,31 @@ def spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, digest: str) -> None:
     """Note which stored units aggregates rest on, once per set; sets that nothing rests on any more go."""
-    sets, members, units = schema.sample_sets, schema.sample_set_units, schema.units
+    sets, members = schema.sample_sets, schema.sample_set_units
+    wanted = _unit_ids(connection, keys, run_id)
     known = connection.execute(select(sets.c.id).where(sets.c.hash == digest)).scalar_one_or_none()
     if known is not None:
+        if set(connection.execute(select(members.c.unit_id).where(members.c.sample_set_id == known)).scalars()) == wanted:
+            return
         connection.execute(members.delete().where(members.c.sample_set_id == known))
     else:
         drop_unused_sets(connection)
         inserted = connection.execute(sets.insert().values(hash=digest)).inserted_primary_key
         assert inserted is not None
         known = inserted[0]
-    for chunk in chunks(keys):
-        query = select(units.c.id).where(units.c.key.in_(chunk))
-        if run_id is not None:
-            query = query.where(units.c.run_id == run_id)
-        insert(connection, members, [{"sample_set_id": known, "unit_id": unit} for unit in connection.execute(query).scalars()])
+    insert(connection, members, [{"sample_set_id": known, "unit_id": unit} for unit in wanted])
+
+
+def _unit_ids(connection: Connection, keys: set[str], run_id: int | None) -> set[int]:
+    """The row ids of the units with these keys, of one run or (where a key stands in several, all of them) of any."""
+    units = schema.units
+    query = select(units.c.key, units.c.id)
+    if run_id is None or len(keys) > FEW:
+        # Without its run a key stands in no index, so that asking for some keys is as much work as asking for all.
+        narrowed = query if run_id is None else query.where(units.c.run_id == run_id)
+        return {number for key, number in connection.execute(narrowed).all() if key in keys}
+    found = [connection.execute(query.where(units.c.run_id == run_id, units.c.key.in_(chunk))).all() for chunk in chunks(keys)]
+    return {number for part in found for _, number in part}
 
 
 def drop_unused_sets(connection: Connection) -> None:

@@ -25,6 +25,8 @@ Axes = tuple[tuple[int, ...], str, tuple[str, ...], tuple[str, ...]]
 T = TypeVar("T")
 
 _CHUNK = 500
+FEW = 5_000
+"""Of so many units at most each is asked for; for more, one look at the whole run is faster."""
 
 
 def insert(connection: Connection, table: Table, rows: Rows) -> None:

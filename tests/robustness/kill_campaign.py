@@ -1,0 +1,198 @@
+"""Kills a whole study again and again (kill -9) until it is complete, and compares what it left with an undisturbed run.
+
+    python tests/robustness/kill_campaign.py FOLDER --workers 2 --kills 50 --seed 1
+
+Everything slow to import is imported once; each start is a fork. A start is killed at a random moment, half of the times with its workers
+and half of the times alone, or gets to its end: the moments lie within a third of the time that the whole study takes, which is more
+than what is left takes once its numbers are there, so that reports are killed too. Prints the number of kills and of life cycles, and
+every difference on a line of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+STUDY = """
+name: killed
+models: [MODELS]
+datasets: [scenes/color, scenes/material]
+tracers: [groups]
+heads: [{operation: zero}]
+rescaling: {strengths: [0.5], top_k: [1]}
+ablation: {operations: [zero]}
+sizes:
+  {pairs: 2, score: 6, hard: 6, scan_sampled: 3, scan_wrong: 2, choose: 3, test: 3, ablation: 2, confirm: 4, random_sets: 3, reference: 4}
+workers: WORKERS
+"""
+MODELS = ("llava-tiny", "instructblip-tiny")
+OF_A_START = {"id", "started", "finished", "saved", "created", "applied"}
+"""Columns that say when or in which order rows were written."""
+_fork = multiprocessing.get_context("fork")
+
+
+def start(arguments: list[str], folder: Path) -> int:
+    """Run a command in a process of its own and a process group of its own; its number."""
+    process = os.fork()
+    if process:
+        os.setpgid(process, process)  # both do it: whoever comes first
+        return process
+    from vseam_cli.main import execute
+    from vseam_core.runs import workers
+
+    os.setpgid(0, 0)
+    os.chdir(folder)
+    with (folder / "said.txt").open("ab") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    # Workers are forked too: what ends them, and what they write, is the same, and nothing is imported again.
+    multiprocessing.get_context = lambda method=None: _fork  # type: ignore[assignment, return-value]
+    workers._without_main_module = contextlib.nullcontext  # type: ignore[assignment]  # a fork would keep what is hidden from a spawn
+    code = execute(arguments)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def ended(process: int, seconds: float) -> int | None:
+    """The exit code of a process that ends in time; None for one that does not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    return None
+
+
+def life_cycle(arguments: list[str], folder: Path, window: float, chance: random.Random, most: int) -> int:
+    """Start a command until it is done, killing it at most so many times; how often it was killed."""
+    kills = 0
+    while True:
+        process = start(arguments, folder)
+        alone = chance.random() < 0.5
+        code = ended(process, chance.uniform(0, window) if kills < most else 600)
+        if code is None:
+            (os.kill if alone else os.killpg)(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            kills += 1
+        elif code in (0, 3):
+            return kills
+        else:
+            raise SystemExit(f"a start ended with {code}: {(folder / 'said.txt').read_text()[-2000:]}")
+
+
+def content(path: Path) -> dict[str, Counter[str]]:
+    """Every row of every table with the rows that it refers to in the place of their numbers; how often each is there."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        connection.row_factory = sqlite3.Row
+        names = [row["name"] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        references = {name: connection.execute(f"PRAGMA foreign_key_list({name})").fetchall() for name in names}
+        meanings: dict[str, dict[int, str]] = {}
+
+        def meaning_of(table: str) -> dict[int, str]:
+            if table not in meanings:
+                meanings[table] = {number: row for number, row in rows(table) if number is not None}
+            return meanings[table]
+
+        def rows(table: str) -> Iterator[tuple[int | None, str]]:
+            targets = {row["from"]: row["table"] for row in references[table]}
+            for row in connection.execute(f"SELECT * FROM {table}"):
+                values = {name: row[name] for name in tuple(row.keys()) if name not in OF_A_START}
+                for name, target in targets.items():
+                    values[name] = meaning_of(target)[values[name]] if values[name] is not None else None
+                text = repr(sorted(values.items()))
+                number = row["id"] if "id" in tuple(row.keys()) else None
+                yield number, hashlib.sha256(text.encode()).hexdigest() if number is not None else text
+
+        return {name: Counter(text for _, text in rows(name)) for name in names}
+
+
+def report(folder: Path) -> dict[str, bytes]:
+    """The files of a report, without when it was made."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    about = json.loads(files["report.json"])
+    del about["made"]
+    return {**files, "report.json": json.dumps(about).encode()}
+
+
+def differences(whole: Path, broken: Path) -> Iterator[str]:
+    """What a study that was killed left otherwise than one that was not."""
+    expected, found = content(whole / "results.db"), content(broken / "results.db")
+    for table in expected.keys() | found.keys():
+        if expected.get(table) != found.get(table):
+            missing, added = (expected[table] - found[table]).total(), (found[table] - expected[table]).total()
+            yield f"table {table}: {missing} rows are missing, {added} are others"
+    wanted = report(whole / "reports" / "killed-1")
+    reports = sorted(path for path in (broken / "reports").glob("killed-*") if path.is_dir())
+    if not reports:
+        yield "no report"
+    for folder in reports:
+        files = report(folder)
+        yield from (
+            f"{folder.name}/{name} is another" for name in sorted(wanted.keys() | files.keys()) if wanted.get(name) != files.get(name)
+        )
+    listed = (broken / "reports" / "index.html").read_text()
+    yield from (f"{folder.name} is not listed" for folder in reports if folder.name not in listed)
+    yield from (f"{path} is half written" for path in (broken / "reports").glob("killed-*/*.part"))
+
+
+def main() -> None:
+    """One campaign; the exit code says whether anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    import matplotlib.pyplot  # noqa: F401 (imported before the forks)
+    import pandas  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+
+    import vseam_core.experiments.study_run
+    import vseam_core.report.writer  # noqa: F401
+
+    torch.set_num_threads(1)
+    chance, kills, cycles, found = random.Random(given.seed), 0, 0, []
+    arguments = ["run", "study.yaml"]
+
+    def fresh(name: str) -> Path:
+        folder = given.folder / name
+        folder.mkdir(parents=True)
+        (folder / "study.yaml").write_text(
+            STUDY.replace("WORKERS", str(given.workers)).replace("MODELS", ", ".join(MODELS[: given.workers]))
+        )
+        return folder
+
+    whole = fresh("whole")
+    began = time.monotonic()
+    life_cycle(arguments, whole, 0.0, chance, most=0)
+    seconds = time.monotonic() - began
+    print(f"the whole study takes {seconds:.1f} s", flush=True)
+    while kills < given.kills:
+        cycles += 1
+        folder = fresh(f"cycle-{cycles}")
+        kills += life_cycle(arguments, folder, seconds / 3, chance, most=given.kills - kills)
+        found += [f"seed {given.seed}, life cycle {cycles}: {line}" for line in differences(whole, folder)]
+        print(f"{kills} kills in {cycles} life cycles, {len(found)} differences", flush=True)
+    print("\n".join(found))
+    sys.exit(int(bool(found)))
+
+
+if __name__ == "__main__":
+    main()
