@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,21 @@ class _VisibleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """A log file; where it can no longer be written, that is said once and everything else goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """What logging does with a record that could not be written."""
+        error = sys.exc_info()[1]
+        logging.getLogger().removeHandler(self)
+        say(f"nothing more is written to the log file {self.baseFilename}: {getattr(error, 'strerror', None) or error}", err=True)
+
+    def close(self) -> None:
+        """Close the file, whatever becomes of what is not written yet."""
+        with suppress(OSError):
+            super().close()
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,7 @@ class Output:
         self._handlers.append(console)
         if self.log_file is not None:
             try:
-                file = logging.FileHandler(self.log_file, encoding="utf-8", delay=False)
+                file = _LogFile(self.log_file, encoding="utf-8", delay=False)
             except OSError as error:
                 raise VseamError(f"--log-file {self.log_file}: {error.strerror or error}") from error
             file.setFormatter(_VisibleFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))

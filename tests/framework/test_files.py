@@ -21,8 +21,7 @@ ROOTS = {"vseam_core": vseam_core, "plugins": vseam_plugins, "cli": vseam_cli}
 WRITERS = ("write_text", "write_bytes", "savefig", "imsave", "tofile")
 ALLOWED = {
     "vseam_core/files.py": "the one place",
-    "vseam_core/plugins/scaffold.py": "writes into a folder that was not there before",
-    "vseam_core/plugins/scaffold/__init__.py": "writes into a folder that was not there before",
+    "vseam_core/plugins/scaffold/__init__.py": "writes into a folder beside its place, which is then moved",
     "vseam_core/experiments/rescaling/checkpoint.py": "writes into a folder beside its place, which is then moved",
     "plugins/models/zoo/training.py": "appends lines to a log",
 }

@@ -60,8 +60,11 @@ def wait():
     run_side_by_side(work, Opening("results.db"), [("first",), ("second",)], 2, SilentProgress())
 """,
     "script.py": """
+import signal
 from vseam_cli import main
 
+# A shell starts what runs in its background deaf to Ctrl-C; this test may be there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("top level", flush=True)
 main.VERBS["wait"] = ("waiting:wait", "Wait.")
 main.main()

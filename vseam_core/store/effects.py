@@ -85,7 +85,7 @@ def read_trace_effects(
     images = [select(edits.c[name]).select_from(mine).where(units.c.run_id == run_id) for name in ("clean_id", "corrupt_id")]
     answers = _Answers(connection, run_id, union(*images))
     rows = _rows(connection, _narrowed(query, table, run_id, equals), keys)
-    records = [_trace_record(row._mapping, answers) for row in rows]
+    records = [_trace_record(dict(row._mapping), answers) for row in rows]
     return sorted(records, key=_trace_order)
 
 
@@ -158,7 +158,7 @@ def _samples(connection: Connection, wanted: Select[Any]) -> dict[int, Sequence[
     return {number: [seen.setdefault(value, value) for value in values] for number, *values in connection.execute(query).all()}
 
 
-def _matrices(rows: Mapping[str, Sequence[Any]], identifiers: Sequence[str]) -> Sequence[np.ndarray]:
+def _matrices(rows: Mapping[str, Sequence[Any]], identifiers: Sequence[str]) -> np.ndarray | list[np.ndarray]:
     """The matrix of every row; of many whole ones of one shape, all at once."""
     together = decode_equal_arrays(rows)
     if together is not None:

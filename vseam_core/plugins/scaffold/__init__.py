@@ -7,6 +7,8 @@ hook, its test). `$name` and `$package` are filled in.
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -51,13 +53,19 @@ def write_plugin(name: str, kinds: Sequence[str], folder: Path) -> list[Path]:
     root = folder / f"vseam-{name}"
     if root.exists():
         raise VseamError(f"{root} is already there; nothing is overwritten: choose another name or move it away")
-    written = []
-    for path, text in plugin_files(name, kinds).items():
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        written.append(target)
-    return written
+    files = plugin_files(name, kinds)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=folder))
+    try:
+        for path, text in files.items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_text(text, encoding="utf-8")
+        made.chmod(0o755)  # a temporary folder is for its owner only
+        made.rename(root)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return [root / path for path in files]
 
 
 def plugin_files(name: str, kinds: Sequence[str]) -> Mapping[str, str]:
