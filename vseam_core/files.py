@@ -22,8 +22,14 @@ MOST_BYTES = 1 << 30
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes its place when the context ends well; its folder is made where it is missing.
 
-    Raises `OSError`, after which nothing of it is left and an older file of that name is as it was.
+    A link stays one, and what it points to is written; to a device or a pipe everything is written as it comes. Raises `OSError`, after
+    which nothing of it is left and an older file of that name is as it was.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:  # a file in the place of /dev/null would be everybody's loss
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vseam_core.config.bytes import readable_bytes
 from vseam_core.errors import InvalidFileError
 from vseam_plugins.models.load_options import LoadRequest
 
@@ -21,6 +22,7 @@ _SIZES = ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads
 _FIXED_TOWERS = ("clip_vision_model", "siglip_vision_model", "instructblip_vision_model", "blip_2_vision_model")
 _LLAVA = ("llava", "vipllava", "llava_next", "llava_onevision")
 _ONE_VIEW = ("llava", "vipllava", "paligemma", "instructblip", "blip-2")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +49,25 @@ def _numbers(config: Any) -> Iterator[tuple[str, int]]:
             yield from _numbers(value)
         elif name in (*_LAYERS, *_SIZES) and isinstance(value, int) and not isinstance(value, bool):
             yield name, value
+
+
+def check_weights_hold(request: LoadRequest, config: Any) -> None:
+    """Refuse a configuration of a model many times larger than its weights, which the library would first make room for.
+
+    That is also what an empty section of config.json means: the numbers of some large model are put in its place. Counted are the layers
+    alone, as hidden size squared each, against one bit of weights for each parameter, so that no real model is refused. Raises
+    `InvalidFileError`.
+    """
+    if not request.is_folder:
+        return
+    stored = 8 * sum(path.stat().st_size for path in Path(request.source).expanduser().iterdir() if path.suffix in _WEIGHTS)
+    for part in (config, getattr(config, "text_config", None), getattr(config, "vision_config", None)):
+        layers, width = (getattr(part, name, None) for name in ("num_hidden_layers", "hidden_size"))
+        if isinstance(layers, int) and isinstance(width, int) and layers * width * width > stored:
+            raise InvalidFileError(
+                f"model {request.name!r}: {request.source}: config.json describes {layers} layers of width {width}, "
+                f"for which its weights ({readable_bytes(stored / 8)}) are far too small"
+            )
 
 
 def check_report(request: LoadRequest, report: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from vseam_core.api.types import ModelInfo
 from vseam_core.engine.dtype import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
 from vseam_core.huggingface.fingerprints import processor_hash, weights_hash
-from vseam_plugins.models.agreement import check_config, check_processor, check_report
+from vseam_plugins.models.agreement import check_config, check_processor, check_report, check_weights_hold
 from vseam_plugins.models.hub import commit_of, explained, locate
 from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.processors import read_processor
@@ -58,6 +58,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
         _require_kind(request, config, model_types)
         processor = _read_processor(request, arguments, config)
         if request.random_seed is None:
+            check_weights_hold(request, config)
             module = _read_weights(request, arguments, config)
         else:
             with explained(request, "architecture", "build"):

@@ -104,6 +104,18 @@ def test_text_bytes_and_functions_are_written(tmp_path: Path) -> None:
         assert (tmp_path / "file").read_bytes() == expected
 
 
+def test_a_pipe_stays_a_pipe_and_a_link_stays_a_link(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+    write_atomically(tmp_path / "pipe", "said")
+    assert reader.communicate()[0] == b"said"
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to("file")
+    write_atomically(tmp_path / "link", "kept")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) -> None:
     place = tmp_path / "figure.png"
     place.write_bytes(b"good")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vseam_core.errors import VseamError
-from vseam_plugins.models import hf
+from vseam_plugins.models import hf, loading
 
 from .builders import picture
 from .checkpoints import build_checkpoint
@@ -132,6 +132,18 @@ def test_numbers_that_no_model_has_are_refused_before_anything_is_built(
     ((name, value),) = claim.items()
     assert f"{name} {value}: expected at most" in failure(folder)
     assert f"{name} {value}" in hf.describe("mine", str(folder)).problem
+
+
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+def test_a_model_many_times_larger_than_its_weights_is_refused_before_room_is_made_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    import transformers
+
+    change(folder / "config.json", lambda config: config.update({part: {"model_type": config[part]["model_type"]}}))
+    monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", lambda *_, **__: pytest.fail("the model was built"))
+    monkeypatch.setattr(loading, "check_processor", lambda *_: None)
+    assert "for which its weights" in failure(folder)
 
 
 def test_an_impossible_header_is_refused_before_anything_is_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
