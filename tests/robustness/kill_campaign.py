@@ -2,10 +2,9 @@
 
     python tests/robustness/kill_campaign.py FOLDER --workers 2 --kills 50 --seed 1
 
-Everything slow to import is imported once; each start is a fork. A start is killed at a random moment, half of the times with its workers
-and half of the times alone, or gets to its end: the moments lie within a third of the time that the whole study takes, which is more
-than what is left takes once its numbers are there, so that reports are killed too. Prints the number of kills and of life cycles, and
-every difference on a line of its own.
+Everything slow to import is imported once; each start is a fork. A start is killed at a random moment, with its workers or alone: most some
+time after they have stored something new or begun their report, so that every life cycle gets on however slow the machine is, and the
+others some time after they were started. Prints the number of kills and of life cycles, and every difference on a line of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -41,6 +40,7 @@ workers: WORKERS
 MODELS = ("llava-tiny", "instructblip-tiny")
 OF_A_START = {"id", "started", "finished", "saved", "created", "applied"}
 """Columns that say when or in which order rows were written."""
+PATIENCE = 900.0
 _fork = multiprocessing.get_context("fork")
 
 
@@ -66,10 +66,10 @@ def start(arguments: list[str], folder: Path) -> int:
     os._exit(code)
 
 
-def ended(process: int, seconds: float) -> int | None:
-    """The exit code of a process that ends in time; None for one that does not."""
+def ended(process: int, seconds: float, until: Callable[[], bool] = lambda: False) -> int | None:
+    """The exit code of a process that ends in time and before something has happened; None for one that does not."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and not until():
         found, status = os.waitpid(process, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
@@ -77,13 +77,25 @@ def ended(process: int, seconds: float) -> int | None:
     return None
 
 
+def progress(folder: Path) -> tuple[int, int]:
+    """How many units are stored, and how many reports are there or being written."""
+    with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{folder / 'results.db'}?mode=ro", uri=True)) as connection:
+        (units,) = connection.execute("SELECT COUNT(*) FROM units").fetchone()
+        return units, len(list(folder.glob("reports/*")))
+    return 0, 0
+
+
 def life_cycle(arguments: list[str], folder: Path, window: float, chance: random.Random, most: int) -> int:
     """Start a command until it is done, killing it at most so many times; how often it was killed."""
     kills = 0
     while True:
-        process = start(arguments, folder)
-        alone = chance.random() < 0.5
-        code = ended(process, chance.uniform(0, window) if kills < most else 600)
+        before, process = progress(folder), start(arguments, folder)
+        alone, patient, moment = chance.random() < 0.5, chance.random() < 0.7, chance.uniform(0, window)
+        code = None
+        if kills >= most or patient:
+            code = ended(process, PATIENCE, lambda before=before, last=kills >= most: not last and progress(folder) != before)
+        if code is None:
+            code = ended(process, moment)
         if code is None:
             (os.kill if alone else os.killpg)(process, signal.SIGKILL)
             os.waitpid(process, 0)
@@ -187,7 +199,7 @@ def main() -> None:
     while kills < given.kills:
         cycles += 1
         folder = fresh(f"cycle-{cycles}")
-        kills += life_cycle(arguments, folder, seconds / 3, chance, most=given.kills - kills)
+        kills += life_cycle(arguments, folder, seconds / 6, chance, most=given.kills - kills)
         found += [f"seed {given.seed}, life cycle {cycles}: {line}" for line in differences(whole, folder)]
         print(f"{kills} kills in {cycles} life cycles, {len(found)} differences", flush=True)
     print("\n".join(found))

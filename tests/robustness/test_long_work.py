@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 SCANS = """
-import gc, json, os, resource, sys, threading
+import gc, json, os, resource, threading
 
 import torch
 
 import vseam
+from vseam_core.testing.tiny import TinyModel
 
 torch.set_num_threads(1)
 SCANS, AT_ONCE = 1000, 50
 CATEGORIES = ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")
+model = TinyModel()
 
 def taken():
     gc.collect()
@@ -27,20 +29,19 @@ def taken():
     files = len(os.listdir("/proc/self/fd"))
     return {"megabytes": pages * resource.getpagesize() / 2**20, "files": files, "threads": threading.active_count()}
 
-found = []
 for part in range(SCANS // AT_ONCE):
     # A workspace of its own now and then, as many commands in one process would have; within it every scan finds one more sample to do.
     with vseam.open_workspace(f"results-{part}.db") as workspace:
+        name = workspace.give_model(model)
         for number in range(AT_ONCE):
-            sizes = {"score": 2 + number // len(CATEGORIES), "hard": 0, "scan_sampled": 1 + number // len(CATEGORIES), "scan_wrong": 0}
+            samples = 1 + number // len(CATEGORIES)
             study = vseam.default_study().with_overrides(
-                name="long", models=["llava-tiny"], datasets=[f"scenes/{CATEGORIES[number % len(CATEGORIES)]}"],
-                heads=[{"operation": "zero"}], stages=["scan"], sizes=sizes, random_models=0, workers=1,
+                models=[name], datasets=[f"scenes/{CATEGORIES[number % len(CATEGORIES)]}"], heads=[{"operation": "zero"}],
+                stages=["scan"], sizes={"score": samples, "hard": 0, "scan_sampled": samples, "scan_wrong": 0}, random_models=0, workers=1,
             )
             vseam.run_study(workspace, study)
     os.unlink(f"results-{part}.db")
-    found.append(taken())
-    print(json.dumps(found[-1]), flush=True)
+    print(json.dumps(taken()), flush=True)
 """
 
 
