@@ -21,6 +21,18 @@ _GQA = {
 }
 _VQA = {"vqav2": "VQA v2", "okvqa": "OK-VQA", "textvqa": "TextVQA", "vizwiz": "VizWiz"}
 
+_OTHERS = {
+    "mmbench": ("MMBench: multiple choice, right in every order of the options", "mmbench:MmbenchBenchmark"),
+    "scienceqa": ("ScienceQA: multiple choice from school books, those with an image", "scienceqa:ScienceQaBenchmark"),
+    "mmstar": ("MMStar: multiple choice that needs the image", "mmstar:MmstarBenchmark"),
+    "seedbench": ("SEED-Bench: multiple choice about images", "seedbench:SeedBenchmark"),
+    "naturalbench": ("NaturalBench: two questions on two images with other answers", "paired:NaturalBench"),
+    "winoground": ("Winoground: two captions of the same words, two images", "paired:Winoground"),
+    "hallusionbench": ("HallusionBench: yes/no questions about figures and their altered copies", "hallusionbench:HallusionBench"),
+    "vsr": ("VSR: captions about where things are, true or false", "vsr:VsrBenchmark"),
+    "cvbench": ("CV-Bench: counts, places, depths and distances, multiple choice", "cvbench:CvBenchmark"),
+}
+
 
 @hookimpl
 def vseam_datasets() -> Iterator[DatasetRecord]:
@@ -54,6 +66,15 @@ def vseam_datasets() -> Iterator[DatasetRecord]:
         )
     yield DatasetRecord(name="mme", summary="MME: two yes/no questions about each image", factory=f"{_ROOM}.mme:MmeBenchmark")
     yield DatasetRecord(name="clevr", summary="CLEVR: questions about rendered solids", factory=f"{_ROOM}.clevr:ClevrBenchmark")
+    for subset in ("a", "b"):
+        yield DatasetRecord(
+            name=f"whatsup/{subset}",
+            summary=f"What'sUp, controlled images {subset.upper()}: where one thing is to another",
+            factory=f"{_ROOM}.whatsup:WhatsUpBenchmark",
+            options={"subset": subset},
+        )
+    for name, (summary, factory) in _OTHERS.items():
+        yield DatasetRecord(name=name, summary=summary, factory=f"{_ROOM}.{factory}")
     yield DatasetRecord(
         name="table",
         summary="your own CSV, JSON lines or parquet file, by a mapping of its columns",

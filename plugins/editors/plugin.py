@@ -12,7 +12,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def vseam_editors() -> Iterator[EditorRecord]:
-    """Recolouring, the pixel-level baselines, painters with diffusion models, and images that were edited elsewhere."""
+    """Recolouring, pixel-level baselines, painters with diffusion models, a benchmark's own pairs, images that were edited elsewhere."""
     yield EditorRecord(
         name="recolor",
         summary="gives the masked thing another colour and keeps its shading; no weights",
@@ -24,6 +24,11 @@ def vseam_editors() -> Iterator[EditorRecord]:
         ("grey", "fills the mask with grey: a pixel-level baseline"),
     ):
         yield EditorRecord(name=name, summary=summary, factory=f"vseam_plugins.editors.pixels:{name.capitalize()}Painter")
+    yield EditorRecord(
+        name="paired",
+        summary="takes the second image of benchmarks of pairs (naturalbench, winoground); nothing is painted",
+        factory="vseam_plugins.editors.paired:PairedEditor",
+    )
     yield EditorRecord(
         name="precomputed",
         summary="takes your own edited images by a path pattern: --editor-option images={question_id}.png",

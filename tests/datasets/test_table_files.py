@@ -122,6 +122,11 @@ def test_what_is_no_such_folder_or_file_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_json_lines_may_have_one_line_whatever_its_fields(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"caption": "a dog", "label": 1}\n')
+    assert [dict(record.fields) for record in read_records(tmp_path / "one.jsonl")] == [{"caption": "a dog", "label": 1}]
+
+
 def test_a_tsv_with_images_in_base64_is_read_whatever_their_size(tmp_path: Path) -> None:
     noise = Image.effect_noise((300, 300), 90).convert("RGB")
     held = io.BytesIO()

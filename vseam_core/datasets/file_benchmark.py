@@ -168,18 +168,19 @@ class FileBenchmark(Benchmark):
                 raise SampleError(f"{record.place}: the {what} is empty")
         if not self.asks_options and (column := options_column(record)):
             raise SampleError(f"{record.place}: a multiple choice record ({column}); the dataset `table` asks the options too")
-        competitor = _other_letter(answer, options) if options else other_word(answer)
+        if options and answer.strip() not in list(LETTERS[: len(options)]):
+            raise SampleError(f"{record.place}: the gold answer {answer!r:.60} is none of the letters of {len(options)} options")
+        competitor = _other_letter(answer.strip(), options) if options else other_word(answer)
         if options and not instruction:
             question, instruction = asked_with(question.strip(), options), INSTRUCTION
         image_id = without_suffix(image)
         form: Form = "open" if options or competitor is None else "yes_no"
-        source: ImageSource = BytesImage(image_content, image) if image_content is not None else self.images.find(image)
         return Sample(
             identifier=f"{self.name}/plain/{question_id}",
             dataset=self.name,
             question_id=question_id,
             image_id=image_id,
-            image=source,
+            image=self.image_source(image, image_content),
             question=question.strip(),
             answer=answer.strip(),
             competitor=competitor,
@@ -193,6 +194,10 @@ class FileBenchmark(Benchmark):
             instruction=instruction,
             options=tuple(LETTERS[: len(options)]),
         )
+
+    def image_source(self, name: str, content: bytes | None = None) -> ImageSource:
+        """Where an image comes from: its bytes where a record carries them, else the file of that name."""
+        return BytesImage(content, name) if content is not None else self.images.find(name)
 
     def _all(self) -> Iterator[Sample]:
         seen: dict[str, int] = {}

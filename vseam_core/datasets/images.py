@@ -169,7 +169,8 @@ def _listed(folder: Path) -> dict[str, Path]:
     except OSError:  # no folder, or a name that is too long for one
         return listed
     for path in paths:
-        if path.suffix.lower() in SUFFIXES:
+        # Some releases name their images without an ending.
+        if path.suffix.lower() in SUFFIXES or (not path.suffix and path.is_file()):
             for key in _keys(path.name):
                 listed.setdefault(key, path)
     return listed

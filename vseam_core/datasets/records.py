@@ -207,7 +207,8 @@ def _read_json(path: Path) -> Iterator[Record]:
                 break
         else:
             # A single object on a single line is a file of JSON lines as well.
-            content = [content] if "question" in content or "text" in content else _with_keys(path, content)
+            lone = "question" in content or "text" in content or path.suffix.lower() == ".jsonl"
+            content = [content] if lone else _with_keys(path, content)
     if not isinstance(content, list):
         raise InvalidFileError(f"{path}: expected a list or a dictionary of records, found a {type(content).__name__}")
     for number, fields in enumerate(content, 1):

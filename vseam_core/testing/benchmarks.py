@@ -97,8 +97,10 @@ class BenchmarkConformance:
         usable = [sample for sample in self._samples("all", self.most) if sample.answer.strip()]
         for sample in usable:
             promise(benchmark.judge(sample, sample.answer), f"{sample.identifier}: the gold answer is judged right")
+            # A rule that looks for the word may take "no such answer" for a no.
+            nonsense = "xyzzy plugh" if sample.answer.lower() == "no" else "no such answer at all xyzzy"
             promise(
-                not benchmark.judge(sample, "no such answer at all xyzzy") or sample.answer.lower() == "yes",
+                not benchmark.judge(sample, nonsense) or sample.answer.lower() == "yes",
                 f"{sample.identifier}: nonsense is judged wrong",
             )
             for text in (sample.answer, "", "xyzzy"):
