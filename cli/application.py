@@ -30,6 +30,7 @@ class Application:
     memory_budget: int | None = None
     loading: dict[str, dict[str, Any]] = field(default_factory=dict)
     edits: str = "edits"
+    images: str | None = None
     editing: dict[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     tables: bool = False
@@ -59,7 +60,7 @@ class Application:
         """The names of models and datasets."""
         from vseam_core.plugins.registry import load_registry
 
-        return load_registry(self.plugins, self.registry_path)
+        return load_registry(self.plugins, self.registry_path, self.images)
 
     def check_loading(self, models: Sequence[str]) -> None:
         """Raise `UnknownNameError` for a `--model-option MODEL:…` whose model takes no part."""
@@ -90,6 +91,6 @@ class Application:
 
         registry = str(self.registry_path) if self.registry_path else None
         named = (database, registry, self.select, self.exclude, device or "auto", seed or 0, self.memory_budget)
-        opening = Opening(*named, loading=self.loading, edits=self.edits, thumbnails=self.thumbnails)
+        opening = Opening(*named, loading=self.loading, edits=self.edits, thumbnails=self.thumbnails, images=self.images)
         with self.output.progress() as progress, opening.open(progress) as workspace:
             yield workspace

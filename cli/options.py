@@ -151,6 +151,31 @@ def _use_verbosity(context: click.Context, parameter: click.Parameter, value: in
         output.start_logging()
 
 
+def _use_images(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.obj.images = value
+
+
+def _dataset_options(function: Function) -> Function:
+    """`--dataset`, and `--images` for datasets that are files."""
+    dataset = click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        metavar="NAME|FILE",
+        envvar="VSEAM_DATASET",
+        help="A dataset's name (`vseam datasets`), or a file of questions (CSV, JSON, JSON lines, parquet); may be given again.",
+    )
+    images = click.option(
+        "--images",
+        type=click.Path(file_okay=False),
+        envvar="VSEAM_IMAGES",
+        expose_value=False,
+        callback=_use_images,
+        help="The folder of the images that a file of questions names (default: beside the file).",
+    )
+    return dataset(images(function))
+
+
 def _loading_options(function: Function) -> Function:
     """`--dtype`, `--attention` and `--model-option`: how models are loaded, for the run's every model or for one."""
     kept: dict[str, Any] = {"expose_value": False, "callback": _use_model_option}
@@ -216,14 +241,7 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         envvar="VSEAM_MODEL",
         help="A model's name (`vseam models`), a checkpoint folder or a hub id; may be given again.",
     ),
-    "dataset": click.option(
-        "--dataset",
-        "datasets",
-        multiple=True,
-        metavar="NAME",
-        envvar="VSEAM_DATASET",
-        help="A dataset's name (`vseam datasets`); may be given again.",
-    ),
+    "dataset": _dataset_options,
     "operation_options": click.option(
         "--operation-option",
         "operation_options",

@@ -202,6 +202,26 @@ def test_pools_that_are_too_small_for_claims_are_said_and_all_rows_can_be_scanne
     assert refused.code == 2
 
 
+def test_a_file_of_questions_is_a_dataset_by_its_path_with_its_images_beside_it_or_in_a_folder(vseam: Vseam) -> None:
+    from PIL import Image
+
+    Path("photos").mkdir()
+    Image.new("RGB", (64, 64), (220, 40, 40)).save("photos/a.png")
+    Path("mine.csv").write_text("file,prompt,label\na.png,Is the ball red?,Yes\n")
+    found = vseam("eval", "--model", "llava-tiny", "--dataset", "mine.csv", "--images", "photos", "--json")
+    assert found.code == 0, found.stderr
+    assert json.loads(found.stdout)["evaluations"][0]["dataset"] == "mine.csv"
+    assert "mine.csv: the column 'label' is taken for the answer" in found.stderr
+    Path("photos/beside.jsonl").write_text('{"image": "a.png", "question": "Is the ball red?", "answer": "Yes"}\n')
+    assert vseam("eval", "--model", "llava-tiny", "--dataset", "photos/beside.jsonl", "-q").code == 0
+    lost = vseam("eval", "--model", "llava-tiny", "--dataset", "nowhere.csv")
+    assert lost.code == 2
+    assert "dataset 'nowhere.csv': expected a file of questions there; there is none" in lost.stderr
+    unknown = vseam("eval", "--model", "llava-tiny", "--dataset", "scenes/colour")
+    assert "did you mean 'scenes/color'" in unknown.stderr
+    assert "or a file of questions (.csv" in unknown.stderr
+
+
 def test_heads_that_are_selected_on_another_pool_are_neither_ablated_nor_rescaled() -> None:
     with pytest.raises(ValueError, match="scan_pool all: stage ablate reports on images that no head was selected on"):
         Study(models=["llava-tiny"], datasets=["scenes/color"], scan_pool="all", stages=["scan", "ablate"])

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 REGISTRY_FILE = "registry.yaml"
 REGISTRY_VARIABLE = "VSEAM_REGISTRY"
 GENERIC_LOADER = "hf"
+GENERIC_DATASET = "table"
+QUESTION_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+"""Endings of files that are datasets by their path."""
 
 _RANDOM = re.compile(r"(?P<base>.+)@random-(?P<seed>\d+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -67,6 +70,7 @@ class Registry:
     plugins: Plugins
     models: Mapping[str, RegistryEntry] = field(default_factory=dict)
     datasets: Mapping[str, RegistryEntry] = field(default_factory=dict)
+    images: str | None = None
 
     def model(self, name: str) -> Resolved[ModelRecord]:
         """What `name` stands for: a registered name, a checkpoint folder, or a hub id `org/name`.
@@ -95,11 +99,25 @@ class Registry:
         return resolved
 
     def dataset(self, name: str) -> Resolved[DatasetRecord]:
-        """What `name` stands for. Raises `UnknownNameError` and `NameClashError` as `model` does."""
+        """What `name` stands for: a registered name, or a file of questions by its path, whose images lie beside it or in `images`.
+
+        Raises `UnknownNameError` and `NameClashError` as `model` does.
+        """
         if name not in self.datasets and name not in self.plugins.names(DatasetRecord):
+            if Path(name).suffix.lower() in QUESTION_FILES:
+                return self._question_file(name)
             known = {*self.datasets, *self.plugins.names(DatasetRecord)}
-            raise UnknownNameError(f"unknown dataset {name!r}; {did_you_mean(name, known)}{self.plugins.broken_note()}")
+            files = f"; or a file of questions ({', '.join(QUESTION_FILES)})"
+            raise UnknownNameError(f"unknown dataset {name!r}; {did_you_mean(name, known)}{files}{self.plugins.broken_note()}")
         return self._registered(DatasetRecord, self.datasets, name)
+
+    def _question_file(self, name: str) -> Resolved[DatasetRecord]:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UnknownNameError(f"dataset {name!r}: expected a file of questions there; there is none")
+        registration = self.plugins.find(DatasetRecord, GENERIC_DATASET)
+        options = {"name": name, "questions": str(path), **({"images": self.images} if self.images else {})}
+        return Resolved(name, registration, options, "file", registration.record.summary)
 
     def load_model(self, name: str, device: str = "auto", dtype: str | None = None, **overrides: Any) -> VisionLanguageModel:
         """Load a model by name, ready to answer; `overrides` win over the options of the registry and the record.
@@ -212,18 +230,18 @@ def registry_path(path: str | Path | None = None) -> Path | None:
     return Path(REGISTRY_FILE) if Path(REGISTRY_FILE).is_file() else None
 
 
-def load_registry(plugins: Plugins, path: str | Path | None = None) -> Registry:
-    """The names of the plugins with those of the registry file on top.
+def load_registry(plugins: Plugins, path: str | Path | None = None, images: str | None = None) -> Registry:
+    """The names of the plugins with those of the registry file on top; `images` is where images of question files lie that have no name.
 
     Raises `InvalidFileError` with file, line and what was expected when the file cannot be understood, or is missing although it
     was named.
     """
     file = registry_path(path)
     if file is None:
-        return Registry(plugins)
+        return Registry(plugins, images=images)
     if not file.is_file():
         raise InvalidFileError(f"{file}: no such registry file")
     from vseam_core.plugins.registry_yaml import read_registry_file
 
     sections = read_registry_file(file)
-    return Registry(plugins, sections["models"], sections["datasets"])
+    return Registry(plugins, sections["models"], sections["datasets"], images)

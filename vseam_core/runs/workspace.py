@@ -225,6 +225,7 @@ class Opening:
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edits: str = EDITS
     thumbnails: bool = True
+    images: str | None = None
 
     def open(self, progress: Progress | None = None) -> Workspace:
         """Open the workspace."""
@@ -234,7 +235,7 @@ class Opening:
 def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again: Opening | None) -> Workspace:
     from vseam_core.store import open_store
 
-    registry = load_registry(plugins, Path(opening.registry) if opening.registry else None)
+    registry = load_registry(plugins, Path(opening.registry) if opening.registry else None, opening.images)
     store = open_store(opening.database)
     return Workspace(
         plugins=plugins,

@@ -8,7 +8,13 @@ import { figure, fileName } from "./figures.js";
 const MEAN = "mean";
 const EXPLAINED_DIRECTIONS = { denoising: "the image's into the edited run", noising: "the edited image's into the run", clean: "read on the image", corrupt: "read on the edited image" };
 
+// Heads that only wider layers have are NaN.
+function largestOf(values) {
+  return values.reduce((most, value) => (Math.abs(value) > most ? Math.abs(value) : most), 0);
+}
+
 function nats(value) {
+  if (!Number.isFinite(value)) return "–";
   return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 }
 
@@ -119,7 +125,7 @@ function traceView(page, explained, state, tell) {
         one.direction, (value) => tell({ direction: value })));
     // The last layer on top, as the answer is read there.
     const order = one.layers.map((_, index) => one.layers.length - 1 - index);
-    const most = Math.max(0, ...Array.from(values, Math.abs));
+    const most = largestOf(values);
     map.replaceChildren(cellGrid({
       rows: order.map((index) => (one.layers[index] < 0 ? "emb" : String(one.layers[index]))), columns: words, rowTitle: "layer", rotate: true, cell: [58, 26],
       share: (row, column) => share(values[order[row] * wide + column]),
@@ -156,7 +162,7 @@ function headView(page, explained, state, tell) {
     const shownHeads = explained.heads.filter((one) => one.measure === "logit_diff");
     if (!shownHeads.length) return;
     const one = shownHeads.find((other) => other.operation === state.operation) ?? shownHeads[0], values = page.numbers(one.values), share = shareOf(values, one.heads * one.layers >= 256);
-    const order = Array.from({ length: one.layers }, (_, index) => one.layers - 1 - index), most = Math.max(0, ...Array.from(values, Math.abs));
+    const order = Array.from({ length: one.layers }, (_, index) => one.layers - 1 - index), most = largestOf(values);
     controls.replaceChildren(selection("Heads replaced by", shownHeads.map((other) => [other.operation, other.words]), one.operation, (value) => tell({ operation: value })));
     map.replaceChildren(cellGrid({
       rows: order.map(String), columns: Array.from({ length: one.heads }, (_, head) => String(head)), rowTitle: "layer", columnTitle: "head", cell: one.heads > 16 ? [26, 20] : [64, 30],
@@ -175,7 +181,7 @@ function headView(page, explained, state, tell) {
 function strongestHead(page, explained) {
   const one = explained.heads.find((other) => other.measure === "logit_diff");
   if (!one) return null;
-  const values = page.numbers(one.values), most = values.reduce((best, value, index) => (Math.abs(value) > Math.abs(values[best]) ? index : best), 0);
+  const values = page.numbers(one.values), most = values.reduce((best, value, index) => (Math.abs(value) > Math.abs(values[best]) || Number.isNaN(values[best]) ? index : best), 0);
   return [Math.floor(most / one.heads), String(most % one.heads)];
 }
 
