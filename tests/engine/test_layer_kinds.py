@@ -135,6 +135,35 @@ def test_values_narrower_than_keys_are_replayed_from_late_starts(attention: str)
     assert [one.answer.logit_diff for one in found] == pytest.approx([one.answer.logit_diff for one in wanted], abs=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_keys_that_layers_share_are_replayed_and_a_patch_of_them_reaches_every_layer_that_reads_them(dtype: torch.dtype) -> None:
+    """Gemma 4: the last layers make no keys and values, but read those of the last layer of their kind that does."""
+    model = AnyTinyModel("gemma4", dtype=dtype, text_config__num_kv_shared_layers=2, text_config__hidden_size_per_layer_input=8)
+    engine = ReplayEngine(model)
+    assert [layer.keys_from for layer in engine.decoder.layers] == [None, None, 0, 1]
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+    assert_replay_equals_plain_hooks(model, tolerance)
+    base, late = model.prompt(BASE), (12, 20)
+    for layer in (0, 1):
+        for kind in ("key", "value"):
+            module = getattr(engine.decoder.layers[layer], kind)
+
+            def cut(value: torch.Tensor) -> torch.Tensor:
+                changed = value.clone()
+                changed[:, list(late)] = 0
+                return changed
+
+            expected = plain(model, base, module, cut)
+            assert abs(expected - plain(model, base)) > 100 * tolerance
+            # Beside a run that joins behind the layer that makes the keys, so that both kinds stand in one batch.
+            behind = SiteEdit(Site(2, "mlp_output"), Zero(), late)
+            edits = [(SiteEdit(Site(layer, kind), Zero(), late),), (behind,)]
+            found = engine.run([Run(base, (AnswerScore(ANSWER),), edit) for edit in edits * 3])
+            assert found[0].answer.logit_diff == pytest.approx(expected, abs=tolerance)
+    with pytest.raises(UnsupportedError, match="layer 2 of this model has no key projection of its own"):
+        engine.run([Run(base, (AnswerScore(ANSWER),), (SiteEdit(Site(2, "key"), Zero(), late),))])
+
+
 @pytest.mark.parametrize("name", ["step3p7", "molmo2", "fuyu"])
 def test_gates_before_the_output_projection_and_ignored_arguments_are_replayed(name: str) -> None:
     """Step 3.7 multiplies the heads by a gate before W_O; Molmo 2 and Fuyu hand their attention tensors that it does not read."""

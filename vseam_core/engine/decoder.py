@@ -7,7 +7,7 @@ image and text positions live there, and the decoder only generates from what it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,9 +26,9 @@ class DecoderLayer:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
     the image. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
-    state from position to position in attention's place, `is_single` a layer that is attention, such a mixer or an MLP alone. `missing`
-    gives for each kind of site that the layer lacks the reason; the parts it would need are None. Heads and widths are 0 where the layer
-    has no heads.
+    state from position to position in attention's place, `is_single` a layer that is attention, such a mixer or an MLP alone. A layer with
+    `keys_from` has no keys and values of its own: it reads those of that layer. `missing` gives for each kind of site that the layer lacks
+    the reason; the parts it would need are None. Heads and widths are 0 where the layer has no heads.
     """
 
     module: nn.Module
@@ -42,6 +42,7 @@ class DecoderLayer:
     mlp_is_flat: bool = False
     keeps_state: bool = False
     is_single: bool = False
+    keys_from: int | None = None
     heads: int = 0
     head_dim: int = 0
     key_value_heads: int = 0
@@ -122,6 +123,8 @@ def find_decoder(module: Any) -> Decoder:
     name = type(module).__name__
     stack, generator = finder.find_stacks(module)
     layers = tuple(_layer(module, layer) for layer in finder.layers_of(stack) or ())
+    sources = finder.sources_of_keys([layer.attention for layer in layers])
+    layers = tuple(replace(layer, keys_from=sources.get(index)) for index, layer in enumerate(layers))
     final_norm = finder.final_norm_of(stack)
     unembedding = finder.unembedding_of(module)
     if unembedding is None:

@@ -163,6 +163,19 @@ def key_value_heads_of(module: Any, attention: nn.Module, value: Any, heads: int
     return int(getattr(_text_config(module), "num_key_value_heads", None) or heads)
 
 
+def sources_of_keys(attentions: Sequence[nn.Module | None]) -> dict[int, int]:
+    """For each layer that makes no keys and values, the earlier one whose it reads (Gemma 4: the last of its kind that makes some)."""
+    sources: dict[int, int] = {}
+    made: dict[str, int] = {}
+    for layer, attention in enumerate(attentions):
+        kind = str(getattr(attention, "layer_type", ""))
+        if getattr(attention, "is_kv_shared_layer", False) and kind in made:
+            sources[layer] = made[kind]
+        elif getattr(attention, "store_full_length_kv", False):
+            made[kind] = layer
+    return sources
+
+
 def unembedding_of(module: Any) -> nn.Module | None:
     """The map from the last hidden state to logits: the model's own, or that of the language model inside."""
     found: nn.Module | None = module.get_output_embeddings()

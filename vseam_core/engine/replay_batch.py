@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.engine.plan import PlannedRun
 from vseam_core.engine.readouts import lens_sites, results_of
 from vseam_core.engine.recording import NOT_BY_POSITION, Recording, position_axis
+from vseam_core.engine.shared_keys import SharedKeys
 from vseam_core.engine.states import PackedStates, State, StateCall
 from vseam_core.errors import UnsupportedError
 
@@ -47,6 +49,7 @@ class ReplayBatch:
         self._hidden = embeddings[:0]
         self._layout = Layout([], self._device)
         self._final = (self._layout, self._hidden)
+        self._shared = SharedKeys(decoder, plans)
         self._captured: dict[SiteKey, list[tuple[Layout, torch.Tensor]]] = defaultdict(list)
 
     def results(self) -> list[RunResult]:
@@ -102,7 +105,8 @@ class ReplayBatch:
         whole = all(len(positions) == len(span.positions) for (_, positions), span in zip(read, held.spans, strict=True))
         own = None
         if not whole and part.attends:
-            own = self._keys_values(layer, held, self._hidden)
+            shared = part.keys_from is not None
+            own = self._shared.at(layer, held, self._prefix) if shared else self._keys_values(layer, held, self._hidden)
         layout = Layout([*read, *((row, self._read(row, self._entry(row))) for row in entering)], self._device)
         chosen = [held.select(row, positions) for row, positions in read]
         parts = [self._hidden[selection.tokens] for selection in chosen if selection is not None]
@@ -168,6 +172,8 @@ class ReplayBatch:
             return self._call_with_states(layer, layout, hidden, entering)
         if part.attention is None:
             return self._called(layer, layout, hidden)
+        if part.keys_from is not None and own is None:
+            own = (layout, self._shared.at(layer, layout, self._prefix))
         call = AttentionCall(
             queries=layout,
             keys=own[0] if own else layout,
@@ -183,6 +189,7 @@ class ReplayBatch:
         self._attention.call = call
         with call.counting if call.counting is not None else contextlib.nullcontext():
             output = self._called(layer, layout, hidden)
+        self._shared.keep(layer, call)
         if not call.answered and not part.is_cross_attention:
             raise UnsupportedError(
                 f"{type(part.attention).__name__}: its attention implementation cannot be replaced, so it cannot be replayed"
@@ -279,6 +286,8 @@ class ReplayBatch:
 
     def _prefix(self, base: Recording, layer: int) -> tuple[KeysOfPrompt, ValuesOfPrompt]:
         """A layer's keys and values of a recorded prompt; kept for later batches."""
+        source = self._decoder.layers[layer].keys_from
+        layer = layer if source is None else source
         if layer not in base.keys_values:
             # A row that no edit knows: nothing is changed while the recording is read.
             layout = Layout([(-1, range(len(base.prompt)))], self._device)
@@ -349,6 +358,9 @@ def _arguments(base: Recording, layer: int, positions: Int[Tensor, " tokens"]) -
             arguments[name] = None
         elif name == "use_cache":
             arguments[name] = False
+        elif isinstance(value, MutableMapping):
+            # Layers write what they share with later ones into it: the recording's stays as it is.
+            arguments[name] = copy.copy(value)
         else:
             arguments[name] = value if name in NOT_BY_POSITION else _at_positions(value, length, positions)
     return arguments
