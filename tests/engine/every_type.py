@@ -154,8 +154,10 @@ def _shrunk(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any
 def build(name: str, attention: str | None = None, dtype: torch.dtype = torch.float32, seed: int = 0, **more: Any) -> Any:
     """A model of the type with large random weights: at the library's own initialisation mistakes do not show."""
     chosen: Any = getattr(transformers, TYPES[name])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
+        # What is left as the library draws it (decays and time steps of a state) is the same each time.
+        torch.manual_seed(seed)
         extra = {} if attention is None else {"attn_implementation": attention}
         module = chosen._from_config(configuration(name, **more), **extra).eval().to(torch.float32)
     generator = torch.Generator().manual_seed(seed)
