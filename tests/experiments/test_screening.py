@@ -19,6 +19,7 @@ from vseam_core.experiments.heads.scan import ScanOptions, run_scan
 from vseam_core.experiments.heads.screening import ESTIMATE, aggregate_screening
 from vseam_core.experiments.study_run import run_study
 from vseam_core.report.tables.closing import closing_tables
+from vseam_core.results.stored_study import find_study, read_material
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace, open_workspace
 
@@ -141,6 +142,9 @@ def test_a_study_that_screens_shows_the_agreement_and_names_verified_heads_only(
     study = small_study(heads=scans, sizes=sizes, donors=1, stages=["scan", "ablate", "rescale", "shared", "report"])
     with open_workspace(tmp_path / "results.db") as opened:
         material = run_study(opened, study)
+        read = read_material(opened.store, find_study(opened.store, [study.name]))
+    assert closing_tables(read) == closing_tables(material)
+    assert read.notes == material.notes
     tables = {table.title: table for table in closing_tables(material)}
     shown = next(table for title, table in tables.items() if title.startswith("Screening of heads"))
     assert len(shown.rows) == 2

@@ -91,13 +91,14 @@ def _scan(
     effects[:, *head] += 4.0
     if change is not None:
         effects = change(effects).astype(np.float32)
+    measured = None if np.isfinite(effects).all() else np.isfinite(effects[0])
     right = np.array([number % 6 != 5 for number in range(len(samples))])
     units = [
         UnitResult(
             f"scan-{sample.identifier}",
             sample.identifier,
             baselines=(_answer(sample, bool(right[place])),),
-            head_effects=((sample, HeadEffect("resample", "all", "logit_diff", "decoder", effects[place], 2.0)),),
+            head_effects=((sample, HeadEffect("resample", "all", "logit_diff", "decoder", effects[place], 2.0, measured)),),
         )
         for place, sample in enumerate(samples)
     ]
@@ -106,7 +107,7 @@ def _scan(
     store.finish_run(run)
     gold = np.array([sample.answer == "Yes" for sample in samples])
     images = np.array([sample.image_id for sample in samples])
-    scores = score_heads(effects, np.full(len(samples), 2.0), right, gold, images, measure="logit_diff", seed=0, splits=10)
+    scores = score_heads(np.nan_to_num(effects), np.full(len(samples), 2.0), right, gold, images, measure="logit_diff", seed=0, splits=10)
     frame = scores.frame.assign(measure="logit_diff", pool="score", operation="resample", positions="all")
     store.replace_scores("head_scores", run, frame, [unit.key for unit in units])
 

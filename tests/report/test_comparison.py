@@ -88,6 +88,21 @@ def test_the_page_holds_the_differences_unrounded(two):
     np.testing.assert_array_equal(values[0], found[0].difference.ravel())
 
 
+def test_heads_that_neither_side_has_are_left_out_and_the_others_are_as_before(tmp_path):
+    def without(effects: np.ndarray) -> np.ndarray:
+        changed = effects.copy()
+        changed[:, 0, :4] = np.nan
+        return changed
+
+    assert_sides = [without, lambda effects: without(effects + 1.0)]
+    paths = [build_database(tmp_path / f"{place}.db", change) for place, change in enumerate(assert_sides)]
+    color = next(one for one in differences(*paths) if one.dataset == "scenes/color")
+    assert np.isnan(color.difference[0, :4]).all()
+    assert np.isnan(color.difference).sum() == 4
+    np.testing.assert_allclose(color.difference[1:], 1.0, atol=1e-5)
+    assert "of 44 heads differ" in comparison_findings([color])[0].text
+
+
 def test_studies_without_a_scan_in_common_are_refused_in_one_line(two, tmp_path):
     with open_store(tmp_path / "empty.db") as empty, open_store(two[0], create=False) as store:
         empty.ensure_study("nothing", {"models": ["tiny"]})

@@ -23,10 +23,10 @@ MEASURE = "logit_diff"
 
 @dataclass(frozen=True, eq=False)
 class HeadDifference:
-    """One scan of two studies: the second's effects minus the first's, `[layers, heads]` each; errors are None with too few images.
+    """One scan of two studies: the second's effects minus the first's, `[layers, heads]` each, NaN for heads that no side measured.
 
-    `paired`: both measured the same `n` samples, and differences are taken sample by sample; otherwise means are compared, of which the
-    smaller side has `n` samples.
+    Errors are None with too few images. `paired`: both measured the same `n` samples, and differences are taken sample by sample;
+    otherwise means are compared, of which the smaller side has `n` samples.
     """
 
     models: tuple[str, str]
@@ -81,12 +81,16 @@ def _difference(
     one, two = (store.head_effects(run, operation, MEASURE, positions=positions, stack=stack) for store, run in (first, second))
     if not len(one) or not len(two) or one.values.shape[1:] != two.values.shape[1:]:
         return None
-    if np.isnan(one.values).any() or np.isnan(two.values).any():
+    there = ~np.isnan(one.values).all(axis=0)
+    if not np.array_equal(there, ~np.isnan(two.values).all(axis=0)):
         # A screening measured other heads on each side.
+        return None
+    if np.isnan(one.values[:, there]).any() or np.isnan(two.values[:, there]).any():
         return None
     places = {name: place for place, name in enumerate(two.samples["identifier"])}
     common = [(place, places[name]) for place, name in enumerate(one.samples["identifier"]) if name in places]
-    moments, paired = _paired(one, two, common) if len(common) >= min(len(one), len(two)) / 2 else _unpaired(one, two)
+    matched = len(common) >= min(len(one), len(two)) / 2
+    moments = _paired(one, two, there, common=common) if matched else _unpaired(one, two, there)
     ends, p_values = moments.interval(), moments.p_values()
     return HeadDifference(
         models=models,
@@ -94,26 +98,33 @@ def _difference(
         operation=operation,
         positions=positions,
         stack=stack,
-        paired=paired,
-        n=len(common) if paired else min(len(one), len(two)),
+        paired=matched,
+        n=len(common) if matched else min(len(one), len(two)),
         clusters=moments.clusters,
-        difference=moments.mean,
-        low=ends[0] if ends else None,
-        high=ends[1] if ends else None,
-        q_value=None if p_values is None else benjamini_hochberg(p_values),
+        difference=_as_map(moments.mean, there),
+        low=_as_map(ends[0], there) if ends else None,
+        high=_as_map(ends[1], there) if ends else None,
+        q_value=None if p_values is None else _as_map(benjamini_hochberg(p_values), there),
         reason=moments.reason,
         runs=(first[1], second[1]),
     )
 
 
-def _paired(one: HeadEffectSet, two: HeadEffectSet, common: Sequence[tuple[int, int]]) -> tuple[Moments, bool]:
+def _as_map(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Values of the heads that were measured, in their places; NaN for others."""
+    found = np.full(there.shape, np.nan)
+    found[there] = values
+    return found
+
+
+def _paired(one: HeadEffectSet, two: HeadEffectSet, there: np.ndarray, common: Sequence[tuple[int, int]]) -> Moments:
     left, right = (np.array(side) for side in zip(*common, strict=True))
     images = one.samples["image_id"].to_numpy()[left]
-    return clustered_moments(two.values[right].astype(np.float64) - one.values[left].astype(np.float64), images), True
+    return clustered_moments(two.values[right][:, there].astype(np.float64) - one.values[left][:, there].astype(np.float64), images)
 
 
-def _unpaired(one: HeadEffectSet, two: HeadEffectSet) -> tuple[Moments, bool]:
-    values = np.concatenate([one.values, two.values]).astype(np.float64)
+def _unpaired(one: HeadEffectSet, two: HeadEffectSet, there: np.ndarray) -> Moments:
+    values = np.concatenate([one.values, two.values])[:, there].astype(np.float64)
     side = np.repeat([0, 1], [len(one), len(two)])
     images = np.concatenate([one.samples["image_id"].to_numpy(), two.samples["image_id"].to_numpy()])
-    return combined_moments(values, side, (-1.0, 1.0), images), False
+    return combined_moments(values, side, (-1.0, 1.0), images)

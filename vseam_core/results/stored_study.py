@@ -143,12 +143,22 @@ def _skips(store: Store, chosen: StoredStudy) -> tuple[pd.DataFrame, list[str]]:
             kept.append(rows)
     found = pd.concat(kept) if kept else frame.iloc[:0]
     skips = found.rename(columns={"run_id": "run"})[["run", "identifier", "reason"]].reset_index(drop=True)
-    order = chosen.datasets
-    notes = [
-        f"{model}, {', '.join(sorted(names, key=order.index))}: {method} tracing is not possible: {reason}"
-        for (model, method, reason), names in refused.items()
-    ]
+    order, notes = chosen.datasets, []
+    for model in dict.fromkeys((*chosen.models, *(name for name, _, _ in refused))):
+        if model in chosen.models and _is_screened(chosen):
+            notes.append(f"{model}: shared heads are not compared, since its heads were screened: scan them with method exact")
+        notes += [
+            f"{model}, {', '.join(sorted(names, key=order.index))}: {method} tracing is not possible: {reason}"
+            for (name, method, reason), names in refused.items()
+            if name == model
+        ]
     return skips, notes
+
+
+def _is_screened(chosen: StoredStudy) -> bool:
+    """Whether the scan that heads are compared by runs some heads only, so that a study which asks for shared heads has none."""
+    scans: list[dict[str, Any]] = list(chosen.configuration.get("heads") or [{}])
+    return scans[0].get("method") == "screen" and "shared" in chosen.configuration.get("stages", ())
 
 
 def _head_maps(store: Store, chosen: StoredStudy) -> list[HeadMap]:
@@ -208,7 +218,7 @@ def _scores(store: Store, run: int, rows: pd.DataFrame) -> HeadScores:
 def scores_of_rows(rows: pd.DataFrame) -> HeadScores:
     """The scores of one map from its stored rows alone: all but the mean measure without any replacement."""
     frame = rows.sort_values(["layer", "head"], kind="stable").reset_index(drop=True)
-    first = frame_records(frame.iloc[:1])[0]
+    first = measured_row(frame)
     support, wrong = reasons_by_side(frame)
     return HeadScores(
         frame=frame,
@@ -222,6 +232,15 @@ def scores_of_rows(rows: pd.DataFrame) -> HeadScores:
         **{name: first[name] for name in ("measure", "stack", "n", "n_sampled", "n_correct", "n_wrong")},
         **{name: first[name] for name in ("reliability_support", "reliability_wrong")},
     )
+
+
+def measured_row(frame: pd.DataFrame) -> dict[str, Any]:
+    """The first head that was measured: what all heads have in common (n, reliability, reasons) stands in no other's row.
+
+    A screening runs some heads only, and layers may differ in heads; of a map without any measured head the first row.
+    """
+    measured = frame[frame["signed"].notna()]
+    return frame_records((measured if len(measured) else frame).iloc[:1])[0]
 
 
 def _resolved(reliability: float | None) -> bool:
@@ -238,7 +257,7 @@ def reasons_by_side(frame: pd.DataFrame) -> tuple[str, str]:
     sides: tuple[list[str], list[str]] = ([], [])
     tested, passes = bool(frame["p_positive"].notna().any()), bool(frame["claim_positive"].fillna(False).any())
     side = 0
-    for part in filter(None, str(frame["reason"].iloc[0]).split("; ")):
+    for part in filter(None, str(measured_row(frame)["reason"] or "").split("; ")):
         of_wrong = part.startswith(("wrong answers", "too few wrong"))
         not_of_support = (passes and part.startswith("no head passes")) or (tested and part.startswith("cannot be tested"))
         closed = bool(sides[0]) and sides[0][-1].startswith(("no head passes", "too few answers"))

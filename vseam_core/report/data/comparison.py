@@ -72,7 +72,7 @@ def _differs(one: HeadDifference) -> np.ndarray:
 
 def _strongest(one: HeadDifference) -> list[tuple[int, int]]:
     """Heads from the largest difference on."""
-    order = np.argsort(-np.abs(one.difference), axis=None, kind="stable")
+    order = np.argsort(-np.abs(np.nan_to_num(one.difference)), axis=None, kind="stable")
     return [(int(place) // one.difference.shape[1], int(place) % one.difference.shape[1]) for place in order]
 
 
@@ -95,7 +95,7 @@ def comparison_findings(found: Sequence[HeadDifference], labels: dict[str, str] 
         view = link("heads", model=_model(one), dataset=one.dataset, head=f"{first[0]}.{first[1]}")
         if places:
             most = listed([_words(one, place) for place in places[:2]])
-            text = f"{where}: {len(places)} of {one.difference.size} heads differ, most of all {most} (n = {one.n})."
+            text = f"{where}: {len(places)} of {int(np.isfinite(one.difference).sum())} heads differ, most of all {most} (n = {one.n})."
             sentences.append((len(places), Finding(text, "found", view)))
         else:
             size = f"n = {one.n}, {one.clusters} images"
@@ -108,7 +108,7 @@ def comparison_table(found: Sequence[HeadDifference]) -> ReportTable:
     """The largest differences of every scan."""
     rows = []
     for one in found:
-        for place in _strongest(one)[:HEADS_PER_SCAN]:
+        for place in [place for place in _strongest(one) if np.isfinite(one.difference[place])][:HEADS_PER_SCAN]:
             known = [None if part is None else float(part[place]) for part in (one.low, one.high, one.q_value)]
             head = str(HeadId(*place, one.stack))
             rows.append(

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.heads import CLAIM_MEASURES
 from vseam_core.report.data.known_samples import KnownSamples
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.head_states import map_state
 from vseam_core.report.traced import UNITS
-from vseam_core.results.stored_study import StoredStudy, replacement_in, scores_of_rows
+from vseam_core.results.stored_study import StoredStudy, measured_row, replacement_in, scores_of_rows
 from vseam_core.store.store import Store
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def _scan(
 ) -> dict[str, Any]:
     replacement = replacement_in(chosen, int(about["run_id"]), about["operation"])
     frame = rows.sort_values(["layer", "head"], kind="stable")
-    first = frame_records(frame.iloc[:1])[0]
+    first = measured_row(frame)
     columns = CLAIM_COLUMNS if about["measure"] == "logit_diff" else PUBLISHED_COLUMNS
     values = np.stack([frame[name].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan) for name in columns])
     layers, heads = int(frame["layer"].max()) + 1, int(frame["head"].max()) + 1
