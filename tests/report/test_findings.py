@@ -17,7 +17,7 @@ from vseam_core.report.findings.wording import number, percent, probability
 
 def test_the_strongest_head_is_named_with_its_effect_interval_and_n(material):
     row = material.heads[0].claims.frame.query("layer == 2 and head == 5").iloc[0]
-    text = next(finding.text for finding in study_findings(material) if "lean on" in finding.text)
+    text = next(finding.text for finding in study_findings(material) if "costs most" in finding.text)
     assert "L2H5" in text
     assert f"{number(row['support'])} nats [{number(row['low_support'])}, {number(row['high_support'])}]" in text
     assert f"n = {row['n_sampled']}" in text

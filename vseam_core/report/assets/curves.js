@@ -70,7 +70,7 @@ function tracerFigure(page, traces, tracer) {
       trace.view !== "readout" && trace.directions.length > 1 ? selection("Direction", trace.directions.map((name) => [name, directionWords(name)]), state.direction, change("direction")) : null].filter(Boolean));
     const { made, legend, parts } = drawn(page, traces, state);
     place.replaceChildren(made.length ? panels(made, legend, `${trace.title}: ${state.model}, ${trace.sites[state.site]}, by layer`) : element("p", { class: "note" }, "Nothing was measured here."));
-    frame.setCaption(`${trace.caption} Lines: ${parts[0]?.part.unit === "%" ? "share of the gap between the two images" : `${trace.measure} in ${trace.unit}`} by layer, with 95 % intervals.`);
+    frame.setCaption(`${trace.caption} Lines: ${parts[0]?.part.unit === "%" ? "share of the gap between the two images" : `${trace.measure} in ${trace.unit}`} by layer, with 95 % intervals where there are images enough.`);
   };
   const rows = () => [["model", "dataset", "tracer", "site", "direction", "layer", "column", "n", "mean", "low", "high", "share", "share_low", "share_high", "band_low", "band_high"],
     ...traces.filter((trace) => trace.model === state.model).flatMap((trace) => trace.aggregates.flatMap((entry) => {

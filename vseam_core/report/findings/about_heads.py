@@ -42,14 +42,11 @@ def _head_sentence(model: str, head: str, parts: list[tuple[str, dict[str, Any],
     parts = sorted(parts, key=lambda part: -part[1]["support"])
     _, first, scan = parts[0]
     effects = [
-        f"{nats(row['support'], row['low_support'], row['high_support'])} on {label}{_size(row)}" for label, row, _ in parts[:NAMED_TASKS]
+        f"on {label} {nats(row['support'], row['low_support'], row['high_support'])}{_size(row)}" for label, row, _ in parts[:NAMED_TASKS]
     ]
     others = [f"{label} ({number(row['support'])})" for label, row, _ in parts[NAMED_TASKS:]]
     also = f"; it comes first on {listed(others)} too" if others else ""
-    text = (
-        f"{model}: {listed([label for label, _, _ in parts[:NAMED_TASKS]])} questions lean on {head} more than on any other head: "
-        f"replacing it by {scan.replaced_by} costs {listed(effects)}{also}."
-    )
+    text = f"{model}: of all heads, replacing {head} by {scan.replaced_by} costs most {listed(effects)}{also}."
     return Finding(text, "found", link("heads", model=model, dataset=scan.dataset, head=f"{first['layer']}.{first['head']}"))
 
 
