@@ -47,6 +47,7 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
 
     from vseam_core.engine.capabilities import of_structure
     from vseam_core.engine.decoder import readable_decoder
+    from vseam_core.engine.vision_tower import find_tower
 
     with torch.device("meta"):
         # Whatever attention a configuration asks for: the plainest has the same structure and fetches nothing.
@@ -84,7 +85,7 @@ def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any
         regions=prompt.image_boxes is not None,
         regions_reason=prompt.notes.get("no_regions", ""),
         template=model.template.fill("{question}"),
-        capabilities=tuple(asdict(one) for one in of_structure(decoder, prompt)),
+        capabilities=tuple(asdict(one) for one in of_structure(decoder, prompt, find_tower(module))),
     )
 
 

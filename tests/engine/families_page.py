@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from tests.engine.every_type import NOT_BUILT, TYPES, AnyTinyModel
-from tests.engine.test_every_type import WITH_PICTURES
+from tests.engine.test_every_type import WITH_IMAGES
 from vseam_core.engine.selfcheck import checked_engine
 
 _HEAD = """# Families
@@ -34,13 +34,13 @@ def row(name: str) -> str:
     try:
         _, record = checked_engine(AnyTinyModel(name))
     except Exception as error:
-        if name in WITH_PICTURES:
+        if name in WITH_IMAGES:
             return f"| {name} | tested with images, see [engine.md](engine.md) | | | |"
         return f"| {name} | not built here | | | {_short(f'{type(error).__name__}: {error}')} |"
     said: dict[str, Any] = {one["name"]: one for one in record["capabilities"]}
     by = "answers" if not said["traces"]["holds"] else "replay" if said["replay"]["holds"] else "full passes"
     marks = ["yes" if said[kind]["holds"] else "no" for kind in ("heads", "lens")]
-    if by == "full passes" and name in WITH_PICTURES:
+    if by == "full passes" and name in WITH_IMAGES:
         return f"| {name} | tested with images, see [engine.md](engine.md) | | | |"
     reasons = [said[kind]["reason"].split("; a full pass")[0] for kind in ("traces", "replay", "heads", "lens") if said[kind]["reason"]]
     return f"| {name} | {by} | {marks[0]} | {marks[1]} | {_short('; '.join(dict.fromkeys(reasons)))} |"

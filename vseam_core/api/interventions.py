@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vseam_core.api.prompts import EncodedPrompt
 
 SiteKind = Literal["residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value"]
-Stack = Literal["decoder", "encoder"]
+Stack = Literal["decoder", "encoder", "vision"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Site:
 
     `query`, `key` and `value` are the outputs of the projections of those names, before any head norm and rotation, where a family has them
     apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
+    In the stack `vision` layers are those of the vision tower, and positions the rows that they hold (a class token and patches; the tiles
+    of an image one after another).
     """
 
     layer: int

@@ -214,7 +214,7 @@ class ModelDescription:
     `place` is where they are ("" where they are not, and `problem` says why). `parameters` counts what the weight files hold.
     `image_positions` is the number of image positions for an image of `image_size`. `regions` says whether boxes select image
     positions, else `regions_reason` why not. `template` is the prompt with `{question}` in it. `width` is the residual's.
-    `capabilities` say what can be done (answers, traces, heads, replay, regions, lens): name, whether it holds, and the reason.
+    `capabilities` say what can be done (answers, traces, heads, replay, regions, lens, vision): name, whether it holds, and the reason.
     """
 
     place: str = ""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 
@@ -32,6 +33,7 @@ from vseam_core.engine.generation import GenerationHooks, Question, Response
 from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.readouts import answer_values, check_lens
+from vseam_core.engine.vision_tower import VisionTower, edits_tower, is_of_tower
 from vseam_core.errors import UnsupportedError
 
 Advance = Callable[[int], None]
@@ -85,6 +87,16 @@ class Engine(ABC):
             values.update(zip(chunk, answer_values(logits, [answers[index] for index in chunk]), strict=True))
         return [values[index] for index in range(len(prompts))]
 
+    @cached_property
+    def tower(self) -> VisionTower:
+        """The vision tower, whose sites runs may change."""
+        return VisionTower(self.model.module, self._last_logits)
+
+    @torch.no_grad()
+    def _last_logits(self, prompt: EncodedPrompt) -> torch.Tensor:
+        logits: torch.Tensor = self.model.module(**self.model.collate([prompt]), use_cache=False).logits[0, -1]
+        return logits
+
     @property
     def budget_for_batches(self) -> int | None:
         """The bytes that one batch, or one backward pass, may take; None without a limit."""
@@ -109,6 +121,8 @@ class Engine(ABC):
         Interventions are held while the answer is generated. Raises `UnsupportedError` as `run` does, and for attention knockouts.
         """
         self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
+        if any(map(is_of_tower, [change for each in questions for change in each.interventions])):
+            raise UnsupportedError("changes of the vision tower cannot be held while a model generates")
         found: dict[int, Response] = {}
         batch_size = 1 if self.alone_because else batch_size
         for chunk in batches_of([each.prompt for each in questions], batch_size, self.model.pads_left):
@@ -142,13 +156,17 @@ class Engine(ABC):
     def check(self, runs: Iterable[Run]) -> None:
         """Refuses runs that name sites, heads or positions outside the model and the prompt, or lack a donor."""
         for run in runs:
+            if edits_tower(run):
+                self.tower.check(run)
             for intervention in run.interventions:
-                _check_intervention(intervention, run, self.decoder)
+                _check_intervention(intervention, run, self.tower.stack if is_of_tower(intervention) else self.decoder)
                 if isinstance(intervention, AttentionBlock):
                     _check_block(intervention, self.decoder)
             check_attention(self.decoder, run)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
+                    if readout.site.stack == "vision":
+                        raise UnsupportedError("what the vision tower holds has no logits: there is no lens on it")
                     _check_places(readout.site, readout.positions, run, self.decoder)
                     check_lens(self.decoder, readout)
                     if self.no_lens_because:
@@ -215,7 +233,8 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decod
         if head is not None and not 0 <= head < count:
             known = f"layer {max(layers)} has heads 0 to {count - 1}" if count else f"layer {max(layers)} has no heads"
             raise UnsupportedError(f"head {head} does not exist: {known}")
-    if any(not 0 <= position < len(run.base) for position in named):
+    # The rows of the vision tower are counted where they are, when it runs.
+    if stack != "vision" and any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named, key=abs)} lies outside a prompt of {len(run.base)} positions")
 
 
@@ -255,7 +274,7 @@ def edits_by_site(runs: Sequence[Run], donor_activation: DonorActivation) -> dic
     edits: dict[SiteKey, list[EditOfRow]] = defaultdict(list)
     for row, run in enumerate(runs):
         for intervention in run.interventions:
-            if isinstance(intervention, SiteEdit):
+            if isinstance(intervention, SiteEdit) and not is_of_tower(intervention):
                 key: SiteKey = (intervention.site.layer, intervention.site.kind)
                 donor = donor_activation(run, key) if isinstance(intervention.operation, Patch) else None
                 operation, positions = intervention.operation, intervention.positions
@@ -273,6 +292,7 @@ def donor_sites(runs: Iterable[Run]) -> Mapping[str, set[SiteKey]]:
     wanted: dict[str, set[SiteKey]] = defaultdict(set)
     for run in runs:
         for intervention in run.interventions:
-            if isinstance(intervention, SiteEdit) and isinstance(intervention.operation, Patch) and run.donor is not None:
+            patches = isinstance(intervention, SiteEdit) and isinstance(intervention.operation, Patch)
+            if isinstance(intervention, SiteEdit) and patches and run.donor is not None and not is_of_tower(intervention):
                 wanted[run.donor.key].add((intervention.site.layer, intervention.site.kind))
     return wanted

@@ -1,4 +1,4 @@
-"""What can be done with a model: answers, traces, heads, replay, regions, lens, each yes or no with the reason."""
+"""What can be done with a model: answers, traces, heads, replay, regions, lens, vision, each yes or no with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.decoder import Decoder
 
 _LATE = 10
-NAMES = ("answers", "traces", "heads", "replay", "regions", "lens")
+NAMES = ("answers", "traces", "heads", "replay", "regions", "lens", "vision")
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Capability:
     reason: str = ""
 
 
-def of_structure(decoder: Decoder, prompt: EncodedPrompt) -> list[Capability]:
-    """What the modules and one prompt say, before anything was run."""
+def of_structure(decoder: Decoder, prompt: EncodedPrompt, tower: Decoder) -> list[Capability]:
+    """What the modules and one prompt say, before anything was run; `tower` is the stack of the vision tower."""
     found = decoder.unreadable
     return [
         Capability("answers", True),
@@ -31,6 +31,7 @@ def of_structure(decoder: Decoder, prompt: EncodedPrompt) -> list[Capability]:
         Capability("replay", not decoder.reason_against_replay, decoder.reason_against_replay),
         Capability("regions", prompt.image_boxes is not None, prompt.notes.get("no_regions", "")),
         Capability("lens", not _no_lens(decoder), _no_lens(decoder)),
+        Capability("vision", not tower.unreadable, tower.unreadable or _lacking(tower)),
     ]
 
 

@@ -6,7 +6,7 @@ image and text positions live there, and the decoder only generates from what it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,7 +122,7 @@ def find_decoder(module: Any) -> Decoder:
     """
     name = type(module).__name__
     stack, generator = finder.find_stacks(module)
-    layers = tuple(_layer(module, layer) for layer in finder.layers_of(stack) or ())
+    layers = tuple(layer_of(module, layer) for layer in finder.layers_of(stack) or ())
     sources = finder.sources_of_keys([layer.attention for layer in layers])
     layers = tuple(replace(layer, keys_from=sources.get(index)) for index, layer in enumerate(layers))
     final_norm = finder.final_norm_of(stack)
@@ -171,8 +171,9 @@ def unreadable_decoder(module: Any, reason: str) -> Decoder:
     )
 
 
-def _layer(module: Any, layer: nn.Module) -> DecoderLayer:
-    parts = finder.parts_of(layer)
+def layer_of(module: Any, layer: nn.Module, projections: Sequence[str] = finder.PROJECTION_NAMES) -> DecoderLayer:
+    """One layer of `module`, whose configuration counts heads where the layer itself does not; `projections` are names of W_O."""
+    parts = finder.parts_of(layer, projections)
     query, key, value = finder.projections_of(parts.attention) if parts.attention is not None else (None, None, None)
     missing, heads, head_dim, key_value_heads = dict(parts.missing), 0, 0, 0
     if parts.attention is not None:

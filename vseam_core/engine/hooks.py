@@ -27,12 +27,21 @@ Change = Callable[[torch.Tensor], torch.Tensor | None]
 class SiteHooks:
     """Calls `visit((layer, kind), activation)` at every wanted site; a returned tensor replaces the activation.
 
+    With `first` it stands before the hooks that are there: the library reads image features and hidden states off its layers by hooks that
+    it leaves there, and what is changed behind these goes unseen.
+
     Activations are `[batch, positions, width]`; `head_output` is the input of W_O, `[batch, positions, heads × head_dim]`. A family whose
     MLP works on `[batch × positions, width]` hands over that. Raises `UnsupportedError` for a site that the family does not have.
     """
 
-    def __init__(self, decoder: Decoder, sites: Iterable[SiteKey], visit: Callable[[SiteKey, torch.Tensor], torch.Tensor | None]):
-        self._decoder = decoder
+    def __init__(
+        self,
+        decoder: Decoder,
+        sites: Iterable[SiteKey],
+        visit: Callable[[SiteKey, torch.Tensor], torch.Tensor | None],
+        first: bool = False,
+    ):
+        self._decoder, self._first = decoder, first
         self._sites = sorted(set(sites))
         self._visit = visit
         self._stack = ExitStack()
@@ -58,17 +67,17 @@ class SiteHooks:
 
         match site[1]:
             case "residual_before":
-                return layer.module.register_forward_pre_hook(_on_input(change), with_kwargs=True)
+                return layer.module.register_forward_pre_hook(_on_input(change), with_kwargs=True, prepend=self._first)
             case "residual_after":
-                return layer.module.register_forward_hook(_on_output(change))
+                return layer.module.register_forward_hook(_on_output(change), prepend=self._first)
             case "attention_output":
-                return layer.attention.register_forward_hook(_on_output(change))
+                return layer.attention.register_forward_hook(_on_output(change), prepend=self._first)
             case "mlp_output":
-                return layer.mlp.register_forward_hook(_on_output(change))
+                return layer.mlp.register_forward_hook(_on_output(change), prepend=self._first)
             case "head_output":
-                return layer.output_projection.register_forward_pre_hook(_on_input(change), with_kwargs=True)
+                return layer.output_projection.register_forward_pre_hook(_on_input(change), with_kwargs=True, prepend=self._first)
             case "query" | "key" | "value":
-                return getattr(layer, site[1]).register_forward_hook(_on_output(change))
+                return getattr(layer, site[1]).register_forward_hook(_on_output(change), prepend=self._first)
 
 
 def _on_input(change: Change) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ _STATE_NAMES = ("linear_attn", "conv", "mamba")
 _CROSS_ATTENTION_NAMES = ("cross_attn",)
 # The one part of a layer that holds nothing else: attention, a mixer with a state, or an MLP (Nemotron-H).
 _ONLY_PART = "mixer"
-_PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
+PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
 _MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
 _NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f", "embedding_norm", "layer_norm")
 _QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"))
@@ -73,8 +73,8 @@ def final_norm_of(stack: nn.Module) -> nn.Module | None:
     return _child(stack, _NORM_NAMES)
 
 
-def parts_of(layer: nn.Module) -> LayerParts:
-    """The parts of one layer, as far as they are found."""
+def parts_of(layer: nn.Module, projections: Sequence[str] = PROJECTION_NAMES) -> LayerParts:
+    """The parts of one layer, as far as they are found; `projections` are the names that W_O may have."""
     inner = getattr(layer, "layer", None)
     flat, cross, state, single = False, False, False, False
     if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
@@ -94,7 +94,7 @@ def parts_of(layer: nn.Module) -> LayerParts:
         if mlp is None and isinstance(getattr(layer, "fc1", None), nn.Module):
             # OPT: no MLP module; the second linear map's output is what the residual gets.
             mlp, flat = _child(layer, ("fc2",)), True
-    projection = _child(attention, _PROJECTION_NAMES) if attention is not None else None
+    projection = _child(attention, projections) if attention is not None else None
     if projection is None and not single:
         # What has no output projection of its own (BERT) adds the residual inside: its output is not attention's.
         attention = None
@@ -195,7 +195,7 @@ def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, 
     scale = getattr(owner, "logit_scale", None)
     if isinstance(scale, (int, float)):
         return softcap, float(scale)
-    written = _source_of(type(owner).forward)
+    written = source_of(type(owner).forward)
     if "logits_scaling" in written and getattr(config, "logits_scaling", None):
         return softcap, 1.0 / float(config.logits_scaling)
     if "output_multiplier" in written and getattr(config, "output_multiplier", None):
@@ -209,12 +209,13 @@ def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, 
 def masked_tokens_of(module: Any) -> tuple[int, ...]:
     """The ids that a model never lets follow: it sets their logits to the lowest number (Chameleon's image tokens)."""
     mapping = getattr(getattr(module, "model", None), "vocabulary_mapping", None)
-    if mapping is None or "vocabulary_mapping.image_tokens" not in _source_of(type(module).forward):
+    if mapping is None or "vocabulary_mapping.image_tokens" not in source_of(type(module).forward):
         return ()
     return tuple(int(token) for token in mapping.image_tokens)
 
 
-def _source_of(function: Any) -> str:
+def source_of(function: Any) -> str:
+    """How a function is written; "" where its source is not there."""
     try:
         return inspect.getsource(function)
     except (TypeError, OSError):

@@ -27,6 +27,7 @@ from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keeping
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.engine.states import CHUNK, PackedStates
+from vseam_core.engine.vision_tower import edits_tower
 from vseam_core.errors import UnsupportedError
 
 _FEW_RUNS = 2
@@ -61,10 +62,9 @@ class ReplayEngine(BudgetedEngine):
         results: dict[int, RunResult] = {}
         by_base: dict[str, list[int]] = defaultdict(list)
         for index, run in enumerate(runs):
-            if not run.attention:
+            if not _needs_all(run):
                 by_base[run.base.key].append(index)
-        # Attention is read where it is computed whole; a recording holds no more of it than its result.
-        self._in_full(runs, [index for index, run in enumerate(runs) if run.attention], results, advance)
+        self._in_full(runs, [index for index, run in enumerate(runs) if _needs_all(run)], results, advance)
         in_full = [index for indices in by_base.values() if self._is_cheaper_in_full(runs, indices) for index in indices]
         # Two or three full passes are no batch: replay is as good for them.
         if len(in_full) > _FEW_RUNS + 1:
@@ -146,6 +146,12 @@ class ReplayEngine(BudgetedEngine):
         edits = edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
         with self._attention.installed() as attention, self._states.installed() as states, EditHooks(self.decoder, edits) as hooks:
             return ReplayBatch(self.decoder, attention, states, plans, hooks).results()
+
+
+def _needs_all(run: Run) -> bool:
+    """Whether a run is a full forward pass in any case: attention is read where it is computed whole (a recording holds no more of it than
+    its result), and what changes in the vision tower changes every image position."""
+    return bool(run.attention) or edits_tower(run)
 
 
 def _starts_late(run: Run) -> bool:

@@ -53,7 +53,7 @@ def checked_engine(model: VisionLanguageModel, memory_budget: int | None = None)
         engine, record = _by_full_passes(model, memory_budget)
         record["fallback"] = fallback
     prompt = probe(model)
-    found = with_checks(of_structure(engine.decoder, prompt), fallback, engine.no_lens_because, len(prompt))
+    found = with_checks(of_structure(engine.decoder, prompt, engine.tower.stack), fallback, engine.no_lens_because, len(prompt))
     return engine, {**record, "capabilities": [asdict(one) for one in found]}
 
 

@@ -61,7 +61,8 @@ class ImageCache:
         """What the tower gives for these arguments, from memory where it was asked before."""
         leaves, spec = tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        if torch.is_grad_enabled() or not tensors or not all(isinstance(leaf, (*_PLAIN, torch.Tensor)) for leaf in leaves):
+        plain = all(isinstance(leaf, (*_PLAIN, torch.Tensor)) for leaf in leaves)
+        if torch.is_grad_enabled() or not tensors or not plain or any(map(_is_hooked, tower.modules())):
             return tower(*args, **kwargs)
         rows = _rows(tensors)
         if rows > 1 and name not in self._splits:
