@@ -21,6 +21,8 @@ _LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_lay
 _SIZES = ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim", "image_size")
 _FIXED_TOWERS = ("clip_vision_model", "siglip_vision_model", "instructblip_vision_model", "blip_2_vision_model")
 _LLAVA = ("llava", "vipllava", "llava_next", "llava_onevision")
+QFORMER = "qformer_tokenizer"
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 _ONE_VIEW = ("llava", "vipllava", "paligemma", "instructblip", "blip-2")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _log = logging.getLogger(__name__)
@@ -97,10 +99,10 @@ def _is_of_a_layer(name: str) -> bool:
     return "lora" in name.lower() or "adapter" in name.lower() or any(part.isdigit() for part in name.split("."))
 
 
-def check_processor(request: LoadRequest, config: Any, processor: Any) -> None:
+def check_processor(request: LoadRequest, config: Any, processor: Any, revision: str | None = None) -> None:
     """Hold what a processor writes against what the model reads; what it does not say is taken from the configuration.
 
-    Raises `InvalidFileError` that names both values where they differ.
+    `revision` is the hub's that the processor's files were read from. Raises `InvalidFileError` that names both values where they differ.
     """
     vision = getattr(config, "vision_config", None)
     if config.model_type in _LLAVA and getattr(vision, "model_type", None) in _FIXED_TOWERS:
@@ -108,11 +110,12 @@ def check_processor(request: LoadRequest, config: Any, processor: Any) -> None:
             processor.num_additional_image_tokens = 1  # an older checkpoint: its tower has a class token, which "default" leaves out
         _agree(request, processor, "patch_size", getattr(vision, "patch_size", None))
         _agree(request, processor, "vision_feature_select_strategy", getattr(config, "vision_feature_select_strategy", None))
-        _check_image_token(request, config, processor)
+    _check_image_token(request, config, processor)
     _check_vision_layer(request, config, vision)
+    _check_patches(request, vision, processor)
     _agree(request, processor, "num_query_tokens", getattr(config, "num_query_tokens", None))
     _check_size(request, config, vision, processor)
-    _check_qformer(request, config, processor)
+    _check_qformer(request, config, processor, revision)
 
 
 def _agree(request: LoadRequest, processor: Any, name: str, expected: Any) -> None:
@@ -136,12 +139,22 @@ def _check_vision_layer(request: LoadRequest, config: Any, vision: Any) -> None:
 
 
 def _check_image_token(request: LoadRequest, config: Any, processor: Any) -> None:
+    """The model's image token is one that the processor knows: the word for an image, or what that becomes (Gemma 3, Aya Vision)."""
     token = getattr(processor, "image_token", None)
     expected = next((value for name in ("image_token_id", "image_token_index") if (value := getattr(config, name, None)) is not None), None)
     if isinstance(token, str) and isinstance(expected, int):
         found = processor.tokenizer.convert_tokens_to_ids(token)
-        if found != expected:
+        others = [getattr(owner, "image_token_id", None) for owner in (processor, processor.tokenizer)]
+        if expected not in (found, *others):
             raise _at_odds(request, f"the id of the image token {token!r}", found, expected)
+
+
+def _check_patches(request: LoadRequest, vision: Any, processor: Any) -> None:
+    """Families whose image processor cuts the patches itself: as large, and as many to a token, as the model takes them."""
+    for name, other in (("patch_size", "patch_size"), ("temporal_patch_size", "temporal_patch_size"), ("merge_size", "spatial_merge_size")):
+        found, expected = getattr(processor.image_processor, name, None), getattr(vision, other, None)
+        if isinstance(found, int) and isinstance(expected, int) and found != expected:
+            raise _at_odds(request, f"the image processor's {name}", found, expected)
 
 
 def _check_size(request: LoadRequest, config: Any, vision: Any, processor: Any) -> None:
@@ -156,16 +169,33 @@ def _check_size(request: LoadRequest, config: Any, vision: Any, processor: Any) 
         raise _at_odds(request, "crop_size" if crops else "size", f"{size['height']} × {size['width']}", f"{expected} × {expected}")
 
 
-def _check_qformer(request: LoadRequest, config: Any, processor: Any) -> None:
+def _check_qformer(request: LoadRequest, config: Any, processor: Any, revision: str | None) -> None:
     """InstructBLIP's Q-Former reads the question with a tokenizer of its own; without its folder the library takes the other one."""
-    tokenizer, qformer = getattr(processor, "qformer_tokenizer", None), getattr(config, "qformer_config", None)
-    if tokenizer is None or qformer is None:
+    qformer = getattr(config, "qformer_config", None)
+    if getattr(processor, QFORMER, None) is None or qformer is None:
         return
-    if request.is_folder and not (Path(request.source).expanduser() / "qformer_tokenizer").is_dir():
-        raise InvalidFileError(f"model {request.name!r}: {request.source} lacks qformer_tokenizer/, the tokenizer of its Q-Former")
-    known = getattr(qformer, "vocab_size", None)
-    if isinstance(known, int) and len(tokenizer) > known:
-        raise _at_odds(request, "the vocabulary of qformer_tokenizer", len(tokenizer), known)
+    folder = _folder_with_qformer(request, revision)
+    if folder is None:
+        raise InvalidFileError(f"model {request.name!r}: {request.source} lacks {QFORMER}/, the tokenizer of its Q-Former")
+    if not request.is_folder:
+        from transformers import AutoTokenizer
+
+        # In the hub's local cache the library may find no config.json beside it, and reads the other one with a warning that nobody sees.
+        setattr(processor, QFORMER, AutoTokenizer.from_pretrained(str(folder), subfolder=QFORMER, local_files_only=True))
+    known, found = getattr(qformer, "vocab_size", None), len(getattr(processor, QFORMER))
+    if isinstance(known, int) and found > known:
+        raise _at_odds(request, f"the vocabulary of {QFORMER}", found, known)
+
+
+def _folder_with_qformer(request: LoadRequest, revision: str | None) -> Path | None:
+    """The checkpoint's folder if that tokenizer is in it; of a hub id, the folder in the local cache that the library has filled."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if request.is_folder:
+        folder = Path(request.source).expanduser()
+        return folder if (folder / QFORMER).is_dir() else None
+    found = (try_to_load_from_cache(request.source, f"{QFORMER}/{name}", revision=revision) for name in TOKENIZER_FILES)
+    return next((Path(path).parents[1] for path in found if isinstance(path, str)), None)
 
 
 def _at_odds(request: LoadRequest, what: str, found: Any, expected: Any) -> InvalidFileError:

@@ -125,7 +125,7 @@ def _read_processor(request: LoadRequest, arguments: dict[str, Any], config: Any
             raise InvalidFileError(f"model {request.name!r}: {request.source} has no processor for images and text together")
     if not getattr(processor.tokenizer, "is_fast", False):
         raise UnsupportedError(f"model {request.name!r}: its tokenizer gives no character offsets (no tokenizer.json)")
-    check_processor(request, config, processor)
+    check_processor(request, config, processor, arguments.get("revision"))
     return processor
 
 

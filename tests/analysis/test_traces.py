@@ -80,6 +80,19 @@ def test_every_cell_equals_a_computation_by_loops_over_pairs_and_positions() -> 
     assert list(frame.columns) == list(TRACE_COLUMNS)
 
 
+def test_cells_of_skewed_or_mostly_zero_effects_are_flagged() -> None:
+    random = np.random.default_rng(3)
+    values = random.normal(size=(60, 3, 4))
+    values[:, 1] = np.exp(2 * values[:, 1])
+    values[:, 2] *= random.random((60, 1)) < 0.3
+    traces = [PairTrace(tokenwise(value), f"image-{index}", True, True) for index, value in enumerate(values)]
+    rows = frame_records(aggregate_traces(traces))
+    flags = {(row["layer"], row["column_label"]): row["irregular"] for row in rows if row["subset"] == "all"}
+    assert flags == {(layer, role): layer > 0 for layer in range(3) for role in ("template", "object", "last")}
+    few = aggregate_traces(traces[:5])
+    assert few["irregular"].isna().all(), "unknown where there is no interval"
+
+
 def test_patching_everything_gives_one_and_patching_nothing_gives_zero_in_both_directions() -> None:
     for direction, sign in (("denoising", 1), ("noising", -1)):
         traces = []

@@ -116,6 +116,40 @@ def test_an_image_token_of_another_id_is_refused(folder: Path) -> None:
     assert "the id of the image token '<image>' is" in failure(folder)
 
 
+@pytest.mark.parametrize("family", ["paligemma", "gemma3", "aya_vision", "qwen2_5_vl", "idefics3", "mllama"])
+def test_an_image_token_that_no_processor_writes_is_refused_in_every_family(family: str, tmp_path: Path) -> None:
+    whole = build_checkpoint(family, tmp_path / family)
+    hf.load("mine", str(whole), device="cpu")
+    own = {"image_token_id", "image_token_index"}
+    change(whole / "config.json", lambda config: config.update(dict.fromkeys(own & set(config), 7)))
+    assert "the id of the image token" in failure(whole)
+
+
+@pytest.mark.parametrize(("name", "value"), [("patch_size", 8), ("merge_size", 1), ("temporal_patch_size", 1)])
+def test_an_image_processor_that_cuts_other_patches_is_refused(name: str, value: int, tmp_path: Path) -> None:
+    whole = build_checkpoint("qwen2_5_vl", tmp_path / "qwen")
+    change(whole / "processor_config.json", lambda settings: settings["image_processor"].update({name: value}))
+    assert f"the image processor's {name} is {value} there" in failure(whole)
+
+
+def test_instructblip_of_the_hub_without_its_second_tokenizer_is_refused(
+    instructblip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the library leaves it in its cache: a repository that has no such folder."""
+    snapshot = tmp_path / "models--org--blip" / "snapshots" / ("0" * 40)
+    snapshot.parent.mkdir(parents=True)
+    instructblip.rename(snapshot)
+    (tmp_path / "models--org--blip" / "refs").mkdir()
+    (tmp_path / "models--org--blip" / "refs" / "main").write_text("0" * 40)
+    for name in ("huggingface_hub.file_download", "transformers.utils.hub"):
+        monkeypatch.setattr(f"{name}.constants.HF_HUB_CACHE", str(tmp_path))
+    model = hf.load("mine", "org/blip", device="cpu", local_files_only=True)
+    assert len(model.processor.qformer_tokenizer) < len(model.tokenizer), "its own, which has no token for an image"
+    shutil.rmtree(snapshot / "qformer_tokenizer")
+    with pytest.raises(VseamError, match="org/blip lacks qformer_tokenizer/"):
+        hf.load("mine", "org/blip", device="cpu", local_files_only=True)
+
+
 def test_a_missing_number_of_query_tokens_is_taken_from_the_configuration(instructblip: Path) -> None:
     change(instructblip / "processor_config.json", lambda settings: settings.pop("num_query_tokens"))
     assert hf.load("mine", str(instructblip), device="cpu").encode(picture(), QUESTION).classes.count("image") == 5

@@ -359,6 +359,8 @@ def _modulation(role: str, where: str, scales: dict[str, float], gain: float, er
         "base_accuracy": 0.85,
         "gain": gain,
         "gain_error": error,
+        "gain_low": None if error is None else gain - 2 * error,
+        "gain_high": None if error is None else gain + 3 * error,
         "p_value": None if error is None else 0.5,
         "pair_accuracy": None,
     }

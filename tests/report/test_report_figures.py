@@ -337,14 +337,14 @@ def test_rescaling_shows_gain_error_and_controls_per_split(material, tasks):
     line, _, bars = hard.containers[0]
     assert line.get_ydata()[0] == pytest.approx(4)
     ends = bars[0].get_segments()[0][:, 1]
-    assert list(ends) == pytest.approx([4 - 1.96 * 1.5, 4 + 1.96 * 1.5])
+    assert list(ends) == pytest.approx([4 - 2 * 1.5, 4 + 3 * 1.5])
     assert hard.get_xticklabels()[0].get_text() == "animal\nλ = 0.5, k = 2"
     assert "percentage points" in hard.get_ylabel()
     assert_not_blank(figure)
 
 
 def test_gains_of_nothing_do_not_fill_the_axis(material, tasks):
-    nothing = material.modulations.assign(gain=0.0, gain_error=0.0)
+    nothing = material.modulations.assign(gain=0.0, gain_low=0.0, gain_high=0.0)
     low, high = panels_of(rescaling_gains(nothing, tasks, MODEL))[0].get_ylim()
     assert low <= -1 < 1 <= high
 

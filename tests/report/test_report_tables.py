@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from vseam_core.analysis.ablation_tests import AgainstRandom
+from vseam_core.evaluation.summary import summarise
 from vseam_core.report.page import shown
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.closing import closing_tables
@@ -47,10 +48,28 @@ def test_accuracy_of_every_category_and_split_is_the_summary_own(material):
     frame = material.accuracy.set_index(["category", "split"])
     row = record(found, category="indoor")
     assert (row["plain"], row["hard"]) == (frame.loc[("indoor", "plain"), "accuracy"], frame.loc[("indoor", "hard"), "accuracy"])
-    assert row["± hard"] == frame.loc[("indoor", "hard"), "standard_error"]
+    low, high = frame.loc[("indoor", "hard"), ["low", "high"]]
+    assert row["95 % hard"] == f"{low:.2f}–{high:.2f}"
     assert (row["pair"], row["pair hard"]) == tuple(frame.loc[("indoor", split), "pair_accuracy"] for split in ("plain", "hard"))
     assert row["yes"] == frame.loc[("indoor", "plain"), "yes_ratio"]
     assert row["majority"] == frame.loc[("indoor", "plain"), "majority_baseline"]
+
+
+def test_where_all_answers_are_right_the_exact_binomial_interval_stands_in_the_table(material):
+    frame = material.accuracy.copy()
+    right = summarise(pd.DataFrame(_right_answers(20)), by=("model", "category", "split")).iloc[0]
+    chosen = (frame["category"] == "indoor") & (frame["split"] == "plain")
+    for name in ("accuracy", "standard_error", "low", "high", "reason"):
+        frame.loc[chosen, name] = right[name]
+    row = record(table(dataclasses.replace(material, accuracy=frame), "Accuracy"), category="indoor")
+    # Clopper and Pearson's lower end where 20 of 20 are right.
+    assert (row["plain"], row["95 % plain"]) == (1.0, f"{0.025 ** (1 / 20):.2f}–1.00")
+
+
+def _right_answers(count: int) -> list[dict]:
+    same = {"model": MODEL, "category": "indoor", "split": "plain", "form": "yes_no", "pair_role": "", "clean_identifier": None}
+    same |= {"answer": "yes", "predicted": "yes", "score": 1.0, "correct": True}
+    return [{**same, "identifier": str(index), "image_id": str(index)} for index in range(count)]
 
 
 def test_the_strongest_cell_is_the_planted_one_with_the_estimate_of_the_other_half(material):
@@ -100,6 +119,12 @@ def test_all_positions_together_are_a_check_and_never_a_strongest_cell(material)
     rows = table(dataclasses.replace(material, strongest=first), "Strongest cells of groups").records()
     assert [row["where"] for row in rows]
     assert {row["where"] for row in rows} <= {"image", "question", "template", "last position"}
+
+
+def test_a_cell_of_skewed_effects_is_flagged(material):
+    skewed = dataclasses.replace(material, strongest=material.strongest.assign(irregular=True, below_noise_floor=False))
+    remark = record(table(skewed, "Strongest cells of tokenwise"), category="color", site="attention")["remark"]
+    assert remark == "skewed: the interval may be too narrow"
 
 
 def test_a_cell_below_the_noise_floor_is_never_passed_off_as_a_finding(material):
@@ -236,9 +261,8 @@ def test_the_gain_of_rescaling_stands_beside_every_control(material):
     row = record(found, category="indoor", split="hard")
     frame = material.modulations.query("dataset == 'scenes/indoor' and evaluated_on == 'scenes/indoor/test/hard'").set_index("role")
     fitted = frame.loc["fitted"]
-    assert (row["gain"], row["±"], row["p"], row["base"]) == tuple(
-        fitted[name] for name in ("gain", "gain_error", "p_value", "base_accuracy")
-    )
+    assert (row["gain"], row["p"], row["base"]) == tuple(fitted[name] for name in ("gain", "p_value", "base_accuracy"))
+    assert row["±"] == fitted["gain_high"] - fitted["gain"]
     assert (row["bias"], row["published"]) == (frame.loc["bias", "gain"], frame.loc["published", "gain"])
     shuffled = [frame.loc[f"shuffled {index}", "gain"] for index in range(3)]
     assert row["shuffled"] == pytest.approx(np.mean(shuffled))

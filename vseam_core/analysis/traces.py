@@ -44,7 +44,7 @@ TRACE_COLUMNS: dict[str, str] = {
     "normalised_low": NUMBER,
     "normalised_high": NUMBER,
     "n_normalised": WHOLE,
-    "below_noise_floor": FLAG,
+    **dict.fromkeys(("below_noise_floor", "irregular"), FLAG),
 }
 
 
@@ -91,7 +91,8 @@ def donor_gap(effect: TraceEffect) -> float | None:
 def aggregate_traces(traces: Iterable[PairTrace], *, minimum_gap: float = MINIMUM_GAP, oriented: bool = False) -> pd.DataFrame:
     """Means over pairs for every cell, over all pairs and over flipped pairs; columns `TRACE_COLUMNS`.
 
-    `mean` is the raw effect in units of the measure with its clustered t interval. `normalised` = Σ effect / Σ (donor -
+    `mean` is the raw effect in units of the measure with its clustered t interval, `irregular` flags cells whose interval may cover less
+    than it says (skewed, or mostly zero). `normalised` = Σ effect / Σ (donor -
     base) over the pairs whose gap is at least `minimum_gap` nats (a mean of ratios explodes), with a linearised
     clustered interval. `oriented` turns every pair so that its gap is positive: for random models, whose leaning to
     either answer is chance, so that gaps do not cancel. Raises `ValueError` for NaN in effects, and where pairs of one
@@ -213,6 +214,7 @@ def _cell_rows(cells: _Cells, chosen: np.ndarray, minimum_gap: float, oriented: 
     values, clusters = cells.values[chosen], cells.clusters[chosen]
     moments = clustered_moments(values, clusters)
     low, high = moments.interval() or (None, None)
+    irregular = moments.irregular()
     columns: dict[str, list[float | None] | None] = {
         "mean": optional(moments.mean),
         "standard_error": optional(moments.standard_error),
@@ -226,6 +228,7 @@ def _cell_rows(cells: _Cells, chosen: np.ndarray, minimum_gap: float, oriented: 
         row: dict[str, Any] = {"layer": layer, "n": moments.n, "clusters": moments.clusters, "n_normalised": usable}
         row |= {name: None if column is None else column[index] for name, column in (columns | shares).items()}
         row["below_noise_floor"] = abs(float(moments.mean[index])) < floor
+        row["irregular"] = None if irregular is None else bool(irregular[index])
         rows.append(row)
     return rows
 

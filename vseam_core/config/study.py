@@ -104,7 +104,7 @@ class Sizes(_Section):
     """
 
     pairs: Count = 40
-    random_model_pairs: Count = 12
+    random_model_pairs: Count = 40
     score: Count = 200
     hard: Count = 200
     scan_sampled: Count = 40

@@ -191,6 +191,7 @@ class StudyRun:
         methods = [method for method in self._study.tracers if self._needs_random_models(method)]
         if not methods or not self._study.random_models:
             return
+        self._found.notes.append(_range_of(model, self._study))
         tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
         keys: dict[tuple[str, str], list[str]] = {}
         for seed in range(1, self._study.random_models + 1):
@@ -375,6 +376,16 @@ def _refusal_notes(found: Findings) -> list[str]:
         f"{model}, {', '.join(datasets)}: {method} tracing is not possible: {reason}"
         for (model, method, reason), datasets in found.refusals.items()
     ]
+
+
+def _range_of(model: str, study: Study) -> str:
+    """How far the range of a few random models can be trusted: one more value of its kind is outside with 2 / (models + 1)."""
+    models, pairs, own = study.random_models, study.sizes.random_model_pairs, study.sizes.pairs
+    first = f"the first {pairs} of its {own} pairs" if pairs < own else "the same pairs"
+    return (
+        f"{model}: the range of random models is that of {models} on {first}; one more would leave it in {2 / (models + 1):.0%} of all "
+        "cells, so that it is no test, and what stays within it says nothing about training"
+    )
 
 
 def finished(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

@@ -106,7 +106,7 @@ strongest_cells = Table(
     *[optional_number(name) for name in ("mean", "standard_error", "low", "high")],
     *[optional_number(name) for name in ("normalised", "normalised_low", "normalised_high")],
     optional_count("n_normalised"),
-    optional_flag("below_noise_floor"),
+    *[optional_flag(name) for name in ("below_noise_floor", "irregular")],
     text("sample_set_hash"),
     UniqueConstraint("run_id", *_CELL, "rank"),
 )

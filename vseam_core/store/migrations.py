@@ -6,7 +6,7 @@ A new database is built from `schema.py` as it stands and records every name bel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -165,14 +165,24 @@ def _findings(connection: Connection) -> None:
     Claims of older head scores stay readable but count no more in the ranking of heads (they rested on right answers alone), until the
     scan is aggregated again.
     """
-    for name, columns in _NEW_COLUMNS.items():
+    _add_columns(connection, _NEW_COLUMNS)
+    for table in TEST_TABLES:
+        table.create(connection, checkfirst=True)
+
+
+def _irregular_traces(connection: Connection) -> None:
+    """Which cells of traces have effects that their intervals are not made for; unknown for older ones."""
+    _add_columns(connection, dict.fromkeys(("stored_trace_scores", "stored_strongest_cells"), ("irregular",)))
+
+
+def _add_columns(connection: Connection, wanted: Mapping[str, Sequence[str]]) -> None:
+    """Columns of the present schema, by table, where they are missing."""
+    for name, columns in wanted.items():
         present = {column["name"] for column in inspect(connection).get_columns(name)}
         for column in columns:
             if column not in present:
                 added = CreateColumn(metadata.tables[name].c[column]).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added}")
-    for table in TEST_TABLES:
-        table.create(connection, checkfirst=True)
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -186,6 +196,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("0008_presentation", _presentation),
     Migration("0009_findings", _findings),
     Migration("0010_thumbnails", _thumbnails),
+    Migration("0011_irregular_traces", _irregular_traces),
 )
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from vseam_core.analysis.heads import HeadScores
 
-NORMAL_95 = 1.96
 MOST_BINS = 24
 LEAST_POINTS = 1.0
 """Percentage points that the axis of gains reaches at least, so that nothing does not look like something."""
@@ -40,7 +39,7 @@ ABLATION_CAPTION = (
 )
 RESCALING_CAPTION = (
     "Head outputs multiplied by factors that were chosen on one pool of images, accuracy measured on another: gain over the "
-    f"unchanged model on the same samples. Bars: ± {NORMAL_95} standard errors, clustered by image. The fitted gain (blue) has "
+    "unchanged model on the same samples. Bars: 95 % intervals, clustered by image. The fitted gain (blue) has "
     "to beat zero, a mere shift of the yes/no threshold (green), the published recipe (orange) and the same factors dealt to "
     "other heads of their layers (grey); purple: what it does elsewhere. λ and k are the chosen strength and heads per sign; "
     "exploratory: fitted to heads that pass no claim."
@@ -160,8 +159,9 @@ def _draw_gains(panel: Axes, place: int, found: RescalingSummary) -> None:
 def _with_error(row: Row | None) -> tuple[float, float, float] | None:
     if row is None:
         return None
-    width = 0.0 if row["gain_error"] is None else NORMAL_95 * row["gain_error"]
-    return row["gain"], width, width
+    gain = row["gain"]
+    low, high = (gain if row[name] is None else row[name] for name in ("gain_low", "gain_high"))
+    return gain, gain - low, high - gain
 
 
 def _spread(gains: Sequence[float]) -> tuple[float, float, float] | None:

@@ -25,7 +25,7 @@ def accuracy_table(material: StudyMaterial) -> ReportTable | None:
             if rows:
                 records.append({"model": model, "category": task.label, **_accuracies(rows, first)})
                 counts += [row["n"] for row in rows]
-    columns = ["model", "category", *(name for split in splits for name in (split, f"± {split}"))]
+    columns = ["model", "category", *(name for split in splits for name in (split, f"95 % {split}"))]
     for name in ("pair", "yes"):
         columns += [name, *(f"{name} {split}" for split in others)]
     columns.append("majority")
@@ -33,7 +33,8 @@ def accuracy_table(material: StudyMaterial) -> ReportTable | None:
         "Accuracy on test images",
         columns,
         records,
-        f"n = {range_of(counts)} questions per category and split; ±: standard error, clustered by image.",
+        f"n = {range_of(counts)} questions per category and split; 95 %: interval, clustered by image, and the exact binomial one "
+        "over images where all answers or none are right.",
         "pair: right on the clean image and right, with the other answer, on its edited twin. yes: share of yes among the model's "
         f"answers. majority: what always giving the most frequent right answer would score. Where no split is named: {first}.",
     )
@@ -43,12 +44,16 @@ def _accuracies(rows: Sequence[Mapping[str, Any]], first: str) -> dict[str, Any]
     values: dict[str, Any] = {}
     for row in rows:
         split = row["split"]
-        values |= {split: row["accuracy"], f"± {split}": row["standard_error"]}
+        values |= {split: row["accuracy"], f"95 % {split}": _interval(row)}
         pair, yes = ("pair", "yes") if split == first else (f"pair {split}", f"yes {split}")
         values |= {pair: row["pair_accuracy"], yes: row["yes_ratio"]}
         if split == first:
             values["majority"] = row["majority_baseline"]
     return values
+
+
+def _interval(row: Mapping[str, Any]) -> str | None:
+    return None if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
 
 
 def skips_table(material: StudyMaterial) -> ReportTable | None:

@@ -35,7 +35,8 @@ def rescaling_table(material: StudyMaterial) -> ReportTable | None:
         columns,
         records,
         (f"n = {range_of(counts)} questions; " if counts else "")
-        + "±: standard error, clustered by image; p: cluster sign-flip test of the fitted gain against 0, two-sided.",
+        + "±: to either end of the 95 % interval, clustered by image, exact binomial over images where no answer changed; p: cluster "
+        "sign-flip test of the fitted gain against 0, two-sided.",
         "A gain has to beat its controls: bias (a yes/no threshold fitted on the same images), published (the published recipe), "
         "shuffled (the same factors on other heads of their layers, mean); transfer: the same factors on other categories, mean.",
         "λ and k (heads per sign) were chosen on images that are not tested; λ = 0: no change was the best choice.",
@@ -48,7 +49,8 @@ def _rescaling_record(model: str, found: RescalingSummary) -> dict[str, Any]:
     if found.fitted:
         fitted = found.fitted
         record |= {"λ": fitted["strength"], "k": fitted["top_k"], "base": fitted["base_accuracy"]}
-        record |= {"gain": fitted["gain"], "±": fitted["gain_error"], "p": fitted["p_value"]}
+        record |= {"gain": fitted["gain"], "p": fitted["p_value"]}
+        record["±"] = None if fitted["gain_high"] is None else fitted["gain_high"] - fitted["gain"]
     for name, row in (("bias", found.bias), ("published", found.published)):
         record[name] = row["gain"] if row else None
     for name in ("shuffled", "transfer"):

@@ -17,6 +17,7 @@ from vseam_core.results.study_results import StudyMaterial
 if TYPE_CHECKING:
     import pandas as pd
 
+IRREGULAR = "skewed: the interval may be too narrow"
 CELLS_PER_SITE = 1
 """Rows per model, category and site in a table of strongest cells."""
 CHANGES = {
@@ -102,7 +103,8 @@ def _remark(row: Mapping[str, Any]) -> str:
         return f"below {FLOOR_FACTOR:g} × noise floor"
     if row["low"] <= 0 <= row["high"]:
         return "not told from 0"
-    return "within the range of random models" if row["outside_band"] is False else ""
+    within = "within the range of random models" if row["outside_band"] is False else ""
+    return "; ".join(filter(None, (within, IRREGULAR if row["irregular"] else "")))
 
 
 def _cell_record(found: Traced, task: Task, site: str, row: Mapping[str, Any]) -> dict[str, Any]:
