@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vseam_cli.output import cell
 from vseam_core.analysis.ablation_tests import AgainstRandom
 from vseam_core.evaluation.summary import summarise
-from vseam_core.report.page import shown
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.report.tables.table import ReportTable, table_of
@@ -309,7 +309,7 @@ def test_every_cell_is_a_plain_value_and_unknown_ones_are_none(material):
 def test_tables_fit_a_terminal_of_120_columns_but_for_remarks(material):
     for found in closing_tables(material):
         widths = [
-            max(len(name), *(len(shown(row[index])) for row in found.rows))
+            max(len(name), *(len(cell(row[index])) for row in found.rows))
             for index, name in enumerate(found.columns)
             if name not in ("remark", "reason", "first") or found.title.startswith("Heads that")
         ]
