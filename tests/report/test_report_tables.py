@@ -13,6 +13,7 @@ import pytest
 
 from vseam_cli.output import cell
 from vseam_core.analysis.ablation_tests import AgainstRandom
+from vseam_core.analysis.heads import score_heads
 from vseam_core.evaluation.summary import summarise
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.closing import closing_tables
@@ -119,6 +120,17 @@ def test_all_positions_together_are_a_check_and_never_a_strongest_cell(material)
     rows = table(dataclasses.replace(material, strongest=first), "Strongest cells of groups").records()
     assert [row["where"] for row in rows]
     assert {row["where"] for row in rows} <= {"image", "question", "template", "last position"}
+
+
+def test_what_cannot_be_tested_at_this_size_is_said_once_with_what_it_needs_and_has_no_row(material):
+    effects, gold = np.random.default_rng(0).normal(size=(30, 6, 8)), np.arange(30) < 24
+    short = score_heads(effects, np.ones(30), np.arange(30) % 2, gold, np.arange(30), measure="logit_diff", seed=0)
+    heads = [dataclasses.replace(scan, claims=short) if scan.category in ("indoor", "color") else scan for scan in material.heads]
+    found = table(dataclasses.replace(material, heads=heads), "Positive heads")
+    assert {row["category"] for row in found.records()} == {"animal"}
+    lacks = "needs 10 images of each, has 24 with gold yes and 6 with gold no"
+    said = [note for note in found.notes if "annot be tested" in note]
+    assert said == [f"Cannot be tested at this size: {MODEL} indoor ({lacks}); {MODEL} color ({lacks})."]
 
 
 def test_a_cell_of_skewed_effects_is_flagged(material):
