@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Vseam
+from vseam_core.plugins.aliased_benchmark import RegisteredBenchmark
+from vseam_plugins.benchmarks.table import TableBenchmark
 
 COLOURS = ("red", "green", "blue", "yellow")
 EVAL = ("eval", "--model", "llava-tiny", "--dataset", "squares", "--json")
@@ -56,3 +58,11 @@ def test_a_rule_that_a_dataset_does_not_have_is_one_line(vseam: Vseam, dataset: 
     assert outcome.code == 2
     assert expected in outcome.stderr
     assert outcome.stderr.strip().count("\n") == 0
+
+
+def test_a_dataset_under_another_name_is_asked_in_the_words_of_its_benchmark_unless_it_says_others() -> None:
+    inner = TableBenchmark(questions="squares.json")
+    (own,) = {sample.instruction for sample in RegisteredBenchmark(inner, "mine").samples("all")}
+    assert own == "{question}\nAnswer with the option's letter from the given choices directly."
+    (other,) = {sample.instruction for sample in RegisteredBenchmark(inner, "mine", "{question} Letter:").samples("all")}
+    assert other == "{question} Letter:"

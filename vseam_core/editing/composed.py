@@ -16,6 +16,7 @@ import numpy as np
 from vseam_core.api.interfaces import EditedImages, Editor, EditPlan, EditPlanner, MaskProvider, Painter
 from vseam_core.api.types import EditRecord, Pair, Sample
 from vseam_core.config.editor_settings import EditorChoice
+from vseam_core.datasets.answers import normal_answer
 from vseam_core.datasets.images import FileImage
 from vseam_core.editing.checks import judge, measure_edit
 from vseam_core.editing.controls import elsewhere, repaint_plan
@@ -325,9 +326,21 @@ def _new_answer(sample: Sample, plan: EditPlan) -> str:
     answer = plan.target_answer or _YES_NO.get(sample.answer.strip().lower()) or sample.competitor
     if answer is None:
         raise SampleError(f"{sample.identifier}: the plan does not say what the answer to {sample.question!r} will be after the edit")
+    answer = _as_option(sample, answer)
     if answer.strip().lower() == sample.answer.strip().lower():
         raise SampleError(f"{sample.identifier}: the edit would leave the answer {sample.answer!r} as it is")
     return answer
+
+
+def _as_option(sample: Sample, answer: str) -> str:
+    """Of a multiple choice question the letter of an answer. Raises `SampleError` where it is none of the options."""
+    if not sample.options or answer in sample.options:
+        return answer
+    texts = zip(sample.options, sample.metadata.get("options", ()), strict=False)
+    letters = [letter for letter, text in texts if normal_answer(text) == normal_answer(answer)]
+    if not letters:
+        raise SampleError(f"{sample.identifier}: the answer after the edit, {answer!r}, is none of the options")
+    return letters[0]
 
 
 def _plain_plan(plan: EditPlan) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""Ten benchmarks go through `datasets check`, `eval` and, by the pairs that one brings, `trace`, on an embedded model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.cli.conftest import Vseam
+from tests.datasets import test_choice_benchmarks as choices
+from tests.datasets import test_paired_benchmarks as pairs
+
+FILES = {
+    "mmbench": "mmbench.tsv", "scienceqa": "scienceqa/problems.json", "mmstar": "mmstar.tsv", "seedbench": "seed/SEED-Bench.json",
+    "cvbench": "cvbench", "naturalbench": "natural.parquet", "winoground": "wino/examples.jsonl", "whatsup/a": "whatsup.json",
+    "hallusionbench": "hallusion.json", "vsr": "vsr.jsonl",
+}  # fmt: skip
+OFFICIAL = {
+    "mmbench": "circular_accuracy", "scienceqa": "accuracy grades 1-6", "mmstar": "mean_of_categories", "seedbench": "unparsed",
+    "cvbench": "cv_bench", "naturalbench": "group_accuracy", "winoground": "group_accuracy", "whatsup/a": "set_accuracy",
+    "hallusionbench": "figure_accuracy", "vsr": "accuracy",
+}  # fmt: skip
+PAIRED = ("--editor", "paired", "--tracer", "groups", "--pool", "all")
+
+
+def red(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (24, 24), "red").save(path, "PNG")
+
+
+@pytest.fixture
+def names(vseam: Vseam) -> dict[str, str]:
+    """Small files of all ten in the working directory, under names of registry.yaml."""
+    torch.set_num_threads(1)
+    here = Path()
+    for folder in ("scienceqa", "seed", "cvbench", "wino"):
+        (here / folder).mkdir()
+    choices.tsv(here / "mmbench.tsv", choices.mmbench_rows(1))
+    choices.tsv(here / "mmstar.tsv", [row | {"answer": "B", "D": "grey"} for row in choices.mmbench_rows(2, copies=1)])
+    choices.scienceqa(here / "scienceqa", 2)
+    choices.seed(here / "seed", 2)
+    choices.cvbench(here / "cvbench", 3)
+    pairs.natural(here / "natural.parquet", 1)
+    pairs.wino(here / "wino", 1)
+    pairs.whatsup(here / "whatsup.json", 1)
+    pairs.hallusion(here / "hallusion.json", 1)
+    caption = {"caption": "The cat is left of the dog.", "relation": "left of", "label": 1}
+    pairs.lines(here / "vsr.jsonl", [caption | {"image": "1.png"}])
+    images = ["1.png", "seed/0_0", "seed/1_7", *(f"wino/ex_0_img_{number}.png" for number in (0, 1))]
+    images += [f"scienceqa/test/{number}/image.png" for number in (1, 2)]
+    images += [f"cup0_{place}_chair.png" for place in ("on", "under", "left_of", "right_of")]
+    images += [f"VD/chart/0_{figure}.png" for figure in (1, 2)]
+    for image in images:
+        red(here / image)
+    mine = {f"my-{name.replace('/', '-')}": name for name in FILES}
+    entries = (f"  {own}: {{plugin: {name}, options: {{questions: {FILES[name]}}}}}\n" for own, name in mine.items())
+    (here / "registry.yaml").write_text("datasets:\n" + "".join(entries))
+    return mine
+
+
+def test_ten_benchmarks_are_checked_asked_and_scored(vseam: Vseam, names: dict[str, str]) -> None:
+    for name in names:
+        checked = vseam("datasets", "check", name, "--images", "--json")
+        assert (checked.code, json.loads(checked.stdout)["problems"]) == (0, {}), name
+    outcome = vseam("eval", "--model", "llava-tiny", *(f"--dataset={name}" for name in names), "--max-new-tokens=2", "--limit=2", "--json")
+    assert outcome.code == 0, outcome.stderr
+    for found in json.loads(outcome.stdout)["evaluations"]:
+        figures = {row["metric"] for row in found["metrics"] if row["subset"] == "all"}
+        assert {"accuracy", OFFICIAL[names[found["dataset"]]]} <= figures, found["dataset"]
+        assert not found["skips"], found["dataset"]
+
+
+@pytest.mark.slow
+def test_the_other_image_of_a_group_is_traced_as_the_corrupt_one(vseam: Vseam, names: dict[str, str]) -> None:
+    assert "my-winoground" in names
+    traced = vseam("trace", "--model=llava-tiny", "--dataset=my-winoground", *PAIRED, "--limit=2", "--json")
+    assert traced.code == 0, traced.stderr
+    stored = vseam("query", "SELECT DISTINCT direction FROM trace_effects ORDER BY 1", "--json")
+    assert json.loads(stored.stdout)["rows"] == [["denoising"], ["noising"]]
