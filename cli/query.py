@@ -42,8 +42,8 @@ def _finite(_context: click.Context, _parameter: click.Parameter, value: float) 
 def query(application: Application, sql: str, database: str, limit: int, seconds: float, parquet: Path | None) -> None:
     """Ask the results database with one SELECT.
 
-    The database is opened read-only: nothing can be written, attached or loaded. A query that takes longer than --seconds or more than
-    512 MB of memory is stopped.
+    The database is opened read-only: nothing can be written, attached or loaded. A query that takes longer than --seconds, or of a file
+    more than 512 MB of memory, is stopped.
     """
     from vseam_core.store.query import run_query
 

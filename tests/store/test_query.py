@@ -185,8 +185,8 @@ def test_what_cannot_be_queried_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no.db", "SELECT 1").startswith("there is no results database at")
     assert not (tmp_path / "no.db").exists()
     assert "is a directory" in refusal(tmp_path, "SELECT 1")
-    assert "got a postgresql URL" in refusal("postgresql://ann:secret@host/db", "SELECT 1")
-    assert "secret" not in refusal("postgresql://ann:secret@host/db", "SELECT 1")
+    assert "got a mysql URL" in refusal("mysql://ann:secret@host/db", "SELECT 1")
+    assert "secret" not in refusal("mysql://ann:secret@host/db", "SELECT 1")
     assert "in memory" in refusal(":memory:", "SELECT 1")
     assert "in memory" in refusal("sqlite://", "SELECT 1")
     text = tmp_path / "notes.txt"

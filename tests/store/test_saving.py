@@ -34,8 +34,8 @@ from .builders import (
 
 
 def rows(store: Store, query: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(store.label) as connection:
-        return connection.execute(query).fetchall()
+    with store.reading() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(query)]
 
 
 def test_a_saved_unit_is_done_and_its_rows_are_there_once(store: Store) -> None:

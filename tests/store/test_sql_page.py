@@ -34,6 +34,8 @@ def statement(start: str) -> str:
 
 
 def answers(store: Store, sql: str) -> list[dict[str, Any]]:
+    if store.label.startswith("postgresql"):
+        sql = sql.replace("json_each(latest_modulations.scales)", "json_each_text(latest_modulations.scales::json)")
     columns, rows, truncated = run_query(store.label, sql)
     assert not truncated
     return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String
 
 metadata = MetaData()
 """What all tables belong to."""
 
 ARRAY_DTYPE = "<f4"
+
+# A server orders text as SQLite does, by code points, and holds the same whole numbers.
+TEXT = String().with_variant(String(collation="C"), "postgresql")
+_WHOLE = Integer().with_variant(BigInteger(), "postgresql")
 
 _LARGEST = "1.7976931348623157e308"
 
@@ -24,22 +28,22 @@ def row_id() -> Column[int]:
 
 def text(name: str, default: str | None = None) -> Column[str]:
     """A text that is always there; with a default, one that may be left out."""
-    return Column(name, String, nullable=False, server_default=default)
+    return Column(name, TEXT, nullable=False, server_default=default)
 
 
 def optional_text(name: str) -> Column[str]:
     """A text, or null where there is none."""
-    return Column(name, String, nullable=True)
+    return Column(name, TEXT, nullable=True)
 
 
 def count(name: str, default: str | None = None) -> Column[int]:
     """A whole number that is always there."""
-    return Column(name, Integer, nullable=False, server_default=default)
+    return Column(name, _WHOLE, nullable=False, server_default=default)
 
 
 def optional_count(name: str) -> Column[int]:
     """A whole number, or null where there is none to give."""
-    return Column(name, Integer, nullable=True)
+    return Column(name, _WHOLE, nullable=True)
 
 
 def number(name: str, default: str | None = None) -> Column[float]:

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from vseam_core.errors import StoreError
+from vseam_core.store.postgresql import postgresql_engine, with_driver
 from vseam_core.store.read_only import cannot_write_beside, read_as_it_is
 
 logger = logging.getLogger("vseam.store")
@@ -33,6 +34,7 @@ class Database:
         self.url = _parse(location)
         self.busy_seconds = busy_seconds
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.is_postgresql = self.url.get_backend_name() == "postgresql"
         self.label = self._label()
         self.journal_mode = ""
         self.warnings: tuple[str, ...] = ()
@@ -148,6 +150,8 @@ class Database:
 
     def _engine(self, url: URL | str | None = None) -> Engine:
         try:
+            if self.is_postgresql:
+                return postgresql_engine(self.url, self.busy_seconds, _WRITING)
             if not self.is_sqlite:
                 return create_engine(self.url)
             engine = create_engine(url or self.url, connect_args={"timeout": self.busy_seconds})
@@ -157,6 +161,8 @@ class Database:
         except ValueError as error:
             raise StoreError(f"{self.label}: an option of the URL cannot be understood: {_first_line(str(error))}") from None
         except ImportError as error:
+            if self.is_postgresql:
+                raise StoreError(f"{self.label}: needs psycopg: pip install 'vseam[postgresql]'") from None
             raise StoreError(f"{self.label}: needs the Python package {error.name!r}: pip install {error.name}") from None
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
@@ -175,7 +181,7 @@ def _translated(message: str, database: Database) -> StoreError:
 def explain(message: str, label: str, busy_seconds: float) -> str:
     """One line for a user: what the database's own `message` means, and what to do."""
     text = message.lower()
-    if "locked" in text or "busy" in text:
+    if "locked" in text or "busy" in text or "lock timeout" in text:
         return f"{label} is locked by another process (waited {busy_seconds:g} s): wait for it to finish or stop it"
     if "not a database" in text or "file is encrypted" in text:
         return f"{label} is not a results database: expected an SQLite file, give another --db"
@@ -203,7 +209,7 @@ def _parse(location: str | Path) -> URL:
             raise StoreError("the results database needs a file name or a URL, got an empty text")
         return URL.create("sqlite", database=text)
     try:
-        return make_url(text)
+        return with_driver(make_url(text))
     except (ArgumentError, ValueError) as error:
         raise StoreError(f"{text} is not a database URL: {_first_line(str(error))}") from None
 

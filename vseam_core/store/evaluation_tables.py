@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Index, String, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, Index, Table, UniqueConstraint
 
-from vseam_core.store.columns import count, flag, metadata, number, optional_flag, optional_number, reference, row_id, text
+from vseam_core.store.columns import TEXT, count, flag, metadata, number, optional_flag, optional_number, reference, row_id, text
 
 answers = Table(
     "stored_answers",
@@ -51,7 +51,7 @@ rescalings = Table(
     "rescalings",
     metadata,
     row_id(),
-    Column("name", String, nullable=False, unique=True),
+    Column("name", TEXT, nullable=False, unique=True),
     text("model"),
     text("weights_hash"),
     text("dataset"),

@@ -34,6 +34,7 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
+_SERVERS = ("postgresql://", "postgresql+", "postgres://")
 _CACHE_BYTES = 32_000_000
 LONGEST_SECONDS = 86_400.0
 _REFUSALS = ("not authorized", "authorization denied", "prohibited", "read-only", "readonly")
@@ -52,13 +53,20 @@ def run_query(
 ) -> tuple[list[str], list[tuple[Any, ...]], bool]:
     """The column names and rows of one SELECT, and whether rows beyond `limit_rows` (or 64 MB) were left out.
 
-    `location` is a file or an SQLite URL. `limit_bytes` bounds the memory of SQLite in this whole process from now on, and keeps sorting
-    off the disk. `note` is told what a user should know about the file (it can only be read as it is on the disk). Raises `QueryError`
-    with one line for anything but a single SELECT, for one that takes longer than `limit_seconds` or more memory than that, for unknown
-    names, and for a file that is no database.
+    `location` is a file, an SQLite URL or that of a PostgreSQL server. `limit_bytes` bounds the memory of SQLite in this whole process
+    from now on, and keeps sorting off the disk. `note` is told what a user should know about the file (it can only be read as it is on
+    the disk). Raises `QueryError` with one line for anything but a single SELECT, for one that takes longer than `limit_seconds` or more
+    memory than that, for unknown names, and for what is no database.
     """
     if not (math.isfinite(limit_seconds) and 0 < limit_seconds <= LONGEST_SECONDS):
         raise QueryError(f"a query cannot be given {limit_seconds:g} s: expected more than 0 and at most {LONGEST_SECONDS:g}")
+    if str(location).startswith(_SERVERS):
+        # SQLAlchemy is imported for a server only.
+        from sqlalchemy import make_url
+
+        from vseam_core.store.query_postgresql import run_query_on_server
+
+        return run_query_on_server(make_url(str(location)), sql, limit_rows, limit_seconds)
     path = _file(location)
     with _reading(path, limit_seconds, note) as connection, _interrupted_after(connection, limit_seconds) as deadline:
         try:
@@ -114,7 +122,7 @@ def _file(location: str | Path) -> Path:
     text = str(location)
     kind, separator, rest = text.partition("://")
     if separator and kind.split("+")[0] != "sqlite":
-        raise QueryError(f"vseam query reads SQLite files only, got a {kind} URL: use that database's own client, read-only")
+        raise QueryError(f"vseam query reads SQLite files and postgresql:// servers only, got a {kind} URL")
     path = Path(unquote(rest.removeprefix("/")) if separator else text)
     if text == ":memory:" or (separator and not rest.strip("/")):
         raise QueryError("vseam query reads a results file, not a database in memory: give --db a file")

@@ -13,13 +13,13 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     PrimaryKeyConstraint,
-    String,
     Table,
     UniqueConstraint,
 )
 from sqlalchemy import text as sql_text
 
 from vseam_core.store.columns import (
+    TEXT,
     array,
     count,
     flag,
@@ -45,7 +45,7 @@ from vseam_core.store.score_tables import screenings as screenings
 from vseam_core.store.score_tables import shared_head_tests as shared_head_tests
 from vseam_core.store.score_tables import trace_scores as trace_scores
 
-schema_migrations = Table("schema_migrations", metadata, Column("name", String, primary_key=True), text("applied"))
+schema_migrations = Table("schema_migrations", metadata, Column("name", TEXT, primary_key=True), text("applied"))
 
 studies = Table(
     "studies",
@@ -62,7 +62,7 @@ runs = Table(
     "runs",
     metadata,
     row_id(),
-    Column("identity", String, nullable=False, unique=True),
+    Column("identity", TEXT, nullable=False, unique=True),
     text("method"),
     count("method_version"),
     text("model"),
@@ -123,7 +123,7 @@ samples = Table(
     "samples",
     metadata,
     row_id(),
-    Column("identifier", String, nullable=False, unique=True),
+    Column("identifier", TEXT, nullable=False, unique=True),
     text("dataset"),
     text("question_id"),
     text("image_id"),
@@ -146,7 +146,7 @@ thumbnails = Table(
     "thumbnails",
     metadata,
     row_id(),
-    Column("digest", String, nullable=False, unique=True),
+    Column("digest", TEXT, nullable=False, unique=True),
     text("format"),
     Column("data", LargeBinary, nullable=False),
 )
@@ -171,7 +171,7 @@ edits = Table(
     "edits",
     metadata,
     row_id(),
-    Column("identifier", String, nullable=False, unique=True),
+    Column("identifier", TEXT, nullable=False, unique=True),
     reference("clean_id", "samples", cascade=False),
     reference("corrupt_id", "samples", cascade=False),
     text("editor"),
@@ -229,7 +229,7 @@ trace_axes = Table(
     "trace_axes",
     metadata,
     row_id(),
-    Column("digest", String, nullable=False, unique=True),
+    Column("digest", TEXT, nullable=False, unique=True),
     text("layers"),
     text("column_kind"),
     text("columns"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, PrimaryKeyConstraint, String, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, Index, Integer, PrimaryKeyConstraint, Table, UniqueConstraint
 
 from vseam_core.store.columns import (
+    TEXT,
     count,
     flag,
     metadata,
@@ -16,7 +17,7 @@ from vseam_core.store.columns import (
     text,
 )
 
-sample_sets = Table("sample_sets", metadata, row_id(), Column("hash", String, nullable=False, unique=True))
+sample_sets = Table("sample_sets", metadata, row_id(), Column("hash", TEXT, nullable=False, unique=True))
 
 sample_set_units = Table(
     "sample_set_units",
