@@ -93,14 +93,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gemma4_unified": {"text_config.layer_types": _LONG_SHORT},
     "kimi_k25": _LATENT,
     "mistral_large4": {"text_config.num_key_value_heads": HEADS},
-    "mistral4": {"num_key_value_heads": HEADS, "rope_parameters": _PLAIN_ROTATION, "head_dim": 8},
+    "mistral4": {
+        "num_key_value_heads": HEADS,
+        "head_dim": 8,
+        "rope_parameters": {**_PLAIN_ROTATION, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 16},
+    },
     "molmo2": {"adapter_config.vision_feature_layer": [1, 0]},
     "step3p7": {"text_config.sliding_window": 8},
     "llama4": {"text_config.floor_scale": 4, "text_config.attn_scale": 0.5, "text_config.no_rope_layers": [1, 0, 1, 0]},
     "granite4_vision": {"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0, 1, 2, 3], "downsample_rate": "1/2"},
-    "dots3_note": {"text_config.num_key_value_heads": HEADS, "text_config.per_layer_config": {}},
-    "muse_spark": {"vision_config.num_hidden_layers": 4},
-    "hunyuan_vl": {"text_config.rope_parameters": {**_PLAIN_ROTATION, "xdrope_section": [2, 2, 2, 2], "alpha": 1000.0}},
     "cohere_compass": {
         "text_config.rope_parameters": {kind: _rotation(4, 2, 2) for kind in ("sliding_attention", "full_attention")},
     },
@@ -123,6 +124,14 @@ NOT_BUILT: dict[str, str] = {
     "perception_lm": "its vision tower needs the package timm",
     "pi0": "reads a robot's state, writes actions",
     "evolla": "reads proteins",
+    **dict.fromkeys(
+        ("instructblipvideo", "kosmos-2", "pix2struct", "pp_formulanet", "t5gemma2", "udop", "vision-encoder-decoder"),
+        "does not run on text alone, and no image is written for it here",
+    ),
+    **dict.fromkeys(
+        ("dots3_note", "glm5_next", "hunyuan_vl", "muse_spark", "qwen2_5_omni_thinker", "qwen3_omni_moe_thinker", "qwen4_exp"),
+        "its tiny configuration needs settings that are not written here",
+    ),
 }
 
 
@@ -224,5 +233,9 @@ def _square(ids: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"pixel_values": _image(ids, 3, 32, 32)}
 
 
+def _one_of_several(ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"pixel_values": _image(ids, 1, 3, 32, 32), "image_attention_mask": torch.ones(*ids.shape, 1, dtype=torch.long)}
+
+
 # What types cannot run without, besides ids.
-PIXELS: dict[str, Callable[[torch.Tensor], dict[str, torch.Tensor]]] = {"blip": _square, "git": _square}
+PIXELS: dict[str, Callable[[torch.Tensor], dict[str, torch.Tensor]]] = {"blip": _square, "git": _square, "idefics": _one_of_several}
