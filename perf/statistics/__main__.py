@@ -20,7 +20,7 @@ def measure(scale: float) -> Iterator[Row]:
     def cases(number: int) -> int:
         return max(20, round(scale * number))
 
-    yield from intervals.coverage(cases(10_000))
+    yield from intervals.coverage(cases(60_000))
     yield from intervals.skewed_coverage(cases(10_000))
     yield from intervals.all_right(cases(2_000))
     yield from intervals.sign_flips(cases(1_000))
