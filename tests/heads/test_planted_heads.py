@@ -88,7 +88,7 @@ def test_of_twelve_heads_of_noise_none_is_positive_and_nothing_else_is_confirmed
         strength = strength_of_harm(workspace, head, matrix, asked, harm=0.12)
         assert strength is not None, f"{name} does no harm"
         model = planted(tmp_path / name, write_into(head, strength * matrix))
-        found = claims(workspace, model, COLOR, Sizes(plain=60, hard=160, wrong=50, confirm=200, donors=2, reference=48))
+        found = claims(workspace, model, COLOR, Sizes())
         counts["claimed"] += name in named(found, "claim_positive") | named(found, "claim_suppressor")
         counts["confirmed"] += name in verdicts(found, "confirmed")
         counts["other confirmed"] += len(verdicts(found, "confirmed") - {name})
@@ -96,8 +96,8 @@ def test_of_twelve_heads_of_noise_none_is_positive_and_nothing_else_is_confirmed
         workspace.release(model)
     assert counts["claimed"] == 0
     assert counts["other confirmed"] == 0
-    assert counts["confirmed"] >= 4
-    assert counts["carriers"] >= 0.6 * len(WEAK) * len(CARRIERS)
+    assert counts["confirmed"] >= 5
+    assert counts["carriers"] >= 0.7 * len(WEAK) * len(CARRIERS)
 
 
 @pytest.mark.slow
