@@ -125,7 +125,7 @@ def test_a_reader_sees_the_last_whole_state_while_another_process_writes(store: 
         other.execute("ROLLBACK")
 
 
-def test_a_full_disk_is_one_line_and_what_was_saved_before_is_kept(store: Store) -> None:
+def test_a_full_disk_is_one_line_and_what_was_saved_before_is_kept(store: Store, path: Path) -> None:
     run = store.ensure_run(run_spec())
     store.save(run, [head_unit(0)])
     with store.transaction() as connection:

@@ -185,7 +185,7 @@ def explain(message: str, label: str, busy_seconds: float) -> str:
         return f"{label} is locked by another process (waited {busy_seconds:g} s): wait for it to finish or stop it"
     if "not a database" in text or "file is encrypted" in text:
         return f"{label} is not a results database: expected an SQLite file, give another --db"
-    if "disk is full" in text:
+    if "disk is full" in text or "no space left" in text:
         return f"{label}: the disk is full; everything saved before is kept: make room and run the same command again"
     if "readonly" in text or "read-only" in text:
         return f"{label} is read-only: change its permissions or give another --db"
