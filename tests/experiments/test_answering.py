@@ -21,7 +21,7 @@ from vseam_core.config.study import HeadScan, Method, Sizes
 from vseam_core.datasets.images import FileImage
 from vseam_core.engine import selfcheck
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
-from vseam_core.experiments.encoding import NO_COMPETITOR, ask, competitor_of, prepare
+from vseam_core.experiments.encoding import NO_COMPETITOR, ask, competitors_of, prepare
 from vseam_core.experiments.evaluation import evaluate
 from vseam_core.experiments.study_run import run_study
 from vseam_core.plugins.discovery import build_plugins
@@ -244,7 +244,7 @@ def test_an_image_that_has_no_stamp_is_known_by_its_pixels(workspace: Workspace,
 def test_yes_no_questions_are_held_against_the_other_word_and_open_ones_need_a_competitor(workspace: Workspace) -> None:
     loaded = workspace.model("llava-tiny")
     sample = replace(next(workspace.benchmark("scenes/color").samples("test")), answer="yes", competitor=None)
-    assert competitor_of(sample) == "No"
+    assert competitors_of(sample) == ("No",)
     assert ask(loaded, sample).answer.competitor == prepare(loaded, replace(sample, competitor="No")).answer.competitor
     alone = ask(loaded, replace(sample, form="open"))
     assert alone.answer.gold
