@@ -320,7 +320,7 @@ class StudyRun:
 
     def _share(self, model: str) -> None:
         tasks = {dataset: self._scanned[model, dataset] for dataset in self._study.datasets if (model, dataset) in self._scanned}
-        if any(np.isnan(task.effects.values).any() for task in tasks.values()):
+        if any(np.isnan(task.effects.values[:, task.scores.exists]).any() for task in tasks.values()):
             self._found.notes.append(f"{model}: shared heads are not compared, since its heads were screened: scan them with method exact")
             return
         if len(tasks) < 2:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,7 +32,8 @@ def add_folder(reports: Path, title: str, about: dict[str, Any], write: Callable
     name = file_name(title)
     with told_in_one_line(reports):
         reports.mkdir(parents=True, exist_ok=True)
-        draft = reports / f".{name}.{os.getpid()}.part"
+        draft = reports / f".{name}.{platform.node()}.{os.getpid()}.part"
+        _remove_left_drafts(reports)
         try:
             draft.mkdir(exist_ok=True)
             written = write(draft)
@@ -41,6 +44,26 @@ def add_folder(reports: Path, title: str, about: dict[str, Any], write: Callable
             shutil.rmtree(draft, ignore_errors=True)
         write_atomically(reports / PAGE, index_page(_listed(reports)))
     return [folder / path.name for path in written]
+
+
+def _remove_left_drafts(reports: Path) -> None:
+    """Remove what processes of this machine were writing when they were killed."""
+    for draft in reports.glob(f".*.{glob.escape(platform.node())}.*.part"):
+        process = draft.name.split(".")[-2]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def file_name(*words: str) -> str:
