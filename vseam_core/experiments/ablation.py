@@ -57,6 +57,9 @@ class Condition:
     heads: tuple[HeadId, ...]
 
 
+Conditions = tuple[Condition, ...]
+
+
 def run_ablation(
     workspace: Workspace,
     model: str,
@@ -92,7 +95,7 @@ def run_ablation(
     conditions = plan_conditions(norms_from, selected, options.random_sets, workspace.seed)
     units = _units(opened, conditions, samples)
 
-    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+    def compute(part: Sequence[Unit[Conditions]]) -> list[UnitResult]:
         return [_ablate(opened, operation, samples, unit, options.sign) for unit in part]
 
     return opened.run_units(units, compute, f"{model} ablates {options.sign} heads on {dataset}")
@@ -136,7 +139,7 @@ def head_norms(references: ReferenceSet) -> np.ndarray:
     return total / max(1, len(members))
 
 
-def _units(opened: OpenRun, conditions: Sequence[Condition], samples: EvaluationSet) -> list[Unit]:
+def _units(opened: OpenRun, conditions: Sequence[Condition], samples: EvaluationSet) -> list[Unit[Conditions]]:
     units = []
     for start in range(0, len(conditions), SETS_PER_UNIT):
         part = tuple(conditions[start : start + SETS_PER_UNIT])
@@ -147,8 +150,8 @@ def _units(opened: OpenRun, conditions: Sequence[Condition], samples: Evaluation
     return units
 
 
-def _ablate(opened: OpenRun, operation: HeadOperation, samples: EvaluationSet, unit: Unit, sign: str) -> UnitResult:
-    conditions: tuple[Condition, ...] = unit.payload
+def _ablate(opened: OpenRun, operation: HeadOperation, samples: EvaluationSet, unit: Unit[Conditions], sign: str) -> UnitResult:
+    conditions = unit.payload
     changes = [Change(), *(HeadChange(operation, condition.heads) for condition in conditions)]
     base, *answered = evaluate_conditions(opened.loaded.engine, changes, samples)
     drops = [accuracy_change(answers.correct, base.correct, samples.clusters) for answers in answered]

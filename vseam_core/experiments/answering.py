@@ -174,13 +174,13 @@ class AnswerPass:
         opened.workspace.store.finish_run(opened.run)
         return total
 
-    def _run(self, units: list[Unit], progress: _PartOf) -> Outcome:
+    def _run(self, units: list[Unit[Asked]], progress: _PartOf) -> Outcome:
         # Neighbours in length share a batch; a unit that could not be prepared has none.
         ordered = sorted(units, key=lambda unit: len(unit.payload.prepared.free) if unit.payload else 0)
         together = self.batch_size or _TOGETHER
         return self.opened.run_units(ordered, self._answers, self.title, together, finish=False, progress=progress)
 
-    def _unit(self, sample: Sample) -> Unit:
+    def _unit(self, sample: Sample) -> Unit[Asked]:
         """A sample with its edited twins, or with the problem that it has. Edited images belong to its identity."""
 
         def prepared() -> tuple[Asked, Mapping[str, object]]:
@@ -206,12 +206,12 @@ class AnswerPass:
         if control is not None:
             yield control, "control"
 
-    def _answers(self, units: Sequence[Unit]) -> list[UnitResult]:
+    def _answers(self, units: Sequence[Unit[Asked]]) -> list[UnitResult]:
         """The judged answers of some units. One that cannot be asked (no donor fits it) is a skip, and the others stay together."""
-        ready: list[tuple[Unit, list[Prepared], list[_Put]]] = []
+        ready: list[tuple[Unit[Asked], list[Prepared], list[_Put]]] = []
         results: list[UnitResult] = []
         for unit in units:
-            asked: Asked = unit.payload
+            asked = unit.payload
             try:
                 prepared = [asked.prepared, *(self._prepared(pair.corrupt) for pair, _ in asked.pairs)]
                 ready.append((unit, prepared, [_put(each, self.change) for each in prepared]))
@@ -227,8 +227,8 @@ class AnswerPass:
             return give_answers(self.opened.loaded, puts, self.max_new_tokens, self.batch_size)
         return answers_as_is(self.opened.loaded, asked, self.max_new_tokens, self.batch_size)
 
-    def _result(self, unit: Unit, prepared: Sequence[Prepared], given: Sequence[Given]) -> UnitResult:
-        asked: Asked = unit.payload
+    def _result(self, unit: Unit[Asked], prepared: Sequence[Prepared], given: Sequence[Given]) -> UnitResult:
+        asked = unit.payload
         roles: list[PairRole] = ["clean" if asked.pairs else "", *(role for _, role in asked.pairs)]
         common = UnitResult(
             unit.key, unit.identifier, samples=tuple(each.sample for each in prepared), pairs=tuple(pair for pair, _ in asked.pairs)
@@ -244,7 +244,7 @@ class AnswerPass:
         return replace(common, baselines=rows, prompts=prompts)
 
 
-def _samples_of(unit: Unit) -> Iterator[Sample]:
+def _samples_of(unit: Unit[Asked]) -> Iterator[Sample]:
     """Every sample that the answers of a unit are about."""
     if unit.payload is not None:
         yield unit.payload.prepared.sample

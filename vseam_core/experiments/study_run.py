@@ -6,8 +6,7 @@ which the report is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,8 @@ from vseam_core.analysis.ablation_tests import ablation_test_frame
 from vseam_core.analysis.head_sets import selected_heads
 from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.rescaling import rescaling_scores
-from vseam_core.analysis.shared import LevelTest
 from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
-from vseam_core.api.presentation import Presentation, presentation_of, replacement_of
+from vseam_core.api.presentation import presentation_of, replacement_of
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
 from vseam_core.experiments.ablation import run_ablation
@@ -32,6 +30,7 @@ from vseam_core.experiments.nothing_left import small_pools
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
+from vseam_core.experiments.study_findings import Findings, gather
 from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
 from vseam_core.experiments.tracing import run_trace
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 RANKED_CELLS = 100
 """Per tracer and site: as many as a table may have to pass over, which leaves out columns that are only a check."""
-_FRAMES = ("accuracy", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings", "confirmations")
 
 
 def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
@@ -82,20 +80,6 @@ def study_one_model(workspace: Workspace, study: Study, identity: int, model: st
     """Every stage of a study on one of its models, or the traces of its randomly initialised twins."""
     part = StudyRun(workspace, study, identity)
     return part.run_random_models(model) if random else part.run(model)
-
-
-@dataclass
-class Findings:
-    """What one model's part of a study found: tables by name, head maps, level tests, and what was skipped."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    frames: dict[str, list[pd.DataFrame]] = field(default_factory=lambda: {name: [] for name in _FRAMES})
-    maps: list[HeadMap] = field(default_factory=list)
-    level_tests: list[tuple[str, str, LevelTest]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    presentations: dict[str, Presentation] = field(default_factory=dict)
-    refusals: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
-    """Datasets by (model, tracing method, reason): where a method has no meaning for a family."""
 
 
 class StudyRun:
@@ -332,50 +316,6 @@ class StudyRun:
             )
             self._found.frames["shared"].append(frame)
             self._found.level_tests.append((model, sign, test))
-
-
-def gather(study: Study, found: Sequence[Findings], identity: int | None = None) -> StudyMaterial:
-    """One study's material from the findings of its models."""
-    import pandas as pd
-
-    def joined(name: str) -> pd.DataFrame:
-        frames = [frame for part in found for frame in part.frames[name] if len(frame)]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-    skips = [
-        {"run": outcome.run, "identifier": skip.identifier, "reason": skip.reason}
-        for part in found
-        for outcome in part.outcomes
-        for skip in outcome.skips
-    ]
-    return StudyMaterial(
-        name=study.name,
-        models=tuple(study.models),
-        datasets=tuple(study.datasets),
-        accuracy=joined("accuracy"),
-        traces=joined("traces"),
-        bands=joined("bands"),
-        strongest=joined("strongest"),
-        heads=[head_map for part in found for head_map in part.maps],
-        ablations=joined("ablations"),
-        modulations=joined("modulations"),
-        shared=joined("shared"),
-        level_tests=[test for part in found for test in part.level_tests],
-        skips=pd.DataFrame(skips, columns=["run", "identifier", "reason"]),
-        notes=[note for part in found for note in (*part.notes, *_refusal_notes(part))],
-        screenings=joined("screenings"),
-        presentations={name: presentation for part in reversed(found) for name, presentation in part.presentations.items()},
-        confirmations=joined("confirmations"),
-        study=identity,
-    )
-
-
-def _refusal_notes(found: Findings) -> list[str]:
-    """One remark for each method that a model's family does not allow, whatever the number of datasets."""
-    return [
-        f"{model}, {', '.join(datasets)}: {method} tracing is not possible: {reason}"
-        for (model, method, reason), datasets in found.refusals.items()
-    ]
 
 
 def _range_of(model: str, study: Study) -> str:

@@ -47,7 +47,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
     units = [_unit(opened, sample, editor) for sample in samples]
 
-    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+    def compute(part: Sequence[Unit[PreparedPair]]) -> list[UnitResult]:
         return [_trace_pair(opened.loaded, opened.benchmark, tracer, unit, workspace.seed) for unit in part]
 
     outcome = opened.run_units(units, compute, f"{model} {options.tracer} traces of {dataset}")
@@ -59,7 +59,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     return outcome
 
 
-def _unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit:
+def _unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit[PreparedPair]:
     """The unit of a sample's pair."""
 
     def prepared() -> tuple[PreparedPair, Mapping[str, object]]:
@@ -84,8 +84,8 @@ def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int) -> Tra
     )
 
 
-def _trace_pair(loaded: LoadedModel, benchmark: Benchmark, tracer: Tracer, unit: Unit, seed: int) -> UnitResult:
-    prepared: PreparedPair = unit.payload
+def _trace_pair(loaded: LoadedModel, benchmark: Benchmark, tracer: Tracer, unit: Unit[PreparedPair], seed: int) -> UnitResult:
+    prepared = unit.payload
     context = trace_context(loaded, prepared, seed)
     effects = tracer.effects(context, loaded.engine.run(tracer.plan(context)))
     clean, corrupt = baselines_of(loaded, benchmark, [prepared.clean, prepared.corrupt])

@@ -23,11 +23,11 @@ from vseam_core.api.interfaces import Benchmark
 from vseam_core.errors import SampleError, StoreError, UnsupportedError
 from vseam_core.runs.identity import Component, canonical_json, model_identity, unit_key
 from vseam_core.runs.progress import Progress
-from vseam_core.runs.runner import Compute, Outcome, Unit, run_units
+from vseam_core.runs.runner import Compute, Outcome, Payload, Unit, run_units
 from vseam_core.runs.spec import RunSpec
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
-Prepare = Callable[[], tuple[Any, Mapping[str, object]]]
+Prepare = Callable[[], tuple[Payload, Mapping[str, object]]]
 """Prepares what a unit is computed from, and says what of it changes the result."""
 
 
@@ -93,7 +93,7 @@ class OpenRun:
         """The key of the unit that is about this: everything that changes its result beside what the run's units share."""
         return unit_key(**self.identity, unit=about)
 
-    def unit(self, identifier: str, prepare: Prepare, subject: str = "") -> Unit:
+    def unit(self, identifier: str, prepare: Prepare[Payload], subject: str = "") -> Unit[Payload]:
         """The unit of one sample or pair; one that cannot be prepared is a skip with the reason.
 
         `subject` is what the unit is about, where that is not the identifier (a pair is about its clean sample).
@@ -101,13 +101,13 @@ class OpenRun:
         try:
             payload, about = prepare()
         except (SampleError, UnsupportedError) as error:
-            return Unit(self.key(sample=identifier, problem=str(error)), identifier, None, str(error), subject)
+            return Unit(self.key(sample=identifier, problem=str(error)), identifier, problem=str(error), subject=subject)
         return Unit(self.key(sample=identifier, of=dict(about)), identifier, payload, subject=subject)
 
     def run_units(
         self,
-        units: Sequence[Unit],
-        compute: Compute,
+        units: Sequence[Unit[Payload]],
+        compute: Compute[Payload],
         description: str,
         chunk: int = 1,
         finish: bool = True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vseam_core.api.types import Skip
 from vseam_core.errors import SampleError, UnsupportedError
@@ -19,14 +19,16 @@ from vseam_core.runs.spec import UnitResult
 if TYPE_CHECKING:
     from vseam_core.store.store import Store
 
+Payload = TypeVar("Payload")
 COMMIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One piece of work: its key, what people call it, and what its computation needs.
+class Unit(Generic[Payload]):
+    """One piece of work: its key, what people call it, and what its computation needs (the `payload`).
 
-    `problem` marks a unit that cannot even be prepared (an image that is missing); it is stored as a skip with that reason.
+    `problem` marks a unit that cannot even be prepared (an image that is missing): it has no payload, is not computed, and is stored as a
+    skip with that reason.
 
     `subject` is what the unit is about (default: the identifier): among the units of a run with one subject, those of the latest
     call are current and all others are superseded. Units that only have a meaning together (the conditions of one ablation) share
@@ -35,7 +37,7 @@ class Unit:
 
     key: str
     identifier: str
-    payload: Any = None
+    payload: Payload = None  # type: ignore[assignment]
     problem: str = ""
     subject: str = ""
 
@@ -51,14 +53,14 @@ class Outcome:
     skips: list[Skip] = field(default_factory=list)
 
 
-Compute = Callable[[Sequence[Unit]], Sequence[UnitResult]]
+Compute = Callable[[Sequence[Unit[Payload]]], Sequence[UnitResult]]
 
 
 def run_units(
     store: Store,
     run: int,
-    units: Sequence[Unit],
-    compute: Compute,
+    units: Sequence[Unit[Payload]],
+    compute: Compute[Payload],
     progress: Progress,
     description: str,
     chunk: int = 1,
@@ -114,7 +116,7 @@ def _skips(store: Store, run: int, keys: set[str]) -> list[Skip]:
     return [Skip(str(row.identifier), str(row.reason)) for row in asked.itertuples()]
 
 
-def _compute_or_skip(compute: Compute, units: Sequence[Unit]) -> list[UnitResult]:
+def _compute_or_skip(compute: Compute[Payload], units: Sequence[Unit[Payload]]) -> list[UnitResult]:
     results = [UnitResult(unit.key, unit.identifier, "skipped", unit.problem) for unit in units if unit.problem]
     sound = [unit for unit in units if not unit.problem]
     if not sound:

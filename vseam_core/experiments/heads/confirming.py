@@ -25,6 +25,9 @@ EXPERIMENT = Experiment("head_confirmation", version=1)
 OPERATIONS: tuple[str, ...] = ("dataset_mean", "zero")
 """What candidates are replaced by: nothing that brings noise of its own. A head has to hold under both."""
 MOST_CANDIDATES = 8
+Named = tuple[str, tuple[HeadId, ...]]
+"""A set of heads and what it is called."""
+
 UNCHANGED = "none"
 
 
@@ -87,13 +90,13 @@ def confirm_candidates(
 
 def _measure(opened: OpenRun, operation: HeadOperation, samples: EvaluationSet, heads: Sequence[HeadId], title: str) -> Outcome:
     """One unit for the unchanged model and one for each head: every sample's answer."""
-    conditions = {UNCHANGED: (), **{str(head): (head,) for head in heads}}
+    conditions: dict[str, tuple[HeadId, ...]] = {UNCHANGED: (), **{str(head): (head,) for head in heads}}
     units = [
         Unit(opened.key(head=name, samples=samples.identity), f"{samples.name} without {name}", (name, chosen), subject="candidates")
         for name, chosen in conditions.items()
     ]
 
-    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+    def compute(part: Sequence[Unit[Named]]) -> list[UnitResult]:
         named = [unit.payload for unit in part]
         changes: list[Change] = [HeadChange(operation, chosen) for _, chosen in named]
         answered = evaluate_conditions(opened.loaded.engine, changes, samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vseam_core.experiments.heads.scanning import ScanOptions, all_heads, open_scan, scan_sample
+from vseam_core.experiments.heads.scanning import ScanOptions, Target, all_heads, open_scan, scan_sample
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
@@ -29,7 +29,7 @@ def run_scan(
         return run_screening(scan)
     heads = all_heads(scan.shape)
 
-    def compute(part: Sequence[Unit]) -> list[UnitResult]:
+    def compute(part: Sequence[Unit[Target]]) -> list[UnitResult]:
         return [scan_sample(scan, unit, heads) for unit in part]
 
     outcome = scan.opened.run_units(scan.units, compute, scan.title)

@@ -67,7 +67,7 @@ class Scan:
     opened: OpenRun
     operation: HeadOperation
     options: ScanOptions
-    units: Sequence[Unit]
+    units: Sequence[Unit[Target]]
     title: str
 
     @property
@@ -131,7 +131,7 @@ def open_scan(
     return Scan(opened, operation, options, units, f"{model} heads by {operation.name} on {dataset}")
 
 
-def _unit(opened: OpenRun, sample: Sample, editor: Editor | None, direction: ScanDirection) -> Unit:
+def _unit(opened: OpenRun, sample: Sample, editor: Editor | None, direction: ScanDirection) -> Unit[Target]:
     def prepared() -> tuple[Target, Mapping[str, object]]:
         target = _target(opened.loaded, sample, editor, direction, opened.workspace.seed)
         other = prompt_identity(target.other) if target.other else None
@@ -199,9 +199,9 @@ def in_turn(groups: Sequence[Sequence[Run]], results: Sequence[Any]) -> Iterator
         yield [next(remaining) for _ in group]
 
 
-def scan_sample(scan: Scan, unit: Unit, heads: Sequence[HeadId]) -> UnitResult:
+def scan_sample(scan: Scan, unit: Unit[Target], heads: Sequence[HeadId]) -> UnitResult:
     """The exact effects of replacing each of `heads` on one sample; all other heads are not measured."""
-    target: Target = unit.payload
+    target = unit.payload
     prepared, shape, loaded = target.prepared, scan.shape, scan.opened.loaded
     groups = scan.operation.runs(prepared, [[head] for head in heads], target.other)
     base_run = Run(prepared.prompt, (AnswerScore(prepared.answer),))

@@ -15,7 +15,7 @@ from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.types import HeadEffect, HeadId
 from vseam_core.engine.attribution import estimate
 from vseam_core.errors import UnsupportedError
-from vseam_core.experiments.heads.scanning import Scan, ScanOptions, all_heads, in_turn, scan_sample, screened_heads
+from vseam_core.experiments.heads.scanning import Scan, ScanOptions, Target, all_heads, in_turn, scan_sample, screened_heads
 from vseam_core.results.scoring import ESTIMATE, correct_flags, one_pool
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
@@ -40,7 +40,7 @@ def run_screening(scan: Scan) -> Outcome:
         )
     opened, shape = scan.opened, scan.shape
 
-    def estimates(part: Sequence[Unit]) -> list[UnitResult]:
+    def estimates(part: Sequence[Unit[Target]]) -> list[UnitResult]:
         return [_estimate_sample(scan, unit) for unit in part]
 
     first = [replace(unit, key=opened.key(part="estimates", of=unit.key), subject=f"{unit.identifier}: estimates") for unit in scan.units]
@@ -53,7 +53,7 @@ def run_screening(scan: Scan) -> Outcome:
     heads = [HeadId(int(layer), int(head), shape.stack) for layer, head in np.argwhere(choice.verified)]
     names = [str(head) for head in heads]
 
-    def exact(part: Sequence[Unit]) -> list[UnitResult]:
+    def exact(part: Sequence[Unit[Target]]) -> list[UnitResult]:
         return [scan_sample(scan, unit, heads) for unit in part]
 
     done = set(estimated.keys)
@@ -72,7 +72,7 @@ def run_screening(scan: Scan) -> Outcome:
     )
 
 
-def _estimate_sample(scan: Scan, unit: Unit) -> UnitResult:
+def _estimate_sample(scan: Scan, unit: Unit[Target]) -> UnitResult:
     target, shape = unit.payload, scan.shape
     clean = target.clean
     heads = all_heads(shape)

@@ -78,7 +78,7 @@ def run_rescaling(
     return Outcome(opened.run, outcome.keys + tested.keys, made, reused, outcome.skips + tested.skips)
 
 
-def _computer(fitting: Fitting) -> Callable[[Sequence[Unit]], list[UnitResult]]:
+def _computer(fitting: Fitting) -> Callable[[Sequence[Unit[Measurement]]], list[UnitResult]]:
     return lambda part: [fitting.measure(unit) for unit in part]
 
 
@@ -124,7 +124,7 @@ class Fitting:
         pool: Pool = "choose" if measurement.role == "grid" else "test"
         return [self._set(measurement.dataset or self._dataset, pool, split) for split in self._options.splits]
 
-    def unit(self, measurement: Measurement) -> Unit:
+    def unit(self, measurement: Measurement) -> Unit[Measurement]:
         """The unit of a measurement; its key holds the factors and every prompt they are measured on."""
         sets = [samples.identity for samples in self._sets_of(measurement)]
         fitted_on = [self._set(self._dataset, "choose", split).identity for split in self._options.splits]
@@ -137,9 +137,9 @@ class Fitting:
         subject = "grid" if measurement.role == "grid" else "tests"
         return Unit(key, f"{self._dataset}: {measurement.role}", measurement, subject=subject)
 
-    def measure(self, unit: Unit) -> UnitResult:
+    def measure(self, unit: Unit[Measurement]) -> UnitResult:
         """The rows of one unit: the grid on the choose pool together, everything else on each split of the test pool."""
-        measurement: Measurement = unit.payload
+        measurement = unit.payload
         if measurement.role == "grid":
             rows = self._measure_grid(measurement)
         elif measurement.role == "bias":
