@@ -136,7 +136,8 @@ function tracesOf(page, place) {
     if (!found) continue;
     const best = found.values.reduce((most, value, index) => (Math.abs(value) > Math.abs(found.values[most]) ? index : most), 0);
     const width = found.axis.columns.length;
-    rows.push(element("li", null, `${trace.model}, ${trace.tracer}: strongest ${shown(found.values[best], 3)} ${trace.unit} in layer ${found.axis.layers[Math.floor(best / width)]} at ${trace.columns[found.axis.roles[best % width]] ?? found.axis.roles[best % width]} `,
+    const layer = found.axis.layers[Math.floor(best / width)];
+    rows.push(element("li", null, `${trace.model}, ${trace.tracer}: ${trace.sites[site]}: strongest ${shown(found.values[best], 3)} ${trace.unit} ${layer < 0 ? "before the first layer" : `in layer ${layer}`} at ${trace.columns[found.axis.roles[best % width]] ?? found.axis.roles[best % width]} `,
       element("a", { href: `#traces?${new URLSearchParams({ model: trace.model, dataset: trace.dataset, tracer: trace.tracer, pair: place })}` }, "map")));
   }
   return rows.length ? element("ul", { class: "sample-traces" }, rows) : null;
