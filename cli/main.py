@@ -32,7 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "heads": ("vseam_cli.heads:heads", "Score, ablate, rescale and compare attention heads."),
     "eval": ("vseam_cli.eval:evaluate", "Measure how well models answer a dataset, as they are or with heads changed."),
     "report": ("vseam_cli.report:report", "Draw the report of a stored study again, without running a model."),
-    "view": ("vseam_cli.view:view", "Show the page of a database in a browser, also while a study runs."),
+    "view": ("vseam_cli.view:view", "Serve the page of a study to a browser, also while it runs."),
     "doctor": ("vseam_cli.doctor:doctor", "Check that a model can be trusted, and how far rounding moves it."),
     "query": ("vseam_cli.query:query", "Ask the results database with one SELECT."),
     "db": ("vseam_cli.db:database", "Look at a results database, or bring an older one up to date."),

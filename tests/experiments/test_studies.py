@@ -18,6 +18,7 @@ from vseam_core.report.tables.closing import closing_tables
 from vseam_core.results.stored_study import find_study, read_material, study_of
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.workspace import Workspace, open_workspace
+from vseam_core.store.query import run_query
 
 Finished = tuple[Workspace, StudyMaterial]
 
@@ -183,3 +184,14 @@ def test_the_page_of_a_study_holds_the_effects_of_every_sample(finished: Finishe
     places = np.frombuffer(base64.b64decode(page.arrays[scan["effects"]["sample"]["array"]]), "<i4")
     assert [page.content["samples"][place]["id"] for place in places] == list(stored.samples["identifier"])
     assert {trace["tracer"] for trace in page.content["traces"]} == {"tokenwise", "groups", "regions", "lens", "knockout"}
+
+
+def test_every_traced_pair_and_every_scanned_sample_of_a_study_has_its_images(finished: Finished) -> None:
+    workspace, _ = finished
+    asked = (
+        "SELECT COUNT(*) FROM edit_images WHERE identifier IN (SELECT edits.identifier FROM edits JOIN trace_effects "
+        "ON trace_effects.edit_id = edits.id) AND (clean_image IS NULL OR edited_image IS NULL)",
+        "SELECT COUNT(*) FROM samples JOIN head_effects ON head_effects.sample_id = samples.id WHERE thumbnail IS NULL",
+        "SELECT COUNT(*) FROM edit_images WHERE clean_image IS NULL",
+    )
+    assert [run_query(workspace.store.label, sql)[1][0][0] for sql in asked] == [0, 0, 0]

@@ -12,7 +12,6 @@ from tests.store.builders import run_spec, sample
 from vseam_core.api.types import Pair
 from vseam_core.errors import SampleError
 from vseam_core.experiments.thumbnails import LONGEST, keep_thumbnails, thumbnail_of
-from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.query import run_query
@@ -114,14 +113,3 @@ def test_nothing_is_kept_where_thumbnails_are_switched_off(tmp_path):
 
 def test_a_small_image_keeps_its_size():
     assert Image.open(io.BytesIO(thumbnail_of(Image.new("RGB", (30, 20))).data)).size == (30, 20)
-
-
-def test_every_traced_pair_and_every_scanned_sample_of_a_study_has_its_images(finished: tuple[Workspace, StudyMaterial]) -> None:
-    workspace, _ = finished
-    asked = (
-        "SELECT COUNT(*) FROM edit_images WHERE identifier IN (SELECT edits.identifier FROM edits JOIN trace_effects "
-        "ON trace_effects.edit_id = edits.id) AND (clean_image IS NULL OR edited_image IS NULL)",
-        "SELECT COUNT(*) FROM samples JOIN head_effects ON head_effects.sample_id = samples.id WHERE thumbnail IS NULL",
-        "SELECT COUNT(*) FROM edit_images WHERE clean_image IS NULL",
-    )
-    assert [run_query(workspace.store.label, sql)[1][0][0] for sql in asked] == [0, 0, 0]

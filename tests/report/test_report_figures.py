@@ -358,10 +358,14 @@ def test_a_control_that_was_not_measured_is_not_drawn(material, tasks):
 
 def test_a_figure_is_the_same_file_each_time_whatever_the_users_settings(material, tasks, tmp_path):
     before = dict(matplotlib.rcParams)
-    save_figure(overlap_matrices(material.shared, tasks, MODEL), tmp_path / "one.png")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    save_figure(overlap_matrices(material.shared, tasks, MODEL), one / "overlap")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 20}):
-        save_figure(overlap_matrices(material.shared, tasks, MODEL), tmp_path / "two.png")
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+        save_figure(overlap_matrices(material.shared, tasks, MODEL), two / "overlap")
+    for name in ("overlap.png", "overlap.svg"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
     assert dict(matplotlib.rcParams) == before
 
 

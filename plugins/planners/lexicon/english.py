@@ -11,6 +11,8 @@ from vseam_plugins.planners.lexicon.files import words_file
 
 _AFTER_HEAD = re.compile(r" (?:of|in|on|at|with|to|for|that|which|who|next|from|under|behind|above|below) .*")
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+# Questions of a dataset are about the same things again and again.
+_PHRASES = 50_000
 _SAME_IN_PLURAL = ("sheep", "deer", "fish", "aircraft")
 
 
@@ -33,12 +35,14 @@ def _listed(phrase: str, words: list[str]) -> bool:
     return any(core == word or core.endswith(" " + word) for word in words)
 
 
+@lru_cache(maxsize=_PHRASES)
 def is_mass(phrase: str) -> bool:
     """Whether the phrase takes no article because it names a stuff: `brown hair`."""
     words = words_file()
     return _listed(phrase, words.mass) and not _listed(phrase, [*words.only_plural, *words.countable])
 
 
+@lru_cache(maxsize=_PHRASES)
 def is_plural(phrase: str, by_verb: bool = False) -> bool:
     """Whether the phrase is plural in form. `by_verb` (the question says "are") decides where the form does not: `sheep`."""
     words = words_file()
@@ -53,6 +57,7 @@ def is_plural(phrase: str, by_verb: bool = False) -> bool:
     return bool(found) and found != noun
 
 
+@lru_cache(maxsize=_PHRASES)
 def singular(phrase: str) -> str:
     """The phrase with its last word in the singular; words without one stay as they are."""
     words = words_file()
@@ -63,6 +68,7 @@ def singular(phrase: str) -> str:
     return first + (found if isinstance(found, str) and found else noun)
 
 
+@lru_cache(maxsize=_PHRASES)
 def plural(phrase: str) -> str:
     """The phrase with its last word in the plural; words without one stay as they are."""
     if is_plural(phrase) or is_mass(phrase) or head(phrase) in _SAME_IN_PLURAL:
@@ -71,6 +77,7 @@ def plural(phrase: str) -> str:
     return first + _engine().plural_noun(noun)
 
 
+@lru_cache(maxsize=_PHRASES)
 def a(phrase: str, by_verb: bool = False) -> str:
     """The phrase as one says it of something new: `a car`, `an umbrella`, `the sky`, `brown hair`, `two dogs`."""
     words = words_file()

@@ -174,14 +174,16 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         path = stem.with_name(f"{stem.name}.{kind}")
-        with matplotlib.rc_context({"svg.hashsalt": stem.name}):
-            write_atomically(path, partial(_save, figure, kind, metadata))
+        write_atomically(path, partial(_save, figure, kind, metadata, stem.name))
         written.append(path)
     return written
 
 
-def _save(figure: Figure, kind: str, metadata: dict[str, None], file: Any) -> None:
-    styled(figure.savefig)(file, format=kind, dpi=PRINT_DOTS_PER_INCH, metadata=metadata)
+@styled
+def _save(figure: Figure, kind: str, metadata: dict[str, None], salt: str, file: Any) -> None:
+    # The names of an SVG's parts are random unless they have a salt.
+    matplotlib.rcParams["svg.hashsalt"] = salt
+    figure.savefig(file, format=kind, dpi=PRINT_DOTS_PER_INCH, metadata=metadata)
 
 
 def pages(tasks: Sequence[Task]) -> list[list[Task]]:
