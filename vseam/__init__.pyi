@@ -29,6 +29,7 @@ from vseam_core.api.interventions import (
     LensScore as LensScore,
     MeanOfOthers as MeanOfOthers,
     Patch as Patch,
+    PathPatch as PathPatch,
     Replace as Replace,
     Run as Run,
     RunResult as RunResult,

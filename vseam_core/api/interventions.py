@@ -99,7 +99,24 @@ class AttentionBlock:
     stack: Stack = "decoder"
 
 
-Intervention = SiteEdit | AttentionBlock
+@dataclass(frozen=True)
+class PathPatch:
+    """Path patching: what `senders` change reaches `receivers` along the residual alone, and the rest of the run goes on from there.
+
+    A sender is an edit of a head's or a whole attention's output, of an MLP's output or of the residual before the first layer (the
+    embeddings). In a first run every attention, and every MLP unless `through_mlps`, is held at what it outputs in the base; what
+    each receiver computes there from its changed input (norms included) is put into the base run, in which everything behind the
+    receivers is free. A receiver is a head's `query`, `key` or `value`, an `mlp_output` (the MLP reads the change), or the last layer's
+    `residual_after` (the logits). It is the only intervention of its run. Sources: Wang et al. 2022, arXiv 2211.00593 (`through_mlps`);
+    Goldowsky-Dill et al. 2023, arXiv 2304.05969. docs/paths.md.
+    """
+
+    senders: tuple[SiteEdit, ...]
+    receivers: tuple[Site, ...]
+    through_mlps: bool = False
+
+
+Intervention = SiteEdit | AttentionBlock | PathPatch
 
 
 @dataclass(frozen=True)

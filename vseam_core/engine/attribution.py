@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.memory import MemoryBudgetError
 from vseam_core.engine.operations import EditOfRow, apply_edits
+from vseam_core.engine.paths import without_paths
 from vseam_core.engine.vision_tower import edits_tower
 from vseam_core.errors import UnsupportedError
 
@@ -59,6 +60,8 @@ def estimate(engine: Engine, runs: Sequence[Run], integrated_steps: int = 0, adv
     with integrated steps, for a run without a donor: there is no second input to draw the line to.
     """
     engine.check(runs)
+    donors = [run.donor for run in runs]
+    runs = [replace(plain, donor=donor) for plain, donor in zip(without_paths(engine, runs), donors, strict=True)]
     groups: dict[tuple[str, AnswerIds, str], list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
         answer = _checked(run, integrated_steps)

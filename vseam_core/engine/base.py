@@ -18,6 +18,7 @@ from vseam_core.api.interventions import (
     AttentionBlock,
     LensScore,
     Patch,
+    PathPatch,
     Replace,
     Run,
     RunResult,
@@ -32,6 +33,7 @@ from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, si
 from vseam_core.engine.generation import GenerationHooks, Question, Response
 from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
+from vseam_core.engine.paths import Opening, Received, check_path, path_of
 from vseam_core.engine.readouts import answer_values, check_lens
 from vseam_core.engine.vision_tower import VisionTower, edits_tower, is_of_tower
 from vseam_core.errors import UnsupportedError
@@ -68,6 +70,10 @@ class Engine(ABC):
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         """The readouts of each run, in order. `advance(n)` is called as runs finish. Raises `UnsupportedError` for a run
         whose sites this model does not have."""
+
+    @abstractmethod
+    def received(self, openings: Sequence[Opening]) -> list[Received]:
+        """What the receivers of path patches are given: the first runs, in order."""
 
     @abstractmethod
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> Mapping[SiteKey, torch.Tensor]:
@@ -120,7 +126,10 @@ class Engine(ABC):
 
         Interventions are held while the answer is generated. Raises `UnsupportedError` as `run` does, and for attention knockouts.
         """
-        self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
+        asked = [Run(each.prompt, (), each.interventions, each.donor) for each in questions]
+        self.check(asked)
+        if any(map(path_of, asked)):
+            raise UnsupportedError("path patches cannot be held while a model generates")
         if any(map(is_of_tower, [change for each in questions for change in each.interventions])):
             raise UnsupportedError("changes of the vision tower cannot be held while a model generates")
         found: dict[int, Response] = {}
@@ -159,6 +168,9 @@ class Engine(ABC):
             if edits_tower(run):
                 self.tower.check(run)
             for intervention in run.interventions:
+                if isinstance(intervention, PathPatch):
+                    self._check_path(run, intervention)
+                    continue
                 _check_intervention(intervention, run, self.tower.stack if is_of_tower(intervention) else self.decoder)
                 if isinstance(intervention, AttentionBlock):
                     _check_block(intervention, self.decoder)
@@ -173,6 +185,11 @@ class Engine(ABC):
                         raise UnsupportedError(f"no logit lens on {self.model.info.name}: {self.no_lens_because}")
                     if not readout.site.kind.startswith("residual"):
                         self.direct_writes(run.base).require(readout.site)
+
+    def _check_path(self, run: Run, path: PathPatch) -> None:
+        for edit in (*path.senders, *(SiteEdit(site, Zero()) for site in path.receivers)):
+            _check_intervention(edit, run, self.decoder)
+        check_path(run, path, self.decoder)
 
     def direct_writes(self, prompt: EncodedPrompt) -> DirectWrites:
         """Which parts of the model have a direct logit attribution: measured once, on the first prompt asked with."""

@@ -17,6 +17,7 @@ from vseam_core.engine.decoder import unreadable_decoder
 from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
+from vseam_core.engine.paths import Opening, Received, path_of, run_paths
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.vision_cache import ImageCache
 
@@ -241,10 +242,16 @@ class FullPassEngine(BudgetedEngine):
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
+        if any(map(path_of, runs)):
+            return run_paths(self, runs, advance)
         results: dict[int, RunResult] = {}
         with self._images:
             self._in_full(runs, range(len(runs)), results, advance)
         return [results[index] for index in range(len(runs))]
+
+    def received(self, openings: Sequence[Opening]) -> list[Received]:
+        with self._images:
+            return self._reference.received(openings)
 
     def only_answer(self, reason: str) -> None:
         """From now on the model answers and nothing else: what was found in it is not what it computes with."""

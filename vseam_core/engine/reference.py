@@ -16,8 +16,10 @@ from vseam_core.api.interventions import Run, RunResult
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention_weights import WeightHooks
 from vseam_core.engine.base import Advance, Engine, batches_of, blocks_of, donor_sites, edits_by_site
-from vseam_core.engine.hooks import BlockHooks, EditHooks, SiteHooks, SiteKey
+from vseam_core.engine.hooks import BlockHooks, EditHooks, SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
+from vseam_core.engine.operations import apply_edits
+from vseam_core.engine.paths import Opening, Received, on_host, path_of, run_paths
 from vseam_core.engine.readouts import lens_sites, results_of
 from vseam_core.engine.vision_tower import edits_tower, sites_patched
 
@@ -34,6 +36,8 @@ class ReferenceEngine(Engine):
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
+        if any(map(path_of, runs)):
+            return run_paths(self, runs, advance)
         results: dict[int, RunResult] = {}
         for chunk in self._chunks(runs):
             results.update(zip(chunk, self._run_batch([runs[index] for index in chunk]), strict=True))
@@ -89,6 +93,30 @@ class ReferenceEngine(Engine):
         if not edits_tower(run):
             return nullcontext()
         return self.tower.editing(run, self._of_donors.get(run.donor.key, {}) if run.donor is not None else {})
+
+    @torch.no_grad()
+    def received(self, openings: Sequence[Opening]) -> list[Received]:
+        return [self._received(opening) for opening in openings]
+
+    def _received(self, opening: Opening) -> Received:
+        """One full forward pass in which attention and MLPs put out what they do in the base, wherever nothing else is said."""
+        run, layers = opening.run, range(self.decoder.shape.layers)
+        held_kinds = ("head_output",) if opening.through_mlps else ("head_output", "mlp_output")
+        held = self.activations(run.base, [(layer, kind) for layer in layers for kind in held_kinds])
+        given = self.activations(run.donor, donor_sites([run]).get(run.donor.key, ())) if run.donor is not None else {}
+        edits = edits_by_site([run], lambda _, site: given[site])
+        layout, found = Layout([(0, range(len(run.base)))], next(self.model.module.parameters()).device), {}
+
+        def visit(site: SiteKey, value: torch.Tensor) -> torch.Tensor:
+            flat = value.reshape(-1, value.shape[-1])
+            if site in opening.sites:
+                found[site] = on_host(flat[list(opening.positions)])
+            flat = held.get(site, flat)
+            return apply_edits(flat, edits.get(site, ()), layout, heads_at(self.decoder, site)).reshape(value.shape)
+
+        with SiteHooks(self.decoder, {*held, *edits, *opening.sites}, visit):
+            self.model.module(**self.model.collate([run.base]), use_cache=False)
+        return found
 
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
         return self.plain_activations(prompt, sites)

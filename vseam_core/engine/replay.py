@@ -23,6 +23,9 @@ from vseam_core.engine.base import Advance, donor_sites, edits_by_site
 from vseam_core.engine.budgeted import LENGTH_STEP, TRIED, BudgetedEngine
 from vseam_core.engine.decoder import Decoder, find_decoder
 from vseam_core.engine.hooks import EditHooks, SiteKey
+from vseam_core.engine.operations import EditOfRow
+from vseam_core.engine.path_replay import OpeningBatch, held_mlps, planned_opening
+from vseam_core.engine.paths import Opening, Received, path_of, run_paths
 from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keeping
 from vseam_core.engine.replay_batch import ReplayBatch
@@ -55,8 +58,42 @@ class ReplayEngine(BudgetedEngine):
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         self.check(runs)
+        if any(map(path_of, runs)):
+            return run_paths(self, runs, advance)
         with self._images:
             return self._run(runs, advance)
+
+    @torch.no_grad()
+    def received(self, openings: Sequence[Opening]) -> list[Received]:
+        by_base: dict[str, list[int]] = defaultdict(list)
+        for index, opening in enumerate(openings):
+            by_base[opening.run.base.key].append(index)
+        found: dict[int, Received] = {}
+        with self._images:
+            for indices in by_base.values():
+                base = self._cache.get(openings[indices[0]].run.base, ALWAYS | {"mlp_output"})
+                plans = [planned_opening(index, openings[index], base) for index in indices]
+                batches = self._in_batches(
+                    sorted(plans, key=lambda plan: plan.first_layer),
+                    lambda plan: ("opening", -(-len(plan.entry or ()) // LENGTH_STEP)),
+                    lambda plan: len(plan.entry or ()),
+                    lambda some: self._open(some, openings),
+                )
+                for chunk, received in batches:
+                    found.update(zip((plan.index for plan in chunk), received, strict=True))
+        return [found[index] for index in range(len(openings))]
+
+    def _open(self, plans: Sequence[PlannedRun], openings: Sequence[Opening]) -> list[Received]:
+        """One batch of first runs of path patching on one base."""
+        opened = [openings[plan.index] for plan in plans]
+        edits = held_mlps(opened, [plan.base for plan in plans], self.shape.layers)
+        for site, sending in self._edits_of([plan.run for plan in plans]).items():
+            edits[site] = [*edits.get(site, []), *sending]
+        with self._attention.installed() as attention, self._states.installed() as states:
+            hooks = EditHooks(self.decoder, edits)
+            batch = OpeningBatch(self.decoder, attention, states, plans, hooks)
+            with batch.capturing(opened), hooks:
+                return batch.received()
 
     def _run(self, runs: Sequence[Run], advance: Advance | None) -> list[RunResult]:
         results: dict[int, RunResult] = {}
@@ -139,13 +176,16 @@ class ReplayEngine(BudgetedEngine):
         return {site: kept[site] for site in wanted}
 
     def _replay(self, plans: list[PlannedRun]) -> list[RunResult]:
-        runs = [plan.run for plan in plans]
+        edits = self._edits_of([plan.run for plan in plans])
+        with self._attention.installed() as attention, self._states.installed() as states, EditHooks(self.decoder, edits) as hooks:
+            return ReplayBatch(self.decoder, attention, states, plans, hooks).results()
+
+    def _edits_of(self, runs: Sequence[Run]) -> dict[SiteKey, list[EditOfRow]]:
+        """The edits of a batch of runs by site, with what their donors hold."""
         wanted = donor_sites(runs)
         prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
         donors = {key: self._cache.get(prompts[key], {kind for _, kind in sites}) for key, sites in wanted.items()}
-        edits = edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
-        with self._attention.installed() as attention, self._states.installed() as states, EditHooks(self.decoder, edits) as hooks:
-            return ReplayBatch(self.decoder, attention, states, plans, hooks).results()
+        return edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
 
 
 def _needs_all(run: Run) -> bool:

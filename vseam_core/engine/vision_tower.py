@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from vseam_core.api.interfaces import ModelShape
-from vseam_core.api.interventions import AttentionBlock, Patch, Run, SiteEdit
+from vseam_core.api.interventions import AttentionBlock, Intervention, Patch, PathPatch, Run, SiteEdit
 from vseam_core.engine import module_discovery as finder
 from vseam_core.engine.decoder import Decoder, layer_of, unreadable_decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
@@ -53,8 +53,10 @@ def _tower(tower: Any, stack: nn.Module, layers: list[Any]) -> Decoder:
     return Decoder(stack, tuple(layers), nn.Identity(), None, shape, None, key_value_heads=max(layer.key_value_heads for layer in layers))
 
 
-def is_of_tower(change: SiteEdit | AttentionBlock) -> bool:
+def is_of_tower(change: Intervention) -> bool:
     """Whether an intervention lies in the vision tower."""
+    if isinstance(change, PathPatch):
+        return False
     return (change.site.stack if isinstance(change, SiteEdit) else change.stack) == STACK
 
 
