@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("vseam_cli.explain:explain", "Explain one answer about one image: words, layers, heads, and a page to look at."),
     "edit": ("vseam_cli.edit:edit", "Edit images so that the true answer changes."),
     "trace": ("vseam_cli.trace:trace", "Trace which positions and layers carry the answer."),
+    "paths": ("vseam_cli.paths:paths", "Patch paths: what one component writes for another one alone."),
     "heads": ("vseam_cli.heads:heads", "Score, ablate, rescale and compare attention heads."),
     "eval": ("vseam_cli.eval:evaluate", "Measure how well models answer a dataset, as they are or with heads changed."),
     "report": ("vseam_cli.report:report", "Draw the report of a stored study again, without running a model."),

@@ -12,7 +12,7 @@ PLUGIN_API = 1
 
 @hookimpl
 def vseam_tracers() -> Iterator[TracerRecord]:
-    """Activation patching by token, group and region; the logit lens; attention knockout and attention maps."""
+    """Activation patching by token, group, region and path; the logit lens; attention knockout and attention maps."""
     yield TracerRecord(
         name="tokenwise",
         summary="patches attention, MLP and residual at every layer and text position",
@@ -42,4 +42,9 @@ def vseam_tracers() -> Iterator[TracerRecord]:
         name="attention_maps",
         summary="reads attention weights: where layers and heads look, from the last position or others",
         factory="vseam_plugins.tracers.attention_maps:AttentionMaps",
+    )
+    yield TracerRecord(
+        name="paths",
+        summary="path patching: what one head, MLP or the embeddings write for another component alone",
+        factory="vseam_plugins.tracers.paths:PathPatching",
     )

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "edit-review": ("edit", "review"),
     "eval": ("eval", *TASK),
     "trace": ("trace", *TASK, "--tracer", "groups"),
+    "paths": ("paths", *TASK, "--from", "L1H2"),
     "heads-scan": ("heads", "scan", *TASK),
     "heads-ablate": ("heads", "ablate", *TASK),
     "heads-rescale": ("heads", "rescale", *TASK),

@@ -225,3 +225,25 @@ def test_a_file_of_questions_is_a_dataset_by_its_path_with_its_images_beside_it_
 def test_heads_that_are_selected_on_another_pool_are_neither_ablated_nor_rescaled() -> None:
     with pytest.raises(ValueError, match="scan_pool all: stage ablate reports on images that no head was selected on"):
         Study(models=["llava-tiny"], datasets=["scenes/color"], scan_pool="all", stages=["scan", "ablate"])
+
+
+def test_paths_have_a_table_of_the_strongest_and_a_map_of_all(vseam: Vseam) -> None:
+    ends = ("--from", "L1H2", "--to", "L*H*.q", "--to", "logits", "--direction", "noising")
+    found = vseam("paths", *ON_COLOUR[1:], *ends, "--json")
+    assert found.code == 0, found.stderr
+    result = json.loads(found.stdout)
+    (table,) = result["tables"]
+    assert table["title"] == "Strongest cells of paths: share of the answer that a path carries"
+    sites = Counter(row[table["columns"].index("site")] for row in table["rows"])
+    assert sites == {"L1H2 → query of every head": 5, "L1H2 → logits": 1}
+    assert "paths_llava-tiny.svg" in {Path(file).name for file in result["figures"]}
+    (stored,) = stored_options(vseam, "tracer")
+    assert (stored["senders"], stored["receivers"], stored["directions"]) == (["L1H2"], ["L*H*.q", "logits"], ["noising"])
+
+
+def test_every_option_of_paths_reaches_the_tracer(studied: Callable[..., Study]) -> None:
+    given = ("--from", "L1H2+L1H3", "--positions", "image", "--through-mlps", "--direction", "denoising", "--pool", "choose")
+    study = studied("paths", *given)
+    (tracer,) = study.tracers
+    assert tracer.options == {"senders": ["L1H2+L1H3"], "positions": "image", "through_mlps": True, "directions": ["denoising"]}
+    assert (tracer.name, study.trace_pool, study.stages) == ("paths", "choose", ["trace"])

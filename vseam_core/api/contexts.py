@@ -21,7 +21,8 @@ class ModelShape:
     """Layers, heads and head width of a stack that methods address.
 
     Where layers differ, `heads` and `head_dim` are those of the layer with most, and `heads_by_layer` says how many each has (0: a
-    convolution, or an MLP alone); empty where all have `heads`.
+    convolution, or an MLP alone); empty where all have `heads`. `key_value_heads` is smaller than `heads` where
+    several heads read the same keys and values (grouped queries); 0: as many as heads.
     """
 
     layers: int
@@ -29,6 +30,7 @@ class ModelShape:
     head_dim: int
     stack: str = "decoder"
     heads_by_layer: tuple[int, ...] = ()
+    key_value_heads: int = 0
 
     def heads_in(self, layer: int) -> int:
         """How many heads a layer has."""

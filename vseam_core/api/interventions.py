@@ -115,6 +115,17 @@ class PathPatch:
     receivers: tuple[Site, ...]
     through_mlps: bool = False
 
+    @property
+    def leads(self) -> bool:
+        """Whether everything that senders write is there when the first receiver reads."""
+        written = max((edit.site.layer, _WRITTEN.get(edit.site.kind, 0)) for edit in self.senders)
+        return written < min((site.layer, _READ.get(site.kind, 0)) for site in self.receivers)
+
+
+# Where in a layer a sender writes and a receiver reads, in the order of computation.
+_WRITTEN: dict[str, int] = {"residual_before": 0, "head_output": 2, "attention_output": 2, "mlp_output": 4}
+_READ: dict[str, int] = {"query": 1, "key": 1, "value": 1, "mlp_output": 3, "residual_after": 5}
+
 
 Intervention = SiteEdit | AttentionBlock | PathPatch
 

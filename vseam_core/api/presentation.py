@@ -19,7 +19,9 @@ class Presentation:
     has to beat; both are plain sentences. `columns` are the columns to draw, in order, with the words for each; empty: all of them, by
     their own names. `sites` has words for site kinds of the tracer's own. `everything` names a column that patches all positions at
     once: it has to reach the donor's answer, which is a check and no finding. `against_random_models`: only what leaves the range of
-    randomly initialised models of the same shape is a finding, so a study traces such models with this tracer too.
+    randomly initialised models of the same shape is a finding, so a study traces such models with this tracer too. `change` is what is
+    taken from one image and put into the run on the other; empty: one activation at one token. `strongest` are the rows of each site in
+    the table of strongest cells, at most 5.
     """
 
     view: View = "by columns"
@@ -29,8 +31,12 @@ class Presentation:
     sites: Mapping[str, str] = field(default_factory=dict)
     everything: str = ""
     against_random_models: bool = False
+    change: str = ""
+    strongest: int = 1
 
     def __post_init__(self) -> None:
+        if not 1 <= self.strongest <= 5:
+            raise ValueError(f"presentation: strongest is {self.strongest}, expected 1 to 5 rows")
         if self.view not in get_args(View):
             raise ValueError(f"presentation: view is {self.view!r}, expected one of {', '.join(get_args(View))}")
 

@@ -134,6 +134,7 @@ def find_decoder(module: Any) -> Decoder:
     heads, head_dim = max(layer.heads for layer in layers), max(layer.head_dim for layer in layers)
     counts = tuple(layer.heads for layer in layers)
     by_layer = counts if len(set(counts)) > 1 else ()
+    shared = max(layer.key_value_heads for layer in layers)
     softcap, scale = finder.logit_transform(module, unembedding)
     return Decoder(
         stack=stack,
@@ -141,10 +142,12 @@ def find_decoder(module: Any) -> Decoder:
         # Where none is found (BART has none), the check of the logits says whether one is missing.
         final_norm=nn.Identity() if final_norm is None else final_norm,
         unembedding=unembedding,
-        shape=ModelShape(len(layers), heads, head_dim, "decoder" if generator is None else "encoder", by_layer),
+        shape=ModelShape(
+            len(layers), heads, head_dim, "decoder" if generator is None else "encoder", by_layer, shared if shared < heads else 0
+        ),
         logit_softcap=softcap,
         logit_scale=scale,
-        key_value_heads=max(layer.key_value_heads for layer in layers),
+        key_value_heads=shared,
         generator=generator,
         masked_tokens=finder.masked_tokens_of(module),
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vseam_core.api.interventions import PathPatch, Replace, Run, RunResult, Site, SiteEdit, SiteKind
+from vseam_core.api.interventions import PathPatch, Replace, Run, RunResult, SiteEdit, SiteKind
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteKey, heads_at
 from vseam_core.errors import UnsupportedError
@@ -28,9 +28,6 @@ SENDERS: tuple[SiteKind, ...] = ("head_output", "attention_output", "mlp_output"
 RECEIVERS: tuple[SiteKind, ...] = ("query", "key", "value", "mlp_output", "residual_after")
 # What receivers were given is kept on the host until their runs are made: at most about so much at once.
 BYTES_AT_ONCE = 2**29
-# Where in a layer a sender writes and a receiver reads, in the order of computation.
-_WRITES = {"residual_before": 0, "head_output": 2, "attention_output": 2, "mlp_output": 4}
-_READS = {"query": 1, "key": 1, "value": 1, "mlp_output": 3, "residual_after": 5}
 
 Received = Mapping[SiteKey, np.ndarray]
 """What some sites hold at an opening's positions, `[positions, width]`."""
@@ -118,7 +115,7 @@ def _where(path: PathPatch) -> str:
     """
     if all(site.kind == "residual_after" for site in path.receivers):
         return "logits"
-    return "changed" if len({_place(site, _READS) for site in path.receivers}) == 1 else "all"
+    return "changed" if len({(site.layer, site.kind in ("query", "key", "value")) for site in path.receivers}) == 1 else "all"
 
 
 def _openings(decoder: Decoder, runs: Sequence[Run]) -> dict[tuple[object, ...], Opening]:
@@ -187,16 +184,12 @@ def check_path(run: Run, path: PathPatch, decoder: Decoder) -> None:
     for edit in path.senders:
         if edit.site.kind not in SENDERS or (edit.site.kind == "residual_before" and edit.site.layer):
             raise UnsupportedError(f"a {edit.site.kind} is no sender: choose a head, an attention, an MLP or the embeddings")
-    first = min(_place(edit.site, _WRITES) for edit in path.senders)
     for site in path.receivers:
         if site.kind not in RECEIVERS or (site.kind == "residual_after" and site.layer != decoder.shape.layers - 1):
             raise UnsupportedError(f"a {site.kind} is no receiver: choose a head's query, key or value, an MLP or the logits")
-        if _place(site, _READS) < first:
-            raise UnsupportedError(f"no path: the receiver in layer {site.layer} reads before the sender has written")
-
-
-def _place(site: Site, order: Mapping[str, int]) -> tuple[int, int]:
-    return site.layer, order[site.kind]
+    if not path.leads:
+        layer = min(site.layer for site in path.receivers)
+        raise UnsupportedError(f"no path: a receiver in layer {layer} reads before the senders have written")
 
 
 def _check_family(decoder: Decoder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vseam_core.api.interventions import AttentionBlock, Intervention, LensScore, Run
+from vseam_core.api.interventions import AttentionBlock, Intervention, LensScore, Run, SiteEdit
 from vseam_core.engine.recording import Recording
 
 # Sites after the attention of their layer: nothing before them in that layer changes, and no other position of that layer.
@@ -59,7 +59,7 @@ def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedR
         start = 0
     here = [intervention for intervention, touched in changes.items() if first in touched]
     entry: tuple[int, ...] | range | None = None
-    if all(not isinstance(change, AttentionBlock) and change.site.kind in AFTER_ATTENTION for change in here):
+    if all(isinstance(change, SiteEdit) and change.site.kind in AFTER_ATTENTION for change in here):
         changed = [_positions_of(change, run) for change in here]
         whole = next((positions for positions in changed if isinstance(positions, range)), None)
         entry = whole if whole is not None else tuple(sorted({position for positions in changed for position in positions}))
@@ -67,14 +67,21 @@ def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedR
 
 
 def _layers_of(intervention: Intervention) -> tuple[int, ...]:
-    return intervention.layers if isinstance(intervention, AttentionBlock) else (intervention.site.layer,)
+    return intervention.layers if isinstance(intervention, AttentionBlock) else (_edit(intervention).site.layer,)
+
+
+def _edit(intervention: Intervention) -> SiteEdit:
+    """What is no knockout: paths are plain edits by now."""
+    assert isinstance(intervention, SiteEdit)
+    return intervention
 
 
 def _positions_of(intervention: Intervention, run: Run) -> Sequence[int]:
     """Where an intervention changes something: a knockout at its queries."""
     if isinstance(intervention, AttentionBlock):
         return intervention.targets or (len(run.base) - 1,)
-    return range(len(run.base)) if intervention.positions is None else intervention.positions or (len(run.base) - 1,)
+    positions = _edit(intervention).positions
+    return range(len(run.base)) if positions is None else positions or (len(run.base) - 1,)
 
 
 def _last_positions(run: Run, layers: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from vseam_core.api.interfaces import VisionLanguageModel
-from vseam_core.api.interventions import Run, RunResult
+from vseam_core.api.interventions import Run, RunResult, SiteKind
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention_weights import WeightHooks
 from vseam_core.engine.base import Advance, Engine, batches_of, blocks_of, donor_sites, edits_by_site
@@ -101,7 +101,7 @@ class ReferenceEngine(Engine):
     def _received(self, opening: Opening) -> Received:
         """One full forward pass in which attention and MLPs put out what they do in the base, wherever nothing else is said."""
         run, layers = opening.run, range(self.decoder.shape.layers)
-        held_kinds = ("head_output",) if opening.through_mlps else ("head_output", "mlp_output")
+        held_kinds: tuple[SiteKind, ...] = ("head_output",) if opening.through_mlps else ("head_output", "mlp_output")
         held = self.activations(run.base, [(layer, kind) for layer in layers for kind in held_kinds])
         given = self.activations(run.donor, donor_sites([run]).get(run.donor.key, ())) if run.donor is not None else {}
         edits = edits_by_site([run], lambda _, site: given[site])

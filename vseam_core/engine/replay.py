@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 
 from vseam_core.api.interfaces import VisionLanguageModel
-from vseam_core.api.interventions import AttentionBlock, LensScore, Run, RunResult, SiteKind
+from vseam_core.api.interventions import LensScore, Run, RunResult, SiteEdit, SiteKind
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, donor_sites, edits_by_site
@@ -196,7 +196,7 @@ def _needs_all(run: Run) -> bool:
 
 def _starts_late(run: Run) -> bool:
     """Whether a run may leave its first positions alone, so that it looks at the recorded keys and values."""
-    return any(isinstance(change, AttentionBlock) or change.positions is not None for change in run.interventions)
+    return any(not isinstance(change, SiteEdit) or change.positions is not None for change in run.interventions)
 
 
 def _kinds_read(runs: Sequence[Run]) -> set[SiteKind]:

@@ -83,7 +83,7 @@ class VisionTower:
                 raise UnsupportedError(self.stack.unreadable)
             if isinstance(change, AttentionBlock):
                 raise UnsupportedError("attention inside the vision tower cannot be cut")
-            if self._windows and change.positions is not None:
+            if self._windows and isinstance(change, SiteEdit) and change.positions is not None:
                 raise UnsupportedError("this vision tower holds its patches window by window: edits of it go to all positions")
 
     def check_reach(self, run: Run) -> None:

@@ -40,9 +40,10 @@ def _of_tracer(material: StudyMaterial, found: Traced) -> list[Finding]:
     ]
     change = "restores" if found.in_shares else "changes the answer by"
     goal = " of the gap between the two images" if found.in_shares else ""
-    where = f"the {found.site_words(site)}" if site in found.sites else site
+    own = found.presentation.change
+    what = f"{own[0].lower()}{own[1:]} ({found.site_words(site)})" if own else f"the {found.site_words(site)} at one token"
     text = (
-        f"{found.model}: {where} at one token, taken from the other image, {change} up to {listed(parts)}{goal}, on images that the cell "
+        f"{found.model}: {what}, taken from the other image, {change} up to {listed(parts)}{goal}, on images that the cell "
         "was not chosen on."
     )
     return [Finding(text, "found", link("traces", model=found.model, dataset=cells[0][0].dataset, tracer=found.tracer))]

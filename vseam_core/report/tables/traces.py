@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IRREGULAR = "skewed: the interval may be too narrow"
-CELLS_PER_SITE = 1
-"""Rows per model, category and site in a table of strongest cells."""
 CHANGES = {
-    "denoising": "One activation of the clean image put into the run on the corrupt one: change of the {measure} in {unit} with its 95 % "
+    "denoising": "{change} of the clean image put into the run on the corrupt one: change of the {measure} in {unit} with its 95 % "
     "interval{share}.",
-    "noising": "One activation of the corrupt image put into the run on the clean one: change of the {measure} in {unit} with its 95 % "
+    "noising": "{change} of the corrupt image put into the run on the clean one: change of the {measure} in {unit} with its 95 % "
     "interval{share}.",
     "clean": "Change of the {measure} of the run on the clean image in {unit} with its 95 % interval.",
     "corrupt": "Change of the {measure} of the run on the corrupt image in {unit} with its 95 % interval.",
@@ -50,7 +48,8 @@ def _cell_table(material: StudyMaterial, parts: list[Traced]) -> ReportTable:
         for site, row in _strongest(material, found, task)
     ]
     share = ", and as a share of the gap between the two images" if first.in_shares else ""
-    words = {"measure": first.measure_words, "unit": first.base_unit, "share": share}
+    change = first.presentation.change or "One activation"
+    words = {"measure": first.measure_words, "unit": first.base_unit, "share": share, "change": change}
     columns = ("model", "category", "site", "layer", "where", first.base_unit, "low", "high", "share", "n", "remark")
     return table_of(
         f"Strongest cells of {first.tracer}: {first.title}",
@@ -71,7 +70,7 @@ def _strongest(material: StudyMaterial, found: Traced, task: Task) -> Iterator[t
         return
     for site in found.sites:
         cells = _beside_band(only(rows, site_kind=site), band).sort_values("rank") if len(only(rows, site_kind=site)) else rows.iloc[:0]
-        for row in frame_records(cells.head(CELLS_PER_SITE)):
+        for row in frame_records(cells.head(found.presentation.strongest)):
             yield site, row
 
 
@@ -82,7 +81,7 @@ def _of_too_few_images(found: Traced, task: Task) -> Iterator[tuple[str, Mapping
     for site in found.sites:
         cells = only(rows, site_kind=site)
         order = cells["mean"].abs().sort_values(ascending=False, kind="stable").index if len(cells) else cells.index
-        for row in frame_records(cells.loc[order[:CELLS_PER_SITE]]):
+        for row in frame_records(cells.loc[order[: found.presentation.strongest]]):
             yield site, {**row, "remark": "too few images to choose on others: no finding"}
 
 
