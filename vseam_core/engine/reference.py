@@ -99,7 +99,7 @@ class ReferenceEngine(Engine):
         return [self._received(opening) for opening in openings]
 
     def _received(self, opening: Opening) -> Received:
-        """One full forward pass in which attention and MLPs put out what they do in the base, wherever nothing else is said."""
+        """One full forward pass in which attention and MLPs output what they do in the base, wherever nothing else is said."""
         run, layers = opening.run, range(self.decoder.shape.layers)
         held_kinds: tuple[SiteKind, ...] = ("head_output",) if opening.through_mlps else ("head_output", "mlp_output")
         held = self.activations(run.base, [(layer, kind) for layer in layers for kind in held_kinds])
