@@ -12,6 +12,7 @@ import rich.table
 import torch
 
 from perf.engine import Bench, Row, head_scan, token_wise
+from perf.paths import paths
 from perf.recurrent import recurrent
 from perf.screening import screening
 from perf.shapes import MANY_HEADS, SEVEN_BILLION, SMALL
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for the 7B shape in bfloat16")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, for the slow way as for ours")
     parser.add_argument("--cells", type=int, default=12, help="how many cells the slow way is timed on")
-    parser.add_argument("--only", choices=("token-wise", "heads", "screening", "states"), help="measure one part only")
+    parser.add_argument("--only", choices=("token-wise", "heads", "paths", "screening", "states"), help="measure one part only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = _on_gpu(options) if options.device.startswith("cuda") else _on_cpu(options)
@@ -39,6 +40,8 @@ def _on_cpu(options: argparse.Namespace) -> list[Row]:
         rows += token_wise(bench, 35)
     if options.only in (None, "heads"):
         rows += head_scan(bench, 2, 35)
+    if options.only in (None, "paths"):
+        rows += paths(bench, 20)
     if options.only in (None, "screening"):
         rows += screening(bench, 6)
         rows += screening(Bench(MANY_HEADS, "cpu", torch.float32, options.cells), 15)
@@ -54,6 +57,8 @@ def _on_gpu(options: argparse.Namespace) -> list[Row]:
         rows += token_wise(bench, 45)
     if options.only in (None, "heads"):
         rows += head_scan(bench, 4, None)
+    if options.only in (None, "paths"):
+        rows += paths(bench, 20)
     if options.only in (None, "screening"):
         rows += screening(bench, 15)
     return rows
