@@ -94,6 +94,20 @@ def test_a_sweep_with_many_donors_keeps_to_its_budget_where_a_batch_can_be_small
     assert peak.bytes <= budget
 
 
+def test_what_a_recording_holds_is_counted_again_when_replay_adds_keys_and_values(model: TinyVLM, runs: list[Run]) -> None:
+    engine = ReplayEngine(model)
+    engine.run(runs)
+    (recording,) = [kept for kept in engine._cache._kept.values() if kept.keys_values]
+    for layers in (set(recording.keys_values), set[int]()):
+        recording.keys_values = {layer: recording.keys_values[layer] for layer in layers}
+        held = [*recording.sites.values(), *recording.between.values(), *(part for pair in recording.keys_values.values() for part in pair)]
+        assert recording.bytes == sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}.values())
+    smaller = recording.bytes
+    engine.run(runs)
+    assert recording.keys_values
+    assert engine._cache.bytes == sum(kept.bytes for kept in engine._cache._kept.values()) > smaller
+
+
 def test_answers_keep_to_the_budget_too(model: TinyVLM) -> None:
     prompts = [model.prompt(image, range(11, 31)) for image in range(32)]
     wide, narrow = ReplayEngine(model), ReplayEngine(model, memory_budget=2**21)

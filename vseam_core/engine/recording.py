@@ -48,13 +48,19 @@ class Recording:
     states: dict[int, dict[int, State]] = field(default_factory=dict)
     counting: set[int] = field(default_factory=set)
     _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
+    _measured: tuple[tuple[int, ...], int] = ((), 0)
 
     @property
     def bytes(self) -> int:
         """The memory it holds; tensors that share storage count once."""
-        held = [*self.sites.values(), *self.between.values(), *(part for pair in self.keys_values.values() for part in pair)]
-        storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}
-        return sum(storages.values()) + sum(state.bytes for states in self.states.values() for state in states.values())
+        # Entries are only ever added, so their number says whether there is more to count. The cache of recordings asks at every use.
+        entries = (len(self.sites), len(self.between), len(self.keys_values), *map(len, self.states.values()))
+        if self._measured[0] != entries:
+            held = [*self.sites.values(), *self.between.values(), *(part for pair in self.keys_values.values() for part in pair)]
+            storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}
+            states = sum(state.bytes for states in self.states.values() for state in states.values())
+            self._measured = entries, sum(storages.values()) + states
+        return self._measured[1]
 
     def keep_states(self, layer: int, found: Mapping[int, State], most_bytes: int) -> None:
         """Keep what a mixer remembers before some positions, the earliest first, as long as all states hold no more than `most_bytes`.
