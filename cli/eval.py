@@ -76,6 +76,8 @@ class BatchType(click.ParamType):
 @click.option("--ablate", multiple=True, metavar="HEADS", help="Measure the model without these heads, such as L5H3,L4H4.")
 @click.option("--with", "operation", metavar="NAME", help="What ablated heads are replaced by (`vseam operations`; default: zero).")
 @options.use("operation_options")
+@click.option("--method", metavar="NAME", help="Generate answers by this method (`vseam methods`): vcd, pai …")
+@options.use("method_options")
 @click.option("--judge", metavar="NAME", help="The rule that reads answers: official (default), strict, lmms-eval, vlmevalkit.")
 @click.option("--compare", metavar="RUN|last", help="The gain over an earlier run, on the samples that both have answered.")
 @click.option(
@@ -108,6 +110,8 @@ def evaluate(
         raise click.UsageError("--with says what ablated heads are replaced by: give --ablate too")
     if given["operation_options"] and not given["ablate"]:
         raise click.UsageError("--operation-option says how heads are ablated: give --ablate too")
+    if given["method_options"] and not given["method"]:
+        raise click.UsageError("--method-option says how --method works: give --method too")
     for file in (log_samples, output):
         if file is not None and not file.absolute().parent.is_dir():
             raise VseamError(f"{file}: its folder does not exist")
@@ -128,18 +132,26 @@ def evaluate(
 
 def _options(**given: Any) -> Any:
     from vseam_core.config.defaults import EVALUATED_OPERATION
+    from vseam_core.experiments.comparing.methods import registered_name
     from vseam_core.experiments.evaluation import EvaluationOptions
     from vseam_core.experiments.heads.changed_model import ChangeOptions
     from vseam_core.experiments.selection import Selection
 
     heads = tuple(head.strip() for text in given["ablate"] for head in text.split(",") if head.strip())
-    size = given["batch_size"]
+    size, method = given["batch_size"], given["method"] and registered_name(given["method"])
     return EvaluationOptions(
         selection=Selection(given["pool"], given["split"], given["limit"], given["offset"]),
         max_new_tokens=given["max_new_tokens"],
         batch_size=None if size == "auto" else size,
         editor=given["editor"],
-        change=ChangeOptions(given["rescale"], heads, given["operation"] or EVALUATED_OPERATION, given["operation_options"]),
+        change=ChangeOptions(
+            given["rescale"],
+            heads,
+            given["operation"] or EVALUATED_OPERATION,
+            given["operation_options"],
+            method=method,
+            method_options=given["method_options"].get("", {}) | given["method_options"].get(given["method"] or "", {}),
+        ),
         compare=given["compare"],
     )
 

@@ -87,6 +87,14 @@ def _operation_options(context: click.Context, parameter: click.Parameter, value
     return found
 
 
+def _method_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`--method-option [METHOD:]NAME=VALUE` by method; "" is every method that is named."""
+    found: dict[str, dict[str, Any]] = {}
+    for method, name, option in _named_values(value, "NAME=VALUE or METHOD:NAME=VALUE, such as vcd:alpha=1.0", context, parameter):
+        found.setdefault(method, {})[name] = option
+    return found
+
+
 def _tracer_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`--tracer-option [TRACER:]NAME=VALUE` by tracer; "" is every tracer that is named."""
     found: dict[str, dict[str, Any]] = {}
@@ -249,6 +257,14 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         metavar="NAME=VALUE",
         callback=_operation_options,
         help="An option of the operation, such as donors=8; may be given again.",
+    ),
+    "method_options": click.option(
+        "--method-option",
+        "method_options",
+        multiple=True,
+        metavar="[METHOD:]NAME=VALUE",
+        callback=_method_options,
+        help="An option of a method that is then fixed, such as vcd:alpha=1.0; may be given again.",
     ),
     "tracer_options": click.option(
         "--tracer-option",

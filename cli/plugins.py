@@ -11,7 +11,7 @@ from vseam_cli.application import Application
 from vseam_cli.output import Table
 from vseam_core.plugins.discovery import HOOK_RECORDS, LoadedPlugin
 
-_KINDS = ("model", "benchmark", "editor", "tracer", "head-intervention")
+_KINDS = ("model", "benchmark", "editor", "tracer", "head-intervention", "generation-method")
 
 
 @options.listing_group("plugins", example="vseam plugins --json\nvseam plugins new my-plugin --kind tracer")

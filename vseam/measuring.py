@@ -112,7 +112,8 @@ def evaluate(
         answers.value("accuracy"), answers.frame, answers.plot()
 
     `how` are the options of the command (`pool`, `split`, `limit`, `offset`, `max_new_tokens`, `batch_size`, `editor`, `rescale`, `ablate`,
-    `operation`, `compare`), and what `trace` calls opening. `options` are those of the ablating operation. Raises `VseamError` kinds.
+    `operation`, `method`, `method_options`, `compare`), and what `trace` calls opening. `options` are those of the ablating operation.
+    Raises `VseamError` kinds.
     """
     from vseam_core.experiments.evaluation import evaluate as run
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+
+from vseam_core.api.prompts import EncodedPrompt
+from vseam_plugins.models.padding import PER_POSITION
 
 
 class FirstLogits:
@@ -18,6 +22,18 @@ class FirstLogits:
         if not hasattr(self, "logits"):
             self.logits = scores.clone()
         return scores
+
+
+class CombinedLogits(FirstLogits):
+    """A logits processor that puts what a function makes of a step's logits in their place, and keeps those of the first step."""
+
+    def __init__(self, combine: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
+        self._combine, self._step = combine, 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        combined = self._combine(scores, self._step)
+        self._step += 1
+        return super().__call__(input_ids, combined)
 
 
 @contextlib.contextmanager
@@ -51,3 +67,21 @@ def _end_ids(module: Any, tokenizer: Any) -> list[int]:
         value = getattr(holder, "eos_token_id", None)
         ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
     return sorted(ends)
+
+
+def batches(prompts: Sequence[EncodedPrompt], pads: bool) -> dict[tuple[Any, ...], list[int]]:
+    """Indices of prompts that can stand in one batch together; where the model `pads`, their lengths may differ."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        padded_inputs = ("input_ids", *PER_POSITION) if pads else ()
+        named = ((name, tensor) for name, tensor in prompt.inputs.items() if not name.startswith("qformer_"))
+        shapes = tuple((name, None if name in padded_inputs else tuple(tensor.shape)) for name, tensor in named)
+        groups.setdefault(shapes, []).append(index)
+    return groups
+
+
+def needs_image(module: Any) -> bool:
+    """Whether a model reads nothing without an image: its forward pass demands one, or a Q-Former looks at it."""
+    required = inspect.signature(module.forward).parameters.get("pixel_values")
+    demanded = required is not None and required.default is inspect.Parameter.empty
+    return demanded or hasattr(module.config, "qformer_config")

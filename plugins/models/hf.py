@@ -7,7 +7,7 @@ encoder's, and the answer begins at the decoder's start token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,7 +34,7 @@ from vseam_core.huggingface.prompting import (
     write_prompt,
 )
 from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt
-from vseam_plugins.models.generating import FirstLogits, greedy_settings
+from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, greedy_settings, needs_image
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
@@ -168,11 +168,14 @@ class HuggingFaceModel(VisionLanguageModel):
         lengths = {len(prompt) for prompt in prompts}
         if len(lengths) > 1 and (reason := self._reason_against_padding()):
             raise ValueError(f"prompts of different length in one batch: {sorted(lengths)}; not padded, because {reason}")
-        if len({tuple(prompt.inputs) for prompt in prompts}) > 1:
-            raise ValueError("prompts with different inputs in one batch")
+        names = list(max((prompt.inputs for prompt in prompts), key=len))
+        for prompt in prompts:
+            if list(prompt.inputs) != names and not (self.reads_without_image and "image" not in prompt.classes):
+                raise ValueError("prompts with different inputs in one batch")
         batch = {}
-        for name in prompts[0].inputs:
-            tensors = padded(name, [prompt.inputs[name] for prompt in prompts], self._pad_id(), self._qformer_pad_id())
+        for name in names:
+            given = [prompt.inputs[name] for prompt in prompts if name in prompt.inputs]
+            tensors = padded(name, given, self._pad_id(), self._qformer_pad_id())
             if len({tensor.shape[1:] for tensor in tensors}) > 1:
                 raise ValueError(f"prompts with {name} of different shapes in one batch")
             stacked = torch.cat(tensors).to(self.device)
@@ -211,19 +214,34 @@ class HuggingFaceModel(VisionLanguageModel):
     def _generate(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int) -> tuple[list[str], list[torch.Tensor]]:
         answers = [""] * len(prompts)
         first: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
-        for members in _batches(prompts, self.pads_left).values():
-            batch = self.collate([prompts[index] for index in members])
-            kept = FirstLogits()
-            with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self.decoder_start_id, max_new_tokens):
-                output = self.module.generate(**batch, logits_processor=[kept])
-            width = batch["input_ids"].shape[1]
-            # Some families return the prompt before the answer, some the answer alone.
-            repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
-            texts = self.tokenizer.batch_decode(output[:, width:] if repeats else output, skip_special_tokens=True)
+        for members in batches(prompts, self.pads_left).values():
+            texts, logits = self._generate_batch([prompts[index] for index in members], FirstLogits(), max_new_tokens)
             for row, (index, text) in enumerate(zip(members, texts, strict=True)):
-                answers[index] = text.strip()
-                first[index] = kept.logits[row]
+                answers[index] = text
+                first[index] = logits[row]
         return answers, first
+
+    def _generate_batch(self, prompts: Sequence[EncodedPrompt], logits: FirstLogits, max_new_tokens: int) -> tuple[list[str], torch.Tensor]:
+        """The greedy answers of one batch, and the logits `[batch, vocabulary]` of the first step, as `logits` gave them back."""
+        batch = self.collate(prompts)
+        with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self.decoder_start_id, max_new_tokens):
+            output = self.module.generate(**batch, logits_processor=[logits])
+        width = batch["input_ids"].shape[1]
+        # Some families return the prompt before the answer, some the answer alone.
+        repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
+        texts = self.tokenizer.batch_decode(output[:, width:] if repeats else output, skip_special_tokens=True)
+        return [text.strip() for text in texts], logits.logits
+
+    @property
+    def reads_without_image(self) -> bool:
+        """Where image positions stand in the language model's own sequence, put there by nothing that needs an image."""
+        return self.image_id is not None and self.decoder_start_id is None and not needs_image(self.module)
+
+    def respond_together(
+        self, rows: Sequence[EncodedPrompt], combine: Callable[[torch.Tensor, int], torch.Tensor], max_new_tokens: int = 8
+    ) -> tuple[list[str], torch.Tensor]:
+        """The greedy answers of one batch whose logits go through `combine` at every step."""
+        return self._generate_batch(rows, CombinedLogits(combine), max_new_tokens)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors, in the precision they are loaded in) and processor, to be loaded like any checkpoint.
@@ -370,17 +388,6 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return {token: index for token, index in {**added, **named}.items() if index != tokenizer.unk_token_id}
-
-
-def _batches(prompts: Sequence[EncodedPrompt], pads: bool) -> dict[tuple[Any, ...], list[int]]:
-    """Indices of prompts that can stand in one batch together; where the model `pads`, their lengths may differ."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        padded_inputs = ("input_ids", *PER_POSITION) if pads else ()
-        named = ((name, tensor) for name, tensor in prompt.inputs.items() if not name.startswith("qformer_"))
-        shapes = tuple((name, None if name in padded_inputs else tuple(tensor.shape)) for name, tensor in named)
-        groups.setdefault(shapes, []).append(index)
-    return groups
 
 
 load = HuggingFaceModel.load

@@ -23,7 +23,7 @@ def test_the_skeleton_is_installed_listed_and_traces(tmp_path: Path) -> None:
     settings = {"capture_output": True, "text": True, "env": environment}
     command = [sys.executable, "-c", "from vseam_cli.main import main; main()", "plugins"]
     listed = subprocess.run(command, check=True, cwd=tmp_path, **settings)
-    for name in ("my-own/colours", "my-own-invert", "my-own-windows", "my-own-damp"):
+    for name in ("my-own/colours", "my-own-invert", "my-own-windows", "my-own-damp", "my-own-grey"):
         assert name in listed.stdout
     command = [sys.executable, "-c", "from vseam_cli.main import main; main()", "trace", "--model", "llava-tiny", "--limit", "3", "--json"]
     traced = subprocess.run([*command, "--dataset", "scenes/color", "--tracer", "my-own-windows"], check=True, cwd=tmp_path, **settings)

@@ -20,6 +20,7 @@ from vseam_core.testing import (
     BenchmarkConformance,
     EditedImagesConformance,
     EditorConformance,
+    GenerationMethodConformance,
     HeadInterventionConformance,
     ModelConformance,
     PainterConformance,
@@ -31,6 +32,7 @@ from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.benchmarks.table import TableBenchmark
 from vseam_plugins.editors.scenes import SceneEditor
+from vseam_plugins.generation.contrast import ImageAttention, NoisedImageContrast
 from vseam_plugins.heads.rescaling import Scale
 
 PLUGINS = build_plugins()
@@ -126,6 +128,21 @@ class TestScale(HeadInterventionConformance):
 
     def identity(self) -> Scale:
         return Scale({HeadId(0, 1): 1.0, HeadId(2, 3): 1.0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "neutral"), [(NoisedImageContrast, {"alpha": 0, "beta": 0}), (ImageAttention, {"alpha": 0, "gamma": 1.0})]
+)
+class TestGenerationMethods(GenerationMethodConformance):
+    @pytest.fixture(autouse=True)
+    def _named(self, kind: Any, neutral: dict[str, float]) -> None:
+        self.kind, self.without = kind, neutral
+
+    def make(self) -> Any:
+        return self.kind()
+
+    def neutral(self) -> Any:
+        return self.kind(**self.without)
 
 
 @pytest.mark.parametrize("name", ["recolor", "noise", "blur", "grey"])

@@ -187,6 +187,8 @@ CHANGES: dict[type, dict[str, tuple[Any, dict[str, Any]]]] = {
         "ablate": (("L1H3",), {"ablate": ("L1H2",)}),
         "operation": ("mean_of_others", {"ablate": ("L1H2",)}),
         "operation_options": ({"power": 2.0}, {"ablate": ("L1H2",), "operation": "dim"}),
+        "method": ("pai", {"method": "vcd"}),
+        "method_options": ({"alpha": 2.0}, {"method": "vcd"}),
     },
     Selection: {"pool": ("score", {}), "split": ("hard", {})},
     EditorChoice: {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,21 @@ class VisionLanguageModel(ABC):
         with torch.no_grad():
             rows = [self.module(**self.collate([prompt]), use_cache=False).logits[0, -1] for prompt in prompts]
         return texts, torch.stack(rows)
+
+    @property
+    def reads_without_image(self) -> bool:
+        """Whether a prompt without its image (no image positions, no image inputs) can be read, also beside prompts that have one."""
+        return False
+
+    def respond_together(
+        self, rows: Sequence[EncodedPrompt], combine: Callable[[torch.Tensor, int], torch.Tensor], max_new_tokens: int = 8
+    ) -> tuple[list[str], torch.Tensor]:
+        """As `respond`, of prompts in one batch, where `combine(logits, step)` stands between a step's logits and the tokens it chooses.
+
+        Both are `[rows, vocabulary]`, steps count from 0. Raises `UnsupportedError` where the plugin cannot, and `ValueError` for prompts
+        that cannot stand in one batch.
+        """
+        raise UnsupportedError(f"model {self.info.name!r}: its plugin does not let several prompts answer together")
 
     def save(self, folder: Path) -> None:
         """Write the model as it is now to a checkpoint folder that can be loaded by its path.

@@ -97,12 +97,12 @@ class WeightHooks:
         **arguments: Any,
     ) -> Any:
         """An attention function as the library's layers call it."""
-        original = _original(module, self._used[module])
+        original = original_of(module, self._used[module])
         for name, given in arguments.items():
             if isinstance(given, (float, Tensor)) and name not in _READ | _OF_NO_ACCOUNT and _reads(original, name):
                 raise UnsupportedError(f"{type(module).__name__}: attention with {name!r} has weights that cannot be worked out")
         mask = attention_mask
-        if mask is None and self._used[module] == "sdpa" and _is_causal(module, query, arguments):
+        if mask is None and self._used[module] == "sdpa" and is_causal(module, query, arguments):
             mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
         for row, place, wanted in self._wanted[self._layer_of[module]]:
             shift = self._shift(row, query.shape[2])
@@ -153,13 +153,14 @@ class _Part:
         return weights if sinks is None else weights[..., :-1]
 
 
-def implementation_of(module: Any, layer: int) -> str:
+def implementation_of(module: Any, layer: int | None = None) -> str:
     """The attention implementation of a module. Raises `UnsupportedError` for one whose masks say less than its function does."""
     config = getattr(module, "config", None)
     used = getattr(config, "_attn_implementation", None)
     if used not in ("eager", "sdpa"):
         name = "an attention of its own" if config is None else f"the attention implementation {used}"
-        raise UnsupportedError(f"layer {layer} ({type(module).__name__}) uses {name}; weights are read from eager and sdpa")
+        where = type(module).__name__ if layer is None else f"layer {layer} ({type(module).__name__})"
+        raise UnsupportedError(f"{where} uses {name}; weights are read and changed in eager and sdpa")
     return str(used)
 
 
@@ -178,7 +179,7 @@ def check_attention(decoder: Decoder, run: Run) -> None:
         implementation_of(layer.attention, wanted.layer)
 
 
-def _original(module: nn.Module, implementation: str) -> Callable[..., Any]:
+def original_of(module: nn.Module, implementation: str) -> Callable[..., Any]:
     """The attention function that a module would have looked up."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -201,7 +202,7 @@ def _reads(function: Callable[..., Any], name: str) -> bool:
         return True  # no source to look at
 
 
-def _is_causal(module: Any, query: Tensor, arguments: dict[str, Any]) -> bool:
+def is_causal(module: Any, query: Tensor, arguments: dict[str, Any]) -> bool:
     """What the library's sdpa attention takes for granted where there is no mask."""
     given = arguments.get("is_causal")
     return query.shape[2] > 1 and bool(getattr(module, "is_causal", True) if given is None else given)

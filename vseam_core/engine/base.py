@@ -27,10 +27,11 @@ from vseam_core.api.interventions import (
     Zero,
 )
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.attention_boost import BoostHooks
 from vseam_core.engine.attention_weights import check_attention
 from vseam_core.engine.decoder import Decoder, readable_decoder
 from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, sites_to_hold
-from vseam_core.engine.generation import GenerationHooks, Question, Response
+from vseam_core.engine.generation import GenerationHooks, Question, Response, combined, readable
 from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.paths import Opening, Received, check_path, path_of
@@ -126,34 +127,56 @@ class Engine(ABC):
 
         Interventions are held while the answer is generated. Raises `UnsupportedError` as `run` does, and for attention knockouts.
         """
-        asked = [Run(each.prompt, (), each.interventions, each.donor) for each in questions]
-        self.check(asked)
-        if any(map(path_of, asked)):
-            raise UnsupportedError("path patches cannot be held while a model generates")
-        if any(map(is_of_tower, [change for each in questions for change in each.interventions])):
-            raise UnsupportedError("changes of the vision tower cannot be held while a model generates")
+        self.check_questions(questions)
         found: dict[int, Response] = {}
         batch_size = 1 if self.alone_because else batch_size
         for chunk in batches_of([each.prompt for each in questions], batch_size, self.model.pads_left):
             found.update(zip(chunk, self._respond_together([questions[index] for index in chunk], max_new_tokens), strict=True))
         return [found[index] for index in range(len(questions))]
 
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Refuses questions that cannot be answered with what is changed in the model, as `check` does for runs."""
+        asked = _runs_of(questions)
+        self.check(asked)
+        if any(map(path_of, asked)):
+            raise UnsupportedError("path patches cannot be held while a model generates")
+        if any(map(is_of_tower, [change for each in questions for branch in each.branches for change in branch.interventions])):
+            raise UnsupportedError("changes of the vision tower cannot be held while a model generates")
+        for each in questions:
+            if each.beside and self.alone_because:
+                raise UnsupportedError(f"several prompts cannot answer together, because {self.alone_because}")
+            if len({len(branch.prompt) for branch in each.branches}) > 1 and not self.model.pads_left:
+                raise UnsupportedError("prompts of different length cannot answer together: this model is not padded")
+
     def _respond_together(self, questions: Sequence[Question], max_new_tokens: int) -> list[Response]:
         """The responses to questions whose prompts can stand in one batch."""
-        runs = [Run(each.prompt, (), each.interventions, each.donor) for each in questions]
+        if any(each.decode is not None for each in questions):
+            return [self._decoded(each, max_new_tokens) for each in questions]
+        runs = _runs_of(questions)
         if blocks_of(runs):
             raise UnsupportedError("attention knockouts cannot be held while a model generates")
         wanted = donor_sites(runs)
         donors = {run.donor.key: run.donor for run in runs if run.donor is not None and run.donor.key in wanted}
         held = {key: self.activations(donor, wanted[key]) for key, donor in donors.items()}
         edits = edits_by_site(runs, lambda run, site: held[run.donor.key][site])  # type: ignore[union-attr]
-        prompts = [each.prompt for each in questions]
-        with GenerationHooks(self.decoder, edits, [len(prompt) for prompt in prompts]):
-            texts, logits = self.model.respond(prompts, max_new_tokens)
-        scored = [(row, each.answer) for row, each in enumerate(questions) if each.answer is not None]
-        values = answer_values(logits[[row for row, _ in scored]], [answer for _, answer in scored]) if scored else []
-        score_of = {row: value for (row, _), value in zip(scored, values, strict=True)}
-        return [Response(text, score_of.get(row)) for row, text in enumerate(texts)]
+        prompts, lengths = [run.base for run in runs], [len(run.base) for run in runs]
+        boosts = [branch.boosts for each in questions for branch in each.branches]
+        with GenerationHooks(self.decoder, edits, lengths), BoostHooks(self.decoder, boosts, lengths):
+            if all(each.combine is None for each in questions):
+                texts, logits = self.model.respond(prompts, max_new_tokens)
+            else:
+                texts, logits = self.model.respond_together(prompts, combined(questions), max_new_tokens)
+        firsts = [sum(len(each.branches) for each in questions[:row]) for row in range(len(questions))]
+        return _responses(questions, [texts[row] for row in firsts], readable(logits[firsts]))
+
+    def _decoded(self, question: Question, max_new_tokens: int) -> Response:
+        """The answer to a question that is generated by a function of its own."""
+        if question.decode is None:
+            return self._respond_together([question], max_new_tokens)[0]
+        decoded = question.decode(max_new_tokens)
+        if decoded.logits is None:
+            return Response(decoded.text)
+        return _responses([question], [decoded.text], readable(decoded.logits[None].float()))[0]
 
     @torch.no_grad()
     def sequence_logprob(self, prompt: EncodedPrompt, tokens: Sequence[int]) -> float:
@@ -204,6 +227,19 @@ class Engine(ABC):
         with SiteHooks(self.decoder, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
             self.model.module(**self.model.collate([prompt]), use_cache=False)
         return held
+
+
+def _runs_of(questions: Sequence[Question]) -> list[Run]:
+    """One run for each branch of each question: what is changed in the model, without anything to read."""
+    return [Run(one.prompt, (), one.interventions, one.donor) for each in questions for one in each.branches]
+
+
+def _responses(questions: Sequence[Question], texts: Sequence[str], logits: torch.Tensor) -> list[Response]:
+    """Texts with the scores of the answers that were asked about, from the logits `[questions, vocabulary]` of the first tokens."""
+    scored = [(row, each.answer) for row, each in enumerate(questions) if each.answer is not None]
+    values = answer_values(logits[[row for row, _ in scored]], [answer for _, answer in scored]) if scored else []
+    score_of = {row: value for (row, _), value in zip(scored, values, strict=True)}
+    return [Response(text, score_of.get(row)) for row, text in enumerate(texts)]
 
 
 def batches_of(prompts: Sequence[EncodedPrompt], size: int, pads: bool = False) -> Iterator[list[int]]:

@@ -89,7 +89,7 @@ class BudgetedEngine(Engine):
     def respond(self, questions: Sequence[Question], max_new_tokens: int = 8, batch_size: int = 32) -> list[Response]:
         if not questions:
             return []
-        self.check([Run(each.prompt, (), each.interventions, each.donor) for each in questions])
+        self.check_questions(questions)
 
         def work(some: Sequence[Question]) -> list[Response]:
             return super(BudgetedEngine, self).respond(some, max_new_tokens, len(some))
@@ -97,9 +97,11 @@ class BudgetedEngine(Engine):
         found: dict[int, Response] = {}
         with self._images:
             prompts = [each.prompt for each in questions]
-            self._batch_size(f"responses of {max_new_tokens} tokens", questions, prompts, work)
+            branches = max(len(each.branches) for each in questions)
+            what = f"responses of {max_new_tokens} tokens{f' by {branches} prompts' if branches > 1 else ''}"
+            self._batch_size(what, questions, prompts, work)
             for alike in batches_of(prompts, len(prompts), self.model.pads_left):
-                kind = (f"responses of {max_new_tokens} tokens", -(-max(map(len, prompts)) // LENGTH_STEP))
+                kind = (what, -(-max(map(len, prompts)) // LENGTH_STEP))
                 waiting = deque(alike)
                 while waiting:
                     chunk = _next_chunk(waiting, lambda index: len(prompts[index]), self._sizer.tokens(kind), batch_size)

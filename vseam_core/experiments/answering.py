@@ -30,6 +30,7 @@ from vseam_core.runs.workspace import Given, LoadedModel, Workspace
 
 BASELINE = Experiment("baseline", version=1)
 MAX_NEW_TOKENS = 16
+NO_FIRST_TOKEN = "how the answer was generated says nothing of its first token"
 # Encoded at a time, images included; and at most so many of them are asked together.
 _WINDOW, _TOGETHER = 256, 64
 
@@ -38,10 +39,10 @@ PairRole = Literal["", "clean", "corrupt", "control"]
 
 @dataclass(frozen=True, eq=False)
 class _Put:
-    """A sample as the engine is given it: the question, and the run that reads its score where the question's first token does not."""
+    """A sample as the engine is given it: the question, and what reads its score where the question's first token does not."""
 
     question: Question
-    after_prefix: Run | None = None
+    after_prefix: Run | Question | None = None
 
 
 def _put(prepared: Prepared, change: Change) -> _Put:
@@ -51,17 +52,23 @@ def _put(prepared: Prepared, change: Change) -> _Put:
     if together or not known:
         return _Put(question)
     after = change.question(prepared, prepared.prompt, prepared.answer)
+    if after.combine is not None or after.boosts or after.decode is not None:
+        return _Put(question, after)  # what is done while a model generates is read there
     return _Put(question, Run(after.prompt, (AnswerScore(prepared.answer),), after.interventions, after.donor))
 
 
 def give_answers(loaded: LoadedModel, puts: Sequence[_Put], max_new_tokens: int, batch_size: int | None = None) -> list[Given]:
     """What the model answers, each with its scores where ids are known: one generation gives the text and the first token's logits."""
     responses = loaded.engine.respond([put.question for put in puts], max_new_tokens, batch_size or _TOGETHER)
-    scored = iter(loaded.engine.run([put.after_prefix for put in puts if put.after_prefix is not None]))
-    return [
-        Given(response.text, response.values if put.after_prefix is None else next(scored).answer)
-        for put, response in zip(puts, responses, strict=True)
-    ]
+    scored = iter(loaded.engine.run([put.after_prefix for put in puts if isinstance(put.after_prefix, Run)]))
+    read = iter(loaded.engine.respond([put.after_prefix for put in puts if isinstance(put.after_prefix, Question)], max_new_tokens=1))
+    given = []
+    for put, response in zip(puts, responses, strict=True):
+        if isinstance(put.after_prefix, Run):
+            given.append(Given(response.text, next(scored).answer))
+        else:
+            given.append(Given(response.text, response.values if put.after_prefix is None else next(read).values))
+    return given
 
 
 def answers_as_is(
@@ -116,7 +123,7 @@ def _answer(benchmark: Benchmark, prepared: Prepared, given: Given) -> Answer:
     sample, text, values = prepared.sample, given.text, given.values
     score, correct = float(benchmark.score(sample, text)), bool(benchmark.judge(sample, text))
     if prepared.note or values is None:
-        return Answer(sample, text, score, correct, note=prepared.note)
+        return Answer(sample, text, score, correct, note=prepared.note or NO_FIRST_TOKEN)
     return Answer(
         sample,
         text,

@@ -87,6 +87,8 @@ def evaluate(
     ablate: Sequence[str] = (),
     operation: str = EVALUATED_OPERATION,
     operation_options: Mapping[str, Any] | None = None,
+    method: str | None = None,
+    method_options: Mapping[str, Any] | None = None,
     compare: str | int | None = None,
 ) -> Evaluation:
     """Evaluate a model on a dataset, as `vseam eval` does; the options are those of the command.
@@ -96,7 +98,7 @@ def evaluate(
 
     Raises `VseamError` kinds for what cannot be evaluated; single samples that cannot be are in `skips`.
     """
-    change = ChangeOptions(rescale, tuple(ablate), operation, operation_options or {})
+    change = ChangeOptions(rescale, tuple(ablate), operation, operation_options or {}, method, method_options or {})
     wanted = None if compare is None else str(compare)
     selection = Selection(pool, split, limit, offset)
     return run_evaluation(
@@ -109,8 +111,21 @@ def evaluate(
     )
 
 
-def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions) -> Evaluation:
-    """Ask every selected sample that is not answered yet, judge all answers, store the figures."""
+@dataclass(frozen=True, eq=False)
+class AnsweredSet:
+    """What a model answered: the run, the samples that were selected, and a row for each stored answer, in the benchmark's order."""
+
+    run: int
+    where: tuple[str, str]
+    change: str
+    samples: Sequence[Sample]
+    answers: pd.DataFrame
+    outcome: Outcome
+    compared: int | None = None
+
+
+def answer_selected(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions) -> AnsweredSet:
+    """Ask every selected sample that is not answered yet. Raises `VseamError` where none can be."""
     benchmark = workspace.benchmark(dataset)
     selection = settled(options.selection, benchmark)
     samples = selected_samples(benchmark, selection, workspace.seed)
@@ -119,8 +134,7 @@ def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options:
     parts = {"max_new_tokens": options.max_new_tokens, "editor": editor, "change": change.parts}
     where = (str(selection.pool), str(selection.split))
     opened = EXPERIMENT.open(workspace, model_name, dataset, pool=where[0], split=where[1], parts=parts, inputs=change.inputs)
-    run = opened.run
-    compared = _compared_run(workspace, run, dataset, options.compare)
+    compared = _compared_run(workspace, opened.run, dataset, options.compare)
     title = f"{model_name}{f' ({change.label})' if change.label else ''} answers {dataset}"
     asker = AnswerPass(opened, title, workspace.editor(options.editor) if options.editor else None, change)
     outcome = replace(asker, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size).answer(samples)
@@ -128,22 +142,35 @@ def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options:
     if answers.empty:
         first = outcome.skips[0]
         raise VseamError(f"{title}: none of {len(samples)} samples could be answered, such as {first.identifier}: {first.reason}")
+    return AnsweredSet(opened.run, where, change.label, samples, answers, outcome, compared)
+
+
+def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions) -> Evaluation:
+    """Ask every selected sample that is not answered yet, judge all answers, store the figures."""
+    found = answer_selected(workspace, model_name, dataset, options)
+    benchmark = workspace.benchmark(dataset)
     metrics = _figures(
-        workspace, run, benchmark=benchmark, samples=samples, answers=answers, compared=compared, labels=(*where, change.label)
+        workspace,
+        found.run,
+        benchmark=benchmark,
+        samples=found.samples,
+        answers=found.answers,
+        compared=found.compared,
+        labels=(*found.where, found.change),
     )
     return Evaluation(
-        run=run,
+        run=found.run,
         model=model_name,
         dataset=dataset,
-        pool=where[0],
-        split=where[1],
-        change=change.label,
+        pool=found.where[0],
+        split=found.where[1],
+        change=found.change,
         metrics=metrics,
-        answers=answers,
-        skips=outcome.skips,
-        made=outcome.made,
-        reused=outcome.reused,
-        compared_with=compared,
+        answers=found.answers,
+        skips=found.outcome.skips,
+        made=found.outcome.made,
+        reused=found.outcome.reused,
+        compared_with=found.compared,
     )
 
 

@@ -23,6 +23,7 @@ from vseam_core.plugins.records import (
     DatasetRecord,
     EditorRecord,
     EditPlannerRecord,
+    GenerationMethodRecord,
     HeadInterventionRecord,
     MaskProviderRecord,
     ModelRecord,
@@ -31,6 +32,7 @@ from vseam_core.plugins.records import (
 )
 
 if TYPE_CHECKING:
+    from vseam_core.api.generation import GenerationMethod
     from vseam_core.api.interfaces import EditedImages, Editor, EditPlanner, HeadIntervention, MaskProvider, Painter, Tracer
 
 ENTRY_POINT_GROUP = hookspecs.PROJECT
@@ -42,6 +44,7 @@ HOOK_RECORDS: Mapping[str, type[PluginRecord]] = {
     "vseam_edit_planners": EditPlannerRecord,
     "vseam_tracers": TracerRecord,
     "vseam_head_interventions": HeadInterventionRecord,
+    "vseam_generation_methods": GenerationMethodRecord,
     "vseam_commands": CommandRecord,
 }
 
@@ -160,6 +163,12 @@ class Plugins:
         from vseam_core.api.interfaces import HeadIntervention
 
         return self.find(HeadInterventionRecord, name).create(HeadIntervention, **options)
+
+    def generation_method(self, name: str, **options: Any) -> GenerationMethod:
+        """The generation method of that name."""
+        from vseam_core.api.generation import GenerationMethod
+
+        return self.find(GenerationMethodRecord, name).create(GenerationMethod, **options)
 
 
 def build_plugins(select: Iterable[str] = (), exclude: Iterable[str] = (), local: Mapping[str, object] | None = None) -> Plugins:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         DatasetRecord,
         EditorRecord,
         EditPlannerRecord,
+        GenerationMethodRecord,
         HeadInterventionRecord,
         MaskProviderRecord,
         ModelRecord,
@@ -175,6 +176,26 @@ def vseam_head_interventions() -> Iterable[HeadInterventionRecord]:
                 name="acme-noise",
                 summary="adds seeded Gaussian noise to a head",
                 factory="acme_vseam.heads:NoiseHeads",
+            )
+    """
+    return ()
+
+
+@hookspec
+def vseam_generation_methods() -> Iterable[GenerationMethodRecord]:
+    """Ways to change how answers are generated, without training. The factory returns a `GenerationMethod`.
+
+    Example::
+
+        from vseam_core.plugins.hookspecs import hookimpl
+        from vseam_core.plugins.records import GenerationMethodRecord
+
+        @hookimpl
+        def vseam_generation_methods():
+            yield GenerationMethodRecord(
+                name="acme-contrast",
+                summary="contrasts the image with a blurred one",
+                factory="acme_vseam.generation:BlurContrast",
             )
     """
     return ()

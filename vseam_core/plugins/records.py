@@ -131,6 +131,13 @@ class HeadInterventionRecord(PluginRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenerationMethodRecord(PluginRecord):
+    """A way to change how answers are generated: the factory is a class, or a function, that returns a `GenerationMethod`."""
+
+    kind: ClassVar[str] = "generation method"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskProviderRecord(PluginRecord):
     """A way to find the pixels of a concept: the factory returns a `MaskProvider`."""
 
@@ -159,5 +166,6 @@ RECORD_TYPES: tuple[type[PluginRecord], ...] = (
     EditPlannerRecord,
     TracerRecord,
     HeadInterventionRecord,
+    GenerationMethodRecord,
     CommandRecord,
 )

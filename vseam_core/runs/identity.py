@@ -53,7 +53,7 @@ def own_options(plugin: Any) -> dict[str, object] | None:
         function = getattr(type(plugin), method, None)
         if function is not None:
             # The interfaces' own methods return nothing, for plugins that have no options or forgot to name them.
-            return None if function.__module__ == "vseam_core.api.interfaces" else dict(getattr(plugin, method)())
+            return None if function.__module__.startswith("vseam_core.api.") else dict(getattr(plugin, method)())
     return None
 
 

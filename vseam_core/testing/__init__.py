@@ -15,6 +15,7 @@ from __future__ import annotations
 from vseam_core.testing.benchmarks import BenchmarkConformance
 from vseam_core.testing.edited_images import EditedImagesConformance
 from vseam_core.testing.editing import EditorConformance, EditPlannerConformance, MaskProviderConformance, PainterConformance
+from vseam_core.testing.generation import GenerationMethodConformance
 from vseam_core.testing.methods import HeadInterventionConformance, TracerConformance
 from vseam_core.testing.models import ModelConformance
 from vseam_core.testing.promises import promise
@@ -24,6 +25,7 @@ __all__ = [
     "EditPlannerConformance",
     "EditedImagesConformance",
     "EditorConformance",
+    "GenerationMethodConformance",
     "HeadInterventionConformance",
     "MaskProviderConformance",
     "ModelConformance",

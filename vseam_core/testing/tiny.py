@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,19 @@ class TinyModel(VisionLanguageModel):
                 logits = self.module(**self.collate([prompt]), use_cache=False).logits[0, -1]
             texts.append(f"word{int(logits.argmax())}")
         return texts
+
+    @property
+    def reads_without_image(self) -> bool:
+        """A LLaVA reads text alone."""
+        return True
+
+    def respond_together(
+        self, rows: Sequence[EncodedPrompt], combine: Callable[[torch.Tensor, int], torch.Tensor], max_new_tokens: int = 8
+    ) -> tuple[list[str], torch.Tensor]:
+        """The most likely next token of each row after `combine`, by its number. Rows are read as one batch: they must have one length."""
+        with torch.no_grad():
+            logits = combine(self.module(**self.collate(rows), use_cache=False).logits[:, -1], 0)
+        return [f"word{int(row.argmax())}" for row in logits], logits
 
 
 def _id_of(word: str) -> int:

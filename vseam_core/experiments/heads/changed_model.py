@@ -9,6 +9,7 @@ from typing import Any
 from vseam_core.api.types import parse_head
 from vseam_core.config.defaults import EVALUATED_OPERATION, RESCALING
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
+from vseam_core.experiments.generating import method_change
 from vseam_core.experiments.heads.changes import Change, HeadChange, head_operation
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
@@ -19,20 +20,25 @@ MOST_NAMED = 4
 class ChangeOptions:
     """What is changed: `rescale` is the name of a stored rescaling, or RUN or RUN:ROLE; `ablate` names heads such as L5H3.
 
-    Ablated heads are replaced by `operation`, which is made with `operation_options`. Nothing given is the model as it is.
+    Ablated heads are replaced by `operation`, which is made with `operation_options`. `method` is the registered name of a way to generate
+    answers, made with `method_options`. Nothing given is the model as it is.
     """
 
     rescale: str | None = None
     ablate: tuple[str, ...] = ()
     operation: str = EVALUATED_OPERATION
     operation_options: Mapping[str, Any] = field(default_factory=dict)
+    method: str | None = None
+    method_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_change(workspace: Workspace, model: str, dataset: str, options: ChangeOptions) -> Change:
     """The change that the options ask for. Raises `VseamError` for unknown names and heads, and for an operation with the reason."""
-    if options.rescale and options.ablate:
-        raise VseamError("a model is rescaled or ablated, not both at once: give --rescale or --ablate")
+    if sum(map(bool, (options.rescale, options.ablate, options.method))) > 1:
+        raise VseamError("one change at a time: give --rescale, --ablate or --method")
     loaded = workspace.model(model)
+    if options.method:
+        return method_change(workspace, model, options.method, options.method_options)
     if options.rescale:
         scales = stored_scales(workspace, loaded, options.rescale)
         heads = [parse_head(name) for name in scales]

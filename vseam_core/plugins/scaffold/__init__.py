@@ -37,6 +37,7 @@ KINDS: Mapping[str, _Kind] = {
     "editor": _Kind("editor", "EditorRecord", "EditorConformance", "InvertEditor", ("from vseam_core.testing.images import sample",)),
     "tracer": _Kind("tracer", "TracerRecord", "TracerConformance", "WindowPatching"),
     "head-intervention": _Kind("heads", "HeadInterventionRecord", "HeadInterventionConformance", "DampHeads"),
+    "generation-method": _Kind("generation", "GenerationMethodRecord", "GenerationMethodConformance", "GreyContrast"),
 }
 
 

@@ -1,0 +1,180 @@
+"""`vseam compare`: ways to generate answers beside one another, on the same samples, against a plain yes/no threshold too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vseam_cli import options
+from vseam_cli.application import Application
+from vseam_cli.eval import BatchType, LimitType
+from vseam_cli.output import Table
+from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
+
+if TYPE_CHECKING:
+    from vseam_core.experiments.comparing.run import Compared, Comparison
+
+SCHEMA = "compare/1"
+
+
+@options.verb(
+    "compare",
+    example="vseam compare --model llava-tiny-skewed --dataset scenes-skewed/color --split hard --methods none,vcd,pai --limit 100\n"
+    "vseam compare --model llava-tiny --dataset scenes/color --methods rescale:colours,vcd --method-option vcd:alpha=0.5\n"
+    "vseam compare --model llava-1.5-7b --dataset pope/adversarial --methods none,rescale:NAME,vcd,pai,mitigv:opera --latex",
+)
+@options.use("model", "dataset")
+@click.option(
+    "--methods",
+    default="none,vcd,pai",
+    show_default=True,
+    metavar="NAMES",
+    help="What is compared: none, rescale:NAME, ablate:L5H3+L4H1, and names of `vseam methods`, with commas between them.",
+)
+@options.use("method_options")
+@click.option("--split", metavar="NAME", help="The split of the dataset (default: its first).")
+@click.option(
+    "--choose", type=options.WholeNumber(min=1), default=100, show_default=True, metavar="N", help="Samples to choose settings on."
+)
+@click.option(
+    "--limit", type=LimitType(), metavar="N|SHARE", envvar="VSEAM_LIMIT", help="At most N test samples, or a share such as 0.1 or 10%."
+)
+@click.option(
+    "--timed", type=options.WholeNumber(), default=8, show_default=True, metavar="N", help="Test samples that are timed (0: none)."
+)
+@options.use("seed")
+@click.option("--batch-size", type=BatchType(), default="auto", show_default=True, metavar="auto|N", help="Prompts run together, at most.")
+@click.option("--max-new-tokens", type=options.WholeNumber(min=1), default=16, show_default=True, metavar="N", help="The longest answer.")
+@options.use("device", "loading", "memory_budget", "db")
+@click.pass_context
+def compare(
+    context: click.Context,
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    methods: str,
+    method_options: dict[str, dict[str, Any]],
+    seed: int | None,
+    database: str,
+    device: str | None,
+    **given: Any,
+) -> None:
+    """Compare ways to generate answers: accuracy, gains paired by image, yes-ratio, F1, seconds and forward passes per answer.
+
+    Options that a method leaves open are chosen on the dataset's choose pool and reported on its test pool, which share no image. Beside
+    every method stands the control: the unchanged model with a threshold on logit(yes) - logit(no). A run that was stopped goes on where
+    it was.
+    """
+    from vseam_core.experiments.comparing.methods import method_choices
+    from vseam_core.experiments.comparing.run import CompareOptions, compare_methods
+
+    application: Application = context.obj
+    if not models or not datasets:
+        raise click.UsageError("give at least one --model and one --dataset")
+    choices = method_choices(application.plugins, _named(methods, method_options))
+    for name in models:
+        application.registry.loadable_model(name)
+    for name in datasets:
+        application.registry.dataset(name)
+    application.check_loading(list(models))
+    size = given["batch_size"]
+    wanted = CompareOptions(
+        split=given["split"],
+        choose=given["choose"],
+        test=given["limit"],
+        max_new_tokens=given["max_new_tokens"],
+        batch_size=None if size == "auto" else size,
+        timed=given["timed"],
+    )
+    found = []
+    with application.workspace(database, device, seed) as workspace:
+        for warning in workspace.store.warnings:
+            application.output.note(warning)
+        for model in models:
+            found += [compare_methods(workspace, model, dataset, choices, wanted) for dataset in datasets]
+            workspace.release(model)
+    _tell(application, found, database)
+    incomplete = any(row.skips or row.refused for each in found for row in each.rows)
+    context.exit(EXIT_DONE_WITH_SKIPS if incomplete else EXIT_DONE)
+
+
+def _named(methods: str, method_options: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """The methods with their options. Raises `click.UsageError` for options of a method that is not among them."""
+    from vseam_core.experiments.comparing.methods import NONE, NamedMethod
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    strange = [owner for owner in method_options if owner and owner not in names]
+    if strange:
+        raise click.UsageError(f"--method-option {strange[0]}:…: {strange[0]!r} is not among --methods {', '.join(names)}")
+    shared = method_options.get("", {})
+    return [NamedMethod(name, {**(shared if name != NONE else {}), **method_options.get(name, {})}) for name in names]
+
+
+def _tell(application: Application, found: Sequence[Comparison], database: str) -> None:
+    data = {"database": database, "comparisons": [_as_data(each) for each in found]}
+    application.output.result(SCHEMA, data, [table for each in found for table in tables(each)])
+    for each in found:
+        for row in each.rows:
+            if row.refused:
+                application.output.note(f"{row.method} was not measured: {row.refused}")
+            elif row.skips:
+                application.output.note(f"{row.method}: {row.skips} samples skipped (table `skips` of run {row.run})")
+        if each.threshold_reason:
+            application.output.note(f"{each.model} on {each.dataset}: no threshold beside the methods: {each.threshold_reason}")
+    application.output.note(f"every number is in {database}; ask it with `vseam query`")
+
+
+_RESULTS = (
+    *("method", "setting", "accuracy", "from", "to", "gain", "gain from", "gain to", "p", "q", "F1", "yes", "seconds", "passes"),
+)  # fmt: skip
+_CONTROLS = (
+    *("method", "gain over threshold", "from", "to", "p", "q", "own threshold", "accuracy with it"),
+    *("gain over threshold with it", "with it from", "with it to", "p with it", "q with it"),
+)
+
+
+def tables(each: Comparison) -> list[Table]:
+    """What came out, and whether it is more than a threshold."""
+    about = f"{each.model} on {each.dataset} (split {each.split}; settings chosen on {each.n_choose}, {each.n_test} test samples)"
+    shown = [Table(_RESULTS, [_result(row) for row in each.rows], about)]
+    controlled = [row for row in each.rows if "own_threshold_accuracy" in row.figures]
+    if controlled:
+        title = f"{each.model} on {each.dataset}: more than the unchanged model with a yes/no threshold?"
+        shown.append(Table(_CONTROLS, [_control(row) for row in controlled], title))
+    return shown
+
+
+def _result(row: Compared) -> list[Any]:
+    accuracy, gain = row.figures.get("accuracy", {}), row.figures.get("gain", {})
+    return [
+        row.method,
+        "not measured" if row.refused else row.change,
+        *(accuracy.get(name) for name in ("value", "low", "high")),
+        *(gain.get(name) for name in ("value", "low", "high", "p_value", "q_value")),
+        *(_value(row, name) for name in ("f1", "yes_ratio", "seconds_per_answer", "forward_passes_per_answer")),
+    ]
+
+
+def _control(row: Compared) -> list[Any]:
+    over, own = row.figures.get("gain_over_threshold", {}), row.figures.get("own_threshold_gain", {})
+    return [
+        row.method,
+        *(over.get(name) for name in ("value", "low", "high", "p_value", "q_value")),
+        *(_value(row, name) for name in ("own_threshold", "own_threshold_accuracy")),
+        *(own.get(name) for name in ("value", "low", "high", "p_value", "q_value")),
+    ]
+
+
+def _value(row: Compared, name: str) -> Any:
+    return row.figures.get(name, {}).get("value")
+
+
+def _as_data(each: Comparison) -> dict[str, Any]:
+    names = ("model", "dataset", "split", "n_choose", "n_test", "threshold_reason")
+    return {**{name: getattr(each, name) for name in names}, "methods": [_row_as_data(row) for row in each.rows]}
+
+
+def _row_as_data(row: Compared) -> dict[str, Any]:
+    names = ("method", "change", "run", "tried", "chosen_accuracy", "skips", "made", "reused", "refused")
+    return {**{name: getattr(row, name) for name in names}, "figures": list(row.figures.values())}

@@ -1,0 +1,1 @@
+"""Built-in ways to change how answers are generated, without training."""
