@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run study test test-all test-postgres perf statistics lint clean
+.PHONY: run study test test-all test-postgres perf statistics docs lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -29,6 +29,10 @@ perf: $(READY)  ## how much faster than full forward passes the engine is (some 
 statistics: $(READY)  ## size, coverage and power of every statistical procedure, by simulation (some minutes)
 	$(BIN)/python -m perf.statistics
 
+docs: $(READY)  ## the site, into site/: tutorials are executed, warnings are errors (some minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/docs docs site
+
 lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +40,7 @@ lint: $(READY)  ## style, types, and the direction of imports
 		&& ln -sfn ../vseam_core .mypy_packages/vseam_core && ln -sfn ../vseam .mypy_packages/vseam
 	MYPYPATH=.mypy_packages $(BIN)/mypy --explicit-package-bases -p vseam -p vseam_core -p vseam_plugins -p vseam_cli
 	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet tests/documentation -m "not slow"  # links, navigation, code and commands of every page
 
 # The marker file is made last, so that an interrupted installation starts again.
 $(READY): pyproject.toml constraints.txt
@@ -44,4 +49,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:  ## what was built, not what was measured
-	rm -rf $(VENV) build *.egg-info .mypy_packages .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_packages .mypy_cache .ruff_cache .pytest_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,28 +31,54 @@ def datasets(application: Application) -> None:
     show_names(application, "datasets", listed, Table(("dataset", "what it asks", "from"), rows))
 
 
-@options.verb("check", group=datasets, example="vseam datasets check gqa/color --images\nvseam datasets check scenes/color --limit 200")
-@click.argument("name")
-@click.option("--images", is_flag=True, help="Open every image, and hold boxes against its size.")
+@options.verb(
+    "check",
+    group=datasets,
+    example="""
+    vseam datasets check gqa/color --images
+    vseam datasets check mine.csv --images photos
+    vseam datasets check scenes/color --limit 200
+    """,
+)
+@click.argument("name", required=False)
+@click.option(
+    "--images",
+    is_flag=False,
+    flag_value="",
+    metavar="[FOLDER]",
+    help="Open every image, and hold boxes against its size; FOLDER is where the images of a file of questions lie.",
+)
 @options.use("limit", "seed")
 @click.pass_context
-def check(context: click.Context, name: str, images: bool, limit: int | None, seed: int | None) -> None:
-    """Count samples, duplicates, contradictions, missing images, answers. Exit code 3 where some samples cannot be used."""
+def check(context: click.Context, name: str | None, images: str | None, limit: int | None, seed: int | None) -> None:
+    """Count samples, duplicates, contradictions, missing images, answers. Exit code 3 where some samples cannot be used.
+
+    NAME is a dataset's name, or a file of questions.
+    """
     from vseam_core.datasets.checking import UNUSABLE, check_dataset
 
     application: Application = context.obj
+    if name is None and images:  # `--images NAME`: the name is no folder
+        name, images = images, ""
+    if name is None:
+        raise click.UsageError("missing argument NAME: `vseam datasets` lists the names", context)
+    application.images = images or None
     with application.output.progress() as progress, progress.task(f"checking {name}", limit or 0) as advance:
         samples = _samples(application, name, limit, seed)
-        found = check_dataset(samples, images, advance)
+        found = check_dataset(samples, images is not None, advance)
     application.output.result("dataset-check/1", {"name": name, **asdict(found)}, list(_tables(name, found)))
     unusable = sum(problem.count for kind, problem in found.problems.items() if kind in UNUSABLE)
     context.exit(EXIT_DONE_WITH_SKIPS if unusable else EXIT_DONE)
 
 
 def _samples(application: Application, name: str, limit: int | None, seed: int | None) -> Iterator[Sample]:
+    """At most `limit` samples in all, as many of each split."""
     benchmark = application.registry.load_dataset(name)
-    for split in benchmark.splits():
-        yield from islice(benchmark.samples("all", split, limit, seed or 0), limit or _MOST)
+    splits = benchmark.splits()
+    most = limit or _MOST * len(splits)
+    share = -(-most // len(splits))
+    of_splits = (islice(benchmark.samples("all", split, share if limit else None, seed or 0), share) for split in splits)
+    yield from islice(chain.from_iterable(of_splits), most)
 
 
 def _tables(name: str, found: DatasetCheck) -> Iterator[Table]:

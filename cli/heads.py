@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -64,9 +64,15 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     return shared(_operation(options.use("operation_options")(_positions(_direction(click.pass_context(function))))))
 
 
-def _run(
-    context: click.Context, stages: list[str], schema: str, save_model: Path | None = None, save_as: str | None = None, **given: Any
-) -> None:
+class _Saved(NamedTuple):
+    """What is kept of a rescaling: the checkpoint folder, the name, and which one it is."""
+
+    folder: Path | None
+    name: str | None
+    role: str
+
+
+def _run(context: click.Context, stages: list[str], schema: str, saved: _Saved | None = None, **given: Any) -> None:
     from vseam_cli.stages import run_stages, study_of
 
     application: Application = context.obj
@@ -87,7 +93,7 @@ def _run(
         ablation={"operations": [_operation_of(scan)]} if "ablate" in stages and {"operation", "options"} & set(how) else None,
         **given,
     )
-    finish = _saving(study, save_model, save_as) if save_model or save_as else None
+    finish = _saving(study, saved) if saved and (saved.folder or saved.name) else None
     context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish))
 
 
@@ -96,26 +102,26 @@ def _operation_of(scan: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": scan["operation"], "options": scan.get("options", {})}
 
 
-def _saving(study: Study, folder: Path | None, name: str | None) -> Finish:
-    """What keeps the fitted rescaling: as a checkpoint folder, under a name. Raises click.UsageError and VseamError before any work."""
+def _saving(study: Study, saved: _Saved) -> Finish:
+    """What keeps a rescaling: as a checkpoint folder, under a name. Raises click.UsageError and VseamError before any work."""
     from vseam_core.experiments.rescaling.checkpoint import fitted_scales, name_rescaling, require_free_folder, save_rescaled_model
 
     if len(study.models) != 1 or len(study.datasets) != 1:
-        option = "--save-model" if folder else "--save-as"
+        option = "--save-model" if saved.folder else "--save-as"
         raise click.UsageError(f"{option} saves one model fitted on one dataset: give exactly one --model and one --dataset")
     (model,), (dataset,) = study.models, study.datasets
-    if folder:
-        require_free_folder(folder)
+    if saved.folder:
+        require_free_folder(saved.folder)
 
     def save(workspace: Workspace, material: StudyMaterial) -> str:
-        scales = fitted_scales(material.modulations, model, dataset)
+        scales = fitted_scales(material.modulations, model, dataset, saved.role)
         done = []
-        if name:
-            name_rescaling(workspace, name, material.modulations, model, dataset)
-            done.append(f"the rescaling of {len(scales)} heads is called {name}; measure it with `vseam eval --rescale {name}`")
-        if folder:
-            save_rescaled_model(workspace, model, scales, folder, fitted_on=dataset)
-            done.append(f"{model} with {len(scales)} heads rescaled is in {folder}; use it as `--model {folder}`")
+        if saved.name:
+            name_rescaling(workspace, saved.name, material.modulations, model, dataset=dataset, role=saved.role)
+            done.append(f"the rescaling of {len(scales)} heads is called {saved.name}; measure it with `vseam eval --rescale {saved.name}`")
+        if saved.folder:
+            save_rescaled_model(workspace, model, scales, saved.folder, fitted_on=dataset)
+            done.append(f"{model} with {len(scales)} heads rescaled is in {saved.folder}; use it as `--model {saved.folder}`")
         return "\n".join(done)
 
     return save
@@ -155,8 +161,8 @@ def ablate(context: click.Context, **given: Any) -> None:
     group=heads,
     example="""
     vseam heads rescale --model llava-tiny --dataset scenes/color
-    vseam heads rescale --model llava-tiny --dataset scenes/color --save-as colours
-    vseam heads rescale --model llava-tiny --dataset scenes/color --save-model checkpoints/llava-tiny-rescaled
+    vseam heads rescale --model llava-tiny --dataset scenes/color --save-role published --save-as colours
+    vseam heads rescale --model llava-tiny --dataset scenes/color --save-role published --save-model checkpoints/llava-tiny-rescaled
     """,
 )
 @_common
@@ -167,9 +173,16 @@ def ablate(context: click.Context, **given: Any) -> None:
     help="Write the model with the fitted scales in its weights to this new folder, to be used as any --model.",
 )
 @click.option("--save-as", metavar="NAME", help="Keep the fitted scales in the database under this name, for `vseam eval --rescale NAME`.")
-def rescale(context: click.Context, save_model: Path | None, save_as: str | None, **given: Any) -> None:
+@click.option(
+    "--save-role",
+    type=click.Choice(["fitted", "published"]),
+    default="fitted",
+    show_default=True,
+    help="Which scales are saved: those chosen on the choose pool (none where leaving all alone was best), or the published recipe's.",
+)
+def rescale(context: click.Context, save_model: Path | None, save_as: str | None, save_role: str, **given: Any) -> None:
     """Fit head scales on the choose pool and report them on the test pool with their controls."""
-    _run(context, ["scan", "rescale"], "heads-rescale/1", save_model, save_as, **given)
+    _run(context, ["scan", "rescale"], "heads-rescale/1", _Saved(save_model, save_as, save_role), **given)
 
 
 @options.verb("shared", group=heads, example="vseam heads shared --model llava-tiny --dataset scenes/color --dataset scenes/action")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vseam_cli.main import execute
 
@@ -29,9 +30,27 @@ def test_a_check_reports_and_says_by_its_exit_code_whether_samples_are_unusable(
     assert found["problems"]["contradictions"]["examples"][0][0] == "pope/random/plain/42-dog~2"
 
 
-def test_a_rendered_world_is_checked_up_to_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(["datasets", "check", "scenes/color", "--limit", "12", "--images"]) == 0
-    assert "24" in capsys.readouterr().out
+def test_a_rendered_world_is_checked_up_to_a_limit_evenly_over_its_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["datasets", "check", "scenes/color", "--limit", "12", "--images", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["images"]) == (12, 12)
+    assert execute(["datasets", "check", "--limit", "3", "--images", "scenes/color", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 3
+
+
+def test_a_limit_of_a_file_is_that_many_of_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "one.png")
+    lines = [f"Is thing {number} red?,yes,one.png" for number in range(200)]
+    (tmp_path / "mine.csv").write_text("\n".join(["question,answer,image", *lines]), encoding="utf-8")
+    assert execute(["datasets", "check", str(tmp_path / "mine.csv"), "--limit", "100", "--images", str(tmp_path / "photos"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["problems"]) == (100, {})
+
+
+def test_a_check_of_nothing_says_where_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["datasets", "check", "--limit", "3"]) == 2
+    assert "`vseam datasets` lists the names" in capsys.readouterr().err
 
 
 def test_missing_files_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

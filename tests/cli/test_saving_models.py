@@ -18,12 +18,11 @@ RESCALE = ("heads", "rescale", "--model", "llava-tiny", "--dataset", "scenes/col
 
 
 def material(scales: dict[str, float]) -> StudyMaterial:
-    """What a study leaves that fitted these scales, with nothing else in it."""
-    fitted = {"model": "llava-tiny", "dataset": "scenes/color", "role": "fitted", "scales": scales}
+    """What a study leaves that fitted these scales, and 1.01 for one head by the published recipe, with nothing else in it."""
+    of = {"model": "llava-tiny", "dataset": "scenes/color", "run_id": 1}
+    rows = pd.DataFrame([{**of, "role": "fitted", "scales": scales}, {**of, "role": "published", "scales": {"L0H1": 1.01}}])
     empty = pd.DataFrame()
-    return StudyMaterial(
-        "x", ("llava-tiny",), ("scenes/color",), empty, empty, empty, empty, [], empty, pd.DataFrame([fitted]), empty, [], empty
-    )
+    return StudyMaterial("x", ("llava-tiny",), ("scenes/color",), empty, empty, empty, empty, [], empty, rows, empty, [], empty)
 
 
 @contextmanager
@@ -54,6 +53,16 @@ def test_where_nothing_better_was_found_the_tables_come_first_and_nothing_is_sav
     assert outcome.code == 2
     assert "no rescaling of the grid beat leaving all heads alone" in outcome.stderr
     assert not Path("made").exists()
+    assert "--save-role published" in outcome.stderr
+
+
+def test_the_published_scales_are_saved_where_they_are_asked_for(vseam: Vseam, monkeypatch: pytest.MonkeyPatch) -> None:
+    with study_that_fits(monkeypatch, {}):
+        outcome = vseam(*RESCALE, "--save-role", "published", "--save-as", "theirs")
+    assert outcome.code == 0, outcome.stderr
+    assert "the rescaling of 1 heads is called theirs" in " ".join(outcome.stderr.split())
+    kept = vseam("query", "SELECT name, scales FROM rescalings", "--json")
+    assert json.loads(kept.stdout)["rows"] == [["theirs", '{"L0H1":1.01}']]
 
 
 def test_a_folder_that_is_not_empty_is_refused_in_one_line_before_any_work(vseam: Vseam) -> None:

@@ -13,6 +13,7 @@ from vseam_core.plugins.discovery import HOOK_RECORDS
 from vseam_core.plugins.records import PluginRecord
 
 _HEADER = "<!-- Generated: python -m vseam_core.plugins.reference > docs/hooks.md -->"
+_FOR_WHOM = "*For those who write a plugin: what it may supply.*"
 
 
 def example_of(hook: Callable[..., Any]) -> str:
@@ -26,7 +27,7 @@ def example_of(hook: Callable[..., Any]) -> str:
 def render() -> str:
     """The whole page as Markdown."""
     hooks = [getattr(hookspecs, name) for name in HOOK_RECORDS]
-    parts = [_HEADER, "# Hooks for plugins", inspect.getdoc(hookspecs) or "", _common_fields()]
+    parts = [_HEADER, "# Hooks for plugins", _FOR_WHOM, inspect.getdoc(hookspecs) or "", _common_fields()]
     parts += [_section(hook, HOOK_RECORDS[hook.__name__]) for hook in hooks]
     return "\n\n".join(parts) + "\n"
 

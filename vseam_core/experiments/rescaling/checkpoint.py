@@ -18,33 +18,43 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECORD_FILE = "rescaling.json"
+FITTED = "fitted"
 
 
-def fitted_scales(modulations: pd.DataFrame, model: str, dataset: str) -> dict[str, float]:
-    """The factors by head name that were chosen for a model on a dataset, from the rows of `StudyMaterial.modulations`.
+def fitted_scales(modulations: pd.DataFrame, model: str, dataset: str, role: str = FITTED) -> dict[str, float]:
+    """The factors by head name of a model on a dataset, from the rows of `StudyMaterial.modulations`.
 
-    Raises `VseamError` where nothing was fitted, or leaving every head alone was the best choice.
+    `role`: `fitted`, those that were chosen on the choose pool, or `published`, those of the published recipe, which nothing chose.
+    Raises `VseamError` where there are none, or leaving every head alone was the best choice.
     """
-    chosen = modulations
-    if len(modulations):
-        chosen = modulations[(modulations["model"] == model) & (modulations["dataset"] == dataset) & (modulations["role"] == "fitted")]
+    chosen = _rows_of(modulations, model, dataset, role)
     if not len(chosen):
-        raise VseamError(f"{model} on {dataset}: no rescaling was fitted, since no head could be ranked; scan more answers (--limit)")
+        none = "no rescaling was fitted" if role == FITTED else f"there is no {role} rescaling"
+        raise VseamError(f"{model} on {dataset}: {none}, since no head could be ranked; scan more answers (--limit)")
     scales = dict(chosen.iloc[0]["scales"])
     if not scales:
-        raise VseamError(f"{model} on {dataset}: no rescaling of the grid beat leaving all heads alone on the choose pool")
+        raise VseamError(
+            f"{model} on {dataset}: no rescaling of the grid beat leaving all heads alone on the choose pool, so none is saved; "
+            "--save-role published saves that of the published recipe"
+        )
     return scales
 
 
-def name_rescaling(workspace: Workspace, name: str, modulations: pd.DataFrame, model: str, dataset: str) -> None:
-    """Keep the factors that were chosen for a model on a dataset in the store under a name.
+def _rows_of(modulations: pd.DataFrame, model: str, dataset: str, role: str) -> pd.DataFrame:
+    if not len(modulations):
+        return modulations
+    return modulations[(modulations["model"] == model) & (modulations["dataset"] == dataset) & (modulations["role"] == role)]
+
+
+def name_rescaling(workspace: Workspace, name: str, modulations: pd.DataFrame, model: str, dataset: str, role: str = FITTED) -> None:
+    """Keep the factors of a model on a dataset in the store under a name; `role` is as for `fitted_scales`.
 
     Raises `VseamError` as `fitted_scales` does, for a name that would be taken for the number of a run, and for one that is taken.
     """
     if not name.strip() or name.split(":")[0].isdigit():
         raise VseamError(f"--save-as {name!r}: a name must not be a number, which would be a run's")
-    scales = fitted_scales(modulations, model, dataset)
-    here = modulations[(modulations["model"] == model) & (modulations["dataset"] == dataset) & (modulations["role"] == "fitted")]
+    scales = fitted_scales(modulations, model, dataset, role)
+    here = _rows_of(modulations, model, dataset, role)
     run = int(here.iloc[0]["run_id"]) if "run_id" in here else 0
     weights = workspace.model(model).model.info.weights_hash
     workspace.store.name_rescaling(name, NamedRescaling(model, weights, dataset, scales, run))
