@@ -48,3 +48,8 @@ def vseam_tracers() -> Iterator[TracerRecord]:
         summary="path patching: what one head, MLP or the embeddings write for another component alone",
         factory="vseam_plugins.tracers.paths:PathPatching",
     )
+    yield TracerRecord(
+        name="gaze",
+        summary="reads how much attention each head gives to what was edited, against its area and a random region",
+        factory="vseam_plugins.tracers.gaze:Gaze",
+    )

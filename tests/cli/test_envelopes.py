@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", *TASK, "--choose", "2", "--timed", "1", "--methods", "vcd", "--method-option", "alpha=1"),
     "trace": ("trace", *TASK, "--tracer", "groups"),
     "paths": ("paths", *TASK, "--from", "L1H2"),
+    "gaze": ("gaze", *TASK, "--looks-only"),
     "heads-scan": ("heads", "scan", *TASK),
     "heads-ablate": ("heads", "ablate", *TASK),
     "heads-rescale": ("heads", "rescale", *TASK),

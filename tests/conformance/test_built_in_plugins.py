@@ -108,7 +108,7 @@ class TestTracers(TracerConformance):
     def other(self) -> Any:
         changed = {"tokenwise": {"sites": ["residual_after"]}, "groups": {"groups": ["image"]}, "regions": {"coverage": 0.5}}
         changed |= {"lens": {"sites": ["residual_after"]}, "attention_maps": {"detail": "heads"}}
-        changed |= {"paths": {"through_mlps": True}}
+        changed |= {"paths": {"through_mlps": True}, "gaze": {"target": "question"}}
         return PLUGINS.tracer(self.name, **changed[self.name]) if self.name in changed else None
 
 

@@ -21,7 +21,8 @@ class Presentation:
     once: it has to reach the donor's answer, which is a check and no finding. `against_random_models`: only what leaves the range of
     randomly initialised models of the same shape is a finding, so a study traces such models with this tracer too. `change` is what is
     taken from one image and put into the run on the other; empty: one activation at one token. `strongest` are the rows of each site in
-    the table of strongest cells, at most 5.
+    the table of strongest cells, at most 5. `beside_effects` are site kinds with a column for each head (H0, H1 …), with words for each: a
+    study that scans heads too says how they go with what replacing the head does.
     """
 
     view: View = "by columns"
@@ -33,6 +34,7 @@ class Presentation:
     against_random_models: bool = False
     change: str = ""
     strongest: int = 1
+    beside_effects: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.strongest <= 5:

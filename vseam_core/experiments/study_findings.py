@@ -15,7 +15,18 @@ from vseam_core.runs.runner import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
-_FRAMES = ("accuracy", "traces", "bands", "strongest", "shared", "ablations", "modulations", "screenings", "confirmations")
+_FRAMES = (
+    "accuracy",
+    "traces",
+    "bands",
+    "strongest",
+    "shared",
+    "ablations",
+    "modulations",
+    "screenings",
+    "confirmations",
+    "beside_effects",
+)
 
 
 @dataclass
@@ -65,6 +76,7 @@ def gather(study: Study, found: Sequence[Findings], identity: int | None = None)
         presentations={name: presentation for part in reversed(found) for name, presentation in part.presentations.items()},
         confirmations=joined("confirmations"),
         study=identity,
+        beside_effects=joined("beside_effects"),
     )
 
 

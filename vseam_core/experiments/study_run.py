@@ -15,8 +15,8 @@ from vseam_core.analysis.ablation_tests import ablation_test_frame
 from vseam_core.analysis.head_sets import selected_heads
 from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.rescaling import rescaling_scores
-from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
-from vseam_core.api.presentation import presentation_of, replacement_of
+from vseam_core.analysis.traces import PairTrace, aggregate_random_model, random_model_band, strongest_cells
+from vseam_core.api.presentation import Presentation, presentation_of, replacement_of
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
 from vseam_core.experiments.ablation import run_ablation
@@ -33,6 +33,7 @@ from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.study_findings import Findings, gather
 from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
 from vseam_core.experiments.tracing import run_trace
+from vseam_core.results.beside_effects import readings_beside_effects
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 from vseam_core.runs.runner import Outcome
@@ -89,6 +90,7 @@ class StudyRun:
         self._workspace, self._study, self._id = workspace, study, identity
         self._found = Findings()
         self._scanned: dict[tuple[str, str], ScoredHeads] = {}
+        self._read: list[tuple[str, str, Presentation, list[PairTrace]]] = []
 
     def run(self, model: str) -> Findings:
         """Stage by stage on one dataset after another."""
@@ -100,6 +102,7 @@ class StudyRun:
                 self._trace(model, dataset)
             if stages & {"scan", "ablate", "rescale", "shared"}:
                 self._scan(model, dataset)
+                self._set_beside_effects(model, dataset)
             if "ablate" in stages:
                 self._ablate(model, dataset)
             if "rescale" in stages:
@@ -155,6 +158,8 @@ class StudyRun:
             shown = presentation_of(self._workspace.store.presentation(outcome.run))
             self._found.presentations |= dict.fromkeys(frame["tracer"].unique(), shown)
             self._found.frames["traces"].append(self._label(frame, model, dataset))
+            if shown.beside_effects:
+                self._read.append((model, dataset, shown, traces))
             if traces:
                 strongest = strongest_cells(traces, seed=self._study.seed, count=RANKED_CELLS)
                 self._workspace.store.replace_scores("strongest_cells", outcome.run, strongest, outcome.keys)
@@ -229,6 +234,14 @@ class StudyRun:
             )
             if scan is self._study.heads[0]:
                 self._scanned[model, dataset] = claims
+
+    def _set_beside_effects(self, model: str, dataset: str) -> None:
+        """What tracers read of each head beside the effects of the first scan."""
+        scanned = self._scanned.get((model, dataset))
+        for name, of_dataset, shown, traces in self._read:
+            if scanned is not None and (name, of_dataset) == (model, dataset):
+                frame = readings_beside_effects(shown.beside_effects, traces, scanned, self._study.seed)
+                self._found.frames["beside_effects"].append(self._label(frame, model, dataset))
 
     def _selected(self, model: str, dataset: str, sign: Sign) -> tuple[HeadId, ...]:
         """The heads that pass the claim; where none do, the highest ranked, which is exploration and said to be."""

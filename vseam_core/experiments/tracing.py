@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vseam_core.api.interfaces import Benchmark, Editor, TraceContext, Tracer
-from vseam_core.api.types import PoolChoice, Sample
+from vseam_core.api.types import PoolChoice, Sample, TraceEffect
 from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.experiments.answering import baselines_of, judge_again
@@ -45,7 +45,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     editor = workspace.editor(options.editor)
     workspace.store.present_run(opened.run, tracer.presentation().record())
     samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
-    units = [_unit(opened, sample, editor) for sample in samples]
+    units = [traced_unit(opened, sample, editor) for sample in samples]
 
     def compute(part: Sequence[Unit[PreparedPair]]) -> list[UnitResult]:
         return [_trace_pair(opened.loaded, opened.benchmark, tracer, unit, workspace.seed) for unit in part]
@@ -59,7 +59,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     return outcome
 
 
-def _unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit[PreparedPair]:
+def traced_unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit[PreparedPair]:
     """The unit of a sample's pair."""
 
     def prepared() -> tuple[PreparedPair, Mapping[str, object]]:
@@ -85,9 +85,13 @@ def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int) -> Tra
 
 
 def _trace_pair(loaded: LoadedModel, benchmark: Benchmark, tracer: Tracer, unit: Unit[PreparedPair], seed: int) -> UnitResult:
+    context = trace_context(loaded, unit.payload, seed)
+    return traced_pair(loaded, benchmark, unit, tracer.effects(context, loaded.engine.run(tracer.plan(context))))
+
+
+def traced_pair(loaded: LoadedModel, benchmark: Benchmark, unit: Unit[PreparedPair], effects: Sequence[TraceEffect]) -> UnitResult:
+    """What a pair with these effects leaves behind: its samples, prompt and answers too."""
     prepared = unit.payload
-    context = trace_context(loaded, prepared, seed)
-    effects = tracer.effects(context, loaded.engine.run(tracer.plan(context)))
     clean, corrupt = baselines_of(loaded, benchmark, [prepared.clean, prepared.corrupt])
     return UnitResult(
         unit.key,

@@ -45,7 +45,8 @@ class StudyMaterial:
     `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of
     `analysis.screening.SCREENING_COLUMNS` and the operation, or is None; `confirmations` those of
     `analysis.confirmation.CONFIRMATION_COLUMNS`. `presentations` say by tracer how its effects are shown;
-    a tracer without one is shown by its columns. `study` is its number in the store, None where it is not a study of one.
+    a tracer without one is shown by its columns. `beside_effects` has the columns of `analysis.beside_effects.BESIDE_COLUMNS`, for a study
+    that was just run. `study` is its number in the store, None where it is not a study of one.
     """
 
     name: str
@@ -66,3 +67,4 @@ class StudyMaterial:
     presentations: dict[str, Presentation] = field(default_factory=dict)
     confirmations: pd.DataFrame | None = None
     study: int | None = None
+    beside_effects: pd.DataFrame | None = None

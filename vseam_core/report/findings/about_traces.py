@@ -6,6 +6,7 @@ from typing import Any
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.traces import CELL_COLUMNS, compare_with_band
+from vseam_core.api.interventions import READINGS
 from vseam_core.report.findings.wording import Finding, link, listed, number, percent
 from vseam_core.report.tasks import Task, only, study_tasks, task_rows
 from vseam_core.report.traced import Traced, traced
@@ -19,7 +20,7 @@ def token_findings(material: StudyMaterial) -> list[Finding]:
     findings = []
     for model in material.models:
         for found in traced(material.traces, material.presentations, model):
-            if found.view == "map":
+            if found.view == "map" and found.measure not in READINGS:
                 findings += _of_tracer(material, found)
     return findings
 

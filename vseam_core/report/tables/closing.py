@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vseam_core.report.tables.answers import accuracy_table, skips_table
+from vseam_core.report.tables.beside_effects import beside_effects_table
 from vseam_core.report.tables.heads import ablation_tables, head_table, published_table, suppressor_table
 from vseam_core.report.tables.rescaling import rescaling_table
 from vseam_core.report.tables.screening import screening_table
@@ -22,6 +23,7 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
     Values are those of the study's own tables, unrounded; None is a value that is unknown, and the row says why.
     """
     makers: list[Callable[[StudyMaterial], ReportTable | None]] = [
+        beside_effects_table,
         screening_table,
         lambda found: head_table(found, "positive"),
         lambda found: head_table(found, "negative"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS
 from vseam_core.analysis.traces import CELL_COLUMNS, FLOOR_FACTOR, compare_with_band
+from vseam_core.api.interventions import READINGS
 from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import Task, only, present, study_tasks, task_rows
 from vseam_core.report.traced import Traced, traced
@@ -26,6 +27,7 @@ CHANGES = {
     "clean": "Change of the {measure} of the run on the clean image in {unit} with its 95 % interval.",
     "corrupt": "Change of the {measure} of the run on the corrupt image in {unit} with its 95 % interval.",
 }
+READ = "The {measure} that is read in the run on the {image} image, where nothing is changed, with its 95 % interval."
 
 
 def trace_tables(material: StudyMaterial) -> list[ReportTable]:
@@ -49,13 +51,13 @@ def _cell_table(material: StudyMaterial, parts: list[Traced]) -> ReportTable:
     ]
     share = ", and as a share of the gap between the two images" if first.in_shares else ""
     change = first.presentation.change or "One activation"
-    words = {"measure": first.measure_words, "unit": first.base_unit, "share": share, "change": change}
+    words = {"measure": first.measure_words, "unit": first.base_unit, "share": share, "change": change, "image": first.directions[0]}
     columns = ("model", "category", "site", "layer", "where", first.base_unit, "low", "high", "share", "n", "remark")
     return table_of(
         f"Strongest cells of {first.tracer}: {first.title}",
         columns,
         records,
-        CHANGES.get(first.directions[0], CHANGES["clean"]).format(**words),
+        (READ if first.measure in READINGS else CHANGES.get(first.directions[0], CHANGES["clean"])).format(**words),
         "Cells are selected on one half of the images; everything shown is estimated on the other half.",
     )
 

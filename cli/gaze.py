@@ -1,0 +1,71 @@
+"""`vseam gaze`: where each head looks, and whether heads that look also cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vseam_cli import options
+from vseam_cli.application import Application
+
+_TRACER = "gaze"
+
+
+@options.verb(
+    "gaze",
+    example="""
+    vseam gaze --model llava-tiny --dataset scenes/color --limit 40 --tables
+    vseam gaze --model llava-tiny --dataset scenes/color --looks-only
+    """,
+)
+@options.use("model", "dataset")
+@click.option(
+    "--target",
+    type=click.Choice(["last", "question", "template"]),
+    help="The positions whose attention is read (default: last, where the answer is given).",
+)
+@click.option("--operation", metavar="NAME", help="What heads are replaced by (`vseam operations`; default: resample).")
+@click.option("--looks-only", is_flag=True, help="Read where heads look, and replace none.")
+@options.use("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
+@click.pass_context
+def gaze(
+    context: click.Context,
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    target: str | None,
+    operation: str | None,
+    looks_only: bool,
+    limit: int | None,
+    seed: int | None,
+    editor: str | None,
+    device: str | None,
+    database: str,
+    reports: str,
+) -> None:
+    """Read how much of its attention each head gives to what was edited, and set it beside what replacing the head does.
+
+    Against the region's share of the image and against a random region of its size, which is the control. Needs a family whose image
+    positions have a place in the image.
+    """
+    from vseam_cli.stages import run_stages, study_of
+
+    if looks_only and operation:
+        raise click.UsageError("--operation says how heads are replaced: leave out --looks-only")
+    application: Application = context.obj
+    reading: dict[str, Any] = options.given(target=target)
+    study = study_of(
+        application,
+        None,
+        limit,
+        name=_TRACER,
+        models=list(models),
+        datasets=list(datasets),
+        tracers=[{"name": _TRACER, "options": reading}],
+        heads=[{"operation": operation or "resample"}],
+        random_models=0,
+        seed=seed,
+        editor=editor,
+        stages=["trace"] if looks_only else ["trace", "scan"],
+    )
+    context.exit(run_stages(application, study, "gaze/1", database=database, device=device, reports=reports))
