@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,10 +124,13 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Show progress on stderr with the time left: bars on a terminal, now and then a line elsewhere, nothing with --quiet."""
+        """Show progress on stderr with the time left: bars on a terminal and in a notebook, else now and then a line.
+
+        Nothing with --quiet.
+        """
         if self.quiet:
             yield SilentProgress()
-        elif sys.stderr.isatty():
+        elif sys.stderr.isatty() or in_notebook():
             with _bars() as bars:
                 yield bars
         else:
@@ -216,6 +220,12 @@ class BarProgress:
     def note(self, text: str) -> None:
         """One line above the bars."""
         self._bars.console.print(visible(text), markup=False, highlight=False)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook that can show bars (they are a widget of the package ipywidgets)."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel") and find_spec("ipywidgets") is not None
 
 
 @contextmanager

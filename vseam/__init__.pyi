@@ -2,7 +2,13 @@
 
 from vseam.explaining import ExplanationResult as ExplanationResult, explain as explain
 from vseam.measuring import evaluate as evaluate, scan as scan, trace as trace
-from vseam.shown import EvaluationResult as EvaluationResult, ScanResult as ScanResult, TraceResult as TraceResult
+from vseam.querying import query as query
+from vseam.shown import (
+    EvaluationResult as EvaluationResult,
+    HeadMapResult as HeadMapResult,
+    ScanResult as ScanResult,
+    TraceResult as TraceResult,
+)
 from vseam_core.api.interfaces import (
     Benchmark as Benchmark,
     EditedImages as EditedImages,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam.notebook import ShownInNotebooks, shown_figure
 from vseam.opening import Opening, model_name
 from vseam_core.results.explanation import Explanation
 
@@ -17,11 +19,21 @@ if TYPE_CHECKING:
     from vseam_core.api.interfaces import VisionLanguageModel
     from vseam_core.api.types import Box
     from vseam_core.config.editor_settings import EditorChoice
+    from vseam_core.report.data.page_data import PageData
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ExplanationResult(Explanation):
+class ExplanationResult(ShownInNotebooks, Explanation):
     """An explanation that shows itself: `frame` is a table, `plot()` a figure, `save(folder)` writes the page."""
+
+    views = ("explained",)
+
+    @cached_property
+    def page(self) -> PageData:
+        """The data of the interactive page."""
+        from vseam_core.report.data.explained import explanation_page_data
+
+        return explanation_page_data(self)
 
     @property
     def sentences(self) -> list[str]:
@@ -34,7 +46,7 @@ class ExplanationResult(Explanation):
         """Both images with the attention of the last position, the traced words, and the heads."""
         from vseam_core.report.figures.explained import explained_figure
 
-        return explained_figure(self)
+        return shown_figure(explained_figure(self))
 
     def save(self, folder: str | Path | None = None) -> Path:
         """Write the page into a folder (default: the next `reports/explain-N`); returns the file. Raises `VseamError`."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vseam_core.api.interfaces import VisionLanguageModel
     from vseam_core.api.types import PoolChoice, ScanDirection
     from vseam_core.config.editor_settings import EditorChoice
+    from vseam_core.report.data.page_data import PageData
     from vseam_core.results.study_results import StudyMaterial
     from vseam_core.runs.workspace import Workspace
 
@@ -43,7 +44,7 @@ def trace(
     methods = _methods(tracers)
     with Opening(**opening).open() as workspace:
         chosen = pool or ("score" if isinstance(dataset, str) else "all")
-        material = _study(
+        found = _study(
             workspace,
             model_name(workspace, model),
             dataset_name(workspace, dataset, images),
@@ -54,7 +55,7 @@ def trace(
             editor=editor,
             random_models=random_models,
         )
-    return TraceResult(material)
+    return TraceResult(*found)
 
 
 def scan(
@@ -86,7 +87,7 @@ def scan(
     if direction:
         wanted["direction"] = direction
     with Opening(**opening).open() as workspace:
-        material = _study(
+        found = _study(
             workspace,
             model_name(workspace, model),
             dataset_name(workspace, dataset, images),
@@ -95,7 +96,7 @@ def scan(
             heads=[wanted],
             editor=editor,
         )
-    return ScanResult(material)
+    return ScanResult(*found)
 
 
 def evaluate(
@@ -131,14 +132,23 @@ def _methods(tracers: str | Sequence[str] | Mapping[str, Mapping[str, Any]] | No
     return [{"name": name} for name in ([tracers] if isinstance(tracers, str) else tracers)]
 
 
-def _study(workspace: Workspace, model: str, dataset: str, stages: list[str], limit: int | None, **fields: Any) -> StudyMaterial:
-    """Part of a study of one model on one dataset. Raises `VseamError` where nothing was left to measure."""
+def _study(
+    workspace: Workspace, model: str, dataset: str, stages: list[str], limit: int | None, **fields: Any
+) -> tuple[StudyMaterial, PageData]:
+    """Part of a study of one model on one dataset, and its page, read while the database is open.
+
+    Raises `VseamError` where nothing was left to measure.
+    """
     from vseam_core.config.study import Study
     from vseam_core.experiments.nothing_left import require_results
     from vseam_core.experiments.study_run import run_study
+    from vseam_core.report.data.study import study_page_data
+    from vseam_core.report.tables.closing import closing_tables
+    from vseam_core.results.stored_study import study_of
 
     base = Study(name=stages[-1], models=[model], datasets=[dataset])
     study = base.with_overrides(limit=limit, stages=stages, seed=workspace.seed, **fields)
     material = run_study(workspace, study)
     require_results(workspace, study, material)
-    return material
+    assert material.study is not None
+    return material, study_page_data(workspace.store, study_of(workspace.store, material.study), material, closing_tables(material))

@@ -53,7 +53,7 @@ class Opening:
                     loading={"": self.loading or {}},
                     progress=stack.enter_context(shown_progress(self.progress)),
                     edits=edits,
-                    thumbnails=self.database is not None,
+                    thumbnails=True,
                 )
             )
 

@@ -6,8 +6,10 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vseam.notebook import ShownInNotebooks, shown_figure
 from vseam_core.errors import UnknownNameError, did_you_mean
 from vseam_core.experiments.evaluation import Evaluation
 from vseam_core.report.tables.table import ReportTable
@@ -17,12 +19,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from vseam_core.report.data.page_data import PageData
+
+_NAMED_HEADS = 8
+_HEAD_COLUMNS = ("layer", "head", "support", "low_support", "high_support", "q_positive", "claim_positive")
+
 
 @dataclass(frozen=True, eq=False)
-class StudyResult:
-    """What a part of a study found: its `material`, with the tables and figures of its report."""
+class StudyResult(ShownInNotebooks):
+    """What a part of a study found: its `material`, with the tables and figures of its report, and its interactive `page`."""
 
     material: StudyMaterial
+    page: PageData
 
     @cached_property
     def tables(self) -> list[ReportTable]:
@@ -50,7 +58,13 @@ class StudyResult:
         drawn = dict(planned_figures(self.material))
         if not drawn or (name is not None and name not in drawn):
             raise UnknownNameError(f"there is no figure {name or ''!r}; {did_you_mean(name or '', drawn)}")
-        return drawn[name or next(iter(drawn))]()
+        return shown_figure(drawn[name or next(iter(drawn))]())
+
+    def save(self, reports: str | Path = "reports") -> Path:
+        """Write the report, interactive page and figures, into a new folder of `reports`; returns the page. Raises `VseamError`."""
+        from vseam_core.report.writer import add_report
+
+        return add_report(self.material, Path(reports), self.page)[-1]
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.material.notes)
@@ -67,6 +81,8 @@ class StudyResult:
 class TraceResult(StudyResult):
     """Causal traces of one model on one dataset. `frame` has one row for each cell, averaged over pairs."""
 
+    views = ("traces", "curves")
+
     @property
     def frame(self) -> pd.DataFrame:
         """The trace scores: tracer, site, direction, measure, layer, column, mean with its interval, share of the gap."""
@@ -77,15 +93,39 @@ class TraceResult(StudyResult):
 class ScanResult(StudyResult):
     """Head scores of one model on one dataset. `frame` has one row for each head."""
 
+    views = ("heads",)
+
     @property
-    def heads(self) -> HeadMap:
+    def heads(self) -> HeadMapResult:
         """The scan itself: scores by the claims and by the published formulas."""
-        return self.material.heads[0]
+        return HeadMapResult(**vars(self.material.heads[0]), page=self.page)
 
     @property
     def frame(self) -> pd.DataFrame:
         """The head scores by the claims: layer, head, means, intervals, q-values, flags."""
         return self.heads.claims.frame
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class HeadMapResult(ShownInNotebooks, HeadMap):
+    """A head map that shows itself. `frame` has one row for each head."""
+
+    page: PageData
+    views = ("heads",)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The head scores by the claims: layer, head, means, intervals, q-values, flags."""
+        return self.claims.frame
+
+    def _repr_html_(self) -> str:
+        strongest = self.frame.sort_values("support", ascending=False).head(_NAMED_HEADS)
+        columns = [name for name in _HEAD_COLUMNS if name in strongest]
+        title = f"{self.model} on {self.dataset}, heads replaced by {self.replaced_by}: the strongest of {len(self.frame)}"
+        return _html(title, columns, [list(row) for row in strongest[columns].itertuples(index=False)], ())
+
+    def __repr__(self) -> str:
+        return f"<HeadMapResult: {self.model} on {self.dataset}, {len(self.frame)} heads replaced by {self.replaced_by}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,7 +155,7 @@ class EvaluationResult(Evaluation):
         panel.set_yticks(places, rows["metric"].tolist())
         panel.set_xlim(0, 1)
         panel.set_title(f"{self.model} on {self.dataset} ({self.pool}), n = {len(self.answers)}", loc="left", fontsize=10)
-        return figure
+        return shown_figure(figure)
 
     def _repr_html_(self) -> str:
         columns = [name for name in ("metric", "subset", "value", "low", "high", "n", "clusters") if name in self.metrics]

@@ -11,6 +11,8 @@ Three claims, all on effects = the measure without minus with the head replaced,
 
 from __future__ import annotations
 
+import bisect
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,11 +195,14 @@ def smallest_effect(images: tuple[int, ...], heads: int) -> float | None:
     expected = 1 + (heads - 1) * (1 - (1 - levels) ** classes if classes > 1 else 1.0)
     level = levels[levels * expected <= SIGNIFICANCE].max()
     sizes = np.arange(0.05, 12, 0.01)
-    power = np.ones_like(sizes)
-    for count in images:
-        power *= stats.nct.sf(stats.t.isf(level, count - 1), count - 1, sizes * np.sqrt(count))
-    found = sizes[power >= FOUND_IN]
-    return float(found[0]) if len(found) else None
+    thresholds = [(count, stats.t.isf(level, count - 1)) for count in images]
+
+    def power(size: float) -> float:
+        return math.prod(stats.nct.sf(threshold, count - 1, size * math.sqrt(count)) for count, threshold in thresholds)
+
+    # Power grows with the size, so that halving finds the first size that is large enough.
+    found = bisect.bisect_left(sizes, True, key=lambda size: power(size) >= FOUND_IN)
+    return float(sizes[found]) if found < len(sizes) else None
 
 
 def split_half_reliability(effects: ArrayLike, clusters: ArrayLike, *, seed: int, splits: int = SPLITS) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,14 @@ def report_page(page: PageData, *, live: bool = False) -> str:
         connect=live,
         subtitle=page.subtitle,
     )
+
+
+def widget_sources() -> tuple[str, str]:
+    """The script and the style of a notebook's widget: the page's own modules and rules, the latter for what lies in `.vseam` alone."""
+    script = f"{joined_modules(_PACKAGE, 'widget.js')}\nexport default {{ render }};\n"
+    # Nested below one class, so that no rule reaches the rest of the notebook.
+    rules = re.sub(r"(?<![\w-])(?::root|body)(?=[\s\[{])", "&", asset(_PACKAGE, "report.css"))
+    return script, f".vseam {{\n{rules}\n}}\n.vseam section {{ padding: 0; }}\n"
 
 
 def index_page(reports: Sequence[Mapping[str, Any]]) -> str:

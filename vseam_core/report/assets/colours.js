@@ -12,10 +12,21 @@ const SEQUENTIAL = {
 /** Line colours after Okabe and Ito (2008), bright enough for a dark page and dark enough for a light one. */
 export const LINES = ["#1e86c8", "#dd6414", "#12a07a", "#cf7fae", "#62b8ec", "#e3a006", "#8479f2", "#8c8c8c"];
 
-/** Whether the page is shown dark now. */
-export function isDark() {
+function pageIsDark() {
   const theme = document.documentElement.dataset.theme;
   return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+let dark = pageIsDark;
+
+/** Let something else say whether the ground is dark: a notebook has themes of its own. */
+export function darkWhere(says) {
+  dark = says;
+}
+
+/** Whether the page is shown dark now. */
+export function isDark() {
+  return dark();
 }
 
 function between(stops, share) {

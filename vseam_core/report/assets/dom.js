@@ -73,9 +73,9 @@ export function withInterval(value, low, high, unit = "") {
 
 /** A note beside the pointer. One for the whole page. */
 export class Tooltip {
-  constructor() {
+  constructor(host) {
     this.box = element("div", { class: "tooltip", role: "status", "aria-live": "polite", hidden: true });
-    document.body.append(this.box);
+    host.append(this.box);
   }
 
   show(lines, x, y) {
@@ -97,6 +97,6 @@ let theTooltip = null;
 
 /** The page's note beside the pointer, made when it is first needed. */
 export function tooltip() {
-  theTooltip ??= new Tooltip();
+  if (!theTooltip?.box.isConnected) theTooltip = new Tooltip(document.querySelector(".vseam") ?? document.body);
   return theTooltip;
 }

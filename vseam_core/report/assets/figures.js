@@ -31,7 +31,7 @@ function standalone(drawing, title) {
   copy.setAttribute("color", style.color);
   copy.setAttribute("font-family", "system-ui, sans-serif");
   copy.removeAttribute("tabindex");
-  const page = getComputedStyle(document.body).backgroundColor;
+  const page = getComputedStyle(drawing.closest(".vseam") ?? document.body).backgroundColor;
   const [, , width, height] = (copy.getAttribute("viewBox") ?? "0 0 100 100").split(" ");
   const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [name, value] of Object.entries({ width, height, fill: page })) ground.setAttribute(name, value);

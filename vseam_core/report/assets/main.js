@@ -1,33 +1,9 @@
 // Puts the views into the page, each when it comes near the window, and leads links to what they name.
 
-import { ablationView, rescalingView } from "./ablation.js";
-import { curvesView } from "./curves.js";
 import { Page } from "./data.js";
 import { element } from "./dom.js";
-import { explainedView } from "./explained.js";
-import { findingsView } from "./findings.js";
-import { headsView } from "./headmap.js";
 import { followServer } from "./live.js";
-import { howView } from "./how.js";
-import { samplesView } from "./samples.js";
-import { sharedView } from "./shared.js";
-import { tablesView } from "./tables.js";
-import { tracesView } from "./traces.js";
-
-/** The views in their order: the section's id, its title, and the function that makes it of a page (null: nothing to show). */
-export const VIEWS = [
-  ["findings", "What was found", findingsView, (content) => content.findings.length + (content.notes ?? []).length],
-  ["explained", "The answer explained", explainedView, (content) => (content.explained ? 1 : 0)],
-  ["heads", "Head map", headsView, (content) => content.scans.length],
-  ["traces", "Trace map", tracesView, (content) => content.traces.length],
-  ["samples", "Samples", samplesView, (content) => content.pairs.length + content.skips.length],
-  ["shared", "Shared heads", sharedView, (content) => content.shared.length],
-  ["ablation", "Ablation", ablationView, (content) => (content.ablations ?? []).length],
-  ["rescaling", "Rescaling", rescalingView, (content) => (content.rescalings ?? []).length],
-  ["curves", "Curves", curvesView, (content) => content.traces.filter((trace) => trace.view !== "map" && trace.aggregates.length).length],
-  ["tables", "Tables", tablesView, (content) => content.tables.length],
-  ["how", "How it was measured", howView, (content) => Object.keys(content.how).length],
-];
+import { VIEWS } from "./views.js";
 
 function section(page, [id, title, view]) {
   const place = element("div", { class: "view" });

@@ -43,7 +43,7 @@ use the same page. Every list may be empty and every key with `?` may be missing
 A sample, scan or pair elsewhere is its index in these lists; `image` is a key of the images. An array stands in the JSON as
 `{"array": name, "type": …, "shape": […]}`, its little-endian bytes as base64 in an element of that name; the page decodes it when a
 view first needs it. To add a view: put its data into `content` under a key of its own, write `assets/NAME.js` with a function
-`view(page)` that returns an element or null, and name it in `assets/main.js`.
+`view(page)` that returns an element or null, and name it in `assets/views.js`.
 """
 
 from __future__ import annotations
