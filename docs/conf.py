@@ -37,7 +37,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
-nb_execution_excludepatterns = ["notebooks/*"]  # committed with their outputs
+nb_execution_excludepatterns = ["notebooks/*"]  # shown as they are: a test runs them
 
 # Pages that are written at the top of the repository, where everyone looks for them.
 _FROM_THE_TOP = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "example-plugin": "examples/vseam-smolvlm/README.md"}

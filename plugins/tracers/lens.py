@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from vseam_core.api.interfaces import TraceContext, Tracer
-from vseam_core.api.interventions import MEASURES, AnswerScore, AnswerValues, LensScore, Run, RunResult, Site, SiteKind
+from vseam_core.api.interventions import MEASURES, TOP_TOKEN, AnswerScore, AnswerValues, LensScore, Run, RunResult, Site, SiteKind
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, role_of_positions
 from vseam_core.api.types import Direction, TraceEffect
@@ -27,7 +27,6 @@ from vseam_plugins.tracers.grids import (
 
 SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
 LINEAR_MEASURES: tuple[str, ...] = ("logit_diff", "logit")
-TOP_TOKEN = "top_token"
 IMAGES: tuple[Direction, ...] = ("clean", "corrupt")
 
 
@@ -53,12 +52,13 @@ class LogitLens(Tracer):
     """
 
     name: ClassVar[str] = "lens"
+    version: ClassVar[int] = 2
 
     def __init__(
         self,
         sites: Sequence[str] = SITES,
         positions: Sequence[str] = ("last",),
-        measures: Sequence[str] = PATCH_MEASURES,
+        measures: Sequence[str] = (*PATCH_MEASURES, TOP_TOKEN),
     ) -> None:
         self.sites = chosen_names("site", sites, SITES)
         self.positions = chosen_names("position class", positions, POSITION_CLASSES)

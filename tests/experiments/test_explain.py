@@ -21,7 +21,9 @@ from vseam_core.experiments.encoding import prepare_pair
 from vseam_core.experiments.explain.options import ExplainOptions
 from vseam_core.experiments.explain.running import explain
 from vseam_core.experiments.study_run import run_study
+from vseam_core.report.data.study import study_page_data
 from vseam_core.results.explanation import Explanation
+from vseam_core.results.stored_study import find_study
 from vseam_core.runs.workspace import Workspace, open_workspace
 
 SIZES = Sizes(pairs=1, score=1, hard=0, scan_sampled=1, scan_wrong=0)
@@ -115,6 +117,19 @@ def test_what_a_person_reads_is_there_answers_words_and_that_one_sample_is_no_cl
     assert found.token_texts[int(lens.values[-1, -1])] == pair.clean.answer
     with pytest.raises(KeyError, match="tokenwise/mlp_output/denoising"):
         found.trace("tokenwise", "nothing")
+
+
+def test_the_page_of_a_study_has_the_tokens_that_a_lens_puts_first(explained: Explained) -> None:
+    workspace, pair = explained.workspace, explained.pair
+    sizes = {"models": ["llava-tiny"], "datasets": ["scenes/color"], "sizes": SIZES, "stages": ["trace"]}
+    material = run_study(workspace, Study(name="lens", tracers=[Method(name="lens")], **sizes))
+    page = study_page_data(workspace.store, find_study(workspace.store, ["lens"]), material, [])
+    (trace,) = page.content["traces"]
+    read = {(part["site"], part["direction"]): part for part in trace["samples"]}
+    assert read["residual_after", "clean"]["cells"][0][-1] == pair.clean.answer
+    assert read["residual_after", "corrupt"]["cells"][0][-1] == pair.corrupt.answer
+    assert read["mlp_output", "clean"]["cells"] is None
+    assert "top_token" not in set(material.traces["measure"])
 
 
 def build(name: str, folder: Path) -> str:

@@ -52,7 +52,7 @@ def test_lens_values_are_the_readouts_themselves_under_the_image_that_was_read()
 
 def test_components_are_given_linear_measures_only_because_probabilities_do_not_add_up():
     effects = traced(LogitLens(), context())
-    assert {measure for kind, _, measure in effects if kind == "residual_after"} == {"logit_diff", "prob_sum", "logit"}
+    assert {measure for kind, _, measure in effects if kind == "residual_after"} == {*("logit_diff", "prob_sum", "logit", "top_token")}
     assert {measure for kind, _, measure in effects if kind != "residual_after"} == {"logit_diff", "logit"}
 
 
@@ -79,7 +79,7 @@ def test_lens_options_are_checked_and_reported():
     assert LogitLens(sites="mlp_output").options() == {
         "sites": ["mlp_output"],
         "positions": ["last"],
-        "measures": ["logit_diff", "prob_sum", "logit"],
+        "measures": ["logit_diff", "prob_sum", "logit", "top_token"],
     }
     with pytest.raises(UnknownNameError, match="did you mean 'mlp_output'"):
         LogitLens(sites=["mlp_outputs"])

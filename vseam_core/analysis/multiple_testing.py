@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from vseam_core.analysis.statistics import Array, Moments, expected_skewness, finite
 
@@ -60,6 +59,8 @@ def positive_mean_p_values(moments: Moments) -> Array:
     root = np.sqrt(moments.clusters)
     bounded = np.clip(ratio, -1e6, 1e6)
     corrected = bounded + left / (6 * root) * (2 * bounded**2 + 1) + left**2 * bounded**3 / (27 * root**2)
+    from scipy import special
+
     p_values = special.stdtr(moments.degrees, -np.minimum(bounded, corrected))
     return np.where(moments.mean > 0, p_values, 1.0)
 

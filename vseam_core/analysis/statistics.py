@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 MINIMUM_CLUSTERS = 10
 SKEWED = 2.0
@@ -62,12 +61,16 @@ class Moments:
         """Lower and upper ends by Student's t, or None without standard errors."""
         if self.standard_error is None:
             return None
+        from scipy import special  # a third of a second of importing, which reading effects does not need
+
         width = special.stdtrit(self.degrees, 0.5 + confidence / 2) * self.standard_error
         return self.mean - width, self.mean + width
 
     def p_values(self) -> Array | None:
         """Two-sided p of a mean of zero by Student's t; a cell that is zero everywhere has p = 1."""
         ratio = self.t_statistics()
+        from scipy import special
+
         return None if ratio is None else np.where(self.mean == 0, 1.0, 2 * special.stdtr(self.degrees, -np.abs(ratio)))
 
     def t_statistics(self) -> Array | None:

@@ -216,7 +216,8 @@ class AnswerValues:
 
 
 MEASURES: tuple[str, ...] = ("logit_diff", "logprob", "published_prob", "prob_sum", "logit")
-READINGS: tuple[str, ...] = ("weight", "top_token")
+TOP_TOKEN = "top_token"
+READINGS: tuple[str, ...] = ("weight", TOP_TOKEN)
 """Measures of effects that are no score of the answer: an attention weight, and the id of the token that a lens puts first."""
 
 

@@ -22,7 +22,8 @@ class Presentation:
     randomly initialised models of the same shape is a finding, so a study traces such models with this tracer too. `change` is what is
     taken from one image and put into the run on the other; empty: one activation at one token. `strongest` are the rows of each site in
     the table of strongest cells, at most 5. `beside_effects` are site kinds with a column for each head (H0, H1 …), with words for each: a
-    study that scans heads too says how they go with what replacing the head does.
+    study that scans heads too says how they go with what replacing the head does. `tokens` are the texts of the token ids among the
+    effects (measure `top_token`); running the tracer fills them in.
     """
 
     view: View = "by columns"
@@ -35,6 +36,7 @@ class Presentation:
     change: str = ""
     strongest: int = 1
     beside_effects: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.strongest <= 5:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vseam_core.api.interfaces import Benchmark, Editor, TraceContext, Tracer
+from vseam_core.api.interventions import TOP_TOKEN
 from vseam_core.api.types import PoolChoice, Sample, TraceEffect
 from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
@@ -51,12 +52,22 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
         return [_trace_pair(opened.loaded, opened.benchmark, tracer, unit, workspace.seed) for unit in part]
 
     outcome = opened.run_units(units, compute, f"{model} {options.tracer} traces of {dataset}")
+    _present_tokens(workspace, opened, tracer)
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
     keep_thumbnails(workspace, pairs=pairs)
     judge_again(
         workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
     )
     return outcome
+
+
+def _present_tokens(workspace: Workspace, opened: OpenRun, tracer: Tracer) -> None:
+    """Keep the texts of token ids among the effects with the run: who reads the database has no tokenizer."""
+    records = workspace.store.trace_effects(opened.run, measure=TOP_TOKEN)
+    ids = sorted({int(value) for record in records for value in record.effect.values.flat})
+    if ids:
+        texts = dict(zip(map(str, ids), opened.loaded.model.token_texts(ids), strict=True))
+        workspace.store.present_run(opened.run, replace(tracer.presentation(), tokens=texts).record())
 
 
 def traced_unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit[PreparedPair]:

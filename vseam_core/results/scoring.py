@@ -11,6 +11,7 @@ import numpy as np
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.screening import score_verified_heads
 from vseam_core.analysis.traces import PairTrace, aggregate_traces
+from vseam_core.api.interventions import TOP_TOKEN
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace
 
@@ -38,8 +39,9 @@ def pair_traces(records: Sequence[TraceRecord], noise_floor: float) -> list[Pair
 
 
 def read_traces(workspace: Workspace, outcome: Outcome, noise_floor: float) -> list[PairTrace]:
-    """The stored effects of a trace run's finished pairs, with their flags."""
-    return pair_traces(workspace.store.trace_effects(outcome.run, outcome.keys), noise_floor)
+    """The stored effects of a trace run's finished pairs, with their flags; ids of tokens are not among them, they have no mean."""
+    records = workspace.store.trace_effects(outcome.run, outcome.keys)
+    return pair_traces([record for record in records if record.effect.measure != TOP_TOKEN], noise_floor)
 
 
 def aggregate_trace_run(workspace: Workspace, outcome: Outcome, traces: Sequence[PairTrace]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -178,11 +179,17 @@ class Workspace:
 
     def versions(self) -> dict[str, str]:
         """The library versions that a run is stored with."""
-        import importlib.metadata
+        return dict(_versions())
 
-        names = ("vseam", "torch", "transformers", "numpy", "scipy")
-        found = {name: importlib.metadata.version(name) for name in names}
-        return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: each takes a walk through the installed packages, and a process does not change them."""
+    import importlib.metadata
+
+    names = ("vseam", "torch", "transformers", "numpy", "scipy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
 def open_workspace(

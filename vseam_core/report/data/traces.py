@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vseam_core.analysis.frames import frame_records
+from vseam_core.api.interventions import TOP_TOKEN
 from vseam_core.report.data.known_samples import KnownSamples
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.tasks import Task, only, present, task_rows
@@ -39,7 +40,9 @@ def add_traces(
                 run = runs.get((model, task.dataset, found.tracer))
                 records = [] if run is None else store.trace_effects(int(run), tracer=found.tracer, measure=found.measure)
                 records = [record for record in records if record.effect.stack == found.stack]
-                entry["samples"] = list(_samples(page, records, axes, samples))
+                tops = [] if run is None else store.trace_effects(int(run), tracer=found.tracer, measure=TOP_TOKEN)
+                cells = {_cells_of(record): _texts(record, found.presentation.tokens) for record in tops}
+                entry["samples"] = list(_samples(page, records, axes=axes, samples=samples, cells=cells))
                 page.content["traces"].append(entry)
 
 
@@ -110,8 +113,23 @@ class _Grid:
         return found
 
 
+def _cells_of(record: TraceRecord) -> tuple[Any, ...]:
+    """Which cells a record has values for."""
+    effect = record.effect
+    return record.pair, effect.stack, effect.site_kind, effect.direction, effect.layers, effect.columns
+
+
+def _texts(record: TraceRecord, tokens: Mapping[str, str]) -> list[str]:
+    """The tokens of a record's cells as a person reads them; their numbers where no text is known."""
+    return [tokens.get(str(int(number)), f"#{int(number)}").strip() for number in record.effect.values.flat]
+
+
 def _samples(
-    page: PageData, records: list[TraceRecord], axes: dict[tuple[Any, ...], int], samples: KnownSamples
+    page: PageData,
+    records: list[TraceRecord],
+    axes: dict[tuple[Any, ...], int],
+    samples: KnownSamples,
+    cells: Mapping[tuple[Any, ...], list[str]],
 ) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str], list[TraceRecord]] = {}
     for record in records:
@@ -121,12 +139,14 @@ def _samples(
         sizes = [record.effect.values.size for record in members]
         places = [samples.pair(record.pair) for record in members]
         axis = [_axis(page, record, axes) for record in members]
+        words = [cells.get(_cells_of(record)) for record in members]
         yield {
             "site": site,
             "direction": direction,
             "index": page.array(np.stack([places, axis, np.cumsum([0, *sizes[:-1]])]), "int32"),
             "ends": page.array(np.array([[record.effect.clean, record.effect.corrupt] for record in members]).T, "float64"),
             "values": page.array(np.concatenate([record.effect.values.ravel() for record in members]), "float32"),
+            "cells": words if any(words) else None,
         }
 
 
