@@ -42,10 +42,11 @@ lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet tests/documentation -m "not slow"  # links, navigation, code and commands of every page
 
-# The marker file is made last, so that an interrupted installation starts again.
+# The marker file is made last, so that an interrupted installation starts again. Without --no-compile a third of the installation goes into
+# byte code of modules that are never imported; Python makes that of the others when they first are.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)
 
 clean:  ## what was built, not what was measured
