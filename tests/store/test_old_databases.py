@@ -24,7 +24,14 @@ from .test_sql_page import STATEMENTS
 FOLDER = Path(__file__).with_name("databases")
 VERSIONS = tuple(range(1, len(MIGRATIONS)))
 # What a database of a version cannot know: evaluations came with the fourth; at this size no head is claimed, and nothing was skipped.
-NEEDS = {"claimed = 1": 99, "shared_heads AS shared": 99, "latest_evaluations": 4, "skips": 99, "weights_hash LIKE '3f2a%'": 99}
+NEEDS = {
+    "claimed = 1": 99,
+    "shared_heads AS shared": 99,
+    "latest_evaluations": 4,
+    "skips": 99,
+    "weights_hash LIKE '3f2a%'": 99,
+    "'paths'": 99,
+}
 
 
 def unpacked(version: int, folder: Path) -> Path:

@@ -62,7 +62,8 @@ def fill(store: Store) -> None:
         **{"measure": "logit_diff", "layer": 3, "column_label": "object", "subset": "all", "n": 12, "mean": 0.5},
         **{"column_kind": "position"},
     }
-    store.replace_scores("trace_scores", run, pd.DataFrame([cell]), [])
+    path = {**cell, "tracer": "paths", "site_kind": "head_output→mlp_output", "column_label": "L5H1"}
+    store.replace_scores("trace_scores", run, pd.DataFrame([cell, path]), [])
     figures = {"pool": "test", "split": "plain", "change": "", "subset": "all", "n": 40, "clusters": 40, "value": 0.9}
     store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "accuracy", "compared_with": 0}]), ["key-0"])
     store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "gain", "compared_with": 1}]), ["key-0"])
