@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def fill(store: Store) -> None:
             store.replace_scores("head_scores", run, pd.DataFrame(rows if kind == "exact" else rows[:10]), [])
             store.finish_run(run)
     skipped = UnitResult("s", "lost image", status="skipped", reason="cannot be read")
-    others = (modulation(),), (ablation(),)
-    store.save(run, [head_unit(0), skipped, UnitResult("m", "fit", modulations=others[0], ablations=others[1]), answered("old", True)])
+    changed = UnitResult("m", "fit", modulations=(modulation(),), ablations=(ablation(),))
+    store.save(run, [head_unit(0), skipped, changed, answered("old", True)])
     store.make_current(run, {"new": "question"})
     store.save(run, [answered("new", False)])
     cell = {
@@ -62,8 +63,23 @@ def fill(store: Store) -> None:
         **{"measure": "logit_diff", "layer": 3, "column_label": "object", "subset": "all", "n": 12, "mean": 0.5},
         **{"column_kind": "position"},
     }
-    path = {**cell, "tracer": "paths", "site_kind": "head_output→mlp_output", "column_label": "L5H1"}
-    store.replace_scores("trace_scores", run, pd.DataFrame([cell, path]), [])
+    others = (
+        {"tracer": "paths", "site_kind": "head_output→mlp_output", "column_label": "L5H1"},
+        {
+            "tracer": "edge_screening",
+            "site_kind": "head_output→mlp_output",
+            "column_label": "L1H0→L5 MLP",
+            "measure": "logit_diff_estimate",
+        },
+        {"tracer": "gaze", "site_kind": "gaze_over_area", "direction": "clean", "layer": 0, "column_label": "H1"},
+    )
+    store.replace_scores("trace_scores", run, pd.DataFrame([cell]), [])
+    for other in others:
+        traced = store.ensure_run(
+            replace(spec, model=model_info(weights_hash="41"), method="trace", configuration={"tracer": other["tracer"]})
+        )
+        store.replace_scores("trace_scores", traced, pd.DataFrame([{**cell, **other}]), [])
+        store.finish_run(traced)
     figures = {"pool": "test", "split": "plain", "change": "", "subset": "all", "n": 40, "clusters": 40, "value": 0.9}
     store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "accuracy", "compared_with": 0}]), ["key-0"])
     store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "gain", "compared_with": 1}]), ["key-0"])
