@@ -74,6 +74,7 @@ class BatchType(click.ParamType):
 @click.option("--max-new-tokens", type=options.WholeNumber(min=1), default=16, show_default=True, metavar="N", help="The longest answer.")
 @click.option("--rescale", metavar="NAME|RUN", help="Measure the model with a stored head rescaling.")
 @click.option("--ablate", multiple=True, metavar="HEADS", help="Measure the model without these heads, such as L5H3,L4H4.")
+@options.use("stack")
 @click.option("--with", "operation", metavar="NAME", help="What ablated heads are replaced by (`vseam operations`; default: zero).")
 @options.use("operation_options")
 @click.option("--method", metavar="NAME", help="Generate answers by this method (`vseam methods`): vcd, pai …")
@@ -108,6 +109,8 @@ def evaluate(
         raise click.UsageError("give at least one --model and one --dataset")
     if given["operation"] and not given["ablate"]:
         raise click.UsageError("--with says what ablated heads are replaced by: give --ablate too")
+    if given["stack"] and not given["ablate"]:
+        raise click.UsageError("--stack says where ablated heads lie: give --ablate too")
     if given["operation_options"] and not given["ablate"]:
         raise click.UsageError("--operation-option says how heads are ablated: give --ablate too")
     if given["method_options"] and not given["method"]:
@@ -137,7 +140,8 @@ def _options(**given: Any) -> Any:
     from vseam_core.experiments.heads.changed_model import ChangeOptions
     from vseam_core.experiments.selection import Selection
 
-    heads = tuple(head.strip() for text in given["ablate"] for head in text.split(",") if head.strip())
+    named = [head.strip() for text in given["ablate"] for head in text.split(",") if head.strip()]
+    heads = tuple(f"{given['stack']}:{head}" if given["stack"] and ":" not in head else head for head in named)
     size, method = given["batch_size"], given["method"] and registered_name(given["method"])
     return EvaluationOptions(
         selection=Selection(given["pool"], given["split"], given["limit"], given["offset"]),

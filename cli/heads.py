@@ -51,7 +51,7 @@ _integrated_steps = click.option(
     metavar="M",
     help="With screen: average the gradients over M points between each sample and its donor (default: 0, the sample's own gradient).",
 )
-_SCAN_OPTIONS = ("operation", "positions", "direction", "method", "screen_top", "integrated_steps")
+_SCAN_OPTIONS = ("operation", "positions", "direction", "method", "screen_top", "integrated_steps", "stack")
 
 
 @options.verb_group("heads", example="vseam heads scan --model llava-tiny --dataset scenes/color")
@@ -133,9 +133,11 @@ def _saving(study: Study, saved: _Saved) -> Finish:
     example="vseam heads scan --model llava-tiny --dataset scenes/color --limit 40\n"
     "vseam heads scan --model llava-tiny --dataset scenes/color --operation patch --direction denoising\n"
     "vseam heads scan --model llava-tiny --dataset scenes/color --operation resample --operation-option donors=8\n"
-    "vseam heads scan --model llava-tiny --dataset scenes/color --method screen --screen-top 8 --integrated-steps 4",
+    "vseam heads scan --model llava-tiny --dataset scenes/color --method screen --screen-top 8 --integrated-steps 4\n"
+    "vseam heads scan --model llava-tiny --dataset scenes/color --stack vision --operation zero",
 )
 @_pool
+@options.use("stack")
 @_method
 @_screen_top
 @_integrated_steps

@@ -6,14 +6,14 @@ verb sees None for what nobody set.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vseam_cli.editing_options import editing, use_editing
+from vseam_cli.named_values import named_values
 from vseam_cli.table_formats import FORMATS
 from vseam_core.config.loading import DTYPES
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
@@ -73,14 +73,14 @@ def _use_model_option(context: click.Context, parameter: click.Parameter, value:
         if value is not None:
             loading.setdefault("", {})[str(parameter.name)] = value
         return
-    for model, key, option in _named_values(value, "KEY=VALUE or MODEL:KEY=VALUE, such as revision=v1.0", context, parameter):
+    for model, key, option in named_values(value, "KEY=VALUE or MODEL:KEY=VALUE, such as revision=v1.0", context, parameter):
         loading.setdefault(model, {})[key] = option
 
 
 def _operation_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, Any]:
     """`--operation-option NAME=VALUE`, each once, as a mapping."""
     found: dict[str, Any] = {}
-    for owner, name, option in _named_values(value, "NAME=VALUE, such as donors=8", context, parameter):
+    for owner, name, option in named_values(value, "NAME=VALUE, such as donors=8", context, parameter):
         if owner:
             raise click.BadParameter(f"{owner}:{name}: expected NAME=VALUE, such as donors=8", context, parameter)
         found[name] = option
@@ -90,7 +90,7 @@ def _operation_options(context: click.Context, parameter: click.Parameter, value
 def _method_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`--method-option [METHOD:]NAME=VALUE` by method; "" is every method that is named."""
     found: dict[str, dict[str, Any]] = {}
-    for method, name, option in _named_values(value, "NAME=VALUE or METHOD:NAME=VALUE, such as vcd:alpha=1.0", context, parameter):
+    for method, name, option in named_values(value, "NAME=VALUE or METHOD:NAME=VALUE, such as vcd:alpha=1.0", context, parameter):
         found.setdefault(method, {})[name] = option
     return found
 
@@ -98,48 +98,9 @@ def _method_options(context: click.Context, parameter: click.Parameter, value: S
 def _tracer_options(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`--tracer-option [TRACER:]NAME=VALUE` by tracer; "" is every tracer that is named."""
     found: dict[str, dict[str, Any]] = {}
-    for tracer, name, option in _named_values(value, "NAME=VALUE or TRACER:NAME=VALUE, such as window=3", context, parameter):
+    for tracer, name, option in named_values(value, "NAME=VALUE or TRACER:NAME=VALUE, such as window=3", context, parameter):
         found.setdefault(tracer, {})[name] = option
     return found
-
-
-def _named_values(
-    texts: Sequence[str], expected: str, context: click.Context, parameter: click.Parameter
-) -> Iterator[tuple[str, str, Any]]:
-    """Owner ("" where none is named), name and value of each `[OWNER:]NAME=VALUE`; a name may be given once per owner."""
-    seen = set()
-    for text in texts:
-        left, equals, right = text.partition("=")
-        owner, _, name = left.rpartition(":")
-        if not equals or not name.isidentifier():
-            raise click.BadParameter(f"{text!r}: expected {expected}", context, parameter)
-        if left in seen:
-            raise click.BadParameter(f"{left} is given twice", context, parameter)
-        seen.add(left)
-        yield owner, name, _plain_value(text, right, context, parameter)
-
-
-def _plain_value(text: str, value: str, context: click.Context, parameter: click.Parameter) -> Any:
-    """A value as YAML reads it, so that `true`, numbers and `{0: 20GB, cpu: 60GB}` can be written."""
-    import yaml
-
-    try:
-        found = yaml.safe_load(value)
-        plain = _is_plain(found)
-    except (yaml.YAMLError, ValueError, RecursionError):  # an alias may stand for what it is in
-        raise click.BadParameter(f"{text!r:.200}: the value is no YAML", context, parameter) from None
-    if not plain:
-        raise click.BadParameter(f"{text!r}: expected text, a number, true, false, null or a list; quote dates", context, parameter)
-    return found
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is one that JSON has too: no date, no binary, no NaN, no key that is not text or a number."""
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(key, str | int) and _is_plain(inner) for key, inner in value.items())
-    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _use_json(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -273,6 +234,11 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         metavar="[TRACER:]NAME=VALUE",
         callback=_tracer_options,
         help="An option of every --tracer, or of one, such as window=3 or 'knockout:edges=[last<-image]'; may be given again.",
+    ),
+    "stack": click.option(
+        "--stack",
+        type=click.Choice(["vision", "connector"]),
+        help="Change the vision tower, or a Q-Former (connector), in place of the language model; by full passes.",
     ),
     "limit": click.option(
         "--limit", type=WholeNumber(min=1), metavar="N", envvar="VSEAM_LIMIT", help="At most N samples per dataset and pool."

@@ -14,11 +14,12 @@ from vseam_cli.application import Application
 @options.verb(
     "trace",
     example="vseam trace --model llava-tiny --dataset scenes/color --tracer groups --limit 20\n"
-    "vseam trace --model llava-tiny --dataset scenes/color --tracer knockout --tracer-option window=3",
+    "vseam trace --model llava-tiny --dataset scenes/color --tracer knockout --tracer-option window=3\n"
+    "vseam trace --model llava-tiny --dataset scenes/color --stack vision --limit 20",
 )
 @options.use("model", "dataset")
 @click.option("--tracer", "tracers", multiple=True, metavar="NAME", help="A tracing method (`vseam tracers`); may be given again.")
-@options.use("tracer_options")
+@options.use("tracer_options", "stack")
 @click.option(
     "--pool",
     type=click.Choice(["score", "choose", "test", "all"]),
@@ -38,6 +39,7 @@ def trace(
     datasets: tuple[str, ...],
     tracers: tuple[str, ...],
     tracer_options: dict[str, dict[str, Any]],
+    stack: str | None,
     pool: str | None,
     random_models: int | None,
     limit: int | None,
@@ -58,7 +60,7 @@ def trace(
         name="trace",
         models=list(models),
         datasets=list(datasets),
-        tracers=_methods(tracers, tracer_options),
+        tracers=_methods(tracers, tracer_options, stack),
         trace_pool=pool,
         random_models=0 if random_models is None else random_models,
         seed=seed,
@@ -68,8 +70,9 @@ def trace(
     context.exit(run_stages(application, study, "trace/1", database=database, device=device, reports=reports))
 
 
-def _methods(tracers: Sequence[str], given: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _methods(tracers: Sequence[str], given: Mapping[str, Mapping[str, Any]], stack: str | None) -> list[dict[str, Any]]:
     """The tracers with their options. Raises click.UsageError for options of a tracer that is not among them."""
+    from vseam_core.config.defaults import IMAGE_TRACER
     from vseam_core.errors import did_you_mean
 
     if given and not tracers:
@@ -77,4 +80,5 @@ def _methods(tracers: Sequence[str], given: Mapping[str, Mapping[str, Any]]) -> 
     for owner in given:
         if owner and owner not in tracers:
             raise click.UsageError(f"--tracer-option {owner}:…: no such --tracer here; {did_you_mean(owner, tracers)}")
-    return [{"name": name, "options": {**given.get("", {}), **given.get(name, {})}} for name in tracers]
+    named = tracers or ([IMAGE_TRACER] if stack else [])
+    return [{"name": name, "options": {**given.get("", {}), **given.get(name, {})}, "stack": stack or ""} for name in named]

@@ -28,6 +28,7 @@ def trace(
     limit: int | None = None,
     editor: EditorChoice | str | None = None,
     random_models: int = 0,
+    stack: Literal["", "vision", "connector"] = "",
     images: str | Path | None = None,
     **opening: Any,
 ) -> TraceResult:
@@ -37,11 +38,11 @@ def trace(
         traces.frame, traces.plot()
 
     `dataset` is a name, a file, a DataFrame, a list of records or samples, or a benchmark; `images` the folder that its images lie in.
-    `tracers` are names, or names with their options. Rows of one's own are all traced (`pool="all"`), registered datasets in the score
-    pool. `opening`: `workspace`, or `database`, `device`, `seed`, `memory_budget`, `loading`, `progress`. Raises `VseamError` kinds, also
-    where nothing was left to measure.
+    `tracers` are names, or names with their options; `stack` is traced in place of the language model. Rows of one's own are all traced
+    (`pool="all"`), registered datasets in the score pool. `opening`: `workspace`, or `database`, `device`, `seed`, `memory_budget`,
+    `loading`, `progress`. Raises `VseamError` kinds, also where nothing was left to measure.
     """
-    methods = _methods(tracers)
+    methods = _methods(tracers, stack)
     with Opening(**opening).open() as workspace:
         chosen = pool or ("score" if isinstance(dataset, str) else "all")
         found = _study(
@@ -67,6 +68,7 @@ def scan(
     positions: str = "all",
     direction: ScanDirection | None = None,
     method: Literal["exact", "screen"] = "exact",
+    stack: Literal["", "vision", "connector"] = "",
     limit: int | None = None,
     editor: EditorChoice | str | None = None,
     images: str | Path | None = None,
@@ -83,7 +85,7 @@ def scan(
     from vseam_core.config.defaults import OPERATION, PAIR_OPERATION
 
     chosen = operation or (PAIR_OPERATION if direction else OPERATION)
-    wanted: dict[str, Any] = {"operation": chosen, "positions": positions, "method": method, "options": dict(options or {})}
+    wanted: dict[str, Any] = {"operation": chosen, "positions": positions, "method": method, "options": dict(options or {}), "stack": stack}
     if direction:
         wanted["direction"] = direction
     with Opening(**opening).open() as workspace:
@@ -124,12 +126,14 @@ def evaluate(
         return EvaluationResult(**vars(run(workspace, *names, operation_options=options, **how)))
 
 
-def _methods(tracers: str | Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
-    if tracers is None:
+def _methods(tracers: str | Sequence[str] | Mapping[str, Mapping[str, Any]] | None, stack: str) -> list[dict[str, Any]] | None:
+    from vseam_core.config.defaults import IMAGE_TRACER
+
+    if tracers is None and not stack:
         return None
-    if isinstance(tracers, Mapping):
-        return [{"name": name, "options": dict(options)} for name, options in tracers.items()]
-    return [{"name": name} for name in ([tracers] if isinstance(tracers, str) else tracers)]
+    named = IMAGE_TRACER if tracers is None else tracers
+    chosen = named if isinstance(named, Mapping) else {name: {} for name in ([named] if isinstance(named, str) else named)}
+    return [{"name": name, "options": dict(options), "stack": stack} for name, options in chosen.items()]
 
 
 def _study(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vseam_core.config.bytes import readable_bytes
+from vseam_core.engine.module_discovery import source_of
 from vseam_core.errors import InvalidFileError
 from vseam_plugins.models.load_options import LoadRequest
 
@@ -145,7 +146,11 @@ def _check_image_token(request: LoadRequest, config: Any, processor: Any) -> Non
     if isinstance(token, str) and isinstance(expected, int):
         found = processor.tokenizer.convert_tokens_to_ids(token)
         others = [getattr(owner, "image_token_id", None) for owner in (processor, processor.tokenizer)]
-        if expected not in (found, *others):
+        # What the processor itself writes in the word's place may be the model's token (Ovis2: <IMG_ATOM> for <image>).
+        own = processor.tokenizer.convert_ids_to_tokens(expected)
+        writes = source_of(getattr(type(processor), "replace_image_token", None))
+        is_written = own in processor.tokenizer.get_added_vocab() and str(own) in writes
+        if expected not in (found, *others) and not is_written:
             raise _at_odds(request, f"the id of the image token {token!r}", found, expected)
 
 

@@ -22,8 +22,10 @@ class FamilyPrompt(NamedTuple):
         return self.frame.replace(QUESTION, self.instruction)
 
 
-# By model type, for folders that say nothing themselves (no chat template): the prompts of the V-SEAM scripts.
+# By model type, for folders that say nothing themselves (no chat template): the prompts of the V-SEAM scripts, and what a processor takes.
 FAMILY_PROMPTS: dict[str, FamilyPrompt] = {
     "llava": FamilyPrompt("USER: <image>\n{question}\nASSISTANT:", "{question} Please answer with a single word."),
+    # Its processor writes the image's place in front of the text by itself.
+    "florence2": FamilyPrompt("{question}"),
     "instructblip": FamilyPrompt("{question}", "Question: {question} Answer using a single word."),
 }

@@ -13,7 +13,7 @@ from vseam_core.api.interventions import AttentionWeights, Run, RunResult
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, EncodedPrompt, PositionClass, role_of_positions
 from vseam_core.api.types import Direction, TraceEffect
-from vseam_core.errors import SampleError, UnknownNameError, did_you_mean
+from vseam_core.errors import SampleError, UnknownNameError, UnsupportedError, did_you_mean
 from vseam_plugins.tracers.grids import baseline_runs, chosen_names, expect_results, stack_of
 
 Detail = Literal["groups", "positions", "heads"]
@@ -27,8 +27,8 @@ class AttentionMaps(Tracer):
 
     `detail` says how fine: `groups` adds the weights up over each class of positions and averages heads, float32 `[layers, classes]`;
     `positions` keeps every position, averaged over heads; `heads` keeps every head apart, each `[layers, positions]`, its site kind ending
-    in `_head_N`. `direction` names the image that was read. That a position is looked at does not say that it is used: set it beside
-    what patching and ablation do.
+    in `_head_N`. Layers without attention between positions (a mixer with a state, cross-attention) have no row. `direction` names the
+    image that was read. That a position is looked at does not say that it is used: set it beside what patching and ablation do.
     """
 
     name: ClassVar[str] = "attention_maps"
@@ -40,8 +40,13 @@ class AttentionMaps(Tracer):
         self.detail = cast(Detail, detail)
 
     def plan(self, context: TraceContext) -> Sequence[Run]:
-        """Both images as they are, with the weights of all layers. Raises `SampleError` where no position is of a wanted class."""
-        layers = range(context.shape.layers)
+        """Both images as they are, with the weights of all layers that attend.
+
+        Raises `SampleError` where no position is of a wanted class, `UnsupportedError` where no layer attends.
+        """
+        layers = context.shape.attention_layers
+        if not layers:
+            raise UnsupportedError("attention maps need attention between positions; no layer of this model has any")
         runs = []
         for run in baseline_runs(context):
             # The position classes are the same in both prompts.
@@ -56,10 +61,10 @@ class AttentionMaps(Tracer):
         expect_results(results, len(IMAGES))
         effects = []
         for direction, result in zip(IMAGES, results, strict=True):
-            layers = context.shape.layers
+            layers, heads = len(context.shape.attention_layers), max(map(context.shape.heads_in, context.shape.attention_layers))
             for index, target in enumerate(self.targets):
                 read = result.attention[index * layers : (index + 1) * layers]
-                weights = np.stack([_as_wide(one.mean(1), context.shape.heads) for one in read], axis=1)
+                weights = np.stack([_as_wide(one.mean(1), heads) for one in read], axis=1)
                 effects += self._of_target(context, direction, f"attention_from_{target}", weights)
         return effects
 
@@ -116,7 +121,7 @@ class AttentionMaps(Tracer):
             site_kind=site,
             direction=direction,
             measure="weight",
-            layers=tuple(range(context.shape.layers)),
+            layers=context.shape.attention_layers,
             values=values.astype(np.float32),
             # All of a query's weight: there is no patch that a weight could be a share of.
             clean=1.0,

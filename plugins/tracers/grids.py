@@ -37,7 +37,8 @@ BASELINES = 2
 class PatchGrid:
     """Single patches in one array: each row is a site, each column a set of positions patched together.
 
-    `layers` labels the rows (`EMBEDDING` for the residual before the first layer), `columns` and `roles` the columns.
+    `layers` labels the rows (`EMBEDDING` for the residual before the first layer), `columns` and `roles` the columns. Positions None are
+    all that the site has.
     """
 
     site_kind: str
@@ -45,10 +46,10 @@ class PatchGrid:
     sites: tuple[Site, ...]
     columns: tuple[str, ...]
     roles: tuple[str, ...]
-    positions: tuple[tuple[int, ...], ...]
+    positions: tuple[tuple[int, ...] | None, ...]
     column_kind: Literal["position", "group"]
 
-    def cells(self) -> Iterator[tuple[Site, tuple[int, ...]]]:
+    def cells(self) -> Iterator[tuple[Site, tuple[int, ...] | None]]:
         """Site and positions of every patch, row by row."""
         return ((site, positions) for site in self.sites for positions in self.positions)
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from vseam_core.api.interfaces import TraceContext
+from vseam_core.api.interfaces import ModelShape, TraceContext
+from vseam_core.api.interventions import IMAGE_STACKS, Site, SiteKind
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.errors import UnsupportedError
-from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, residual_rows
+from vseam_plugins.tracers.grids import (
+    PATCH_DIRECTIONS,
+    PATCH_MEASURES,
+    PatchGrid,
+    PatchingTracer,
+    chosen_names,
+    residual_rows,
+    stack_of,
+)
 
 GROUPS: tuple[str, ...] = (
     "image",
@@ -21,6 +30,14 @@ GROUPS: tuple[str, ...] = (
     "text_published",
     "all",
 )
+SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
+DEFAULT_SITES: tuple[SiteKind, ...] = ("residual_after",)
+_CAPTION = (
+    "What {what} holds in all of its rows at one layer in the clean run is put into the corrupt run (emb: before the first layer); what "
+    "stands behind it runs on that. Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. The residual is the whole "
+    "image up to there, so it restores everything, less what leaves between the layers (deepstack features); attention and MLP outputs say "
+    "what a layer adds. Layers behind the one that image features are taken from have no effect by construction."
+)
 
 
 class GroupPatching(PatchingTracer):
@@ -30,35 +47,44 @@ class GroupPatching(PatchingTracer):
     embeddings), the others the residual after each layer. Groups without positions are left out. `text_published` is everything
     after the image, as the V-SEAM scripts take it. `all` patches every position and must give the donor's own answer exactly:
     a check of the whole chain. In a causal decoder image effects end at 0 and text effects at 1 whatever the weights, so a curve
-    only means something beside those of randomly initialised models.
+    only means something beside those of randomly initialised models. With `sites` attention and MLP outputs are patched too.
+
+    In the vision tower and a Q-Former, the group is the image: all rows that a layer holds.
     """
 
     name: ClassVar[str] = "groups"
+    stacks: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "vision", "connector")
 
     def __init__(
         self,
         groups: Sequence[str] = GROUPS,
         directions: Sequence[str] = PATCH_DIRECTIONS,
         measures: Sequence[str] = PATCH_MEASURES,
+        sites: Sequence[str] = DEFAULT_SITES,
     ) -> None:
         super().__init__(directions, measures)
         self.groups = chosen_names("group", groups, GROUPS)
+        self.sites = chosen_names("site", sites, SITES)
 
     def grids(self, context: TraceContext) -> Sequence[PatchGrid]:
-        """One grid. Raises `UnsupportedError` where the image has no positions in the decoder's sequence."""
-        members = group_positions(context.clean)
-        groups = tuple(group for group in self.groups if members[group])
-        layers, sites = residual_rows(context.shape)
+        """One grid for each site. Raises `UnsupportedError` where the image has no positions in the decoder's sequence."""
+        if context.shape.stack in IMAGE_STACKS:
+            members: Mapping[str, tuple[int, ...] | None] = {"image": None}
+        else:
+            found = group_positions(context.clean)
+            members = {group: found[group] for group in self.groups if found[group]}
+        groups = tuple(members)
         return [
             PatchGrid(
-                site_kind="residual_after",
+                site_kind=kind,
                 layers=layers,
                 sites=sites,
                 columns=groups,
                 roles=groups,
-                positions=tuple(members[group] for group in groups),
+                positions=tuple(members.values()),
                 column_kind="group",
             )
+            for kind, (layers, sites) in ((kind, rows_of(context.shape, kind)) for kind in self.sites)
         ]
 
     def presentation(self) -> Presentation:
@@ -73,11 +99,24 @@ class GroupPatching(PatchingTracer):
             columns={"image": "image", "question": "question", "template": "template", "last": "last position"},
             everything="all",
             against_random_models=True,
+            captions={
+                "vision": _CAPTION.format(what="the vision tower"),
+                "connector": _CAPTION.format(what="the Q-Former"),
+            },
         )
 
     def options(self) -> Mapping[str, object]:
-        """Groups, directions and measures."""
-        return {"groups": list(self.groups), **super().options()}
+        """Groups, directions and measures; sites where they are not the usual ones, so that stored effects stay what they were."""
+        sites = {"sites": list(self.sites)} if self.sites != DEFAULT_SITES else {}
+        return {"groups": list(self.groups), **sites, **super().options()}
+
+
+def rows_of(shape: ModelShape, kind: SiteKind) -> tuple[tuple[int, ...], tuple[Site, ...]]:
+    """Layer labels and sites of one kind, layer by layer; residuals begin before the first layer."""
+    if kind == "residual_after":
+        return residual_rows(shape)
+    layers = tuple(range(shape.layers))
+    return layers, tuple(Site(layer, kind, stack=stack_of(shape)) for layer in layers)
 
 
 def group_positions(prompt: EncodedPrompt) -> dict[str, tuple[int, ...]]:

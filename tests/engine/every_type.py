@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -79,7 +80,10 @@ _LONG_SHORT = ["sliding_attention", "full_attention"] * (LAYERS // 2)
 # What a type needs besides, by the place in its configuration. To add one: its name, and each setting that its error asks for.
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "paddleocr_vl"), _sections(2, 3, 3)),
-    **{name: {**_sections(2, 3, 3), **_AUDIO} for name in ("qwen2_5_omni_thinker", "qwen3_omni_moe_thinker")},
+    **{
+        name: {**_sections(2, 3, 3), **_AUDIO, "vision_start_token_id": 102, "vision_end_token_id": 103}
+        for name in ("qwen2_5_omni_thinker", "qwen3_omni_moe_thinker")
+    },
     **dict.fromkeys(("glm46v", "glm4v", "glm_ocr", "glmga", "cosmos3_edge"), _sections(4, 2, 2)),
     "glm4v_moe": _sections(2, 1, 1),
     "ernie4_5_vl_moe": _sections(2, 2, 4),
@@ -115,29 +119,108 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "text_config.rel_extent": 64,
     },
     "nemotron_h_omni": {"vision_config.video_temporal_patch_size": 2, "text_config.mamba_num_heads": 8, "text_config.mamba_head_dim": 16},
+    "dots3_note": {
+        "text_config.num_key_value_heads": HEADS,
+        "text_config.head_dim": 24,
+        "text_config.index_topk": 4,
+        "text_config.index_head_dim": 16,
+        "text_config.index_n_heads": 2,
+        "text_config.shared_experts_intermediate_size": 32,
+        "text_config.mlp_layer_types": ["dense", *["sparse"] * (LAYERS - 1)],
+        "vision_config.adapter_in_dim": WIDTH,
+        "vision_config.adapter_out_dim": WIDTH,
+        "vision_config.mlp_layer_types": ["dense", "sparse"],
+        "vision_config.num_experts_per_tok": 2,
+        "audio_config.adapter_input_size": WIDTH,
+        "audio_config.adapter_out_dim": WIDTH,
+        "audio_config.num_hidden_layers": 1,
+        "audio_config.downsample_hidden_size": 8,
+    },
+    "glm5_next": {
+        "text_config.num_key_value_heads": HEADS,
+        "text_config.qk_rope_head_dim": 0,
+        "text_config.head_dim": 16,
+        "text_config.qk_head_dim": 16,
+        "text_config.index_topk": 8,
+        "text_config.index_head_dim": 16,
+        "text_config.index_n_heads": 2,
+        "text_config.index_kpool": 2,
+        "text_config.linear_head_dim": 16,
+        "text_config.linear_num_heads": HEADS,
+        "text_config.layer_types": [*["linear_attention"] * (LAYERS - 1), "full_attention"],
+        "vision_config.projection_intermediate_size": 48,
+    },
+    "hunyuan_vl": {
+        "text_config.head_dim": 16,
+        "text_config.rope_parameters": _rotation(2, 2, 2, 2),
+        "vision_config.num_key_value_heads": HEADS,
+        **{name: 104 + index for index, name in enumerate(("im_start_id", "im_end_id", "im_newline_id"))},
+    },
+    "muse_spark": {
+        "text_config.moe_hidden_size": 32,
+        "projector_hidden_size": WIDTH,
+        "vision_config.pos_emb_height": 8,
+        "vision_config.pos_emb_width": 8,
+        "vision_config.max_position_embeddings": 64,
+        "audio_config.num_hidden_layers": 4,
+        "audio_config.patch_sizes": [2] * 4,
+        "audio_config.hidden_sizes": [8] * 4,
+        "audio_config.depths": [1] * 4,
+        "audio_config.hidden_size": 8,
+        "audio_config.out_hidden_size": WIDTH,
+    },
+    "qwen4_exp": {
+        "text_config.indexer_n_heads": 2,
+        "text_config.indexer_kv_heads": 1,
+        "text_config.indexer_head_dim": 16,
+        "text_config.indexer_budget": 4,
+        "text_config.indexer_compress_ratio": 2,
+        "text_config.hc_lowrank": 8,
+    },
+    "kosmos-2": {"text_config.layers": LAYERS, "text_config.embed_dim": WIDTH, "latent_query_num": 4},
+    "udop": {"vocab_size": VOCABULARY, "num_layers": LAYERS, "num_decoder_layers": 2, "patch_size": 8},
+    "instructblipvideo": {
+        "num_query_tokens": 4,
+        "video_token_index": 100,
+        "qformer_config.encoder_hidden_size": WIDTH,
+        "qformer_config.num_hidden_layers": 2,
+        "qformer_config.vocab_size": VOCABULARY,
+        "text_config.word_embed_proj_dim": WIDTH,
+    },
+    "pix2struct": {"text_config.num_layers": 2, "vision_config.patch_embed_hidden_size": 3 * 8 * 8, "vision_config.seq_len": 16},
+    "pp_formulanet": {
+        "vision_config.image_size": 32,
+        "vision_config.window_size": 2,
+        "vision_config.global_attn_indexes": [1],
+        "vision_config.output_channels": 16,
+        "vision_config.post_conv_in_channels": 16,
+        "vision_config.post_conv_mid_channels": 16,
+        "vision_config.post_conv_out_channels": WIDTH,
+        "vision_config.decoder_hidden_size": WIDTH,
+    },
+    "t5gemma2": {
+        "encoder.text_config.layer_types": _LONG_SHORT,
+        "decoder.layer_types": _LONG_SHORT,
+        "encoder.mm_tokens_per_image": 4,
+        "encoder.image_token_index": 100,
+        "image_token_index": 100,
+    },
 }
 # Types that need a package or an input that is no image with a question; see the table in docs/families.md.
 NOT_BUILT: dict[str, str] = {
-    "fast_vlm": "its vision tower needs the package timm",
-    "gemma3n": "its vision tower needs the package timm",
-    "perception_lm": "its vision tower needs the package timm",
+    **({} if find_spec("timm") else dict.fromkeys(("fast_vlm", "gemma3n", "perception_lm"), "its vision tower needs the package timm")),
     "pi0": "reads a robot's state, writes actions",
     "evolla": "reads proteins",
     "diffusion_gemma": "writes over a random canvas: no two passes of it agree",
-    **dict.fromkeys(
-        ("instructblipvideo", "kosmos-2", "pix2struct", "pp_formulanet", "t5gemma2", "udop", "vision-encoder-decoder"),
-        "does not run on text alone, and no image is written for it here",
-    ),
-    **dict.fromkeys(
-        ("dots3_note", "glm5_next", "hunyuan_vl", "muse_spark", "qwen2_5_omni_thinker", "qwen3_omni_moe_thinker", "qwen4_exp"),
-        "its tiny configuration needs settings that are not written here",
-    ),
 }
 
 
 def configuration(name: str, **more: Any) -> Any:
     """The tiny configuration of a type; `more` are further settings, `__` for `.` in their names."""
     kind = CONFIG_MAPPING[name]
+    if name == "vision-encoder-decoder":
+        # It is made of two models, and has no configuration until it is told which.
+        return _image_and_text()
     made = _shrunk(kind().to_dict(), TEXT)
     for path, value in {**SETTINGS.get(name, {}), **{key.replace("__", "."): value for key, value in more.items()}}.items():
         *way, last = path.split(".")
@@ -194,11 +277,11 @@ class AnyTinyModel(VisionLanguageModel):
         self._pixels = PIXELS.get(name)
 
     def prompt(self, ids: Sequence[int]) -> EncodedPrompt:
-        """A prompt of the given token ids."""
-        ids = tuple(ids)
+        """A prompt of the given token ids, behind those that stand for the image."""
+        ids = (*FIRST.get(self.info.family, ()), *ids)
         inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         if self._pixels is not None:
-            inputs.update(self._pixels(inputs["input_ids"]))
+            inputs = {name: value for name, value in {**inputs, **self._pixels(inputs["input_ids"])}.items() if value is not None}
         classes = ("structural_before", *["question"] * (len(ids) - 2), "last")
         key = hashlib.sha256(repr((self.info.family, ids)).encode()).hexdigest()
         return EncodedPrompt(inputs, ids, tuple(map(str, ids)), classes, ("",) * len(ids), " ".join(map(str, ids)), key)
@@ -237,5 +320,54 @@ def _one_of_several(ids: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"pixel_values": _image(ids, 1, 3, 32, 32), "image_attention_mask": torch.ones(*ids.shape, 1, dtype=torch.long)}
 
 
-# What types cannot run without, besides ids.
-PIXELS: dict[str, Callable[[torch.Tensor], dict[str, torch.Tensor]]] = {"blip": _square, "git": _square, "idefics": _one_of_several}
+def _to_decoder(ids: torch.Tensor, **image: torch.Tensor) -> dict[str, Any]:
+    """The prompt stands in the decoder; the encoder reads the image alone."""
+    return {"input_ids": None, "attention_mask": None, "decoder_input_ids": ids, **image}
+
+
+def _flattened(ids: torch.Tensor) -> dict[str, Any]:
+    places = torch.tensor([[[row, column] for row in (1, 2) for column in (1, 2)]], dtype=torch.float32)
+    patches = torch.cat([places, _image(ids, 4, 3 * 8 * 8)], -1)
+    return {**_to_decoder(ids, flattened_patches=patches), "attention_mask": torch.ones(1, 4)}
+
+
+def _beside_queries(ids: torch.Tensor) -> dict[str, Any]:
+    return {**_square(ids), "image_embeds_position_mask": (ids == IMAGE_ID).long()}
+
+
+def _page(ids: torch.Tensor) -> dict[str, Any]:
+    boxes = torch.zeros(*ids.shape, 4)
+    return {**_square(ids), "bbox": boxes, "decoder_input_ids": torch.zeros(1, 1, dtype=torch.long)}
+
+
+def _frames(ids: torch.Tensor) -> dict[str, Any]:
+    words = ids[ids != IMAGE_ID][None]
+    return {"pixel_values": _image(ids, 2, 3, 32, 32), "qformer_input_ids": words, "qformer_attention_mask": torch.ones_like(words)}
+
+
+IMAGE_ID = 100
+# Positions in front of a prompt that stand for the image, where a type does not run without.
+FIRST: dict[str, tuple[int, ...]] = {"kosmos-2": (IMAGE_ID,) * 4, "instructblipvideo": (IMAGE_ID,) * 8}
+# What types cannot run without, besides ids; None leaves an input out.
+PIXELS: dict[str, Callable[[torch.Tensor], dict[str, Any]]] = {
+    "blip": _square,
+    "git": _square,
+    "idefics": _one_of_several,
+    "kosmos-2": _beside_queries,
+    "instructblipvideo": _frames,
+    "pix2struct": _flattened,
+    "pp_formulanet": lambda ids: _to_decoder(ids, **_square(ids)),
+    "vision-encoder-decoder": lambda ids: _to_decoder(ids, **_square(ids)),
+    "t5gemma2": lambda ids: {"decoder_input_ids": torch.ones(1, 1, dtype=torch.long)},
+    "udop": _page,
+}
+
+
+def _image_and_text() -> Any:
+    """A ViT beside a GPT-2 that attends to it."""
+    from transformers import GPT2Config, ViTConfig
+
+    decoder = GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=64, vocab_size=VOCABULARY, add_cross_attention=True)
+    vision = {name: VISION[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size")}
+    encoder = ViTConfig(**vision, patch_size=8)
+    return CONFIG_MAPPING["vision-encoder-decoder"].from_encoder_decoder_configs(encoder, decoder)

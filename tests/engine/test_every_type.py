@@ -34,6 +34,7 @@ KINDS = {
     "mistral_large4": "FullPassEngine",  # sparse key selection
     "inkling_mm_model": "FullPassEngine",  # logits that are not the unembedding's
     "git": "FullPassEngine",  # answers only
+    "pp_formulanet": "FullPassEngine",  # an encoder of the image alone: answers only
 }
 
 

@@ -193,8 +193,8 @@ def test_what_cannot_be_done_in_the_tower_is_refused_with_the_reason(models: dic
         engine.run([Run(base, (LensScore(Site(0, "residual_after", None, "vision"), answer),))])
     with pytest.raises(UnsupportedError, match="head 9 does not exist"):
         engine.run([Run(base, READOUTS, (SiteEdit(Site(0, "head_output", 9, "vision"), Zero()),))])
-    with pytest.raises(UnsupportedError, match="cannot be held while a model generates"):
-        engine.respond([Question(base, answer, (SiteEdit(Site(0, "mlp_output", None, "vision"), Zero()),))])
+    with pytest.raises(UnsupportedError, match="no effect by construction"):
+        engine.respond([Question(base, answer, (SiteEdit(Site(2, "mlp_output", None, "vision"), Zero()),))])
     with pytest.raises(UnsupportedError, match="attribution does not follow"):
         estimate(engine, [Run(base, (AnswerScore(answer),), (SiteEdit(Site(0, "mlp_output", None, "vision"), Zero()),), donor)])
     windows = ReplayEngine(models["qwen2_5_vl"])

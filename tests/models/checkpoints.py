@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +21,7 @@ from tests.engine import configs
 from vseam_plugins.models.processors import without_videos
 
 from .builders import randomise
+from .recipes import FURTHER, IMAGE_SIZE, PATCH, SQUARE, Recipe
 
 WORDS = (
     *("Is", "the", "?", "Yes", "No", "yes", "no", "Question", ":", "USER", "ASSISTANT", "Answer", "Please", "answer", "with", "a"),
@@ -30,8 +29,7 @@ WORDS = (
     *("fish", "green", "lamp", "orange", "plane", "purple", "red", "yellow"),
 )
 SPECIAL = {"<pad>": configs.PAD, "<s>": configs.BOS, "</s>": configs.EOS, "<unk>": 3}
-IMAGE_SIZE, PATCH = 32, 8
-_SQUARE = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+_SQUARE = SQUARE
 _PINPOINTS = [[32, 64], [64, 32]]
 _ROWS = {f"<row_{row}_col_{column}>": 109 + 3 * (row - 1) + column - 1 for row in (1, 2, 3) for column in (1, 2, 3)}
 _IDEFICS_TOKENS = {"<image>": 100, "<fake_token_around_image>": 106, "<global-img>": 107, "<end_of_utterance>": 108, **_ROWS}
@@ -40,26 +38,6 @@ _QWEN_TOKENS = {"<|image_pad|>": 100, "<|video_pad|>": 101, "<|vision_start|>": 
 _INTERNVL_TOKENS = {"<IMG_CONTEXT>": 100, "<video>": 101, "<img>": 104, "</img>": 105}
 _AYA_TILES = {f"TILE_{index}": 108 + index for index in (1, 2, 3, 4, 5, 6)}
 _AYA_TOKENS = {"<|IMG_PATCH|>": 100, "<|START_OF_IMG|>": 104, "<|END_OF_IMG|>": 105, "<image>": 106, "TILE_GLOBAL": 107, **_AYA_TILES}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a family's checkpoint is made: architecture, image processor (`module:class`), processor, and the tokens of its images.
-
-    `placeholder` is what stands for the image in a chat. `named` are the tokenizer's named image tokens. A processor class that wants
-    torchvision (for videos) is not built: its files are written as the library writes them.
-    """
-
-    model: str
-    config: Callable[[], Any]
-    image_processor: str
-    image_options: Mapping[str, Any]
-    processor: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    tokens: Mapping[str, int] = field(default_factory=lambda: {"<image>": 100})
-    placeholder: str | None = "<image>"
-    named: Mapping[str, str] = field(default_factory=dict)
-    layers: int = 2
 
 
 def _clip(**more: Any) -> dict[str, Any]:
@@ -155,7 +133,7 @@ RECIPES: dict[str, Recipe] = {
 
 def build_checkpoint(family: str, folder: Path, seed: int = 0) -> Path:
     """Save a family's checkpoint with its processor into `folder`."""
-    recipe = RECIPES[family]
+    recipe = {**RECIPES, **FURTHER}[family]
     logging.disable_progress_bar()
     with patch.object(configs, "LAYERS", recipe.layers):
         config = recipe.config()

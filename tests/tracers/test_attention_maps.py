@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.engine.families import TinyVLM
+from vseam_core.api.contexts import ModelShape
 from vseam_core.api.presentation import Presentation
 from vseam_core.engine.reference import ReferenceEngine
-from vseam_core.errors import UnknownNameError
+from vseam_core.errors import UnknownNameError, UnsupportedError
 from vseam_plugins.tracers.attention_maps import AttentionMaps
 
 from .support import ANSWER, context
@@ -68,3 +70,30 @@ def test_sums_are_shown_as_readings_and_positions_as_maps():
 def test_an_unknown_option_says_what_there_is(options):
     with pytest.raises(UnknownNameError, match=r"did you mean '(heads|last)'"):
         AttentionMaps(**options)
+
+
+def test_in_a_model_of_several_kinds_of_layers_those_that_attend_are_read_and_keep_their_numbers():
+    torch.set_num_threads(1)
+    model, eager = TinyVLM("qwen3_5", "sdpa"), TinyVLM("qwen3_5", "eager")
+    engine = ReferenceEngine(model)
+    clean, corrupt = (model.prompt(seed, (20, 21, 22, 23)) for seed in (1, 2))
+    given = context(clean, corrupt, answer=ANSWER, shape=engine.shape)
+    attending = tuple(index for index, layer in enumerate(engine.decoder.layers) if hasattr(layer.module, "self_attn"))
+    assert 0 < len(attending) < engine.shape.layers
+    tracer = AttentionMaps(detail="heads")
+    found = {(one.site_kind, one.direction): one for one in tracer.effects(given, engine.run(tracer.plan(given)))}
+    with torch.no_grad():
+        weights = eager.module(**eager.collate([clean]), use_cache=False, output_attentions=True).attentions
+    truth = dict(zip(attending, (one for one in weights if one is not None), strict=True))
+    assert len(found) == 2 * (1 + truth[attending[0]].shape[1])
+    for head in range(truth[attending[0]].shape[1]):
+        one = found[f"attention_from_last_head_{head}", "clean"]
+        assert one.layers == attending
+        for row, layer in enumerate(attending):
+            np.testing.assert_allclose(one.values[row], truth[layer][0, head, -1].numpy(), atol=1e-5)
+
+
+def test_a_model_without_attention_between_positions_is_refused_with_the_reason():
+    given = context(shape=ModelShape(2, 4, 8, without_attention=(0, 1)))
+    with pytest.raises(UnsupportedError, match="no layer of this model has any"):
+        AttentionMaps().plan(given)

@@ -22,7 +22,8 @@ class ModelShape:
 
     Where layers differ, `heads` and `head_dim` are those of the layer with most, and `heads_by_layer` says how many each has (0: a
     convolution, or an MLP alone); empty where all have `heads`. `key_value_heads` is smaller than `heads` where
-    several heads read the same keys and values (grouped queries); 0: as many as heads.
+    several heads read the same keys and values (grouped queries); 0: as many as heads. In the layers `without_attention` no positions
+    look at each other (cross-attention, a mixer with a state, an MLP alone).
     """
 
     layers: int
@@ -31,6 +32,12 @@ class ModelShape:
     stack: str = "decoder"
     heads_by_layer: tuple[int, ...] = ()
     key_value_heads: int = 0
+    without_attention: tuple[int, ...] = ()
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """The layers in which positions look at each other."""
+        return tuple(layer for layer in range(self.layers) if layer not in self.without_attention)
 
     def heads_in(self, layer: int) -> int:
         """How many heads a layer has."""

@@ -329,10 +329,15 @@ class EditedImages(ABC):
 
 
 class Tracer(ABC):
-    """Plans the runs of a causal trace on one pair, and says what their results mean."""
+    """Plans the runs of a causal trace on one pair, and says what their results mean.
+
+    `stacks` are those that it can trace: with `vision` or `connector` in it, a context's shape may be that of the vision tower or of a
+    Q-Former, whose rows are no positions of the prompt.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    stacks: ClassVar[tuple[str, ...]] = ("decoder", "encoder")
 
     @abstractmethod
     def plan(self, context: TraceContext) -> Sequence[Run]:

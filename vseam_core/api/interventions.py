@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from vseam_core.api.prompts import EncodedPrompt
 
 SiteKind = Literal["residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value"]
-Stack = Literal["decoder", "encoder", "vision"]
+Stack = Literal["decoder", "encoder", "vision", "connector"]
+IMAGE_STACKS: tuple[Stack, ...] = ("vision", "connector")
+"""Stacks that look at the image before the language model does: the vision tower, and a Q-Former."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Site:
     `query`, `key` and `value` are the outputs of the projections of those names, before any head norm and rotation, where a family has them
     apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
     In the stack `vision` layers are those of the vision tower, and positions the rows that they hold (a class token and patches; the tiles
-    of an image one after another).
+    of an image one after another). In the stack `connector` they are those of a Q-Former, and its queries.
     """
 
     layer: int

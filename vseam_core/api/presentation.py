@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 View = Literal["map", "curve", "readout", "by columns"]
@@ -23,7 +23,8 @@ class Presentation:
     taken from one image and put into the run on the other; empty: one activation at one token. `strongest` are the rows of each site in
     the table of strongest cells, at most 5. `beside_effects` are site kinds with a column for each head (H0, H1 …), with words for each: a
     study that scans heads too says how they go with what replacing the head does. `tokens` are the texts of the token ids among the
-    effects (measure `top_token`); running the tracer fills them in.
+    effects (measure `top_token`); running the tracer fills them in. `captions` say what takes the caption's place where another stack is
+    traced than the language model.
     """
 
     view: View = "by columns"
@@ -37,6 +38,11 @@ class Presentation:
     strongest: int = 1
     beside_effects: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=dict)
+    captions: Mapping[str, str] = field(default_factory=dict)
+
+    def of_stack(self, stack: str) -> Presentation:
+        """What is said of effects in a stack; "" is the language model."""
+        return replace(self, caption=self.captions.get(stack, self.caption), captions={}) if stack else self
 
     def __post_init__(self) -> None:
         if not 1 <= self.strongest <= 5:

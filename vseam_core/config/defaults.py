@@ -19,6 +19,9 @@ RESCALING = "scale"
 """The head intervention that multiplies heads by factors (its option `factors`)."""
 
 TRACER = "tokenwise"
+IMAGE_TRACER = "groups"
+"""What `vseam trace --stack vision` traces with."""
+
 EDITOR = "scenes"
 
 EXPLAINED_TRACES: tuple[tuple[str, dict[str, Any]], ...] = (

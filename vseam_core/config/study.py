@@ -16,7 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from vseam_core.api.types import PoolChoice, ScanDirection
 from vseam_core.config.editor_settings import EditorChoice, EditorSetting
@@ -42,6 +52,7 @@ Stage = Literal["evaluate", "trace", "scan", "ablate", "rescale", "shared", "rep
 Positions = Literal["all", "question", "image", "last"]
 Protocol = Literal["claims", "published"]
 ScanMethod = Literal["exact", "screen"]
+StackName = Literal["", "vision", "connector"]
 STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "ablate", "rescale", "shared", "report")
 RANDOM_MODEL_STAGES: tuple[Stage, ...] = ("trace",)
 
@@ -61,14 +72,25 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class Method(_Section):
-    """A registered method with options; a bare name in the file means no options."""
+class _OfAStack(_Section):
+    """Something that is done to a stack: the vision tower, a Q-Former (connector), or where nothing is named the language model."""
+
+    stack: StackName = ""
+
+    @model_serializer(mode="wrap")
+    def _named_where_it_is_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that what was stored before stacks had names is the same work.
+        return {name: value for name, value in serialise(self).items() if name != "stack" or value}
+
+
+class Method(_OfAStack):
+    """A registered method with options; a bare name in the file means no options. `stack` is for tracers."""
 
     name: Name
     options: dict[str, Any] = {}
 
 
-class HeadScan(_Section):
+class HeadScan(_OfAStack):
     """One scan of all heads: by what they are replaced, at which positions, and which protocol scores them.
 
     `method: screen` estimates all heads from gradients and replaces only the `screen_top` best ones and a random tenth as many;
@@ -91,6 +113,16 @@ class HeadScan(_Section):
     def _screening_has_its_own_fields(self) -> HeadScan:
         if self.method == "exact" and (self.screen_top is not None or self.integrated_steps):
             raise ValueError("screen_top and integrated_steps belong to method: screen, an exact scan replaces every head")
+        return self
+
+    @model_validator(mode="after")
+    def _stacks_before_the_model_are_scanned_exactly_and_whole(self) -> HeadScan:
+        if self.stack and self.method == "screen":
+            raise ValueError(
+                f"stack {self.stack}: gradients estimate heads of the language model only, so it is scanned with method: exact"
+            )
+        if self.stack and self.positions != "all":
+            raise ValueError(f"stack {self.stack}: its rows are no positions of the prompt, so heads are replaced at positions: all")
         return self
 
 
@@ -180,6 +212,16 @@ class Study(_Section):
         if self.scan_pool != "score" and later:
             raise ValueError(
                 f"scan_pool {self.scan_pool}: stage {later[0]} reports on images that no head was selected on, so it needs score"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _later_stages_change_the_language_model(self) -> Study:
+        later = [stage for stage in ("ablate", "rescale", "shared") if stage in self.stages]
+        if later and self.heads and self.heads[0].stack:
+            raise ValueError(
+                f"heads.0.stack {self.heads[0].stack}: stage {later[0]} goes on with the heads of the first scan, and they must be the "
+                "language model's; list another scan first, or measure heads of this stack by `vseam eval --ablate`"
             )
         return self
 

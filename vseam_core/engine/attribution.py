@@ -27,7 +27,7 @@ from vseam_core.engine.layout import Layout
 from vseam_core.engine.memory import MemoryBudgetError
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.engine.paths import Opening, on_host, without_paths
-from vseam_core.engine.vision_tower import edits_tower
+from vseam_core.engine.vision_tower import changes_the_image
 from vseam_core.errors import UnsupportedError
 
 ROWS_PER_PASS = 4
@@ -81,8 +81,8 @@ def _checked(run: Run, integrated_steps: int) -> AnswerIds:
         raise UnsupportedError(
             "attribution cannot estimate attention knockout: a masked edge is no change of an activation; run it exactly"
         )
-    if edits_tower(run):
-        raise UnsupportedError("attribution does not follow changes of the vision tower: run them exactly")
+    if changes_the_image(run):
+        raise UnsupportedError("attribution does not follow changes of the vision tower or a Q-Former: run them exactly")
     score = next((readout for readout in run.readouts if isinstance(readout, AnswerScore)), None)
     if score is None or not score.answer.competitor:
         raise UnsupportedError("attribution needs an answer with a competitor: it estimates the change of their logit difference")

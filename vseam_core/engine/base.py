@@ -12,6 +12,7 @@ import torch
 
 from vseam_core.api.interfaces import ModelShape, VisionLanguageModel
 from vseam_core.api.interventions import (
+    IMAGE_STACKS,
     Add,
     AnswerIds,
     AnswerValues,
@@ -27,6 +28,7 @@ from vseam_core.api.interventions import (
     Zero,
 )
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.api.types import HeadId
 from vseam_core.engine.attention_boost import BoostHooks
 from vseam_core.engine.attention_weights import check_attention
 from vseam_core.engine.decoder import Decoder, readable_decoder
@@ -35,8 +37,9 @@ from vseam_core.engine.generation import GenerationHooks, Question, Response, co
 from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.paths import Opening, Received, check_path, path_of
+from vseam_core.engine.probe import probe
 from vseam_core.engine.readouts import answer_values, check_lens
-from vseam_core.engine.vision_tower import VisionTower, edits_tower, is_of_tower
+from vseam_core.engine.vision_tower import WORDS, ImageStack, ImageStacks, changes_the_image, is_before_the_model, stack_of
 from vseam_core.errors import UnsupportedError
 
 Advance = Callable[[int], None]
@@ -67,6 +70,14 @@ class Engine(ABC):
             raise UnsupportedError(f"{self.model.info.name} answers, but nothing in it can be traced: {self.decoder.unreadable}")
         return self.decoder.shape
 
+    def require(self, head: HeadId) -> None:
+        """Raise `UnknownNameError` for a head that the model does not have, `UnsupportedError` for one that cannot change an answer."""
+        named = head.stack if head.stack in IMAGE_STACKS else ""
+        shape = self.shape_of(named)
+        if named and shape.layers <= head.layer < self.image_stacks[named].stack.shape.layers:
+            raise UnsupportedError(self.image_stacks[named].without_effect(head.layer))
+        shape.require(head)
+
     @abstractmethod
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
         """The readouts of each run, in order. `advance(n)` is called as runs finish. Raises `UnsupportedError` for a run
@@ -95,9 +106,26 @@ class Engine(ABC):
         return [values[index] for index in range(len(prompts))]
 
     @cached_property
-    def tower(self) -> VisionTower:
-        """The vision tower, whose sites runs may change."""
-        return VisionTower(self.model.module, self._last_logits)
+    def image_stacks(self) -> ImageStacks:
+        """What looks at the image before the language model does, whose sites runs may change too."""
+        return ImageStacks(self.model.module, self._last_logits)
+
+    @property
+    def tower(self) -> ImageStack:
+        """The vision tower."""
+        return self.image_stacks["vision"]
+
+    def shape_of(self, stack: str = "") -> ModelShape:
+        """The shape of the stack of that name; "" is the one that methods address unless they name another.
+
+        Of the vision tower and a Q-Former the layers that can reach the language model, found by running one prompt. Raises
+        `UnsupportedError` where the model has no such stack, with the reason.
+        """
+        if stack in IMAGE_STACKS:
+            return self.image_stacks[stack].shape(probe(self.model))
+        if stack not in ("", self.shape.stack):
+            raise UnsupportedError(f"{self.model.info.name}: image and text stand in the {self.shape.stack}; there is no {stack} to change")
+        return self.shape
 
     @torch.no_grad()
     def _last_logits(self, prompt: EncodedPrompt) -> torch.Tensor:
@@ -128,10 +156,19 @@ class Engine(ABC):
         Interventions are held while the answer is generated. Raises `UnsupportedError` as `run` does, and for attention knockouts.
         """
         self.check_questions(questions)
+        runs = [Run(each.prompt, (), each.interventions, each.donor) for each in questions]
         found: dict[int, Response] = {}
         batch_size = 1 if self.alone_because else batch_size
-        for chunk in batches_of([each.prompt for each in questions], batch_size, self.model.pads_left):
-            found.update(zip(chunk, self._respond_together([questions[index] for index in chunk], max_new_tokens), strict=True))
+        together = [index for index, run in enumerate(runs) if not changes_the_image(run)]
+        for chunk in batches_of([questions[index].prompt for index in together], batch_size, self.model.pads_left):
+            indices = [together[place] for place in chunk]
+            found.update(zip(indices, self._respond_together([questions[index] for index in indices], max_new_tokens), strict=True))
+        for index, run in enumerate(runs):
+            if index not in found:
+                # The image is looked at once, while the prompt is read.
+                self.image_stacks.check_reach(run)
+                with self.image_stacks.editing(run, self.image_stacks.held([run], run.donor)):
+                    found[index] = self._respond_together([questions[index]], max_new_tokens)[0]
         return [found[index] for index in range(len(questions))]
 
     def check_questions(self, questions: Sequence[Question]) -> None:
@@ -140,8 +177,10 @@ class Engine(ABC):
         self.check(asked)
         if any(map(path_of, asked)):
             raise UnsupportedError("path patches cannot be held while a model generates")
-        if any(map(is_of_tower, [change for each in questions for branch in each.branches for change in branch.interventions])):
-            raise UnsupportedError("changes of the vision tower cannot be held while a model generates")
+        for each in questions:
+            several = bool(each.beside) or each.decode is not None
+            if several and any(is_before_the_model(change) for branch in each.branches for change in branch.interventions):
+                raise UnsupportedError("changes of the vision tower are held by a model that answers by itself, not by a method")
         for each in questions:
             if each.beside and self.alone_because:
                 raise UnsupportedError(f"several prompts cannot answer together, because {self.alone_because}")
@@ -188,20 +227,20 @@ class Engine(ABC):
     def check(self, runs: Iterable[Run]) -> None:
         """Refuses runs that name sites, heads or positions outside the model and the prompt, or lack a donor."""
         for run in runs:
-            if edits_tower(run):
-                self.tower.check(run)
+            if changes_the_image(run):
+                self.image_stacks.check(run)
             for intervention in run.interventions:
                 if isinstance(intervention, PathPatch):
                     self._check_path(run, intervention)
                     continue
-                _check_intervention(intervention, run, self.tower.stack if is_of_tower(intervention) else self.decoder)
+                _check_intervention(intervention, run, self._stack_of(intervention))
                 if isinstance(intervention, AttentionBlock):
                     _check_block(intervention, self.decoder)
             check_attention(self.decoder, run)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
-                    if readout.site.stack == "vision":
-                        raise UnsupportedError("what the vision tower holds has no logits: there is no lens on it")
+                    if readout.site.stack in IMAGE_STACKS:
+                        raise UnsupportedError(f"what the {WORDS[readout.site.stack]} holds has no logits: there is no lens on it")
                     _check_places(readout.site, readout.positions, run, self.decoder)
                     check_lens(self.decoder, readout)
                     if self.no_lens_because:
@@ -213,6 +252,9 @@ class Engine(ABC):
         for edit in (*path.senders, *(SiteEdit(site, Zero()) for site in path.receivers)):
             _check_intervention(edit, run, self.decoder)
         check_path(run, path, self.decoder)
+
+    def _stack_of(self, change: SiteEdit | AttentionBlock) -> Decoder:
+        return self.image_stacks[stack_of(change)].stack if is_before_the_model(change) else self.decoder
 
     def direct_writes(self, prompt: EncodedPrompt) -> DirectWrites:
         """Which parts of the model have a direct logit attribution: measured once, on the first prompt asked with."""
@@ -287,7 +329,7 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decod
             known = f"layer {max(layers)} has heads 0 to {count - 1}" if count else f"layer {max(layers)} has no heads"
             raise UnsupportedError(f"head {head} does not exist: {known}")
     # The rows of the vision tower are counted where they are, when it runs.
-    if stack != "vision" and any(not 0 <= position < len(run.base) for position in named):
+    if stack not in IMAGE_STACKS and any(not 0 <= position < len(run.base) for position in named):
         raise UnsupportedError(f"position {max(named, key=abs)} lies outside a prompt of {len(run.base)} positions")
 
 
@@ -327,7 +369,7 @@ def edits_by_site(runs: Sequence[Run], donor_activation: DonorActivation) -> dic
     edits: dict[SiteKey, list[EditOfRow]] = defaultdict(list)
     for row, run in enumerate(runs):
         for intervention in run.interventions:
-            if isinstance(intervention, SiteEdit) and not is_of_tower(intervention):
+            if isinstance(intervention, SiteEdit) and not is_before_the_model(intervention):
                 key: SiteKey = (intervention.site.layer, intervention.site.kind)
                 donor = donor_activation(run, key) if isinstance(intervention.operation, Patch) else None
                 operation, positions = intervention.operation, intervention.positions
@@ -346,6 +388,6 @@ def donor_sites(runs: Iterable[Run]) -> Mapping[str, set[SiteKey]]:
     for run in runs:
         for intervention in run.interventions:
             patches = isinstance(intervention, SiteEdit) and isinstance(intervention.operation, Patch)
-            if isinstance(intervention, SiteEdit) and patches and run.donor is not None and not is_of_tower(intervention):
+            if isinstance(intervention, SiteEdit) and patches and run.donor is not None and not is_before_the_model(intervention):
                 wanted[run.donor.key].add((intervention.site.layer, intervention.site.kind))
     return wanted

@@ -143,7 +143,13 @@ def find_decoder(module: Any) -> Decoder:
         final_norm=nn.Identity() if final_norm is None else final_norm,
         unembedding=unembedding,
         shape=ModelShape(
-            len(layers), heads, head_dim, "decoder" if generator is None else "encoder", by_layer, shared if shared < heads else 0
+            len(layers),
+            heads,
+            head_dim,
+            "decoder" if generator is None else "encoder",
+            by_layer,
+            shared if shared < heads else 0,
+            tuple(index for index, layer in enumerate(layers) if not layer.attends),
         ),
         logit_softcap=softcap,
         logit_scale=scale,

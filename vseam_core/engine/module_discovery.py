@@ -54,6 +54,8 @@ def find_stacks(module: Any) -> tuple[nn.Module, nn.Module | None]:
     while current is not None:
         encoder, generator = getattr(current, "encoder", None), getattr(current, "decoder", None)
         if isinstance(encoder, nn.Module) and isinstance(generator, nn.Module) and layers_of(encoder) is not None:
+            if getattr(encoder, "main_input_name", "") == "pixel_values":
+                raise UnsupportedError(f"{type(module).__name__}: its encoder reads the image alone, its words stand in the decoder")
             return encoder, generator
         current = _child(current, _INNER_NAMES)
     raise UnsupportedError(f"{type(module).__name__}: no encoder with a list of layers found beside its text decoder")

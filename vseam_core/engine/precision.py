@@ -14,7 +14,7 @@ from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.config.bytes import readable_bytes
 from vseam_core.engine.dtype import cast_weights
 from vseam_core.engine.memory import available_bytes
-from vseam_core.engine.selfcheck import probe
+from vseam_core.engine.probe import probe
 
 _ATTENTIONS = ("eager", "sdpa")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

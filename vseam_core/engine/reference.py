@@ -5,7 +5,7 @@ This is what faster engines are compared with. Runs on prompts of equal length s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import apply_edits
 from vseam_core.engine.paths import Opening, Received, on_host, path_of, run_paths
 from vseam_core.engine.readouts import lens_sites, results_of
-from vseam_core.engine.vision_tower import edits_tower, sites_patched
+from vseam_core.engine.vision_tower import Held, changes_the_image
 
 
 class ReferenceEngine(Engine):
@@ -31,7 +31,7 @@ class ReferenceEngine(Engine):
         super().__init__(model)
         self.batch_size = batch_size
         # What sites of the vision tower held in the donors of the runs that are being made.
-        self._of_donors: dict[str, dict[SiteKey, torch.Tensor]] = {}
+        self._of_donors: dict[str, Mapping[str, Held]] = {}
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
@@ -47,17 +47,16 @@ class ReferenceEngine(Engine):
 
     def _chunks(self, runs: Sequence[Run]) -> Iterator[list[int]]:
         """The runs in batches; one that changes something in the vision tower stands alone."""
-        together = [index for index, run in enumerate(runs) if not edits_tower(run)]
+        together = [index for index, run in enumerate(runs) if not changes_the_image(run)]
         for chunk in batches_of([runs[index].base for index in together], 1 if self.alone_because else self.batch_size):
             yield [together[place] for place in chunk]
-        in_tower = [index for index, run in enumerate(runs) if edits_tower(run)]
-        wanted = sites_patched([runs[index] for index in in_tower])
+        alone = [index for index, run in enumerate(runs) if changes_the_image(run)]
         self._of_donors.clear()
-        for index in in_tower:
-            self.tower.check_reach(runs[index])
-            donor = runs[index].donor
-            if donor is not None and donor.key in wanted and donor.key not in self._of_donors:
-                self._of_donors[donor.key] = self.tower.held(donor, wanted[donor.key])
+        for index in alone:
+            self.image_stacks.check_reach(runs[index])
+            donor = _donor_key(runs[index])
+            if donor not in self._of_donors:
+                self._of_donors[donor] = self.image_stacks.held([runs[other] for other in alone], runs[index].donor)
             yield [index]
         self._of_donors.clear()
 
@@ -72,7 +71,7 @@ class ReferenceEngine(Engine):
         layout = Layout.of_batch(lengths, max(lengths), next(self.model.module.parameters()).device)
         # The edits' hooks come first, so that what is captured is what the rest of the model sees.
         with (
-            self._editing_tower(runs[0]),
+            self._editing_the_image(runs[0]),
             EditHooks(self.decoder, edits) as hooks,
             BlockHooks(self.decoder, blocks_of(runs)) as blocks,
             WeightHooks(self.decoder, runs) as weights,
@@ -89,10 +88,8 @@ class ReferenceEngine(Engine):
         found = results_of(self.decoder, runs, logits, activation)
         return [replace(result, attention=weights.of(row, run)) for row, (run, result) in enumerate(zip(runs, found, strict=True))]
 
-    def _editing_tower(self, run: Run) -> AbstractContextManager[object]:
-        if not edits_tower(run):
-            return nullcontext()
-        return self.tower.editing(run, self._of_donors.get(run.donor.key, {}) if run.donor is not None else {})
+    def _editing_the_image(self, run: Run) -> AbstractContextManager[object]:
+        return self.image_stacks.editing(run, self._of_donors[_donor_key(run)]) if changes_the_image(run) else nullcontext()
 
     @torch.no_grad()
     def received(self, openings: Sequence[Opening]) -> list[Received]:
@@ -120,3 +117,7 @@ class ReferenceEngine(Engine):
 
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
         return self.plain_activations(prompt, sites)
+
+
+def _donor_key(run: Run) -> str:
+    return run.donor.key if run.donor is not None else ""

@@ -30,7 +30,7 @@ from vseam_core.engine.plan import PlannedRun, planned
 from vseam_core.engine.recording import ALWAYS, Recording, RecordingCache, keeping
 from vseam_core.engine.replay_batch import ReplayBatch
 from vseam_core.engine.states import CHUNK, PackedStates
-from vseam_core.engine.vision_tower import edits_tower
+from vseam_core.engine.vision_tower import changes_the_image
 from vseam_core.errors import UnsupportedError
 
 _FEW_RUNS = 2
@@ -191,7 +191,7 @@ class ReplayEngine(BudgetedEngine):
 def _needs_all(run: Run) -> bool:
     """Whether a run is a full forward pass in any case: attention is read where it is computed whole (a recording holds no more of it than
     its result), and what changes in the vision tower changes every image position."""
-    return bool(run.attention) or edits_tower(run)
+    return bool(run.attention) or changes_the_image(run)
 
 
 def _starts_late(run: Run) -> bool:

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds, AnswerScore, Patch, Run, Scale, Site, SiteEdit, SiteKind, Stack, Zero
@@ -18,6 +17,7 @@ from vseam_core.engine.budgeted import BudgetedEngine, FullPassEngine
 from vseam_core.engine.capabilities import of_structure, with_checks
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.memory import MemoryBudgetError, is_out_of_memory
+from vseam_core.engine.probe import probe
 from vseam_core.engine.reference import ReferenceEngine
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.engine.states import PackedStates
@@ -144,13 +144,6 @@ def _checks_of_runs(model: VisionLanguageModel, engine: Engine, prompt: EncodedP
         "ablation_effect": _ablation_effect(engine, score, base),
         "recomputed": engine.recomputed_share(prompt, max(0, len(prompt) - 10)),
     }
-
-
-def probe(model: VisionLanguageModel, question: str = "Is the dog red?") -> EncodedPrompt:
-    """A prompt with an image of noise, always the same."""
-    generator = np.random.default_rng(0)
-    image = Image.fromarray(generator.integers(0, 256, (120, 120, 3), dtype=np.uint8))
-    return model.encode(image, question)
 
 
 @torch.no_grad()

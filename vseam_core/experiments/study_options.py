@@ -15,7 +15,7 @@ from vseam_core.experiments.tracing import TraceOptions
 
 def trace_options(study: Study, method: Method, limit: int) -> TraceOptions:
     """One tracing method on `limit` pairs of the study's pool."""
-    return TraceOptions(method.name, study.editor, study.trace_pool, limit=limit, tracer_options=method.options)
+    return TraceOptions(method.name, study.editor, study.trace_pool, limit=limit, tracer_options=method.options, stack=method.stack)
 
 
 def scan_options(study: Study, scan: HeadScan) -> ScanOptions:
@@ -33,6 +33,7 @@ def scan_options(study: Study, scan: HeadScan) -> ScanOptions:
         method=scan.method,
         screen_top=scan.screen_top,
         integrated_steps=scan.integrated_steps,
+        stack=scan.stack,
     )
 
 

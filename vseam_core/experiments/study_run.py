@@ -26,13 +26,14 @@ from vseam_core.experiments.heads.samples import choose_samples
 from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.heads.scanning import check_direction, effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
+from vseam_core.experiments.image_stacks import check_operation
 from vseam_core.experiments.nothing_left import small_pools
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.study_findings import Findings, gather
 from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
-from vseam_core.experiments.tracing import run_trace
+from vseam_core.experiments.tracing import check_stack, run_trace
 from vseam_core.results.beside_effects import readings_beside_effects
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap, StudyMaterial
@@ -70,9 +71,11 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
 def _check_methods(workspace: Workspace, study: Study) -> None:
     """Refuse a method that cannot be made before hours have gone into what comes ahead of it."""
     for method in study.tracers if "trace" in study.stages else ():
-        workspace.plugins.tracer(method.name, **method.options)
+        check_stack(workspace.plugins.tracer(method.name, **method.options), method.stack)
     for scan in study.heads if "scan" in study.stages else ():
-        check_direction(workspace.plugins.head_intervention(scan.operation, **scan.options), scan.direction)
+        intervention = workspace.plugins.head_intervention(scan.operation, **scan.options)
+        check_direction(intervention, scan.direction)
+        check_operation(intervention, scan.stack, scan.positions)
     for method in study.ablation.operations if "ablate" in study.stages else ():
         workspace.plugins.head_intervention(method.name, **method.options)
 
@@ -199,7 +202,7 @@ class StudyRun:
 
     def _needs_random_models(self, method: Method) -> bool:
         """Whether a tracer says that its effects mean little without those of random models beside them."""
-        return self._workspace.plugins.tracer(method.name, **method.options).presentation().against_random_models
+        return not method.stack and self._workspace.plugins.tracer(method.name, **method.options).presentation().against_random_models
 
     def _scan(self, model: str, dataset: str) -> None:
         sizes = self._study.sizes

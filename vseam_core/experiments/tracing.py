@@ -11,8 +11,10 @@ from vseam_core.api.interventions import TOP_TOKEN
 from vseam_core.api.types import PoolChoice, Sample, TraceEffect
 from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
+from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import PreparedPair, prepare_pair, prompt_identity
+from vseam_core.experiments.image_stacks import say_what_is_left_out
 from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.identity import component_of
@@ -25,7 +27,7 @@ EXPERIMENT = Experiment("trace", version=1)
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """Which tracer, with which options, on how many pairs of which pool."""
+    """Which tracer, with which options, on how many pairs of which pool; `stack` "" is the language model."""
 
     tracer: str = TRACER
     editor: EditorChoice | str = EDITOR
@@ -33,25 +35,33 @@ class TraceOptions:
     split: str = "plain"
     limit: int | None = None
     tracer_options: Mapping[str, Any] = field(default_factory=dict)
+    stack: str = ""
+
+    @property
+    def name(self) -> str:
+        """What results call the tracer: its name, in front of it the stack where that is named."""
+        return f"{self.stack}:{self.tracer}" if self.stack else self.tracer
 
 
 def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOptions, study: int | None = None) -> Outcome:
     """Trace every pair and store the effects."""
     tracer = workspace.plugins.tracer(options.tracer, **options.tracer_options)
+    check_stack(tracer, options.stack)
     parts = {
-        "tracer": component_of(tracer, options.tracer_options, options.tracer),
+        "tracer": component_of(tracer, options.tracer_options, options.name),
         "editor": workspace.editor_component(options.editor),
     }
     opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     editor = workspace.editor(options.editor)
-    workspace.store.present_run(opened.run, tracer.presentation().record())
+    say_what_is_left_out(workspace, opened.loaded, options.stack)
+    workspace.store.present_run(opened.run, tracer.presentation().of_stack(options.stack).record())
     samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
     units = [traced_unit(opened, sample, editor) for sample in samples]
 
     def compute(part: Sequence[Unit[PreparedPair]]) -> list[UnitResult]:
-        return [_trace_pair(opened.loaded, opened.benchmark, tracer, unit, workspace.seed) for unit in part]
+        return [_trace_pair(opened, tracer, options, unit) for unit in part]
 
-    outcome = opened.run_units(units, compute, f"{model} {options.tracer} traces of {dataset}")
+    outcome = opened.run_units(units, compute, f"{model} {options.name} traces of {dataset}")
     _present_tokens(workspace, opened, tracer)
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
     keep_thumbnails(workspace, pairs=pairs)
@@ -70,6 +80,12 @@ def _present_tokens(workspace: Workspace, opened: OpenRun, tracer: Tracer) -> No
         workspace.store.present_run(opened.run, replace(tracer.presentation(), tokens=texts).record())
 
 
+def check_stack(tracer: Tracer, stack: str) -> None:
+    """Raise `UnsupportedError` for a tracer that does not know a stack."""
+    if stack and stack not in tracer.stacks:
+        raise UnsupportedError(f"tracer {tracer.name!r} does not trace the stack {stack}: it goes by positions of the prompt")
+
+
 def traced_unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit[PreparedPair]:
     """The unit of a sample's pair."""
 
@@ -82,22 +98,26 @@ def traced_unit(opened: OpenRun, sample: Sample, editor: Editor) -> Unit[Prepare
     return opened.unit(sample.identifier, prepared)
 
 
-def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int) -> TraceContext:
+def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int, stack: str = "") -> TraceContext:
     """What a tracer is told about a pair: the clean answer against the corrupt one, on both prompts."""
     return TraceContext(
         pair=prepared.pair,
         clean=prepared.clean.prompt,
         corrupt=prepared.corrupt.prompt,
         answer=prepared.clean.answer,
-        shape=loaded.engine.shape,
+        shape=loaded.engine.shape_of(stack),
         image_size=prepared.clean.size,
         seed=seed,
     )
 
 
-def _trace_pair(loaded: LoadedModel, benchmark: Benchmark, tracer: Tracer, unit: Unit[PreparedPair], seed: int) -> UnitResult:
-    context = trace_context(loaded, unit.payload, seed)
-    return traced_pair(loaded, benchmark, unit, tracer.effects(context, loaded.engine.run(tracer.plan(context))))
+def _trace_pair(opened: OpenRun, tracer: Tracer, options: TraceOptions, unit: Unit[PreparedPair]) -> UnitResult:
+    loaded = opened.loaded
+    context = trace_context(loaded, unit.payload, opened.workspace.seed, options.stack)
+    effects = tracer.effects(context, loaded.engine.run(tracer.plan(context)))
+    if options.stack:
+        effects = [replace(effect, tracer=options.name) for effect in effects]
+    return traced_pair(loaded, opened.benchmark, unit, effects)
 
 
 def traced_pair(loaded: LoadedModel, benchmark: Benchmark, unit: Unit[PreparedPair], effects: Sequence[TraceEffect]) -> UnitResult:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vseam_core.api.types import parse_head
+from vseam_core.api.interventions import IMAGE_STACKS
+from vseam_core.api.types import HeadId, parse_head
 from vseam_core.config.defaults import EVALUATED_OPERATION, RESCALING
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.experiments.generating import method_change
@@ -47,22 +48,31 @@ def make_change(workspace: Workspace, model: str, dataset: str, options: ChangeO
     elif options.ablate:
         heads = list(dict.fromkeys(parse_head(name) for name in options.ablate))
         # Texts cannot be averaged over donors.
-        operation = head_operation(workspace, model, dataset, options.operation, options.operation_options, donors=1)
+        stack = _stack_of(heads)
+        operation = head_operation(workspace, model, dataset, options.operation, options.operation_options, donors=1, stack=stack)
         named = ",".join(map(str, heads)) if len(heads) <= MOST_NAMED else f"{len(heads)} heads"
         label = f"{operation.name} {named}"
     else:
         return Change()
     for head in heads:
         try:
-            loaded.engine.shape.require(head)
-        except UnknownNameError as error:
-            raise UnknownNameError(f"{model}: {error}") from None
+            loaded.engine.require(head)
+        except (UnknownNameError, UnsupportedError) as error:
+            raise type(error)(f"{model}: {error}") from None
     if operation.intervention.needs().pair:
         raise UnsupportedError(
             f"{operation.name}: it takes from the other image of a pair, which an evaluation does not have; "
             "use another operation (`vseam operations`), or `vseam heads scan`"
         )
     return HeadChange(operation, heads, label)
+
+
+def _stack_of(heads: Sequence[HeadId]) -> str:
+    """The image stack that heads lie in, "" for the language model. Raises `VseamError` for heads of several stacks."""
+    stacks = list(dict.fromkeys(head.stack for head in heads))
+    if len(stacks) > 1:
+        raise VseamError(f"heads of one stack are ablated at a time; these are of {' and '.join(stacks)}")
+    return next((stack for stack in stacks if stack in IMAGE_STACKS), "")
 
 
 def stored_scales(workspace: Workspace, loaded: LoadedModel, name: str) -> Mapping[str, float]:

@@ -14,6 +14,7 @@ from vseam_core.engine.generation import Question
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.encoding import Prepared
 from vseam_core.experiments.heads.donors_and_means import ReferenceSet, head_positions, reference_set
+from vseam_core.experiments.image_stacks import check_operation
 from vseam_core.plugins.records import HeadInterventionRecord
 from vseam_core.runs.identity import Component, component_of
 from vseam_core.runs.workspace import Workspace
@@ -101,13 +102,18 @@ def head_operation(
     donors: int | None = None,
     positions: str = "all",
     reference_size: int = REFERENCE_SIZE,
+    stack: str = "",
 ) -> HeadOperation:
-    """A head intervention on a model, ready to be tried on samples of a dataset; a reference set is made only where it needs one."""
+    """A head intervention on a model, ready to be tried on samples of a dataset; a reference set is made only where it needs one.
+
+    `stack` "" is the language model. Raises `UnsupportedError` for a stack that the model lacks, or that the operation cannot change.
+    """
     intervention, component = make_intervention(workspace, name, options, donors)
+    check_operation(intervention, stack, positions)
     needs = intervention.needs()
     references = reference_set(workspace, model, dataset, reference_size) if needs.donors or needs.means else None
     return HeadOperation(
-        shape=workspace.model(model).engine.shape,
+        shape=workspace.model(model).engine.shape_of(stack),
         intervention=intervention,
         component=component,
         positions=positions,

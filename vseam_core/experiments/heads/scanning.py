@@ -19,6 +19,7 @@ from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
 from vseam_core.experiments.heads.samples import choose_samples, find_samples
+from vseam_core.experiments.image_stacks import say_what_is_left_out
 from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.results.scoring import one_pool
 from vseam_core.runs.experiment import Experiment, OpenRun
@@ -43,7 +44,8 @@ class ScanOptions:
     positive either way. `donors` is for operations that take some, unless `operation_options` say how many.
 
     `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
-    40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none).
+    40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none). `stack` is whose heads
+    are scanned, "" the language model's.
     """
 
     operation: str = OPERATION
@@ -58,6 +60,7 @@ class ScanOptions:
     method: Literal["exact", "screen"] = "exact"
     screen_top: int | None = None
     integrated_steps: int = 0
+    stack: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,7 @@ def open_scan(
         donors=options.donors,
         positions=options.positions,
         reference_size=options.reference_size,
+        stack=options.stack,
     )
     check_direction(operation.intervention, options.direction)
     paired = operation.intervention.needs().pair
@@ -119,16 +123,19 @@ def open_scan(
         "direction": options.direction if paired else None,
         "editor": workspace.editor_component(options.editor) if paired else None,
         "screening": screening if options.method == "screen" else None,
+        **({"stack": options.stack} if options.stack else {}),
     }
     pool = one_pool(baselines["pool"])
     opened = EXPERIMENT.open(workspace, model, dataset, pool=pool, split="all", parts=parts, inputs=operation.inputs, study=study)
     workspace.store.present_run(opened.run, _replacement(operation.intervention, options.direction).record())
+    say_what_is_left_out(workspace, opened.loaded, options.stack)
     benchmark = opened.benchmark
     chosen = choose_samples(baselines, benchmark.splits()[0], options.sampled, options.wrong)
     samples = find_samples(benchmark, chosen.identifiers, baselines, workspace.seed)
     editor = workspace.editor(options.editor) if paired else None
     units = [_unit(opened, sample, editor, options.direction) for sample in samples]
-    return Scan(opened, operation, options, units, f"{model} heads by {operation.name} on {dataset}")
+    whose = f"{model} {options.stack} heads" if options.stack else f"{model} heads"
+    return Scan(opened, operation, options, units, f"{whose} by {operation.name} on {dataset}")
 
 
 def _unit(opened: OpenRun, sample: Sample, editor: Editor | None, direction: ScanDirection) -> Unit[Target]:

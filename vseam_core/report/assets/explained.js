@@ -24,12 +24,13 @@ class Attention {
     this.about = about;
     const stored = page.numbers(about.values);
     this.values = about.largest ? Float32Array.from(stored, (value) => (value * about.largest) / 255) : stored;
-    this.positions = this.values.length / (about.layers * about.heads);
+    this.positions = this.values.length / (about.layers.length * about.heads);
   }
 
   at(layer, head) {
-    const { heads } = this.about, size = this.positions;
-    if (head !== MEAN) return this.values.subarray((layer * heads + Number(head)) * size, (layer * heads + Number(head) + 1) * size);
+    const { heads, layers } = this.about, size = this.positions, row = layers.indexOf(Number(layer));
+    if (row < 0) return null; // positions do not look at each other in this layer
+    if (head !== MEAN) return Number(head) < heads ? this.values.subarray((row * heads + Number(head)) * size, (row * heads + Number(head) + 1) * size) : null;
     const found = new Float32Array(size);
     for (let one = 0; one < heads; one++) this.at(layer, one).forEach((value, position) => { found[position] += value / heads; });
     return found;
@@ -66,7 +67,7 @@ function imagesView(page, explained, state, tell) {
   const image = explained.tokens.flatMap(([, kind], position) => (kind === "image" ? [position] : []));
   const views = element("div", { class: "explained-images" }), controls = element("div", { class: "controls" }), words = element("div");
   const rows = () => [["image", "from", "layer", "head", "position", "token", "weight"], ...readings.flatMap(({ about, values, positions }) =>
-    Array.from(values, (value, index) => [about.image, about.from, Math.floor(index / (about.heads * positions)), Math.floor(index / positions) % about.heads,
+    Array.from(values, (value, index) => [about.image, about.from, about.layers[Math.floor(index / (about.heads * positions))], Math.floor(index / positions) % about.heads,
       index % positions, explained.tokens[index % positions][0], value]))];
   const frame = figure({ title: "", body: element("div", null, controls, views, words), caption: "", name: () => fileName("attention", explained.model), rows });
   const draw = () => {
@@ -77,7 +78,7 @@ function imagesView(page, explained, state, tell) {
     controls.replaceChildren(...(readings.length ? [
       selection("Over the images", [["attention", "attention"], ["nothing", "nothing"]], state.overlay, (value) => tell({ overlay: value })),
       selection("Attention from", distinct(readings.map((one) => one.about.from)).map((name) => [name, name === "last" ? "the last position" : `the ${name}`]), state.from, (value) => tell({ from: value })),
-      selection("Layer", Array.from({ length: readings[0].about.layers }, (_, layer) => [layer, layer]), state.layer, (value) => tell({ layer: Number(value) })),
+      selection("Layer", readings[0].about.layers.map((layer) => [layer, layer]), state.layer, (value) => tell({ layer: Number(value) })),
       selection("Head", [[MEAN, "mean over heads"], ...Array.from({ length: readings[0].about.heads }, (_, head) => [head, head])], state.head, (value) => tell({ head: value })),
     ] : []));
     views.replaceChildren(
@@ -87,7 +88,7 @@ function imagesView(page, explained, state, tell) {
     words.replaceChildren(...(clean ? [wordsRow(explained, clean)] : []));
     const sum = clean ? image.reduce((total, position) => total + clean[position], 0) : 0;
     frame.setCaption(clean ? `Attention at layer ${state.layer}, ${state.head === MEAN ? "mean over heads" : `head ${state.head}`}, from the ${state.from}${state.from === "last" ? " position" : ""}: ${(100 * sum).toFixed(0)} % goes to the image` +
-      `${explained.boxes ? "" : ", whose positions have no place in it, so that nothing can be laid over it"}. That a place is looked at does not say that it is used.` : "Attention was not read.");
+      `${explained.boxes ? "" : ", whose positions have no place in it, so that nothing can be laid over it"}. That a place is looked at does not say that it is used.` : readings.length ? `Layer ${state.layer} has no attention between positions of that head.` : "Attention was not read.");
   };
   return { frame, draw, readings, image };
 }
@@ -189,7 +190,7 @@ function strongestHead(page, explained) {
 export function explainedView(page) {
   const { explained } = page.content;
   if (!explained) return null;
-  const state = { overlay: "attention", from: (explained.attention.find((one) => one.from === "last") ?? explained.attention[0])?.from, layer: 0, head: MEAN, tracer: null, site: null, direction: null, operation: null };
+  const state = { overlay: "attention", from: (explained.attention.find((one) => one.from === "last") ?? explained.attention[0])?.from, layer: explained.attention[0]?.layers[0] ?? 0, head: MEAN, tracer: null, site: null, direction: null, operation: null };
   const parts = [];
   const tell = (changes) => {
     Object.assign(state, changes);

@@ -32,7 +32,7 @@ def explanation_page_data(found: Explanation) -> PageData:
      traces: [{tracer, site, words, direction, measure, kind, layers, columns, clean, corrupt, values: float32 [layers, columns],
                cells?: [text]}],
      heads: [{operation, words, measure, stack, layers, heads, values: float32 [layers, heads]}],
-     attention: [{from, image: "clean" | "corrupt", layers, heads, values: float32 [layers, heads, positions], or uint8 with
+     attention: [{from, image: "clean" | "corrupt", layers: [its number], heads, values: float32 [layers, heads, positions], or uint8 with
                   largest: what 255 stands for}]}
 
     Attention of a large model is rounded to 255ths of its largest weight, so that the page stays small; the database has all of it.
@@ -148,7 +148,7 @@ def _attention(page: PageData, found: Explanation) -> list[dict[str, Any]]:
         {
             "from": site.removeprefix("attention_from_").replace("_", " "),
             "image": direction,
-            "layers": len(heads[0].layers),
+            "layers": list(heads[0].layers),
             "heads": len(heads),
             **_weights(page, np.stack([heads[head].values for head in sorted(heads)], axis=1), size > MOST_BYTES),
         }

@@ -1,0 +1,180 @@
+"""`--stack`: the vision tower and a Q-Former traced, scanned and ablated from the command line, against plain hooks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import load_registry
+from vseam_core.store import open_store
+
+from .conftest import Vseam
+
+ON_COLOUR = ("--dataset", "scenes/color", "--limit", "1", "-q")
+HEADS = {"llava-tiny": 4, "instructblip-tiny": 4}
+
+
+@contextmanager
+def hooked(module: Any, change: Callable[[torch.Tensor], torch.Tensor], on_input: bool = False) -> Iterator[None]:
+    if on_input:
+        handle = module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
+    else:
+        handle = module.register_forward_hook(lambda _, __, output: change(output), prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def without_head(head: int, heads: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(value: torch.Tensor) -> torch.Tensor:
+        size = value.shape[-1] // heads
+        changed = value.clone()
+        changed[..., head * size : (head + 1) * size] = 0
+        return changed
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Any]:
+    registry = load_registry(build_plugins())
+    return {name: registry.load_model(name, device="cpu") for name in HEADS}
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[str, Any]:
+    dataset = load_registry(build_plugins()).load_dataset("scenes/color")
+    return {
+        sample.identifier: sample for pool in ("score", "test") for split in dataset.splits() for sample in dataset.samples(pool, split, 4)
+    }
+
+
+@pytest.fixture(autouse=True)
+def _figures_have_their_own_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vseam_core.report.writer.write_report", lambda *_, **__: [])
+
+
+def gap(model: Any, sample: Any) -> float:
+    """The logit difference of a sample, by one plain forward pass."""
+    prompt = model.encode(sample.image.load(), sample.question)
+    answer = model.answer_ids(prompt, sample.answer, sample.competitor)
+    with torch.no_grad():
+        logits = model.module(**model.collate([prompt]), use_cache=False).logits[0, -1].double()
+    return float(torch.logsumexp(logits[list(answer.gold)], 0) - torch.logsumexp(logits[list(answer.competitor)], 0))
+
+
+def rows(query: str) -> list[Any]:
+    with sqlite3.connect("results.db") as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_a_trace_of_the_vision_tower_restores_the_whole_answer_by_its_residual_and_is_named_after_it(vseam: Vseam) -> None:
+    option = ("--tracer-option", "sites=[residual_after,mlp_output]")
+    found = vseam("trace", "--model", "llava-tiny", *ON_COLOUR, "--stack", "vision", "--tracer", "groups", *option, "--json")
+    assert found.code == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert [table["title"].partition(":")[0] for table in result["tables"]] == ["Strongest cells of vision"]
+    where = "direction = 'denoising' AND measure = 'logit_diff' AND subset = 'all' AND stack = 'vision' AND tracer = 'vision:groups'"
+    shares = dict(rows(f"SELECT layer, normalised FROM trace_scores WHERE {where} AND site_kind = 'residual_after'"))
+    assert sorted(shares) == list(range(-1, len(shares) - 1))
+    assert list(shares.values()) == pytest.approx([1.0] * len(shares), abs=1e-3)
+    parts = [share for (share,) in rows(f"SELECT normalised FROM trace_scores WHERE {where} AND site_kind = 'mlp_output'")]
+    assert len(parts) == len(shares) - 1
+    assert max(abs(1 - share) for share in parts) > 0.05
+    (caption,) = {json.loads(text)["caption"] for (text,) in rows("SELECT presentation FROM runs")}
+    assert "vision tower holds" in caption
+
+
+@pytest.mark.parametrize(
+    ("name", "stack", "projection"),
+    [("llava-tiny", "vision", ".self_attn.out_proj"), ("instructblip-tiny", "connector", ".attention.output.dense")],
+)
+def test_a_head_scan_of_a_stack_before_the_language_model_is_what_plain_hooks_give(
+    name: str, stack: str, projection: str, vseam: Vseam, models: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    found = vseam("heads", "scan", "--model", name, *ON_COLOUR, "--stack", stack, "--operation", "zero", "--json")
+    assert found.code == 0, found.stderr
+    model = models[name]
+    ((run,),) = rows("SELECT id FROM runs WHERE method = 'head_scan'")
+    with open_store("results.db") as store:
+        found_effects = store.head_effects(run, measure="logit_diff", stack=stack)
+    sample, values = asked[found_effects.samples["identifier"].iloc[0]], found_effects.values[0]
+    layers, heads = values.shape
+    paths = [path for path, _ in model.module.named_modules() if path.endswith(projection) and is_of(stack, path)]
+    for layer, head in ((0, 1), (layers - 1, 2)):
+        with hooked(model.module.get_submodule(paths[layer]), without_head(head, heads), on_input=True):
+            changed = gap(model, sample)
+        assert values[layer, head] == pytest.approx(gap(model, sample) - changed, abs=1e-4)
+    assert np.abs(values).max() > 1e-3
+
+
+def is_of(stack: str, path: str) -> bool:
+    return "qformer" in path if stack == "connector" else "vision" in path
+
+
+def test_heads_of_the_tower_are_ablated_while_a_model_answers(vseam: Vseam, models: dict[str, Any], asked: dict[str, Any]) -> None:
+    heads = ",".join(f"L0H{head}" for head in range(4))
+    command = ("eval", "--model", "llava-tiny", *ON_COLOUR, "--pool", "test", "--log-samples", "answers.jsonl", "--json")
+    found = vseam(*command, "--ablate", heads, "--stack", "vision")
+    assert found.code == 0, found.stderr
+    assert json.loads(found.stdout)["evaluations"][0]["change"] == "zero " + ",".join(f"vision:L0H{head}" for head in range(4))
+    model = models["llava-tiny"]
+    path = next(path for path, _ in model.module.named_modules() if path.endswith("self_attn.out_proj") and "vision" in path)
+    lines = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    for line in lines:
+        with hooked(model.module.get_submodule(path), torch.zeros_like, on_input=True):
+            assert gap(model, asked[line["identifier"]]) == pytest.approx(line["logit_diff"], abs=1e-4)
+    again = vseam(*command, "--ablate", heads.replace("L0", "vision:L0"))
+    assert "0 answered" in again.stderr or json.loads(again.stdout)["evaluations"][0]["reused"] == len(lines)
+
+
+def test_what_a_stack_does_not_have_or_cannot_do_is_said_in_one_line(vseam: Vseam) -> None:
+    model = ("--model", "llava-tiny", *ON_COLOUR)
+    refused = {
+        ("trace", *model, "--stack", "vision", "--tracer", "tokenwise"): "tracer 'tokenwise' does not trace the stack vision",
+        ("heads", "scan", *model, "--stack", "connector", "--operation", "zero"): "no Q-Former found",
+        ("heads", "scan", *model, "--stack", "vision", "--method", "screen"): "scanned with method: exact",
+        ("heads", "scan", *model, "--stack", "vision", "--positions", "last"): "no positions of the prompt",
+        ("heads", "scan", *model, "--stack", "vision", "--operation", "dataset_mean"): "use resample, zero or patch",
+        ("eval", *model, "--ablate", "vision:L0H0,L1H1"): "heads of one stack are ablated at a time",
+        ("eval", *model, "--ablate", "vision:L9H0"): "head vision:L9H0 does not exist",
+        ("eval", *model, "--stack", "vision"): "give --ablate too",
+    }
+    for command, reason in refused.items():
+        found = vseam(*command)
+        assert found.code == 2, command
+        assert reason in found.stderr
+        assert "Traceback" not in found.stderr
+    Path("study.yaml").write_text(
+        "models: [llava-tiny]\ndatasets: [scenes/color]\nstages: [scan, ablate]\nheads:\n  - {operation: zero, stack: vision}\n"
+    )
+    found = vseam("study", "check", "study.yaml")
+    assert found.code == 2
+    assert "they must be the language model's" in found.stderr
+
+
+@pytest.mark.slow
+def test_a_study_file_traces_and_scans_the_tower_beside_the_language_model(vseam: Vseam) -> None:
+    Path("study.yaml").write_text(
+        "models: [llava-tiny]\ndatasets: [scenes/color]\nstages: [trace, scan]\n"
+        "tracers: [groups, {name: groups, stack: vision}]\n"
+        "heads:\n  - {operation: zero}\n  - {operation: zero, stack: vision}\n"
+        "sizes: {pairs: 1, score: 2, hard: 0, scan_sampled: 1, scan_wrong: 0, reference: 8}\n"
+    )
+    found = vseam("run", "study.yaml", "--db", "results.db", "-q", "--json")
+    assert found.code == 0, found.stderr
+    titles = " ".join(table["title"] for table in json.loads(found.stdout)["tables"])
+    assert "Strongest cells of groups:" in titles
+    assert "Strongest cells of vision:groups:" in titles
+    assert set(rows("SELECT DISTINCT stack FROM head_effects")) == {("decoder",), ("vision",)}
+    assert set(rows("SELECT DISTINCT tracer, stack FROM trace_effects")) == {("groups", "decoder"), ("vision:groups", "vision")}
