@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ MINIMUM_RELIABILITY = 0.7
 SIGNIFICANCE = 0.05
 FLOOR_FACTOR = 3.0
 SPLITS = 100
+_DRAWS_AT_ONCE = 500_000
 FOUND_IN = 0.8
 """The share of cases in which `smallest_effect` would have been found."""
 
@@ -118,11 +120,9 @@ def mean_map(samples: Samples, rows: Flags, seed: int, splits: int, balanced: bo
     by_class = {label: samples.effects[part].mean(axis=0) for label, part in classes.items() if label and part.any()}
     reliability, rest = None, None
     if rows.sum() >= MINIMUM_ANSWERS:
-        part, codes = samples.effects[rows], samples.codes[rows]
-        reliability = split_half_reliability(part, codes, seed=seed, splits=splits)
-        flat = part.reshape(len(part), -1)
-        strongest = int(np.abs(flat.mean(axis=0)).argmax())
-        rest = split_half_reliability(np.delete(flat, strongest, axis=1), codes, seed=seed, splits=splits)
+        halves = _half_maps(samples.effects[rows], samples.codes[rows], seed, splits)
+        strongest = int(np.abs(samples.effects[rows].mean(axis=0)).argmax())
+        reliability, rest = _agreement(halves), _agreement(np.delete(halves, strongest, axis=2))
     return MeanMap(
         n=int(rows.sum()),
         images=samples.images(rows),
@@ -138,17 +138,26 @@ def mean_map(samples: Samples, rows: Flags, seed: int, splits: int, balanced: bo
     )
 
 
-def sampled_claim(samples: Samples, direction: float, family: int | None, least: Flags) -> Claim:
-    """Positive heads (direction +1) or suppressors (-1): over the sampled questions, in every gold class.
+def sampled_claims(samples: Samples, family: int | None, least: Flags) -> tuple[Claim, Claim]:
+    """Positive heads and suppressors: over the sampled questions, in every gold class.
 
     `least` `[layers, heads]` flags heads whose effect is large enough to be claimed at all.
     """
-    p_values, reason = _class_p_values(samples, samples.sampled, direction)
+    found, reason = _class_moments(samples, samples.sampled)
     none = np.zeros(samples.effects.shape[1:], dtype=bool)
     if reason:
-        return Claim(none, reason=reason)
-    q_value = both_hold_q_values(p_values, _others(none, family))
-    return Claim((q_value < SIGNIFICANCE) & least, np.max(p_values, axis=0), q_value)
+        return Claim(none, reason=reason), Claim(none, reason=reason)
+    positive, suppressor = (
+        _claim([positive_mean_p_values(moments) for moments in parts], family, least)
+        for parts in (found, [moments.negated() for moments in found])
+    )
+    return positive, suppressor
+
+
+def _claim(p_values: Sequence[Array], family: int | None, least: Flags, reason: str = "") -> Claim:
+    """The claim that rests on these p-values, one for each gold class in which it must hold."""
+    q_value = both_hold_q_values(p_values, _others(least, family))
+    return Claim((q_value < SIGNIFICANCE) & least, np.max(p_values, axis=0), q_value, reason)
 
 
 def negative_claim(samples: Samples, family: int | None, least: Flags) -> Claim:
@@ -159,10 +168,9 @@ def negative_claim(samples: Samples, family: int | None, least: Flags) -> Claim:
     """
     wrong = ~samples.correct
     none = np.zeros(samples.effects.shape[1:], dtype=bool)
-    p_values, reason = _class_p_values(samples, wrong, -1.0)
+    found, reason = _class_moments(samples, wrong)
     if not reason:
-        q_value = both_hold_q_values(p_values, _others(none, family))
-        return Claim((q_value < SIGNIFICANCE) & least, np.max(p_values, axis=0), q_value)
+        return _claim([positive_mean_p_values(moments.negated()) for moments in found], family, least)
     classes = samples.classes(wrong)
     erring = [label for label, rows in classes.items() if label and samples.images(rows) >= MINIMUM_CLUSTERS]
     if not erring:
@@ -175,9 +183,8 @@ def negative_claim(samples: Samples, family: int | None, least: Flags) -> Claim:
     control = combined_moments(-samples.effects[rows], other[rows].astype(int), (1.0, 1.0), samples.codes[rows])
     gain = clustered_moments(-samples.effects[classes[label]], samples.codes[classes[label]])
     p_value = np.maximum(positive_mean_p_values(gain), positive_mean_p_values(control))
-    q_value = both_hold_q_values([p_value], _others(none, family))
     said = f"wrong answers with gold {label} only: tested there, beside a control for pushing one answer"
-    return Claim((q_value < SIGNIFICANCE) & least, p_value, q_value, said)
+    return _claim([p_value], family, least, said)
 
 
 def smallest_effect(images: tuple[int, ...], heads: int) -> float | None:
@@ -211,18 +218,39 @@ def split_half_reliability(effects: ArrayLike, clusters: ArrayLike, *, seed: int
     `effects` `[n, …]`. Images are split into halves `splits` times; the correlation over heads between the two maps is averaged and
     then corrected, 2r / (1 + r). None below `MINIMUM_CLUSTERS` images or where a map has no spread.
     """
+    return _agreement(_half_maps(effects, clusters, seed, splits))
+
+
+def _half_maps(effects: ArrayLike, clusters: ArrayLike, seed: int, splits: int) -> Array:
+    """The maps of means of both halves of the images, `[2, splits, cells]`; without splits below `MINIMUM_CLUSTERS` images.
+
+    A half are the images whose draws are the smallest: where they lie is found without sorting, and the sums of all splits are one
+    matrix product, some splits at a time so that many images fit the memory.
+    """
     array = finite("effects", effects)
     codes, count = cluster_codes(clusters, len(array))
     if count < MINIMUM_CLUSTERS:
-        return None
+        return np.zeros((2, 0, array[0].size if len(array) else 0))
     sums = cluster_sums(array.reshape(len(array), -1), codes, count)
-    sizes = np.bincount(codes, minlength=count)
-    ranks = generator(seed, "split half").random((splits, count)).argsort(axis=1).argsort(axis=1)
-    first = (ranks < count // 2).astype(np.float64)
-    one = (first @ sums) / (first @ sizes)[:, None]
-    two = ((1 - first) @ sums) / ((1 - first) @ sizes)[:, None]
-    one -= one.mean(axis=1, keepdims=True)
-    two -= two.mean(axis=1, keepdims=True)
+    sizes = np.bincount(codes, minlength=count).astype(np.float64)
+    total = sums.sum(axis=0)
+    random, at_once = generator(seed, "split half"), max(1, _DRAWS_AT_ONCE // count)
+    maps = np.zeros((2, splits, sums.shape[1]))
+    for start in range(0, splits, at_once):
+        draws = random.random((min(at_once, splits - start), count))
+        limits = np.partition(draws, count // 2, axis=1)[:, count // 2, None]
+        first = (draws < limits).astype(np.float64)
+        one, images = first @ sums, (first @ sizes)[:, None]
+        maps[0, start : start + at_once] = one / images
+        maps[1, start : start + at_once] = (total - one) / (len(codes) - images)
+    return maps
+
+
+def _agreement(halves: Array) -> float | None:
+    """The corrected correlation over cells of both halves' maps `[2, splits, cells]`; None without splits or where a map has no spread."""
+    if not halves.shape[1]:
+        return None
+    one, two = halves - halves.mean(axis=2, keepdims=True)
     scale = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
     if not (scale > 0).all():
         return None
@@ -231,13 +259,12 @@ def split_half_reliability(effects: ArrayLike, clusters: ArrayLike, *, seed: int
     return 2 * correlation / (1 + correlation) if correlation > 0 else correlation
 
 
-def _class_p_values(samples: Samples, rows: Flags, direction: float) -> tuple[list[Array], str]:
-    """The one-sided p-values of every head in each gold class, or why there are none."""
+def _class_moments(samples: Samples, rows: Flags) -> tuple[list[Moments], str]:
+    """Means of every head in each gold class with their errors, or why there are none."""
     classes = samples.classes(rows)
     if min(samples.images(part) for part in classes.values()) < MINIMUM_CLUSTERS:
         return [], _cannot_be_tested(samples, classes)
-    parts = (clustered_moments(direction * samples.effects[part], samples.codes[part]) for part in classes.values())
-    return [positive_mean_p_values(moments) for moments in parts], ""
+    return [samples.moments(part) for part in classes.values()], ""
 
 
 def _cannot_be_tested(samples: Samples, classes: dict[str, Flags]) -> str:

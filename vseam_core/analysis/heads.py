@@ -33,7 +33,7 @@ from vseam_core.analysis.head_claims import (
     Samples,
     mean_map,
     negative_claim,
-    sampled_claim,
+    sampled_claims,
     smallest_effect,
 )
 from vseam_core.analysis.statistics import Array, cluster_codes, finite
@@ -211,11 +211,8 @@ def _claims(samples: Samples, maps: Mapping[str, MeanMap], measure: str, least: 
         nothing = Claim(none, reason=f"{measure} is a published measure: nothing is claimed on it")
         return dict.fromkeys(("positive", "suppressor", "negative"), nothing)
     large = [none if found.mean is None else np.asarray(np.abs(found.mean) >= least) for found in (maps["support"], maps["wrong"])]
-    return {
-        "positive": sampled_claim(samples, 1.0, family, large[0]),
-        "suppressor": sampled_claim(samples, -1.0, family, large[0]),
-        "negative": negative_claim(samples, family, large[1]),
-    }
+    positive, suppressor = sampled_claims(samples, family, large[0])
+    return {"positive": positive, "suppressor": suppressor, "negative": negative_claim(samples, family, large[1])}
 
 
 def _reasons(samples: Samples, maps: Mapping[str, MeanMap], claims: Mapping[str, Claim], family: int | None) -> dict[str, str]:

@@ -205,14 +205,27 @@ def split_half_ceiling(
     sums = cluster_sums(array[mask].reshape(len(codes), -1), codes, count)
     sizes = np.bincount(codes, minlength=count)
     random = generator(seed, "split-half ceiling")
-    overlaps, jaccards = [], []
-    for _ in range(splits):
-        halves = np.array_split(random.permutation(count), 2)
-        maps = [sums[half].sum(axis=0) / sizes[half].sum() for half in halves]
-        one, two = (_top(values if sign == "positive" else -values, k, random) for values in maps)
-        overlaps.append(len(one & two))
-        jaccards.append(len(one & two) / max(1, len(one | two)))
+    first, ties = np.zeros((splits, count)), np.zeros((splits, 2, sums.shape[1]))
+    for split in range(splits):
+        first[split, np.array_split(random.permutation(count), 2)[0]] = 1
+        ties[split] = random.random(ties.shape[1:])
+    maps = _half_means(first, sums, sizes) * (1 if sign == "positive" else -1)
+    tops = [[_top(maps[split, half], k, ties[split, half]) for half in range(2)] for split in range(splits)]
+    overlaps = [len(one & two) for one, two in tops]
+    jaccards = [len(one & two) / max(1, len(one | two)) for one, two in tops]
     return SplitHalfCeiling(float(np.mean(overlaps)), float(np.mean(jaccards)))
+
+
+def _half_means(first: Array, sums: Array, sizes: Array) -> Array:
+    """Means over the images of a half and over those of the other, `[splits, 2, heads]`; `first` `[splits, images]` is 1 or 0.
+
+    All splits are one matrix product. Heads that are alike in every image stay tied, however that product rounds.
+    """
+    distinct: dict[bytes, int] = {}
+    alike = [distinct.setdefault(column.tobytes(), head) for head, column in enumerate(sums.T)]
+    one, images = first @ sums, (first @ sizes)[:, None]
+    means = np.stack([one / images, (sums.sum(axis=0) - one) / (sizes.sum() - images)], axis=1)
+    return np.asarray(means[:, :, alike])
 
 
 def similarity_matrix(shared: pd.DataFrame, column: str = "overlap") -> tuple[list[str], Array]:
@@ -310,9 +323,9 @@ def _ceiling_columns(ceilings: Mapping[str, SplitHalfCeiling], first: str, secon
     return {"ceiling_first": values[0], "ceiling_second": values[1], "ceiling": mean}
 
 
-def _top(values: Array, k: int, random: np.random.Generator) -> set[int]:
-    """The `k` largest positive values, ties broken by chance."""
-    order = np.lexsort((random.random(len(values)), -values))
+def _top(values: Array, k: int, ties: Array) -> set[int]:
+    """The `k` largest positive values; of equal ones, those that drew the smaller number."""
+    order = np.lexsort((ties, -values))
     return {int(index) for index in order[:k] if values[index] > 0}
 
 

@@ -57,6 +57,10 @@ class Moments:
     skewness: Array | None = None
     zeros: Array | None = None
 
+    def negated(self) -> Moments:
+        """The moments of the same values with the other sign."""
+        return replace(self, mean=-self.mean, skewness=None if self.skewness is None else -self.skewness)
+
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array] | None:
         """Lower and upper ends by Student's t, or None without standard errors."""
         if self.standard_error is None:
@@ -142,12 +146,19 @@ def cluster_codes(clusters: ArrayLike, n: int) -> tuple[NDArray[np.intp], int]:
 
 
 def cluster_sums(values: Array, codes: NDArray[np.intp], count: int) -> Array:
-    """Sums within clusters: `[n, …]` to `[clusters, …]`."""
-    if not count:
-        return np.zeros((0, *values.shape[1:]))
+    """Sums within clusters: `[n, …]` to `[clusters, …]`; zero for a cluster without samples."""
+    if count == 0 or len(codes) == 0:
+        return np.zeros((count, *values.shape[1:]))
     order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(count))
-    return np.add.reduceat(values[order], starts, axis=0)
+    inside = codes[order]
+    starts = np.flatnonzero(np.r_[True, inside[1:] != inside[:-1]])
+    # One question per image is the usual case, and needs no additions.
+    sums = values[order] if len(starts) == len(codes) else np.add.reduceat(values[order], starts, axis=0)
+    if len(starts) == count:
+        return sums
+    placed = np.zeros((count, *values.shape[1:]))
+    placed[inside[starts]] = sums
+    return placed
 
 
 def clustered_moments(values: ArrayLike, clusters: ArrayLike) -> Moments:
@@ -182,12 +193,8 @@ def combined_moments(values: ArrayLike, groups: ArrayLike, weights: Sequence[flo
     parts = np.zeros((count, *array.shape[1:]))
     for group, (weight, mean) in enumerate(zip(weights, means, strict=True)):
         rows = member == group
-        sums = np.zeros_like(parts)
-        np.add.at(sums, codes[rows], array[rows] - mean)
         factor = weight / (rows.sum() * np.sqrt(1 - counts[:, group] / rows.sum()))
-        parts += sums * factor.reshape(-1, *[1] * (array.ndim - 1))
-    zero = np.ones((count, *array.shape[1:]), dtype=bool)
-    np.logical_and.at(zero, codes, array == 0)
+        parts += cluster_sums(array[rows] - mean, codes[rows], count) * factor.reshape(-1, *[1] * (array.ndim - 1))
     error = np.sqrt((parts**2).sum(axis=0))
     # Divided by what size alone makes of its spread, so that large clusters do not look like outliers.
     spread = np.sqrt((counts * (np.asarray(weights) / counts.sum(axis=0)) ** 2).sum(axis=1))
@@ -201,7 +208,7 @@ def combined_moments(values: ArrayLike, groups: ArrayLike, weights: Sequence[flo
         reason="",
         degrees=degrees,
         skewness=skewness,
-        zeros=zero.mean(axis=0),
+        zeros=_zero_clusters(array, codes, count),
     )
 
 
@@ -230,8 +237,17 @@ def expected_skewness(n: int) -> float:
 def _skewness(parts: Array) -> Array:
     """m3 / m2^(3/2) over the first axis; 0 where there is no spread."""
     deviations = parts - parts.mean(axis=0)
-    second, third = (deviations**2).mean(axis=0), (deviations**3).mean(axis=0)
+    squares = deviations**2
+    second, third = squares.mean(axis=0), (squares * deviations).mean(axis=0)  # a third power as such takes far longer
     return np.divide(third, second**1.5, out=np.zeros_like(second), where=second > 0)
+
+
+def _zero_clusters(values: Array, codes: NDArray[np.intp], count: int) -> Array:
+    """The share of clusters whose samples are all exactly 0, in the shape of one sample."""
+    nonzero = values != 0
+    if nonzero.all():
+        return np.zeros(values.shape[1:])
+    return np.asarray((cluster_sums(nonzero.astype(np.float64), codes, count) == 0).mean(axis=0))
 
 
 def too_few_clusters(count: int) -> str:
