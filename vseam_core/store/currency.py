@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from vseam_core.store import schema
+from vseam_core.store.frames import plain_rows
 from vseam_core.store.shared_rows import FEW, chunks
 
 
@@ -31,10 +32,10 @@ def unit_statuses(connection: Connection, run_id: int, keys: Iterable[str] | Non
     table = schema.units
     query = select(table.c.key, table.c.status).where(table.c.run_id == run_id).order_by(table.c.id)
     if keys is None:
-        return {key: status for key, status in connection.execute(query).all()}  # noqa: C416 (dict() takes no rows)
+        return dict(plain_rows(connection, query))
     wanted = set(keys)
     if len(wanted) > FEW:
-        return {key: status for key, status in connection.execute(query).all() if key in wanted}
+        return {key: status for key, status in plain_rows(connection, query) if key in wanted}
     found: dict[str, str] = {}
     for chunk in chunks(wanted):
         found.update((key, status) for key, status in connection.execute(query.where(table.c.key.in_(chunk))).all())
@@ -47,11 +48,11 @@ def outdated(connection: Connection, run_id: int, subjects: Mapping[str, str]) -
     query = select(table.c.id, table.c.key, table.c.subject, table.c.superseded).where(table.c.run_id == run_id)
     names = set(subjects.values())
     if len(subjects) > FEW:
-        rows = [tuple(row) for row in connection.execute(query).all()]
+        rows = plain_rows(connection, query)
     else:
-        found = [connection.execute(query.where(table.c.subject.in_(chunk))).all() for chunk in chunks(names)]
-        found += [connection.execute(query.where(table.c.key.in_(chunk))).all() for chunk in chunks(subjects)]
-        rows = list({tuple(row): None for part in found for row in part})
+        found = [plain_rows(connection, query.where(table.c.subject.in_(chunk))) for chunk in chunks(names)]
+        found += [plain_rows(connection, query.where(table.c.key.in_(chunk))) for chunk in chunks(subjects)]
+        rows = list(dict.fromkeys(row for part in found for row in part))
     wanted: list[Outdated] = []
     for unit, key, subject, superseded in rows:
         if key in subjects:

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import CompoundSelect, Connection, Row, Select, select, union
+from sqlalchemy import CompoundSelect, Connection, Select, select, union
 
 from vseam_core.api.types import TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
 from vseam_core.store.codec import decode_array, decode_equal_arrays, decode_head_effect, decode_json
 from vseam_core.store.currency import is_current
+from vseam_core.store.frames import plain_rows
 from vseam_core.store.records import HeadEffectSet, TraceRecord
 from vseam_core.store.shared_rows import FEW, chunks
 
 _SAMPLE_COLUMNS = ("identifier", "image_id", "dataset", "pool", "split", "level", "category", "form", "answer")
+_KINDS = ("operation", "positions", "measure", "stack", "height", "width", "dtype", "measured")
+"""What the head effects of a scan have in common."""
 _SAME_MODEL = ("weights_hash", "processor_hash", "dtype", "attention")
 
 
@@ -39,7 +42,9 @@ class _Answers:
             raise StoreError(f"there is no run {run_id} in this results database")
         found = select(table.c.unit_id, table.c.sample_id, table.c.correct_strict, table.c.correct_published)
         mine = found.select_from(table.join(units)).where(units.c.run_id == run_id, is_current()).order_by(table.c.id)
-        self._by_unit = {(unit, sample): (strict, published) for unit, sample, strict, published in connection.execute(mine).all()}
+        self._by_unit = {
+            (unit, sample): (bool(strict), bool(published)) for unit, sample, strict, published in plain_rows(connection, mine)
+        }
         self._by_sample: dict[int, tuple[bool, bool]] = {}
         if asked is not None and self._by_unit.keys() >= set(asked):
             return
@@ -49,8 +54,8 @@ class _Answers:
             .where(*[runs.c[name] == own[name] for name in _SAME_MODEL], (table.c.sample_id + 0).in_(samples), is_current())
             .order_by(table.c.id)
         )
-        for unit, sample, strict, published in connection.execute(query).all():
-            self._by_unit[unit, sample] = self._by_sample[sample] = (strict, published)
+        for unit, sample, strict, published in plain_rows(connection, query):
+            self._by_unit[unit, sample] = self._by_sample[sample] = (bool(strict), bool(published))
 
     def of(self, unit: int, sample: int) -> tuple[bool, bool] | tuple[None, None]:
         """Correct by the benchmark's rule, and correct as published; twice None where nothing is known."""
@@ -84,8 +89,9 @@ def read_trace_effects(
     mine = edits.join(table).join(units)
     images = [select(edits.c[name]).select_from(mine).where(units.c.run_id == run_id) for name in ("clean_id", "corrupt_id")]
     answers = _Answers(connection, run_id, union(*images))
+    names = [column.key for column in query.selected_columns]
     rows = _rows(connection, _narrowed(query, table, run_id, equals), keys)
-    records = [_trace_record(dict(row._mapping), answers) for row in rows]
+    records = [_trace_record(dict(zip(names, row, strict=True)), answers) for row in rows]
     return sorted(records, key=_trace_order)
 
 
@@ -121,25 +127,30 @@ def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
 
 def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] | None, equals: Mapping[str, str | None]) -> HeadEffectSet:
     """The head effects of a run as one stack. Raises `StoreError` where matrices of different shapes were asked for at once."""
-    table, units = schema.head_effects, schema.units
-    own = [column for column in table.c if column.name != "id"]
-    query = select(*own, units.c.key).select_from(table.join(units))
-    rows = _columns(_rows(connection, _narrowed(query, table, run_id, equals), keys), [*[column.name for column in own], "key"])
-    mine = select(table.c.sample_id).select_from(table.join(units)).where(units.c.run_id == run_id)
-    about = _samples(connection, mine)
-    described = _columns([about[sample] for sample in rows["sample_id"]], (*_SAMPLE_COLUMNS, "competitor"))
+    table, units, samples = schema.head_effects, schema.units, schema.samples
+    joined = table.join(units).join(samples)
+    alike = _alike(connection, _narrowed(select(*[table.c[name] for name in _KINDS]).select_from(joined), table, run_id, equals))
+    own = [column for column in table.c if column.name != "id" and column.name not in alike]
+    about = [samples.c[name] for name in (*_SAMPLE_COLUMNS, "competitor")]
+    query = _narrowed(select(*own, *about, units.c.key).select_from(joined), table, run_id, equals)
+    found = _rows(connection, query, keys)
+    rows = _columns(found, [column.name for column in (*own, *about, units.c.key)]) | {
+        name: [value] * len(found) for name, value in alike.items()
+    }
     kind = ("operation", "positions", "measure", "stack")
-    names = list(zip(described["identifier"], *[rows[name] for name in kind], rows["key"], strict=True))
+    names = list(zip(*[rows[name] for name in ("identifier", *kind, "key")], strict=True))
     order = sorted(range(len(names)), key=names.__getitem__)
-    rows, described = ({name: [column[at] for at in order] for name, column in part.items()} for part in (rows, described))
-    matrices = _matrices(rows, described["identifier"])
+    if order != list(range(len(order))):
+        rows = {name: [column[at] for at in order] for name, column in rows.items()}
+    matrices = _matrices(rows)
     shapes = sorted({(stack, *matrix.shape) for stack, matrix in zip(rows["stack"], matrices, strict=True)})
     if len({shape[1:] for shape in shapes}) > 1:
         listed = ", ".join(f"{stack} {height} x {width}" for stack, height, width in shapes)
         raise StoreError(f"the head effects of run {run_id} have several shapes ({listed}): ask for one stack at a time")
     height, width = shapes[0][1:] if shapes else (0, 0)
     values = np.asarray(matrices, dtype=np.float32).reshape(len(order), height, width)
-    columns = {"key": rows["key"], **described, **{name: rows[name] for name in kind}}
+    columns = {name: rows[name] for name in ("key", *_SAMPLE_COLUMNS, "competitor", *kind)}
+    mine = select(table.c.sample_id).select_from(table.join(units)).where(units.c.run_id == run_id)
     asked = list(zip(rows["unit_id"], rows["sample_id"], strict=True))
     return HeadEffectSet(
         values, np.array(rows["base"], dtype=np.float64), _head_frame(columns, _Answers(connection, run_id, mine, asked).of_all(asked))
@@ -151,21 +162,19 @@ def _columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, l
     return {name: list(values) for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)}
 
 
-def _samples(connection: Connection, wanted: Select[Any]) -> dict[int, Sequence[Any]]:
-    """What is said of the samples with these row ids; equal texts are kept once, so that 100,000 of them fit the memory."""
-    samples, seen = schema.samples, dict[Any, Any]()
-    query = select(samples.c.id, *[samples.c[name] for name in (*_SAMPLE_COLUMNS, "competitor")]).where((samples.c.id + 0).in_(wanted))
-    return {number: [seen.setdefault(value, value) for value in values] for number, *values in connection.execute(query).all()}
+def _alike(connection: Connection, query: Select[Any]) -> dict[str, Any]:
+    """What a query gives where all its rows are alike, by column; nothing where they are not. It is then read once, not 100,000 times."""
+    kinds = connection.execute(query.distinct().limit(2)).mappings().all()
+    return dict(kinds[0]) if len(kinds) == 1 else {}
 
 
-def _matrices(rows: Mapping[str, Sequence[Any]], identifiers: Sequence[str]) -> np.ndarray | list[np.ndarray]:
+def _matrices(rows: Mapping[str, Sequence[Any]]) -> np.ndarray | list[np.ndarray]:
     """The matrix of every row; of many whole ones of one shape, all at once."""
     together = decode_equal_arrays(rows)
     if together is not None:
         return together
-    names = list(rows)
-    each = (dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True))
-    return [decode_head_effect(row, f"{row['operation']} of {identifier}") for row, identifier in zip(each, identifiers, strict=True)]
+    each = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
+    return [decode_head_effect(row, f"{row['operation']} of {row['identifier']}") for row in each]
 
 
 def _head_frame(columns: Mapping[str, Sequence[Any]], known: Sequence[tuple[bool | None, bool | None]]) -> Any:
@@ -185,11 +194,12 @@ def _narrowed(query: Select[Any], table: Any, run_id: int, equals: Mapping[str, 
     return query
 
 
-def _rows(connection: Connection, query: Select[Any], keys: Sequence[str] | None) -> list[Row[Any]]:
-    """The rows of a query that ends with the units' keys, of some units or of all."""
+def _rows(connection: Connection, query: Select[Any], keys: Sequence[str] | None) -> list[tuple[Any, ...]]:
+    """The rows of a query that has the units' keys among its columns, of some units or of all."""
     if keys is None:
-        return list(connection.execute(query).all())
+        return plain_rows(connection, query)
     wanted = dict.fromkeys(keys)
     if len(wanted) > FEW:
-        return [row for row in connection.execute(query).all() if row.key in wanted]
-    return [row for chunk in chunks(wanted) for row in connection.execute(query.where(schema.units.c.key.in_(chunk))).all()]
+        place = [column.key for column in query.selected_columns].index("key")
+        return [row for row in plain_rows(connection, query) if row[place] in wanted]
+    return [row for chunk in chunks(wanted) for row in plain_rows(connection, query.where(schema.units.c.key.in_(chunk)))]

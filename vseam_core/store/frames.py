@@ -43,6 +43,16 @@ def frame_of(connection: Connection, query: Select[Any], decode: Sequence[str] =
     return frame
 
 
+def plain_rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
+    """The rows of a query as the database's own driver gives them: flags are 0 and 1 in a file. Half the work where rows are 100,000."""
+    result = connection.execute(query)
+    try:
+        assert result.cursor is not None
+        return list(result.cursor.fetchall())
+    finally:
+        result.close()
+
+
 def _missing(value: object) -> bool:
     return not isinstance(value, str)
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Boolean, Column, ColumnElement, Connection, Double, Integer, Table, select
+from sqlalchemy import Boolean, Column, ColumnElement, Connection, Double, Integer, Table, literal, select
 
 from vseam_core.errors import StoreError, did_you_mean
 from vseam_core.store import schema
 from vseam_core.store.current_views import view_name
 from vseam_core.store.finding_tables import SLICES as FINDING_SLICES
-from vseam_core.store.frames import RunIds, equal_to, frame_of
+from vseam_core.store.frames import RunIds, equal_to, frame_of, plain_rows
 from vseam_core.store.shared_rows import FEW, chunks, insert
 
 if TYPE_CHECKING:
@@ -76,10 +76,11 @@ def spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:
 def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, digest: str) -> None:
     """Note which stored units aggregates rest on, once per set; sets that nothing rests on any more go."""
     sets, members = schema.sample_sets, schema.sample_set_units
-    wanted = _unit_ids(connection, keys, run_id)
+    wanted, others = _unit_ids(connection, keys, run_id)
     known = connection.execute(select(sets.c.id).where(sets.c.hash == digest)).scalar_one_or_none()
     if known is not None:
-        if set(connection.execute(select(members.c.unit_id).where(members.c.sample_set_id == known)).scalars()) == wanted:
+        there = select(members.c.unit_id).where(members.c.sample_set_id == known)
+        if {unit for (unit,) in plain_rows(connection, there)} == wanted:
             return
         connection.execute(members.delete().where(members.c.sample_set_id == known))
     else:
@@ -87,19 +88,30 @@ def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, 
         inserted = connection.execute(sets.insert().values(hash=digest)).inserted_primary_key
         assert inserted is not None
         known = inserted[0]
-    insert(connection, members, [{"sample_set_id": known, "unit_id": unit} for unit in wanted])
+    if len(wanted) <= FEW or len(others) > FEW:
+        insert(connection, members, [{"sample_set_id": known, "unit_id": unit} for unit in wanted])
+        return
+    # Nearly all that there are: the database knows them itself.
+    units = schema.units
+    every = select(literal(known), units.c.id)
+    connection.execute(members.insert().from_select(members.c.keys(), every if run_id is None else every.where(units.c.run_id == run_id)))
+    for chunk in chunks(others):
+        connection.execute(members.delete().where(members.c.sample_set_id == known, members.c.unit_id.in_(chunk)))
 
 
-def _unit_ids(connection: Connection, keys: set[str], run_id: int | None) -> set[int]:
-    """The row ids of the units with these keys, of one run or (where a key stands in several, all of them) of any."""
+def _unit_ids(connection: Connection, keys: set[str], run_id: int | None) -> tuple[set[int], list[int]]:
+    """The row ids of the units with these keys, of one run or (where a key stands in several, all of them) of any.
+
+    Beside them, where the keys are many, the ids of all other units of the run or of any.
+    """
     units = schema.units
     query = select(units.c.key, units.c.id)
     if run_id is None or len(keys) > FEW:
         # Without its run a key stands in no index, so that asking for some keys is as much work as asking for all.
-        narrowed = query if run_id is None else query.where(units.c.run_id == run_id)
-        return {number for key, number in connection.execute(narrowed).all() if key in keys}
-    found = [connection.execute(query.where(units.c.run_id == run_id, units.c.key.in_(chunk))).all() for chunk in chunks(keys)]
-    return {number for part in found for _, number in part}
+        rows = plain_rows(connection, query if run_id is None else query.where(units.c.run_id == run_id))
+        return {number for key, number in rows if key in keys}, [number for key, number in rows if key not in keys]
+    found = [plain_rows(connection, query.where(units.c.run_id == run_id, units.c.key.in_(chunk))) for chunk in chunks(keys)]
+    return {number for part in found for _, number in part}, []
 
 
 def drop_unused_sets(connection: Connection) -> None:
