@@ -45,6 +45,7 @@ class LoadRequest:
         """Refuse unknown values, combinations without a meaning, and what needs a package that is missing."""
         self._check_placement()
         self._check_quantisation()
+        self.check_attention(self.attention)
         for name in ("trust_remote_code", "local_files_only", "allow_pickle"):
             if not isinstance(getattr(self, name), bool):
                 raise VseamError(f"model {self.name!r}: {name} must be true or false, got {getattr(self, name)!r}")
@@ -78,6 +79,14 @@ class LoadRequest:
         require_extra(f"model {self.name!r}: device_map", "large")
         if self.random_seed is not None:
             raise UnsupportedError(f"model {self.name!r}: random weights are drawn on one device; leave device_map out")
+
+    def check_attention(self, attention: object) -> None:
+        """Refuse at once what would look like hanging: that attention is compiled for every length of prompt, a minute and more each."""
+        if "flex_attention" in str(attention):
+            raise UnsupportedError(
+                f"model {self.name!r}: flex_attention is compiled for every length of prompt, which takes longer than the answers; "
+                "take attention eager, sdpa or flash_attention_2"
+            )
 
     def _check_quantisation(self) -> None:
         if self.quantisation is None:

@@ -56,6 +56,8 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
     with quietly(request.is_folder):
         config = _read_config(request, arguments)
         _require_kind(request, config, model_types)
+        if request.attention is None:  # a checkpoint may ask for one too
+            request.check_attention(getattr(config, "_attn_implementation", None))
         processor = _read_processor(request, arguments, config)
         if request.random_seed is None:
             check_weights_hold(request, config)
