@@ -1,4 +1,4 @@
-"""A study that is killed a hundred times, in four parts, leaves the same database and the same report, byte for byte, as one that is not."""
+"""A study that is killed a hundred times, in four parts, leaves the database and the report, byte for byte, of one that is not."""
 
 from __future__ import annotations
 
