@@ -13,10 +13,28 @@ _METHODS = (
     ("vcd", "contrast:NoisedImageContrast", "contrasts the image with a noised one (VCD, Leng et al. 2023)"),
     ("pai", "contrast:ImageAttention", "more attention to the image, contrasted with the text alone (PAI, Liu et al. 2024)"),
 )
+_MITIGV = {
+    "agla": "adds the logits of the region that attention finds salient (AGLA, An et al. 2025)",
+    "icd": "contrasts with a misleading instruction (ICD, Wang et al. 2024)",
+    "m3id": "contrasts with the text alone, more with every token (M3ID, Favero et al. 2024)",
+    "only": "contrasts with one layer's textual heads (ONLY, Wan et al. 2025)",
+    "opera": "beam search that punishes over-trusted tokens (OPERA, Huang et al. 2024)",
+    "pai": "more attention to the image (PAI, Liu et al. 2024)",
+    "vcd": "contrasts the image with a noised one (VCD, Leng et al. 2023)",
+    "vista": "steers with what the image adds to the residual (VISTA, Li and Shi 2025)",
+}
 
 
 @hookimpl
 def vseam_generation_methods() -> Iterator[GenerationMethodRecord]:
-    """Contrastive decoding and image attention."""
+    """Contrastive decoding and image attention, and the methods of the package `mitigv`."""
     for name, factory, summary in _METHODS:
         yield GenerationMethodRecord(name=name, summary=summary, factory=f"vseam_plugins.generation.{factory}")
+    for name, summary in _MITIGV.items():
+        yield GenerationMethodRecord(
+            name=f"mitigv/{name}",
+            summary=f"the package mitigv: {summary}",
+            factory="vseam_plugins.generation.wrapped_mitigv:MitigvMethod",
+            options={"algorithm": name},
+            extra="mitigv",
+        )

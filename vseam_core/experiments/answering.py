@@ -49,10 +49,10 @@ def _put(prepared: Prepared, change: Change) -> _Put:
     """An answer whose beginning both candidates share is read after it, in a run of its own."""
     known, together = bool(prepared.answer.gold), prepared.prompt is prepared.free
     question = change.question(prepared, prepared.free, prepared.answer if known and together else None)
-    if together or not known:
-        return _Put(question)
+    if together or not known or question.decode is not None:
+        return _Put(question)  # what decodes by itself is given no beginning of an answer
     after = change.question(prepared, prepared.prompt, prepared.answer)
-    if after.combine is not None or after.boosts or after.decode is not None:
+    if after.combine is not None or after.boosts:
         return _Put(question, after)  # what is done while a model generates is read there
     return _Put(question, Run(after.prompt, (AnswerScore(prepared.answer),), after.interventions, after.donor))
 
