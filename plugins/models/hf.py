@@ -168,7 +168,7 @@ class HuggingFaceModel(VisionLanguageModel):
         lengths = {len(prompt) for prompt in prompts}
         if len(lengths) > 1 and (reason := self._reason_against_padding()):
             raise ValueError(f"prompts of different length in one batch: {sorted(lengths)}; not padded, because {reason}")
-        names = list(max((prompt.inputs for prompt in prompts), key=len))
+        names = max((list(prompt.inputs) for prompt in prompts), key=len)
         for prompt in prompts:
             if list(prompt.inputs) != names and not (self.reads_without_image and "image" not in prompt.classes):
                 raise ValueError("prompts with different inputs in one batch")
