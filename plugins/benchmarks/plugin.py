@@ -30,6 +30,9 @@ _OTHERS = {
     "winoground": ("Winoground: two captions of the same words, two images", "paired:Winoground"),
     "hallusionbench": ("HallusionBench: yes/no questions about figures and their altered copies", "hallusionbench:HallusionBench"),
     "vsr": ("VSR: captions about where things are, true or false", "vsr:VsrBenchmark"),
+    "mmmu": ("MMMU: college questions with figures, those with one image", "mmmu:MmmuBenchmark"),
+    "amber": ("AMBER: yes/no questions about what is and is not there", "amber:AmberBenchmark"),
+    "chair": ("CHAIR: which objects captions of COCO images make up", "chair:ChairBenchmark"),
     "cvbench": ("CV-Bench: counts, places, depths and distances, multiple choice", "cvbench:CvBenchmark"),
 }
 

@@ -237,7 +237,12 @@ class _Part:
         rows = pd.concat([gains, pd.DataFrame(list(extra), columns=list(METRIC_COLUMNS))], ignore_index=True) if extra else gains
         if rows.empty:
             return
-        labels: dict[str, Any] = {"pool": evaluation.pool, "split": evaluation.split, "change": evaluation.change, "compared_with": base.run}
+        labels: dict[str, Any] = {
+            "pool": evaluation.pool,
+            "split": evaluation.split,
+            "change": evaluation.change,
+            "compared_with": base.run,
+        }
         keys = evaluation.answers["key"].unique().tolist()
         self._workspace.store.replace_scores("evaluations", evaluation.run, rows.assign(**labels), keys)
 
