@@ -77,7 +77,7 @@ class AmberBenchmark(FileBenchmark):
             image=name,
             image_content=content,
             question=record.text("query"),
-            answer=gold,
+            answer=normal_answer(gold).capitalize(),
             category=_KINDS.get(record.text("type"), "relation"),
             instruction="{question}",
         )

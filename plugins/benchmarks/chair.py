@@ -39,8 +39,9 @@ class ChairBenchmark(FileBenchmark):
 
     `questions` is COCO's captions file (captions_val2014.json), `instances` its file of objects, `synonyms` the authors' list
     (synonyms.txt: a line for each of the 80 objects, its own name first), which is not part of vseam. What is there is what the
-    instances and the reference captions name. A caption is right where it makes nothing up; `chair_s` is the share of captions that do,
-    `chair_i` the share of made-up objects among those that are named, `recall` the share of the objects there that are named.
+    instances and the reference captions name. A caption is right where it names objects and makes none up; `chair_s` is the share of
+    captions that make some up, `chair_i` the share of made-up objects among those that are named, `recall` the share of the objects there
+    that are named.
 
     Words are made singular by the package inflect (the authors' pattern.en runs on Python 2); words of the list stay as they are.
     """
@@ -135,8 +136,8 @@ class ChairBenchmark(FileBenchmark):
         return [name for name in self.named(caption) if name not in sample.metadata["objects"]]
 
     def judge(self, sample: Sample, answer: str) -> bool:
-        """Whether a caption makes nothing up."""
-        return not self.made_up(sample, answer)
+        """Whether a caption names something, and makes nothing up."""
+        return bool(self.named(answer)) and not self.made_up(sample, answer)
 
     def metrics(self, answered: Sequence[Answered]) -> Mapping[str, float | None]:
         """CHAIRs, CHAIRi, and how much of what is there is named."""

@@ -1,4 +1,4 @@
-"""Ten benchmarks go through `datasets check`, `eval` and, by the pairs that one brings, `trace`, on an embedded model."""
+"""Thirteen benchmarks go through `datasets check`, `eval` and, by the pairs that one brings, `trace`, on an embedded model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Vseam
+from tests.datasets import test_caption_benchmarks as captions
 from tests.datasets import test_choice_benchmarks as choices
 from tests.datasets import test_paired_benchmarks as pairs
 
 FILES = {
     "mmbench": "mmbench.tsv", "scienceqa": "scienceqa/problems.json", "mmstar": "mmstar.tsv", "seedbench": "seed/SEED-Bench.json",
     "cvbench": "cvbench", "naturalbench": "natural.parquet", "winoground": "wino/examples.jsonl", "whatsup/a": "whatsup.json",
-    "hallusionbench": "hallusion.json", "vsr": "vsr.jsonl",
+    "hallusionbench": "hallusion.json", "vsr": "vsr.jsonl", "mmmu": "mmmu", "amber": "amber/query/query_discriminative.json",
+    "chair": "data/chair/questions.json",
 }  # fmt: skip
 OFFICIAL = {
     "mmbench": "circular_accuracy", "scienceqa": "accuracy grades 1-6", "mmstar": "mean_of_categories", "seedbench": "unparsed",
     "cvbench": "cv_bench", "naturalbench": "group_accuracy", "winoground": "group_accuracy", "whatsup/a": "set_accuracy",
-    "hallusionbench": "figure_accuracy", "vsr": "accuracy",
+    "hallusionbench": "figure_accuracy", "vsr": "accuracy", "mmmu": "mean_of_subjects", "amber": "f1", "chair": "chair_s",
 }  # fmt: skip
 PAIRED = ("--editor", "paired", "--tracer", "groups", "--pool", "all")
 
@@ -33,7 +35,7 @@ def red(path: Path) -> None:
 
 @pytest.fixture
 def names(vseam: Vseam) -> dict[str, str]:
-    """Small files of all ten in the working directory, under names of registry.yaml."""
+    """Small files of all of them in the working directory, under names of registry.yaml."""
     torch.set_num_threads(1)
     here = Path()
     for folder in ("scienceqa", "seed", "cvbench", "wino"):
@@ -49,10 +51,16 @@ def names(vseam: Vseam) -> dict[str, str]:
     pairs.hallusion(here / "hallusion.json", 1)
     caption = {"caption": "The cat is left of the dog.", "relation": "left of", "label": 1}
     pairs.lines(here / "vsr.jsonl", [caption | {"image": "1.png"}])
+    captions.mmmu(here / "mmmu", 1)
+    captions.amber(here / "amber", 3)
+    (here / "data" / "chair").mkdir(parents=True)
+    captions.coco(here / "data" / "chair", 2)["instances"].rename(here / "data" / "chair" / "instances_val2014.json")
     images = ["1.png", "seed/0_0", "seed/1_7", *(f"wino/ex_0_img_{number}.png" for number in (0, 1))]
     images += [f"scienceqa/test/{number}/image.png" for number in (1, 2)]
     images += [f"cup0_{place}_chair.png" for place in ("on", "under", "left_of", "right_of")]
     images += [f"VD/chart/0_{figure}.png" for figure in (1, 2)]
+    images += [f"amber/query/AMBER_{number}.jpg" for number in (2, 3, 4)]
+    images += [f"data/chair/COCO_val2014_{number:012d}.jpg" for number in (1, 2)]
     for image in images:
         red(here / image)
     mine = {f"my-{name.replace('/', '-')}": name for name in FILES}
@@ -61,7 +69,7 @@ def names(vseam: Vseam) -> dict[str, str]:
     return mine
 
 
-def test_ten_benchmarks_are_checked_asked_and_scored(vseam: Vseam, names: dict[str, str]) -> None:
+def test_the_benchmarks_are_checked_asked_and_scored(vseam: Vseam, names: dict[str, str]) -> None:
     for name in names:
         checked = vseam("datasets", "check", name, "--images", "--json")
         assert (checked.code, json.loads(checked.stdout)["problems"]) == (0, {}), name

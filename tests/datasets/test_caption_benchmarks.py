@@ -39,12 +39,12 @@ def mmmu(folder: Path, count: int) -> Path:
         rows = []
         for number in range(1, count + 1):
             kind = "open" if number % 4 == 0 else "multiple-choice"
-            images = {f"image_{place}": None for place in range(1, 8)} | {"image_1": png(number + len(subject))}
+            images = {f"image_{place}": None for place in range(1, 8)} | {"image_1": png(10 * number + len(subject))}
             if number % 5 == 0:
                 images["image_2"] = png(number)
             rows.append(
                 {
-                    "id": f"validation_{subject}_{number}", "question": f"<image 1> What does line {number} say?",
+                    "id": f"validation_{subject}_{number}", "question": f"<image 1> What does line {number} say?" + " Why?" * (subject != "Accounting"),
                     "options": "[]" if kind == "open" else "['it\\'s \"6\"', '$7', 'none']", "explanation": "", **images,
                     "img_type": "['Tables']", "answer": "['0.5', '1/2']" if kind == "open" else "ABC"[number % 3],
                     "topic_difficulty": "Easy", "question_type": kind, "subfield": "x",
@@ -90,7 +90,8 @@ def test_mmmu_asks_one_image_and_refuses_several_by_name(tmp_path: Path) -> None
     ("answer", "letter"),
     [
         ("B", "B"), ("(B)", "B"), ("B.", "B"), ("The answer is (A), not (C)", "C"), ("A or B", "B"), ("b", None),
-        ("I think that the right one is green", "B"), ("green", None), ("it is red, or rather blue, I would say", "C"), ("'B'.", "B"), ("B.'", None),
+        ("I think that the right one is green", "B"), ("green", None),
+        ("it is red, or rather blue, I would say", "C"), ("'B'.", "B"), ("B.'", None),
     ],
 )  # fmt: skip
 def test_mmmu_reads_letters_as_its_authors_do(answer: str, letter: str | None) -> None:
@@ -137,7 +138,7 @@ def test_amber_counts_no_as_positive_and_reads_nothing_but_yes_and_no(tmp_path: 
     benchmark = AmberBenchmark(questions=amber(tmp_path, 5))
     samples = list(benchmark.samples("all"))
     assert [sample.category for sample in samples] == ["number", "action", "relation", "existence", "state"]
-    assert [sample.answer for sample in samples] == ["no", "yes", "no", "yes", "no"]
+    assert [sample.answer for sample in samples] == ["No", "Yes", "No", "Yes", "No"]
     found = figures(benchmark, samples, ["No", "No", "Yes", "Yes", "No."])
     # Two say No, one of them rightly; of three whose answer is no, one is found: "No." is neither word.
     assert (found["precision"], found["recall"], found["unparsed"]) == (0.5, pytest.approx(1 / 3), 1)
@@ -151,7 +152,8 @@ def test_amber_counts_no_as_positive_and_reads_nothing_but_yes_and_no(tmp_path: 
 
 
 SYNONYMS = (
-    "person, man, woman, people, child", "dog, puppy", "dining table, table", "wine glass", "train", "toilet", "chair, seat", "bus", "tie", "bird",
+    "person, man, woman, people, child", "dog, puppy", "dining table, table", "wine glass", "train", "toilet",
+    "chair, seat", "bus", "tie", "bird",
 )  # fmt: skip
 
 
