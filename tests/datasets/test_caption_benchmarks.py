@@ -36,7 +36,7 @@ def figures(benchmark: Benchmark, samples: Sequence[Sample], answers: Sequence[s
 def mmmu(folder: Path, count: int) -> Path:
     """A folder for each subject, as the hub has them: choices as Python text, seven columns for images."""
     for subject in ("Accounting", "Art_Theory"):
-        rows = []
+        rows, more = [], "" if subject == "Accounting" else " Why?"
         for number in range(1, count + 1):
             kind = "open" if number % 4 == 0 else "multiple-choice"
             images = {f"image_{place}": None for place in range(1, 8)} | {"image_1": png(10 * number + len(subject))}
@@ -44,7 +44,7 @@ def mmmu(folder: Path, count: int) -> Path:
                 images["image_2"] = png(number)
             rows.append(
                 {
-                    "id": f"validation_{subject}_{number}", "question": f"<image 1> What does line {number} say?" + " Why?" * (subject != "Accounting"),
+                    "id": f"validation_{subject}_{number}", "question": f"<image 1> What does line {number} say?" + more,
                     "options": "[]" if kind == "open" else "['it\\'s \"6\"', '$7', 'none']", "explanation": "", **images,
                     "img_type": "['Tables']", "answer": "['0.5', '1/2']" if kind == "open" else "ABC"[number % 3],
                     "topic_difficulty": "Easy", "question_type": kind, "subfield": "x",
