@@ -129,3 +129,8 @@ def test_an_explanation_shows_itself_and_escapes_what_others_wrote(workspace: vs
     assert "n = 1" in repr(found)
     boxed = vseam.explain("llava-tiny", image, samples[0].question, noise=True, box=(10, 10, 60, 60), workspace=workspace)
     assert boxed.edit.boxes != found.edit.boxes
+
+
+def test_a_tracer_that_a_family_refuses_is_an_error_with_the_reason_and_no_advice_about_pools(workspace: vseam.Workspace) -> None:
+    with pytest.raises(VseamError, match=r"nothing was left to measure: .*regions tracing is not possible: .*query tokens$"):
+        vseam.trace("instructblip-tiny", "scenes/color", tracers="regions", limit=1, workspace=workspace)

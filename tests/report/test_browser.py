@@ -101,6 +101,16 @@ def test_the_first_finding_is_seen_without_scrolling(opened: Opened) -> None:
     assert box["y"] + box["height"] < 900
 
 
+def test_the_strongest_head_is_told_from_the_start_and_weak_cells_carry_no_number(opened: Opened) -> None:
+    view = opened.show("heads")
+    layer, head = TASKS["scenes/color"][2]
+    assert f"L{layer}H{head} in {MODEL}" in view.locator(".panel").inner_text()
+    numbers = view.locator("svg.grid text[font-size='10']").all_text_contents()
+    values = [abs(float(text.replace("−", "-"))) for text in numbers if not text.startswith("L")]
+    assert 0 < len(values) < LAYERS * HEADS
+    assert min(values) >= 0.03 * max(values)
+
+
 def test_a_head_under_the_pointer_is_told_and_a_click_lists_its_samples(opened: Opened) -> None:
     view = opened.show("heads")
     grid = view.locator("svg.grid")

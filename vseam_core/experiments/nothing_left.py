@@ -28,10 +28,16 @@ def require_results(workspace: Workspace, study: Study, material: StudyMaterial)
         count = material.skips["identifier"].nunique()
         reasons.append(f"{count} sample{'' if count == 1 else 's'} skipped, the first being {first['identifier']}: {first['reason']}")
     reasons += material.notes[:REASONS_SHOWN]
-    raise VseamError(
-        f"nothing was left to measure: {'; '.join(reasons)}. Traces read pool {study.trace_pool}, head scans pool {study.scan_pool}, "
-        "answers pool test: add images, or name another pool by --pool all|score|choose|test; `vseam datasets check NAME` shows what a "
-        "dataset holds"
+    raise VseamError(f"nothing was left to measure: {'; '.join(reasons)}{_advice(workspace, study)}")
+
+
+def _advice(workspace: Workspace, study: Study) -> str:
+    """What to do about pools, where a dataset has any that can be too small."""
+    if all(workspace.benchmark(dataset).endless for dataset in study.datasets):
+        return ""
+    return (
+        f". Traces read pool {study.trace_pool}, head scans pool {study.scan_pool}, answers pool test: add images, or name another pool by "
+        "--pool all|score|choose|test; `vseam datasets check NAME` shows what a dataset holds"
     )
 
 

@@ -111,7 +111,7 @@ export function pointRows({ rows, unit, label, width = 760, line = 24, left = 15
     drawing.append(shape("line", { x1: across(tick), x2: across(tick), y1: 4, y2: height - 20, stroke: "currentColor", "stroke-opacity": tick === 0 ? 0.5 : 0.13 }),
       shape("text", { x: across(tick), y: height - 6, "text-anchor": "middle", fill: "currentColor", opacity: 0.8 }, shown(tick, 3)));
   }
-  drawing.append(shape("text", { x: width - 4, y: height - 6, "text-anchor": "end", fill: "currentColor", opacity: 0.8 }, unit));
+  drawing.append(shape("text", { x: left - 10, y: height - 6, "text-anchor": "end", fill: "currentColor", opacity: 0.8 }, unit));
   rows.forEach((row, index) => {
     const y = index * line + line / 2 + 2;
     drawing.append(shape("text", { x: left - 10, y: y + 4, "text-anchor": "end", fill: "currentColor" }, row.label));

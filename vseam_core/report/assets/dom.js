@@ -58,6 +58,13 @@ export function signed(value, decimals) {
   return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
 }
 
+const WEAK = 0.03;
+
+/** The words of a cell: none for a value that is next to nothing beside the largest, which a pointer still tells. */
+export function cellWords(value, most, decimals) {
+  return Math.abs(value) >= WEAK * most ? signed(value, decimals) : "";
+}
+
 /** The largest size among known values. */
 export function largest(values) {
   let most = 0;

@@ -1,7 +1,7 @@
 // The head map: layers × heads of one scan, every model, category and operation by a selector; a click shows all about a head.
 
 import { cellGrid, colourBar } from "./grid.js";
-import { decimalsFor, distinct, element, largest, selection, shown, signed, withInterval } from "./dom.js";
+import { cellWords, decimalsFor, distinct, element, largest, selection, shown, signed, withInterval } from "./dom.js";
 import { divergingColour, shareOf } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { headPanel } from "./headpanel.js";
@@ -87,7 +87,7 @@ function mapOf(scan, side, quantile, chosen, choose) {
   const claims = ranking.filter((head) => scan.head(side, head).claimed);
   const named = new Set((claims.length ? claims : ranking).slice(0, NAMED_HEADS));
   const small = heads * 44 > 1000;
-  const decimals = decimalsFor(largest(values));
+  const most = largest(values), decimals = decimalsFor(most);
   return cellGrid({
     rows: Array.from({ length: layers }, (_, layer) => String(layer)),
     columns: Array.from({ length: heads }, (_, head) => String(head)),
@@ -98,8 +98,7 @@ function mapOf(scan, side, quantile, chosen, choose) {
     text: (layer, head) => {
       const place = layer * heads + head;
       if (small) return "";
-      const words = signed(values[place], decimals);
-      return scan.head(side, place).claimed ? [scan.name(place), words] : words;
+      return scan.head(side, place).claimed ? [scan.name(place), signed(values[place], decimals)] : cellWords(values[place], most, decimals);
     },
     mark: (layer, head) => {
       const place = layer * heads + head;
@@ -162,6 +161,8 @@ export function headsView(page) {
     Object.assign(state, { dataset: scan.about.dataset, kind: kind(scan) });
     if (!scan.sides.includes(state.side)) state.side = scan.sides[0];
     if (state.head !== null && state.head >= scan.size) state.head = null;
+    // The strongest head is told until another one is chosen.
+    const head = state.head ?? scan.ranking(state.side)[0] ?? null;
     const change = (name) => (value) => { state[name] = value; draw(); };
     const here = all.filter((other) => other.about.model === state.model);
     controls.replaceChildren(
@@ -176,12 +177,13 @@ export function headsView(page) {
       miniMap(other, state.side, quantile, other === scan, () => change("dataset")(other.about.dataset))));
     const most = largest(scan.column(SIDES[state.side].value));
     const ends = quantile ? ["most below 0", "0", "most above 0"] : [`−${shown(most, 3)} ${scan.about.unit}`, "0", `${shown(most, 3)} ${scan.about.unit}`];
-    map.replaceChildren(mapOf(scan, state.side, quantile, state.head, choose), colourBar(ends));
+    map.replaceChildren(mapOf(scan, state.side, quantile, head, choose), colourBar(ends));
     if (scan.about.caption) frame.setCaption(`${scan.about.model}, ${page.label(scan.about.dataset)}: ${scan.words(state.side)}. ${scan.about.caption} Outlined: q < 0.05 over all heads.`);
     else frame.setCaption(`${scan.about.model}, ${page.label(scan.about.dataset)}: ${scan.words(state.side)}. A head's effect is the ${scan.about.measure === "logit_diff" ? "logit difference" : "measure"} ` +
       `before minus after replacing its output by ${scan.about.words}; above 0 (orange): the head supports the right answer. Outlined: passes the claim ` +
       `(q < 0.05 over all heads, gold yes and gold no alike)${quantile ? "; colours go by rank, so that the pattern shows at any size: what is strong is said by the number" : ""}.`);
-    panel.replaceChildren(state.head === null ? element("p", { class: "note" }, "Choose a head: a click, or arrow keys and Enter.") : headPanel(page, all, scan, state.side, state.head));
+    panel.replaceChildren(state.head === null ? element("p", { class: "note" }, "The strongest head. A click, or arrow keys and Enter, choose another.") : "",
+      head === null ? "" : headPanel(page, all, scan, state.side, head));
   };
   const frame = figure({ title: "", controls: [], body: element("div", { class: "split" }, element("div", null, controls, minis, map), panel), caption: "",
     name: () => fileName("heads", state.model, page.label(state.dataset), state.side), rows: () => rowsOf(current(), state.side) });

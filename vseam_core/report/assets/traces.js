@@ -1,7 +1,7 @@
 // The trace map: layers × words, averaged over samples or of one sample, every site and direction by a selector.
 
 import { cellGrid, colourBar } from "./grid.js";
-import { decimalsFor, distinct, element, largest, selection, shown, signed, withInterval } from "./dom.js";
+import { cellWords, decimalsFor, distinct, element, largest, selection, shown, withInterval } from "./dom.js";
 import { divergingColour, shareOf } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { imageRow } from "./images.js";
@@ -62,14 +62,14 @@ function averageGrid(page, trace, state) {
   const at = (layer, column) => layer * width + columns[column];
   const drawn = columns.flatMap((place) => part.layers.map((_, layer) => value[layer * width + place]));
   const share = shareOf(drawn, state.colours === "quantile");
-  const decimals = decimalsFor(factor * largest(drawn));
+  const most = factor * largest(drawn), decimals = decimalsFor(most);
   const outside = (place) => of.band_low && of.share && (of.share[place] < of.band_low[place] || of.share[place] > of.band_high[place]);
   return [cellGrid({
     rows: part.layers.map(layerWords), rowTitle: "layer", rotate: true,
     columns: columns.map((place) => trace.columns[part.columns[place]] ?? part.columns[place]),
     cell: [64, 26], most: 900,
     share: (layer, column) => share(value[at(layer, column)]),
-    text: (layer, column) => signed(factor * value[at(layer, column)], decimals),
+    text: (layer, column) => cellWords(factor * value[at(layer, column)], most, decimals),
     lines: (layer, column) => {
       const place = at(layer, column), name = part.columns[columns[column]];
       const lines = [`${trace.columns[name] ?? name}, layer ${layerWords(part.layers[layer])}`, withInterval(factor * value[place], factor * low[place], factor * high[place], unit), `n = ${of.n[place]}`];
@@ -107,11 +107,11 @@ function sampleGrid(page, trace, state, found) {
   const { axis, values } = found, width = axis.columns.length;
   const gap = Math.abs(found.clean - found.corrupt);
   const share = shareOf(values, state.colours === "quantile");
-  const words = columnWords(page, trace, axis, found.pair), decimals = decimalsFor(largest(values));
+  const words = columnWords(page, trace, axis, found.pair), most = largest(values), decimals = decimalsFor(most);
   return [cellGrid({
     rows: axis.layers.map(layerWords), rowTitle: "layer", rotate: true, columns: words, cell: [found.cells ? 74 : 46, 26], most: 1000,
     share: (layer, column) => share(values[layer * width + column]),
-    text: (layer, column) => (found.cells ? found.cells[layer * width + column] : signed(values[layer * width + column], decimals)),
+    text: (layer, column) => (found.cells ? found.cells[layer * width + column] : cellWords(values[layer * width + column], most, decimals)),
     lines: (layer, column) => {
       const place = layer * width + column;
       const lines = [`“${words[column]}”, layer ${layerWords(axis.layers[layer])}`, `${shown(values[place], 4)} ${trace.unit}`];

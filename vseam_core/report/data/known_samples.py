@@ -21,7 +21,7 @@ from vseam_core.store.thumbnails import read_thumbnails
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGE_BYTES = 1_750_000
+IMAGE_BYTES = 1_700_000
 """Of thumbnails in a page, as base64: with everything else of a default study it stays below 5 MB."""
 _COLUMNS = ("identifier", "dataset", "question", "answer", "pool", "split", "thumbnail", "image_width", "image_height")
 
