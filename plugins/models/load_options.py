@@ -81,11 +81,17 @@ class LoadRequest:
             raise UnsupportedError(f"model {self.name!r}: random weights are drawn on one device; leave device_map out")
 
     def check_attention(self, attention: object) -> None:
-        """Refuse at once what would look like hanging: that attention is compiled for every length of prompt, a minute and more each."""
+        """Refuse at once what would look like hanging (compiled for every length of prompt, a minute and more each) or run fetched code."""
         if "flex_attention" in str(attention):
             raise UnsupportedError(
                 f"model {self.name!r}: flex_attention is compiled for every length of prompt, which takes longer than the answers; "
                 "take attention eager, sdpa or flash_attention_2"
+            )
+
+        if "/" in str(attention):
+            raise UnsupportedError(
+                f"model {self.name!r}: attention {str(attention)!r} is code that would be fetched from the hub and run, which vseam does "
+                "not do; take attention eager, sdpa or flash_attention_2"
             )
 
     def _check_quantisation(self) -> None:

@@ -175,6 +175,11 @@ def test_a_loader_without_a_source_says_what_to_add(write: Callable[[str], Regis
         write("").load_model("toy")
 
 
+def test_a_misspelt_source_is_shown(write: Callable[[str], Registry]) -> None:
+    with pytest.raises(VseamError, match=r"model 'mine' is a loader and needs a source \(its options are sourc\)"):
+        write("models: {mine: {plugin: hf, options: {sourc: trained}}}").load_model("mine")
+
+
 def test_a_source_in_a_file_counts_from_the_folder_of_the_file(write: Callable[[str], Registry], plugins: Plugins, tmp_path: Path) -> None:
     (tmp_path / "below" / "weights").mkdir(parents=True)
     file = tmp_path / "below" / "names.yaml"

@@ -271,12 +271,15 @@ def test_an_unknown_attention_implementation_is_one_line(folder: Path) -> None:
     assert "flash_attention_99" in failure(folder, attention="flash_attention_99", random_seed=1)
 
 
-def test_attention_that_is_compiled_for_every_prompt_is_refused_at_once_whoever_asks_for_it(folder: Path) -> None:
+def test_attention_that_is_compiled_for_every_prompt_or_fetched_is_refused_at_once_whoever_asks_for_it(folder: Path) -> None:
     assert "take attention eager, sdpa" in failure(folder, UnsupportedError, attention="flex_attention")
     assert "take attention eager, sdpa" in failure(folder, UnsupportedError, attention={"text_config": "flex_attention"})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "attn_implementation": "flex_attention"}))
     assert "flex_attention is compiled" in failure(folder, UnsupportedError)
+    (folder / "config.json").write_text(json.dumps({**config, "attn_implementation": "somebody/kernel"}))
+    assert "would be fetched from the hub and run" in failure(folder, UnsupportedError)
+    assert "would be fetched from the hub and run" in failure(folder, UnsupportedError, attention="somebody/kernel")
     assert load(folder, attention="eager").info.attention == "eager"
 
 

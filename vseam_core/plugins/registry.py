@@ -92,8 +92,9 @@ class Registry:
         """What `name` stands for, as `model` finds it. Raises `VseamError` also where it is a loader that lacks a source."""
         resolved = self.model(name)
         if resolved.record.is_loader and not resolved.options.get("source"):
+            given = f" (its options are {', '.join(map(str, resolved.options))})" if resolved.options else ""
             raise VseamError(
-                f"model {name!r} is a loader and needs a source: add to {REGISTRY_FILE} "
+                f"model {name!r} is a loader and needs a source{given}: add to {REGISTRY_FILE} "
                 f"`models: {{my-model: {{plugin: {resolved.record.name}, options: {{source: FOLDER-OR-HUB-ID}}}}}}`"
             )
         return resolved
