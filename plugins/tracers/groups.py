@@ -31,7 +31,6 @@ GROUPS: tuple[str, ...] = (
     "all",
 )
 SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
-DEFAULT_SITES: tuple[SiteKind, ...] = ("residual_after",)
 _CAPTION = (
     "What {what} holds in all of its rows at one layer in the clean run is put into the corrupt run (emb: before the first layer); what "
     "stands behind it runs on that. Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. The residual is the whole "
@@ -60,7 +59,7 @@ class GroupPatching(PatchingTracer):
         groups: Sequence[str] = GROUPS,
         directions: Sequence[str] = PATCH_DIRECTIONS,
         measures: Sequence[str] = PATCH_MEASURES,
-        sites: Sequence[str] = DEFAULT_SITES,
+        sites: Sequence[str] = ("residual_after",),
     ) -> None:
         super().__init__(directions, measures)
         self.groups = chosen_names("group", groups, GROUPS)
@@ -106,9 +105,8 @@ class GroupPatching(PatchingTracer):
         )
 
     def options(self) -> Mapping[str, object]:
-        """Groups, directions and measures; sites where they are not the usual ones, so that stored effects stay what they were."""
-        sites = {"sites": list(self.sites)} if self.sites != DEFAULT_SITES else {}
-        return {"groups": list(self.groups), **sites, **super().options()}
+        """Groups, sites, directions and measures."""
+        return {"groups": list(self.groups), "sites": list(self.sites), **super().options()}
 
 
 def rows_of(shape: ModelShape, kind: SiteKind) -> tuple[tuple[int, ...], tuple[Site, ...]]:
