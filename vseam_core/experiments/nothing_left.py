@@ -11,6 +11,7 @@ from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import POOLS, PoolChoice
 from vseam_core.config.study import Study
 from vseam_core.errors import SampleError, VseamError
+from vseam_core.experiments.heads.changes import make_intervention
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.workspace import Workspace
 
@@ -55,6 +56,28 @@ def small_pools(workspace: Workspace, study: Study) -> list[str]:
                 "add images, or read another pool by --pool all|score|choose|test (trace, heads scan, eval)"
             )
     return remarks
+
+
+def require_donors(workspace: Workspace, study: Study) -> None:
+    """Raise `VseamError` where a scan takes more donors than a dataset has, before a model is loaded: every sample would be skipped.
+
+    Donors are questions about other images of the score pool. That they also need the same template is known only with the model.
+    """
+    for scan in study.heads if "scan" in study.stages else ():
+        needed = make_intervention(workspace, scan.operation, scan.options, study.donors)[0].needs().donors
+        for dataset in study.datasets if needed else ():
+            benchmark = workspace.benchmark(dataset)
+            if benchmark.endless:
+                continue
+            lending = benchmark.samples("score", benchmark.splits()[0], study.sizes.reference, workspace.seed)
+            images = Counter(sample.image_id for sample in lending)
+            found = images.total() - (min(images.values(), default=0) if study.scan_pool == "score" else 0)
+            if found < needed:
+                raise VseamError(
+                    f"{_rows(workspace, dataset)}: {scan.operation} takes {needed} donors (questions about other images of pool score), there "
+                    f"{'is' if found == 1 else 'are'} {found}, so that every sample would be skipped; add images, ask for fewer by "
+                    "--operation-option donors=N, or take an operation that needs none (--operation zero)"
+                )
 
 
 # Which pools a stage reads.

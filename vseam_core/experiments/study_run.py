@@ -27,7 +27,7 @@ from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.heads.scanning import check_direction, effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
 from vseam_core.experiments.image_stacks import check_operation
-from vseam_core.experiments.nothing_left import small_pools
+from vseam_core.experiments.nothing_left import require_donors, small_pools
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
@@ -55,6 +55,7 @@ def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
     for what no stage can use; single samples that cannot be used are in `skips`.
     """
     _check_methods(workspace, study)
+    require_donors(workspace, study)
     for remark in small_pools(workspace, study):
         workspace.progress.note(remark)
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
