@@ -74,8 +74,8 @@ def require_donors(workspace: Workspace, study: Study) -> None:
             found = images.total() - (min(images.values(), default=0) if study.scan_pool == "score" else 0)
             if found < needed:
                 raise VseamError(
-                    f"{_rows(workspace, dataset)}: {scan.operation} takes {needed} donors (questions about other images of pool score), there "
-                    f"{'is' if found == 1 else 'are'} {found}, so that every sample would be skipped; add images, ask for fewer by "
+                    f"{_rows(workspace, dataset)}: {scan.operation} takes {needed} donors (questions about other images of pool score), "
+                    f"there {'is' if found == 1 else 'are'} {found}, so that every sample would be skipped; add images, ask for fewer by "
                     "--operation-option donors=N, or take an operation that needs none (--operation zero)"
                 )
 
