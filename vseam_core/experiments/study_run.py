@@ -37,6 +37,7 @@ from vseam_core.experiments.tracing import check_stack, run_trace
 from vseam_core.results.beside_effects import readings_beside_effects
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap, StudyMaterial
+from vseam_core.runs.progress import Steps
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workers import run_side_by_side
 from vseam_core.runs.workspace import Workspace
@@ -99,7 +100,9 @@ class StudyRun:
     def run(self, model: str) -> Findings:
         """Stage by stage on one dataset after another."""
         stages = set(self._study.stages)
+        steps = Steps(self._workspace.progress, model, len(self._study.datasets))
         for dataset in self._study.datasets:
+            steps.begin(dataset)
             if "evaluate" in stages:
                 self._evaluate(model, dataset)
             if "trace" in stages:
@@ -187,8 +190,10 @@ class StudyRun:
         self._found.notes.append(_range_of(model, self._study))
         tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
         keys: dict[tuple[str, str], list[str]] = {}
+        steps = Steps(self._workspace.progress, f"{model} with random weights", self._study.random_models)
         for seed in range(1, self._study.random_models + 1):
             name = f"{model}@random-{seed}"
+            steps.begin(name)
             for dataset in self._study.datasets:
                 for method in methods:
                     outcome = self._run_trace(name, dataset, method, self._study.sizes.random_model_pairs)
