@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "edit": ("vseam_cli.edit:edit", "Edit images so that the true answer changes."),
     "trace": ("vseam_cli.trace:trace", "Trace which positions and layers carry the answer."),
     "paths": ("vseam_cli.paths:paths", "Patch paths: what one component writes for another one alone."),
+    "directions": ("vseam_cli.directions:directions", "Fit directions between yes and no, and steer answers by them."),
     "gaze": ("vseam_cli.gaze:gaze", "Read where each head looks, and whether heads that look also cause."),
     "heads": ("vseam_cli.heads:heads", "Score, ablate, rescale and compare attention heads."),
     "eval": ("vseam_cli.eval:evaluate", "Measure how well models answer a dataset, as they are or with heads changed."),

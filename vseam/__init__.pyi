@@ -36,6 +36,7 @@ from vseam_core.api.interventions import (
     MeanOfOthers as MeanOfOthers,
     Patch as Patch,
     PathPatch as PathPatch,
+    Remove as Remove,
     Replace as Replace,
     Run as Run,
     RunResult as RunResult,

@@ -11,6 +11,7 @@ PLUGIN_API = 1
 
 _METHODS = (
     ("vcd", "contrast:NoisedImageContrast", "contrasts the image with a noised one (VCD, Leng et al. 2023)"),
+    ("steer", "steering:Steering", "adds a direction of `vseam directions fit` to the residual, or takes it out"),
     ("pai", "contrast:ImageAttention", "more attention to the image, contrasted with the text alone (PAI, Liu et al. 2024)"),
 )
 _MITIGV = {
@@ -27,7 +28,7 @@ _MITIGV = {
 
 @hookimpl
 def vseam_generation_methods() -> Iterator[GenerationMethodRecord]:
-    """Contrastive decoding and image attention, and the methods of the package `mitigv`."""
+    """Contrastive decoding, image attention, steering, and the methods of the package `mitigv`."""
     for name, factory, summary in _METHODS:
         yield GenerationMethodRecord(name=name, summary=summary, factory=f"vseam_plugins.generation.{factory}")
     for name, summary in _MITIGV.items():

@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "trace": ("trace", *TASK, "--tracer", "groups"),
     "paths": ("paths", *TASK, "--from", "L1H2"),
     "gaze": ("gaze", *TASK, "--looks-only"),
+    "directions-fit": ("directions", "fit", *TASK[:4], "--limit", "4", "--out", "directions.safetensors"),
+    "directions-apply": ("directions", "apply", "directions.safetensors", *TASK, "--layer", "3"),
     "heads-scan": ("heads", "scan", *TASK),
     "heads-ablate": ("heads", "ablate", *TASK),
     "heads-rescale": ("heads", "rescale", *TASK),

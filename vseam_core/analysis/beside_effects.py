@@ -38,7 +38,7 @@ def reading_beside_effect(
     first, second = np.asarray(readings, dtype=np.float64), np.asarray(effects, dtype=np.float64)
     if first.ndim != 3 or second.ndim != 3 or first.shape[1:] != second.shape[1:]:
         raise ValueError(f"readings and effects must be [n, layers, heads] of one model, got {first.shape} and {second.shape}")
-    known: NDArray[np.bool_] = ~np.isnan(second).any(axis=0)
+    known: NDArray[np.bool_] = np.asarray(~np.isnan(second).any(axis=0))
     one, two = finite("readings", first[:, known]), finite("effects", second[:, known])
     row: dict[str, Any] = {"heads": int(known.sum()), "n_readings": len(one), "n_effects": len(two)}
     codes, images = cluster_codes(np.array([*reading_images, *effect_images], dtype=object), len(one) + len(two))

@@ -75,7 +75,14 @@ class Add:
     vector: np.ndarray
 
 
-Operation = Patch | Zero | MeanOfOthers | Scale | Replace | Add
+@dataclass(frozen=True, eq=False)
+class Remove:
+    """Take out the component along a vector, float32 `[width]`: x - (x·u) u with u of length 1 (directional ablation)."""
+
+    vector: np.ndarray
+
+
+Operation = Patch | Zero | MeanOfOthers | Scale | Replace | Add | Remove
 
 
 @dataclass(frozen=True)

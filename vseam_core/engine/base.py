@@ -20,6 +20,7 @@ from vseam_core.api.interventions import (
     LensScore,
     Patch,
     PathPatch,
+    Remove,
     Replace,
     Run,
     RunResult,
@@ -322,7 +323,7 @@ def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decod
         count = parts[0].key_value_heads if intervention.site.kind in ("key", "value") else count
         if isinstance(intervention.operation, Patch):
             _check_donor(run)
-        if isinstance(intervention.operation, (Replace, Add)):
+        if isinstance(intervention.operation, (Replace, Add, Remove)):
             _check_values(intervention, run, parts[0].head_dim)
     for head in heads:
         if head is not None and not 0 <= head < count:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vseam_core.api.interventions import Add, MeanOfOthers, Operation, Patch, Replace, Scale, Zero
+from vseam_core.api.interventions import Add, MeanOfOthers, Operation, Patch, Remove, Replace, Scale, Zero
 from vseam_core.engine.layout import Layout, Selection
 from vseam_core.errors import UnsupportedError
 
@@ -75,6 +75,10 @@ def _operate(edit: EditOfRow, live: torch.Tensor, selection: Selection, width: s
             return given.reshape(-1, live.shape[-1])[selection.chosen]
         case Add(vector=vector):
             return live + torch.as_tensor(vector, device=live.device, dtype=live.dtype)
+        case Remove(vector=vector):
+            along = torch.as_tensor(vector, device=live.device, dtype=torch.promote_types(live.dtype, torch.float32))
+            along = along / along.norm()
+            return live - ((live.to(along) @ along)[..., None] * along).to(live)
         case MeanOfOthers():
             raise AssertionError("computed over all heads, not on one slice")
 

@@ -90,7 +90,7 @@ class Edges:
     def receivers(self) -> dict[str, Site]:
         """Receivers by name."""
         stack: Any = self.shape.stack
-        found = {}
+        found: dict[str, Site] = {}
         for layer in range(self.shape.layers):
             for part, kind in _READS.items():
                 heads = self.shape.heads if part == "q" else self.shape.key_value_heads or self.shape.heads
