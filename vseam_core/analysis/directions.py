@@ -50,7 +50,7 @@ def fitted_directions(values: ArrayLike, labels: ArrayLike, seed: int) -> list[D
     if size > 0:
         scale = length / size
         found.append(Direction("probe", scale * weights, -scale * intercept))
-    drawn: Array = generator(seed, "random direction").normal(size=array.shape[1])
+    drawn: Array = np.asarray(generator(seed, "random direction").normal(size=array.shape[1]))
     drawn = drawn * (length / float(np.linalg.norm(drawn)))
     return [*found, Direction("random", drawn, best_threshold(array @ drawn, flags))]
 
