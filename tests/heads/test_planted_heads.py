@@ -31,6 +31,8 @@ COLOR, ANIMAL = "scenes/color", "scenes/animal"
 CARRIERS = {"L1H2", "L4H5"}
 # Heads whose own part is below 0.2 nats, and which can be given noise at the prompt's end that is not there at the answer's.
 WEAK = ("L2H0", "L2H2", "L3H0", "L3H1", "L3H2", "L3H5", "L3H6", "L4H1", "L4H3", "L4H4", "L4H6", "L5H1")
+# As many wrong answers as a study can have where a twentieth and more of the answers are wrong; half of a study's donors.
+WHOLE = Sizes(plain=60, hard=220, sampled=60, wrong=50, confirm=200, donors=2, reference=48)
 LEADER, TWIN, PUSHES = HeadId(5, 3), HeadId(5, 5), HeadId(5, 7)
 
 
@@ -77,27 +79,33 @@ def test_a_copy_that_takes_back_half_of_what_its_twin_writes_is_a_suppressor(wor
 
 
 @pytest.mark.slow
-def test_of_twelve_heads_of_noise_none_is_positive_and_nothing_else_is_confirmed_negative(workspace: Workspace, tmp_path: Path) -> None:
-    """Each costs at least a tenth of the answers, measured on images of its own; what was measured stands in docs/statistics.md."""
+def test_of_twelve_heads_of_noise_at_least_ten_are_confirmed_negative_none_is_positive_and_nothing_else_is(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Each costs a tenth of the answers or more, measured on images of its own; what was measured stands in docs/statistics.md."""
     loaded, outputs = workspace.model(MODEL), outputs_of(workspace, COLOR, 30)
-    others = list(workspace.benchmark(COLOR).samples("test", "hard", 320, 0))[200:]
+    others = list(workspace.benchmark(COLOR).samples("test", "hard", 320, 0))[WHOLE.confirm :]
     asked = [prepare(loaded, sample) for sample in others]
     counts = dict.fromkeys(("claimed", "confirmed", "other confirmed", "carriers"), 0)
+    told = []
     for name in WEAK:
         head, matrix = parse_head(name), noise_of(workspace, outputs, parse_head(name))
         strength = strength_of_harm(workspace, head, matrix, asked, harm=0.12)
         assert strength is not None, f"{name} does no harm"
         model = planted(tmp_path / name, write_into(head, strength * matrix))
-        found = claims(workspace, model, COLOR, Sizes())
+        found = claims(workspace, model, COLOR, WHOLE)
         counts["claimed"] += name in named(found, "claim_positive") | named(found, "claim_suppressor")
         counts["confirmed"] += name in verdicts(found, "confirmed")
         counts["other confirmed"] += len(verdicts(found, "confirmed") - {name})
         counts["carriers"] += len(named(found, "claim_positive") & CARRIERS)
+        row = found.frame.set_index(["layer", "head"]).loc[head.layer, head.head]
+        told.append(f"{name} × {strength:.0f}: {found.n_wrong} wrong, q = {row['q_negative']:.3g}, {row['verdict']} {found.reason_wrong}")
         workspace.release(model)
-    assert counts["claimed"] == 0
-    assert counts["other confirmed"] == 0
-    assert counts["confirmed"] >= 5
-    assert counts["carriers"] >= 0.7 * len(WEAK) * len(CARRIERS)
+    every = "\n".join([str(counts), *told])
+    assert counts["claimed"] == 0, every
+    assert counts["other confirmed"] == 0, every
+    assert counts["confirmed"] >= 0.8 * len(WEAK), every
+    assert counts["carriers"] >= 0.7 * len(WEAK) * len(CARRIERS), every
 
 
 @pytest.mark.slow

@@ -12,13 +12,14 @@ from PIL import Image
 
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import POOLS, Form, Level, Pool, PoolChoice, RoleSpan, Sample
-from vseam_core.errors import UnknownNameError, did_you_mean
+from vseam_core.errors import UnknownNameError, VseamError, did_you_mean
 from vseam_plugins.benchmarks.scenes.edits import edit_scene
-from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, FORMS, LEVELS, Question, ask
+from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, FORMS, LEVELS, Question, ask, crossed
 from vseam_plugins.benchmarks.scenes.world import Scene, render, sample_scene
 
 SPLITS = ("plain", "hard")
 WORLDS = ("uniform", "skewed")
+WORDINGS = ("own", "crossed")
 _ATTEMPTS = 8
 
 
@@ -40,19 +41,23 @@ class SceneBenchmark(Benchmark):
     """Questions of one category about rendered scenes, as many "Yes" as "No", or open questions.
 
     Scene number i of a pool and split is the same image in every category; a category leaves out the scenes that it cannot ask
-    about or whose answer no single edit can change. Pools share no image: each owns its backgrounds. Raises
-    `UnknownNameError` for an unknown category, form or world.
+    about or whose answer no single edit can change. Pools share no image: each owns its backgrounds. With the wording `crossed` the
+    same yes/no questions about the same images are asked in the form of another level. Raises `UnknownNameError` for an unknown
+    category, form, world or wording, and `VseamError` for crossed open questions.
     """
 
     endless: ClassVar[bool] = True
 
-    def __init__(self, category: str, form: str = "yes_no", world: str = "uniform"):
-        for what, name, known in (("category", category, CATEGORIES), ("form", form, FORMS), ("world", world, WORLDS)):
+    def __init__(self, category: str, form: str = "yes_no", world: str = "uniform", wording: str = "own"):
+        named = {"category": (category, CATEGORIES), "form": (form, FORMS), "world": (world, WORLDS), "wording": (wording, WORDINGS)}
+        for what, (name, known) in named.items():
             if name not in known:
                 raise UnknownNameError(f"scenes: unknown {what} {name!r}; {did_you_mean(name, known)}")
-        self.category, self.form, self.world = category, form, world
+        if (wording, form) == ("crossed", "open"):
+            raise VseamError("scenes: only yes/no questions are asked in the form of another level (wording: crossed)")
+        self.category, self.form, self.world, self.wording = category, form, world, wording
         self.level = LEVELS[category]
-        family = ["scenes", *(["skewed"] if world == "skewed" else []), *(["open"] if form == "open" else [])]
+        family = ["scenes"] + [name for name in (world, form, wording) if name in ("skewed", "open", "crossed")]
         self.name = f"{'-'.join(family)}/{category}"
 
     def splits(self) -> tuple[str, ...]:
@@ -89,7 +94,7 @@ class SceneBenchmark(Benchmark):
         for _ in range(_ATTEMPTS):
             question = ask(rng, scene, self.category, self.form, want)
             if question is not None and edit_scene(random.Random(image), scene, question) is not None:
-                return question
+                return crossed(scene, question) if self.wording == "crossed" else question
         return None
 
     def _sample(self, image: str, scene: Scene, question: Question, pool: Pool, split: str) -> Sample:

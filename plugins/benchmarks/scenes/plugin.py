@@ -28,11 +28,20 @@ _OPEN_QUESTIONS = {
     "spatial": "is the dog left or right of the car?",
     "action": "what is the dog pulling?",
 }
+_CROSSED_QUESTIONS = {
+    "animal": "is the dog in this picture?",
+    "vehicle": "is the car in this picture?",
+    "indoor": "is the lamp in this picture?",
+    "color": "is there a red dog?",
+    "material": "is there a striped dog?",
+    "spatial": "is there a dog to the left of the car?",
+    "action": "is there a dog pulling the car?",
+}
 
 
 @hookimpl
 def vseam_datasets() -> Iterator[DatasetRecord]:
-    """Yes/no questions of every category, the same as open questions, and colours with a skewed prior."""
+    """Yes/no questions of every category, the same in another level's form and as open questions, and colours with a skewed prior."""
     for category, example in _CATEGORIES.items():
         yield DatasetRecord(
             name=f"scenes/{category}",
@@ -56,6 +65,13 @@ def vseam_datasets() -> Iterator[DatasetRecord]:
             summary=f"rendered scenes, open: {example}",
             factory=_BENCHMARK,
             options={"category": category, "form": "open"},
+        )
+    for category, example in _CROSSED_QUESTIONS.items():
+        yield DatasetRecord(
+            name=f"scenes-crossed/{category}",
+            summary=f"rendered scenes, yes/no in the form of another level: {example}",
+            factory=_BENCHMARK,
+            options={"category": category, "wording": "crossed"},
         )
 
 

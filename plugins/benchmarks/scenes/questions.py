@@ -104,6 +104,29 @@ def true_answer(scene: Scene, question: Question) -> str | None:
     return _only([scene.objects[action.patient].kind for action in acts])
 
 
+def crossed(scene: Scene, question: Question) -> Question:
+    """The same yes/no question in the form of another level: objects by "Is the …?", attributes and relations by "Is there a …?".
+
+    In this world both forms ask the same, since no kind of object occurs twice. Raises ValueError for an open question.
+    """
+    if question.form == "open":
+        raise ValueError(f"only yes/no questions have another level's form: {question.text!r}")
+    kinds = [None if index is None else scene.objects[index].kind for index in (question.subject, question.other)]
+    value = str(question.value)
+    parts: list[tuple[str, str | None]]
+    if question.category in GROUPS:
+        parts = [("Is the", None), (value, "object")]
+    elif question.category in _VALUES:
+        parts = [("Is there an" if value[0] in "aeiou" else "Is there a", None), (value, "attribute"), (str(kinds[0]), "object")]
+    else:
+        role = "action" if question.category == "action" else "relation"
+        relation = (RELATIONS.get(value, value), role)
+        parts = [("Is there a", None), (str(kinds[0]), "object"), relation, ("the", None), (str(kinds[1]), "object")]
+    parts.append(("in this picture", None))
+    names = {"subject": question.subject, "other": question.other, "value": question.value}
+    return _build(parts, question.answer, YES_NO, question.category, **names)
+
+
 def _only(found: list[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 

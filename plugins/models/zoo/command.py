@@ -58,6 +58,32 @@ def train(name: str, seed: int, output: Path | None, world: str | None, device: 
     click.echo(str(folder))
 
 
+@zoo.command(epilog="\b\nExample:\n  vseam zoo teach llava-tiny --output checkpoints/llava-tiny-forms")
+@click.argument("name")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The data and their order follow from it.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="The folder of the new checkpoint (default: NAME-forms-seed-S)."
+)
+@click.option("--device", default="auto", envvar="VSEAM_DEVICE", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but where the checkpoint is.")
+def teach(name: str, seed: int, output: Path | None, device: str, quiet: bool) -> None:
+    """Teach a copy of NAME (llava-tiny or instructblip-tiny) to answer yes/no questions in the form of other levels too.
+
+    Minutes on a CPU. With it the heads of scenes/… and scenes-crossed/… can be compared: is what tasks of a level share due to the level
+    or to the form of its questions? (docs/scenes.md)
+    """
+    from vseam_plugins.models.zoo.networks import NETWORKS
+
+    if name not in NETWORKS:
+        raise UnknownNameError(f"the zoo can teach no model {name!r}; {did_you_mean(name, NETWORKS)}")
+    from vseam_plugins.models.zoo.both_forms import teach as teach_forms
+
+    folder = output or Path(f"{name}-forms-seed-{seed}")
+    silent = quiet or bool(click.get_current_context().find_root().params.get("quiet"))
+    teach_forms(name, folder, seed=seed, log=logger.debug if silent else lambda line: click.echo(line, err=True), device=_device(device))
+    click.echo(str(folder))
+
+
 def _device(name: str) -> str:
     """`auto` made out: the GPU where there is one."""
     if name != "auto":
