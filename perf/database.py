@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import resource
@@ -126,7 +127,10 @@ def share(store: Any, units: int) -> None:
             found = sharing.ScannedTask(found, store.head_effects(outcome.run, measure="logit_diff", keys=outcome.keys))
         tasks[f"scenes/{task}"] = found
     for sign in ("positive", "negative"):
-        sharing.share_heads(workspace, "generated", tasks, {f"scenes/{task}": level for task, level in LEVELS.items()}, sign, 4, 0)
+        levels = {f"scenes/{task}": level for task, level in LEVELS.items()}
+        known = "categories" in inspect.signature(sharing.share_heads).parameters  # an older checkout does not ask for them
+        given = {"categories": {name: name for name in levels}} if known else {}
+        sharing.share_heads(workspace, "generated", tasks=tasks, levels=levels, sign=sign, k=4, seed=0, **given)
 
 
 def measured(units: int) -> dict[str, float]:

@@ -42,7 +42,7 @@ def shared(studies: int) -> Iterator[Row]:
             maps = general + random.standard_normal((7, LAYERS * HEADS))
             tops = [[HeadId(int(place) // HEADS, int(place) % HEADS) for place in np.argsort(-values)[:4]] for values in maps]
             for one, two in combinations(tops, 2):
-                layer.append(overlap_null(one, two, (LAYERS, HEADS))[len(set(one) & set(two)) :].sum() <= 0.05)
+                layer.append(overlap_null(one, two, [HEADS] * LAYERS)[len(set(one) & set(two)) :].sum() <= 0.05)
             importance += [p <= 0.05 for p in importance_p_values_of(maps, 4, seed=0, permutations=199).values()]
         setting = f"7 tasks, general importance of heads with SD {spread:g}"
         yield Row("shared heads, permuted within layers", setting, "pairs with p ≤ 0.05", float(np.mean(layer)), len(layer))

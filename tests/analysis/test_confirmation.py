@@ -69,6 +69,14 @@ def test_without_candidates_of_any_effect_hardly_any_is_confirmed() -> None:
     assert wrongly <= 5
 
 
+def test_a_head_without_which_no_answer_changes_has_an_interval_and_no_error_of_zero(world: Any) -> None:
+    base, _ = world
+    (row,) = frame_records(confirm_heads(answers(base), {("L0H0", "zero"): answers(base)}, GOLD, np.arange(200), seed=0))
+    most = 1 - 0.025 ** (1 / 200)
+    assert (row["gain"], row["gain_error"], row["verdict"]) == (0.0, None, "not confirmed")
+    assert (row["gain_low"], row["gain_high"]) == pytest.approx((-most, most))
+
+
 def test_too_few_test_images_leave_a_candidate_what_it_is_and_say_so(world: Any) -> None:
     base, noise = world[0][:9], world[1][:9]
     found = {("L0H0", name): answers(base - noise) for name in OPERATIONS}

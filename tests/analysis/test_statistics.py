@@ -9,6 +9,7 @@ from scipy import stats
 
 from vseam_core.analysis import statistics
 from vseam_core.analysis.statistics import (
+    accuracy_change,
     bell_mccaffrey_degrees,
     cluster_sign_flip,
     clustered_difference,
@@ -165,6 +166,26 @@ def test_a_cell_that_is_zero_everywhere_has_p_one_and_a_constant_one_has_p_zero(
     p_values = clustered_moments(values, np.arange(20)).p_values()
     assert p_values is not None
     assert p_values.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("images", [10, 40])
+@pytest.mark.parametrize("change", [-1.0, 0.0, 1.0])
+def test_changes_that_are_all_alike_have_the_exact_binomial_interval_over_images(change: float, images: int) -> None:
+    clusters = np.repeat(np.arange(images), 3)
+    before = np.full(3 * images, max(0.0, -change))
+    found = accuracy_change(before, before + change, clusters)
+    # Clopper and Pearson's bound for none of so many, in closed form: 1 - 0.025^(1 / images).
+    most = 1 - 0.025 ** (1 / images)
+    assert (found.mean, found.standard_error) == (change, None)
+    expected = {-1.0: (-1.0, most - 1), 0.0: (-most, most), 1.0: (1 - most, 1.0)}[change]
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert f"exact binomial interval over {images} images" in found.reason
+
+
+def test_changes_that_differ_have_their_clustered_error() -> None:
+    before = np.arange(40) % 2
+    after = (np.arange(40) % 5 > 0).astype(float)
+    assert accuracy_change(before, after, np.arange(40)) == clustered_mean(after - before, np.arange(40))
 
 
 def test_the_error_of_a_ratio_matches_the_spread_over_repeated_samples() -> None:

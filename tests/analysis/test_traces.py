@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vseam_core.analysis.frames import frame_records
@@ -13,10 +14,11 @@ from vseam_core.analysis.traces import (
     PairTrace,
     aggregate_random_model,
     aggregate_traces,
+    beside_own,
     column_means,
-    compare_with_band,
     random_model_band,
     strongest_cells,
+    with_band,
 )
 from vseam_core.api.types import TraceEffect
 
@@ -222,26 +224,42 @@ def random_models(count: int) -> list[Any]:
 def test_a_band_is_the_range_over_random_models_and_tells_what_lies_outside() -> None:
     models = random_models(5)
     band = random_model_band(models)
-    values = [cell(model, subset="all", layer=1, column_label="object")["normalised"] for model in models]
-    row = cell(band, subset="all", layer=1, column_label="object")
+    values = [cell(model, layer=1, column_label="object")["normalised"] for model in models]
+    row = cell(band, layer=1, column_label="object")
     assert (row["band_low"], row["band_high"], row["models"]) == (min(values), max(values), 5)
-    compared = compare_with_band(aggregate_traces(study(7, size=6.0)), band)
-    assert cell(compared, subset="all", layer=1, column_label="object")["outside_band"]
-    same = compare_with_band(models[2], band)
+    compared = beside_own(band, aggregate_random_model(study(7, size=6.0)))
+    assert cell(compared, layer=1, column_label="object")["outside_band"]
+    same = beside_own(band, models[2])
     assert not same["outside_band"].any()
     assert len(same) == len(models[2])
 
 
+def test_a_model_is_held_against_random_ones_on_their_pairs_alone() -> None:
+    band = random_model_band(random_models(5))
+    traces = study(7, size=6.0)
+    first = [trace for trace in traces if trace.cluster in sorted({trace.cluster for trace in traces})[:4]]
+    scores = pd.concat([aggregate_traces(traces), aggregate_random_model(first)], ignore_index=True)
+    row = cell(beside_own(band, scores), layer=1, column_label="object")
+    gaps = [trace.effect.clean - trace.effect.corrupt for trace in first]
+    effects = [trace.effect.values[1, [role == "object" for role in trace.effect.roles]].mean() for trace in first]
+    assert row["pairs"] == len(first) < len(traces)
+    assert row["own"] == pytest.approx(np.sign(gaps) @ effects / np.abs(gaps).sum())
+    marked = cell(with_band(aggregate_traces(traces), beside_own(band, scores)), subset="all", layer=1, column_label="object")
+    assert (marked["own"], marked["outside_band"]) == (row["own"], row["outside_band"])
+    # What is known of other pairs alone is held against nothing.
+    assert beside_own(band, aggregate_traces(traces))["outside_band"].isna().all()
+
+
 def test_cells_without_a_band_are_neither_inside_nor_outside() -> None:
     band = random_model_band(random_models(5))
-    other = aggregate_traces(study(8, tracer="groups"))
-    assert compare_with_band(other, band)["outside_band"].isna().all()
+    other = aggregate_random_model(study(8, tracer="groups"))
+    assert with_band(other, beside_own(band, other))["outside_band"].isna().all()
 
 
 def test_a_cell_that_fewer_than_five_of_the_models_have_is_null_in_the_band() -> None:
     models = random_models(6)
     band = random_model_band([*models[:4], *(model[model["column_label"] != "last"] for model in models[4:])])
-    lacking, full = (cell(band, subset="all", layer=0, column_label=label) for label in ("last", "object"))
+    lacking, full = (cell(band, layer=0, column_label=label) for label in ("last", "object"))
     assert (lacking["models"], lacking["band_low"], lacking["band_high"]) == (4, None, None)
     assert full["models"] == 6
     assert full["band_low"] < full["band_high"]
@@ -258,7 +276,7 @@ def test_random_models_count_small_gaps_and_turn_every_pair_the_same_way() -> No
     for index in range(20):
         gap = 0.02 if index % 2 else -0.02
         traces.append(PairTrace(tokenwise(np.full((1, 4), 0.6 * gap), gap, 0.0), str(index), True, True))
-    row = cell(aggregate_random_model(traces), subset="all", column_label="last")
+    row = cell(aggregate_random_model(traces), column_label="last")
     assert row["normalised"] == pytest.approx(0.6)
     assert cell(aggregate_traces(traces), subset="all", column_label="last")["normalised"] is None
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.experiments.conftest import small_study
+from tests.experiments.conftest import SIZES, small_study
 from vseam_core.analysis.frames import frame_records
 from vseam_core.experiments.study_run import run_study
 from vseam_core.report.data.study import study_page_data
 from vseam_core.report.figures.planned import planned_figures
 from vseam_core.report.findings import study_findings
 from vseam_core.report.tables.closing import closing_tables
+from vseam_core.report.traced import traced
 from vseam_core.results.stored_study import find_study, read_material, study_of
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.query import run_query
+from vseam_core.store.records import TraceRecord
 
 Finished = tuple[Workspace, StudyMaterial]
 
@@ -157,6 +160,42 @@ def test_what_the_report_says_is_in_the_database(finished: Finished) -> None:
     assert row["effect"] == pytest.approx(selected["drop"])
     assert row["p_value"] is None
     assert row["reason"].startswith("no p-value: 6 distinct sets beside the selected one")
+
+
+def test_a_model_is_held_against_random_ones_on_the_pairs_that_these_were_traced_on(tmp_path: Path) -> None:
+    tracer = {"name": "groups", "options": {"groups": ["image", "last"], "directions": ["denoising"]}}
+    sizes = SIZES.model_copy(update={"pairs": 3, "random_model_pairs": 2})
+    study = small_study(datasets=["scenes/color"], tracers=[tracer], stages=["trace"], random_models=5, sizes=sizes)
+    with open_workspace(tmp_path / "results.db", device="cpu") as workspace:
+        material = run_study(workspace, study)
+        runs = frame_records(workspace.store.runs(method="trace"))
+        traced_pairs = {row["model"]: set(workspace.store.baselines(row["id"])["image_id"]) for row in runs}
+        read = read_material(workspace.store, find_study(workspace.store, ["small"]))
+    own = traced_pairs.pop("llava-tiny")
+    first = next(iter(traced_pairs.values()))
+    assert (len(own), len(first)) == (3, 2)
+    assert first < own
+    assert all(images == first for images in traced_pairs.values())
+    assert len(traced_pairs) == 5
+    (found,) = traced(material.traces, material.presentations, "llava-tiny")
+    beside = found.bands(material.bands)
+    assert set(beside["pairs"]) == {2}
+    # What stands beside the range is the share over those two pairs, recomputed from their effects alone.
+    effects = [trace for trace in workspace_effects(tmp_path / "results.db") if trace.image_id in first]
+    row = frame_records(beside[(beside["layer"] == 2) & (beside["column_label"] == "last")])[0]
+    gaps = [trace.effect.clean - trace.effect.corrupt for trace in effects]
+    values = [trace.effect.values[trace.effect.layers.index(2), trace.effect.columns.index("last")] for trace in effects]
+    assert row["own"] == pytest.approx(np.sign(gaps) @ values / np.abs(gaps).sum())
+    assert "the first 2 of its 3 pairs" in " ".join(material.notes)
+    (again,) = traced(read.traces, read.presentations, "llava-tiny")
+    assert again.bands(read.bands)["own"].tolist() == pytest.approx(beside["own"].tolist())
+
+
+def workspace_effects(database: Path) -> list[TraceRecord]:
+    """The effects of the trained model's trace, in the measure that reports show."""
+    with open_workspace(database) as workspace:
+        (run,) = workspace.store.runs(method="trace", model="llava-tiny")["id"]
+        return workspace.store.trace_effects(int(run), measure="logit_diff")
 
 
 def test_a_study_read_back_from_the_database_says_what_the_running_one_said(finished: Finished) -> None:

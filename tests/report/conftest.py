@@ -118,6 +118,8 @@ def made_task(model: str, category: str, seed: int, noise_only: bool, pairs: int
     random = np.random.default_rng(seed)
     traces = [trace for pair in range(pairs) for trace in pair_traces(random, pair)]
     bands = [aggregate_random_model(random_model_traces(np.random.default_rng(1000 + index))) for index in range(5)]
+    # Random models are traced on ten pairs only: on these the model is held against them.
+    first = [trace for trace in traces if trace.effect.tracer == "groups" and trace.cluster in {f"image-{pair}" for pair in range(10)}]
     effects, base, correct, gold, images = head_effects(random, noise_only)
     claims = score_heads(effects, base, correct, gold, images, measure="logit_diff", seed=0)
     claims = with_verdicts(claims, dict.fromkeys(claims.with_verdict("candidate"), "confirmed"))
@@ -128,7 +130,7 @@ def made_task(model: str, category: str, seed: int, noise_only: bool, pairs: int
     }
     return Made(
         labels=labels,
-        traces=labelled(aggregate_traces(traces), labels),
+        traces=labelled(pd.concat([aggregate_traces(traces), aggregate_random_model(first)], ignore_index=True), labels),
         band=labelled(random_model_band(bands), labels),
         strongest=labelled(strongest_cells(traces, seed=0, count=100), labels),
         scan=HeadMap(**labels, operation="resample", claims=claims, published=None, replacement=Replacement("another image's activation")),

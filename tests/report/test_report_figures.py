@@ -118,9 +118,10 @@ def test_cells_below_the_noise_or_of_few_images_are_hatched(material, tasks):
 
 
 def test_cells_that_leave_the_range_of_random_models_are_dotted(material, tasks):
-    rows = cells(material, "scenes/animal", site_kind="attention_output")
+    rows = cells(material, "scenes/animal", site_kind="attention_output").assign(subset="random_pairs")
     bands = rows.assign(band_low=-0.3, band_high=0.3, models=5)
-    figure = token_heat_page(effects_of(material, "tokenwise"), bands, tasks)
+    traces = pd.concat([material.traces, rows])
+    figure = token_heat_page(effects_of(material, "tokenwise", traces), bands, tasks)
     dots = panels_of(figure)[0].lines[0]
     labels = [label.get_text() for label in panels_of(figure)[0].get_yticklabels()]
     assert list(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == [(2, labels.index("object word"))]
@@ -152,12 +153,18 @@ def test_group_curves_start_at_the_embeddings_and_lie_over_the_band_of_random_mo
     np.testing.assert_allclose(curve.get_ydata(), 100 * rows["normalised"].to_numpy(dtype=float))
     assert list(curve.get_xdata()) == [-1, 0, 1, 2, 3, 4, 5]
     band = next(part for part in panel.collections if part.get_label() == "random models")
-    limits = material.bands.query("dataset == 'scenes/animal' and column_label == 'image' and subset == 'all'")
-    limits = limits[limits["measure"] == "logit_diff"]
+    limits = material.bands.query("dataset == 'scenes/animal' and column_label == 'image' and measure == 'logit_diff'")
     corners = [tuple(corner) for corner in band.get_paths()[0].vertices.round(6)]
     for row in limits.itertuples():
         assert (row.layer, round(100 * row.band_low, 6)) in corners
         assert (row.layer, round(100 * row.band_high, 6)) in corners
+    # Beside the range stands the model itself on the same ten pairs, and not only on all thirty.
+    own = material.traces.query("dataset == 'scenes/animal' and column_label == 'image' and subset == 'random_pairs'")
+    own = own[(own["measure"] == "logit_diff") & (own["direction"] == "denoising")].sort_values("layer")
+    dotted = next(line for line in panel.lines if line.get_label() == "same pairs")
+    np.testing.assert_allclose(dotted.get_ydata(), 100 * own["normalised"].to_numpy(dtype=float))
+    assert set(own["n"]) == {10}
+    assert "on the same 10 pairs" in caption_of(figure)
     assert "whatever its weights" in caption_of(figure)
     assert "100.00 to 100.00 %" in caption_of(figure)
     assert_not_blank(figure)

@@ -49,6 +49,12 @@ def _answers(scene: Scene, text: str) -> set[str]:
         return {word for word in asked if match[3] in picture.related(match[1], words[word])}
     if match := re.fullmatch(r"Is the (\w+) (to the left of|to the right of|above|below|pulling|carrying) the (\w+)\?", text):
         return _truth(match[3] in picture.related(match[1], match[2]))
+    if match := re.fullmatch(r"Is the (\w+) in this picture\?", text):
+        return _truth(match[1] in picture.names)
+    if match := re.fullmatch(r"Is there an? (\w+) (.+) the (\w+) in this picture\?", text):
+        return _truth(match[1] in picture.names and match[3] in picture.related(match[1], match[2]))
+    if match := re.fullmatch(r"Is there an? (\w+) (\w+) in this picture\?", text):
+        return _truth(match[2] in picture.names and match[1] in picture.names[match[2]]["attributes"])
     if match := re.fullmatch(r"Is the (\w+) (\w+)\?", text):
         return _truth(match[2] in picture.names[match[1]]["attributes"])
     raise AssertionError(f"not a question of this world: {text}")

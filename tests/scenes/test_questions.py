@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,10 +13,12 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
+from vseam_core.errors import UnknownNameError, VseamError
 from vseam_plugins.benchmarks.scenes import questions, world
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.benchmarks.scenes.questions import CATEGORIES, Question
 from vseam_plugins.benchmarks.scenes.world import Action, Scene, SceneObject
+from vseam_plugins.editors.scenes import SceneEditor
 
 Answers = Callable[[Scene, str], set[str]]
 SPLITS = ["plain", "hard"]
@@ -58,6 +61,34 @@ def test_answers_agree_with_an_independent_reading_of_words_and_scene_graph(cate
                 assert answers(scene, question.text) == {question.answer}, question.text
                 assert questions.true_answer(scene, question) == question.answer
     assert seen > 150
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_in_the_form_of_another_level_a_question_has_the_same_answer_by_an_independent_reading(category: str, answers: Answers) -> None:
+    pairs = balanced(category, 100, "hard")
+    asked = [questions.crossed(scene, question) for scene, question in pairs]
+    assert {question.text.split()[1] for question in asked} == {"the" if questions.LEVELS[category] == "object" else "there"}
+    for (scene, own), other in zip(pairs, asked, strict=True):
+        assert answers(scene, other.text) == answers(scene, own.text) == {other.answer}, other.text
+        assert questions.true_answer(scene, other) == own.answer
+        words = [{(role, question.text[start:end]) for start, end, role in question.roles} for question in (own, other)]
+        assert words[0] == words[1]
+    assert not any(re.search(r" a [aeiou]", question.text) for question in asked)
+
+
+def test_crossed_datasets_ask_the_same_of_the_same_images() -> None:
+    for category in ("animal", "color", "action"):
+        own, other = SceneBenchmark(category), SceneBenchmark(category, wording="crossed")
+        for one, two in zip(own.samples("score", "hard", 6), other.samples("score", "hard", 6), strict=True):
+            assert (one.image_id, one.answer, one.level) == (two.image_id, two.answer, two.level)
+            assert one.question != two.question
+            assert two.identifier.startswith(f"scenes-crossed/{category}/")
+            edited = SceneEditor().edit(two)
+            assert (edited.corrupt.question, edited.corrupt.answer != two.answer) == (two.question, True)
+    with pytest.raises(VseamError, match="only yes/no questions"):
+        SceneBenchmark("color", form="open", wording="crossed")
+    with pytest.raises(UnknownNameError, match="did you mean 'crossed'"):
+        SceneBenchmark("color", wording="crosed")
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from vseam_core.errors import UnknownNameError
 from vseam_plugins.benchmarks.scenes import questions, world
-from vseam_plugins.models.zoo import training
+from vseam_plugins.models.zoo import both_forms, checkpoint_path, training
 from vseam_plugins.models.zoo.batches import ABSENT, Mixture, draw_questions, draw_scene, make_sample
 from vseam_plugins.models.zoo.card import read_priors
 from vseam_plugins.models.zoo.command import zoo
@@ -81,6 +81,32 @@ def test_two_steps_of_every_stage_run_and_the_seed_reproduces_them(name: str, tw
     stages = [json.loads(line)["stage"] for line in (tmp_path / "first" / "log.jsonl").read_text().splitlines()]
     assert stages == ["vision", "bridge", "answer"]
     assert "Seed 7" in (tmp_path / "first" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_teaching_both_forms_goes_on_from_the_shipped_weights_and_the_seed_reproduces_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(both_forms, "RECIPES", {name: Recipe(images=2, questions=3)})
+    lines: list[str] = []
+    monkeypatch.setattr(both_forms, "LOG_EVERY", 1)
+    for folder, seed in (("first", 7), ("second", 7), ("other", 8)):
+        both_forms.teach(name, tmp_path / folder, seed=seed, steps=2, log=lines.append, asked=0)
+    first, second, other = (weights(tmp_path / folder) for folder in ("first", "second", "other"))
+    shipped = weights(checkpoint_path(name))
+    assert all(first[key].equal(second[key]) for key in first)
+    assert not all(first[key].equal(other[key]) for key in first)
+    # Two steps of a warm-up change a weight of half precision by little.
+    assert max((first[key].float() - shipped[key].float()).abs().max() for key in first) < 1e-3
+    assert len(lines) == 6
+    assert f"`vseam zoo teach {name} --seed 7`" in (tmp_path / "first" / "README.md").read_text()
+
+
+def test_the_shipped_models_answer_in_their_own_forms_and_at_chance_in_another_levels() -> None:
+    found = both_forms.form_accuracies(checkpoint_path("llava-tiny"), "llava-tiny", asked=20, seed=0)
+    own, other = ([found[category, form] for category in questions.CATEGORIES] for form in both_forms.FORMS)
+    assert min(own) >= 0.9
+    assert sum(other) / len(other) < 0.65
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(two_steps: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, frame_records, nullable_frame
 from vseam_core.analysis.head_claims import SIGNIFICANCE
 from vseam_core.analysis.heads import Verdict
-from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, cluster_codes, cluster_sign_flip, clustered_mean, finite
+from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, accuracy_change, cluster_codes, cluster_sign_flip, finite
 from vseam_core.api.types import HeadId, parse_head
 
 CONFIRMATION_COLUMNS: dict[str, str] = {
@@ -99,7 +99,7 @@ def _row(
 ) -> dict[str, Any]:
     head = parse_head(name[0])
     gains = answers.correct.astype(float) - base.correct.astype(float)
-    estimate = clustered_mean(gains, codes)
+    estimate = accuracy_change(base.correct, answers.correct, codes)
     row: dict[str, Any] = {"stack": head.stack, "layer": head.layer, "head": head.head, "operation": name[1], "reason": ""}
     row |= {"n": estimate.n, "clusters": estimate.clusters, "accuracy": float(answers.correct.mean()), "gain": estimate.mean}
     row |= {"gain_error": estimate.standard_error, "gain_low": estimate.low, "gain_high": estimate.high}

@@ -11,7 +11,7 @@ p-value stands beside it, under which each head keeps its mean importance over a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import factorial, prod
 from typing import Any
@@ -29,6 +29,8 @@ from vseam_core.analysis.statistics import Array, cluster_codes, cluster_sums, f
 from vseam_core.api.types import HeadId
 
 LARGEST_SHARE = 0.1
+OTHER_FORMS = "every category is asked in two forms: only pairs of different forms count"
+"""What a level test says of itself whose pairs have no form of question in common, unless levels have."""
 NULL_NAME = "heads permuted within layers (exact)"
 EXACT_GROUPINGS = 20_000
 FEWEST_TASKS = 3
@@ -76,6 +78,11 @@ class LevelTest:
     exact: bool
     tasks: int
     reason: str = ""
+
+    @property
+    def across_forms(self) -> bool:
+        """Whether only pairs of tasks that are asked in different forms were compared."""
+        return self.reason == OTHER_FORMS
 
 
 def shared_heads(
@@ -242,6 +249,28 @@ def similarity_matrix(shared: pd.DataFrame, column: str = "overlap") -> tuple[li
         values = {pair: value for pair, value in values.items() if worst not in pair}
     matrix = [[0.0 if one == two else values[frozenset((one, two))] for two in tasks] for one in tasks]
     return tasks, np.array(matrix, dtype=np.float64).reshape(len(tasks), len(tasks))
+
+
+def level_test_of(shared: pd.DataFrame, levels: Mapping[str, str], categories: Mapping[str, str], *, seed: int) -> LevelTest:
+    """`level_test` on the overlaps of `shared_heads`; `levels` and `categories` by task.
+
+    Where every category comes from two families of datasets (`a/color` and `b/color`: the same questions in two forms), pairs of one
+    family do not count: the similarity of two categories is then the mean of both pairs that are asked in different forms. Of levels
+    whose forms are exchanged between the families, tasks of different levels then have their form in common and tasks of one level have
+    not, so that sharing by form cannot be taken for sharing by level.
+    """
+    names, matrix = similarity_matrix(shared)
+    families: dict[str, dict[str, str]] = {}
+    for task, category in categories.items():
+        families.setdefault(task.rpartition("/")[0], {})[category] = task
+    first, second = list(families.values()) if len(families) == 2 else ({}, {})
+    if not first or set(first) != set(second) or len(first) + len(second) != len(categories):
+        return level_test(matrix, [levels[name] for name in names], seed=seed)
+    both = [category for category in first if first[category] in names and second[category] in names]
+    one, two = ([names.index(family[category]) for category in both] for family in (first, second))
+    across = matrix[np.ix_(one, two)]
+    found = level_test((across + across.T) / 2, [levels[first[category]] for category in both], seed=seed)
+    return found if found.reason else replace(found, reason=OTHER_FORMS)
 
 
 def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int, permutations: int = 9999) -> LevelTest:

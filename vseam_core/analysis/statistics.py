@@ -289,19 +289,21 @@ def clustered_difference(first: ArrayLike, second: ArrayLike, clusters: ArrayLik
 
 
 def accuracy_change(first: ArrayLike, second: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """The mean of second - first for answers that are right or wrong, with its clustered error; no change at all is not an error of 0.
+    """The mean of second - first for answers that are right or wrong, with its clustered error; changes all alike are not an error of 0.
 
     Where no answer changed, the spread says nothing: what is known is that no image of so many changed, so the interval is the exact
-    binomial one over images, to both sides (the most that the share of changed images can be), and there is no standard error.
+    binomial one over images, to both sides (the most that the share of changed images can be), and there is no standard error. Where
+    every answer changed the same way it is the exact one of all images, to the one side there is.
     """
     estimate = clustered_difference(first, second, clusters, confidence)
-    if estimate.mean != 0 or estimate.standard_error != 0:
+    if estimate.mean not in (-1.0, 0.0, 1.0) or estimate.standard_error != 0:
         return estimate
     from scipy import stats  # a second of importing, for a case that is rare
 
     most = float(stats.binomtest(0, estimate.clusters).proportion_ci(confidence, method="exact").high)
-    reason = f"no answer changed: exact binomial interval over {estimate.clusters} images"
-    return replace(estimate, standard_error=None, low=-most, high=most, reason=reason)
+    low, high = {-1.0: (-1.0, most - 1), 0.0: (-most, most), 1.0: (1 - most, 1.0)}[estimate.mean]
+    reason = f"{'every' if estimate.mean else 'no'} answer changed: exact binomial interval over {estimate.clusters} images"
+    return replace(estimate, standard_error=None, low=low, high=high, reason=reason)
 
 
 def clustered_ratio(numerator: ArrayLike, denominator: ArrayLike, clusters: ArrayLike) -> Moments:

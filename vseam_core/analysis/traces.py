@@ -24,7 +24,9 @@ MINIMUM_GAP = 1.0
 NAT_MEASURES: tuple[str, ...] = ("logit_diff", "logprob")
 RANDOM_MODELS = 5
 
-Subset = Literal["all", "flipped"]
+Subset = Literal["all", "flipped", "random_pairs"]
+RANDOM_PAIRS: Subset = "random_pairs"
+"""The pairs that random models were traced on, every one of them however small its gap: what a range of random models is held against."""
 Key = tuple[str, str, str, str, str, str]
 
 KEY_COLUMNS: tuple[str, ...] = ("tracer", "stack", "site_kind", "direction", "measure", "column_kind")
@@ -53,7 +55,8 @@ class PairTrace:
     """One stored effect with what aggregation needs to know about its pair.
 
     `cluster` is the image. `clean_right`: the clean answer is right; `corrupt_flipped`: the corrupt image gets the
-    corrupt answer. `noise_floor` is the largest effect of an identity patch in the pair's run, in units of the measure.
+    corrupt answer. `noise_floor` is the largest effect of an identity patch in the pair's run, in units of the measure. `sample` is the
+    clean sample's name.
     """
 
     effect: TraceEffect
@@ -61,6 +64,7 @@ class PairTrace:
     clean_right: bool
     corrupt_flipped: bool
     noise_floor: float = 0.0
+    sample: str = ""
 
     @property
     def flipped(self) -> bool:
@@ -95,21 +99,25 @@ def aggregate_traces(traces: Iterable[PairTrace], *, minimum_gap: float = MINIMU
     than it says (skewed, or mostly zero). `normalised` = Σ effect / Σ (donor -
     base) over the pairs whose gap is at least `minimum_gap` nats (a mean of ratios explodes), with a linearised
     clustered interval. `oriented` turns every pair so that its gap is positive: for random models, whose leaning to
-    either answer is chance, so that gaps do not cancel. Raises `ValueError` for NaN in effects, and where pairs of one
-    key differ in their layers.
+    either answer is chance, so that gaps do not cancel; their rows are of the subset `random_pairs`. Raises `ValueError` for NaN in
+    effects, and where pairs of one key differ in their layers.
     """
     rows = []
+    subsets: tuple[Subset, ...] = (RANDOM_PAIRS,) if oriented else ("all", "flipped")
     for key, columns in _collect(traces).items():
         for label, cells in columns.items():
-            for subset in ("all", "flipped"):
-                chosen = np.ones(len(cells.values), dtype=bool) if subset == "all" else cells.flipped
+            for subset in subsets:
+                chosen = cells.flipped if subset == "flipped" else np.ones(len(cells.values), dtype=bool)
                 for row in _cell_rows(cells, chosen, minimum_gap, oriented):
                     rows.append(dict(zip(KEY_COLUMNS, key, strict=True)) | {"column_label": label, "subset": subset} | row)
     return nullable_frame(rows, TRACE_COLUMNS)
 
 
 def aggregate_random_model(traces: Iterable[PairTrace]) -> pd.DataFrame:
-    """`aggregate_traces` for a randomly initialised model: every pair counts however small its gap, oriented by the gap."""
+    """`aggregate_traces` for a randomly initialised model: every pair counts however small its gap, oriented by the gap.
+
+    Of the trained model on the same pairs too, where the two are held against each other: one formula, one sample.
+    """
     return aggregate_traces(traces, minimum_gap=0.0, oriented=True)
 
 
@@ -155,14 +163,28 @@ def random_model_band(models: Sequence[pd.DataFrame], value: str = "normalised")
     return band.astype({"models": WHOLE})
 
 
-def compare_with_band(scores: pd.DataFrame, band: pd.DataFrame, value: str = "normalised") -> pd.DataFrame:
-    """`scores` with `band_low`, `band_high` and `outside_band` (null where either is unknown)."""
-    merged = scores.merge(band.drop(columns="models"), on=list(CELL_COLUMNS), how="left")
-    outside = (merged[value] < merged["band_low"]) | (merged[value] > merged["band_high"])
-    known = merged[[value, "band_low", "band_high"]].notna().all(axis=1)
+def beside_own(band: pd.DataFrame, scores: pd.DataFrame, value: str = "normalised") -> pd.DataFrame:
+    """The band with the trained model's own values on the same pairs: `own`, `pairs` (how many), and `outside_band`.
+
+    `scores` are trace scores that hold rows of the subset `random_pairs`; rows of other subsets, in either table, are of other pairs and
+    left out. Both may have columns `model` and `dataset`. `outside_band` is null where a value is unknown.
+    """
+    keys = [name for name in ("model", "dataset", *CELL_COLUMNS) if name in band.columns and name in scores.columns]
+    near, own = (frame[frame["subset"] == RANDOM_PAIRS] for frame in (band, scores))
+    merged = near.merge(own[[*keys, value, "n"]].rename(columns={value: "own", "n": "pairs"}), on=keys, how="left")
+    outside = (merged["own"] < merged["band_low"]) | (merged["own"] > merged["band_high"])
     merged["outside_band"] = outside.astype("boolean")
-    merged.loc[~known, "outside_band"] = pd.NA
+    merged.loc[~merged[["own", "band_low", "band_high"]].notna().all(axis=1), "outside_band"] = pd.NA
     return merged
+
+
+def with_band(cells: pd.DataFrame, beside: pd.DataFrame) -> pd.DataFrame:
+    """`cells` with what `beside_own` says of the same cell: `band_low`, `band_high`, `own`, `pairs`, `outside_band`.
+
+    The comparison is that of `own` on its own pairs: a cell's value on all pairs, or on half of them, is held against nothing.
+    """
+    keys = [name for name in CELL_COLUMNS if name != "subset"]
+    return cells.merge(beside[[*keys, "band_low", "band_high", "own", "pairs", "outside_band"]], on=keys, how="left")
 
 
 def column_means(effect: TraceEffect) -> dict[str, Array]:

@@ -131,7 +131,8 @@ class Sizes(_Section):
 
     `score` and `hard` are the questions of the score pool that are answered to find right and wrong answers (easiest split, other
     splits); `scan_sampled` of the easiest split have their heads scanned whatever the answer was, and wrong answers of all splits
-    until there are `scan_wrong`. `test` and `choose` count per split; `confirm` test samples decide on candidates for negative heads.
+    until there are `scan_wrong`. Random models are traced on the first `random_model_pairs` of the `pairs`, and the model itself is held
+    against them on these. `test` and `choose` count per split; `confirm` test samples decide on candidates for negative heads.
     `reference` samples lend resampling donors and dataset means.
     """
 

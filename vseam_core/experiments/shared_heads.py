@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vseam_core.analysis.heads import Sign
-from vseam_core.analysis.shared import LevelTest, level_test, shared_heads, similarity_matrix, split_half_ceiling
+from vseam_core.analysis.shared import LevelTest, level_test_of, shared_heads, split_half_ceiling
 from vseam_core.results.scoring import ScoredHeads, correct_flags
 from vseam_core.runs.workspace import Workspace
 
@@ -22,6 +22,7 @@ def share_heads(
     model: str,
     tasks: Mapping[str, ScoredHeads],
     levels: Mapping[str, str],
+    categories: Mapping[str, str],
     sign: Sign,
     k: int,
     seed: int,
@@ -43,8 +44,7 @@ def share_heads(
     frame = shared_heads({name: task.scores for name, task in tasks.items()}, sign=sign, k=k, seed=seed, ceilings=ceilings)
     keys = [key for task in tasks.values() for key in task.effects.samples["key"]]
     workspace.store.replace_scores("shared_head_tests", None, _as_stored(frame, model, tasks, levels), keys)
-    names, matrix = similarity_matrix(frame)
-    test = level_test(matrix, [levels[name] for name in names], seed=seed)
+    test = level_test_of(frame, levels, categories, seed=seed)
     samples = next(iter(tasks.values())).effects.samples
     row = asdict(test) | {"model": model, "pool": "score", "measure": "logit_diff", "sign": sign, "k": k}
     row |= {column: samples[column].iloc[0] for column in ("operation", "positions")}

@@ -161,7 +161,7 @@ class StudyRun:
         for method in self._study.tracers:
             outcome = self._run_trace(model, dataset, method, self._study.sizes.pairs)
             traces = read_traces(self._workspace, outcome, self._noise_floor(model))
-            frame = aggregate_trace_run(self._workspace, outcome, traces)
+            frame = aggregate_trace_run(self._workspace, outcome, traces, self._random_pairs(dataset, method))
             shown = presentation_of(self._workspace.store.presentation(outcome.run))
             self._found.presentations |= dict.fromkeys(frame["tracer"].unique(), shown)
             self._found.frames["traces"].append(self._label(frame, model, dataset))
@@ -196,7 +196,7 @@ class StudyRun:
             steps.begin(name)
             for dataset in self._study.datasets:
                 for method in methods:
-                    outcome = self._run_trace(name, dataset, method, self._study.sizes.random_model_pairs)
+                    outcome = self._run_trace(name, dataset, method, self._random_limit)
                     traces = read_traces(self._workspace, outcome, self._noise_floor(name))
                     tables.setdefault((dataset, method.name), []).append(aggregate_random_model(traces))
                     keys.setdefault((dataset, method.name), []).extend(outcome.keys)
@@ -205,6 +205,19 @@ class StudyRun:
             band = self._label(random_model_band(frames), model, dataset)
             self._workspace.store.replace_scores("random_bands", None, band, keys[dataset, tracer])
             self._found.frames["bands"].append(band)
+
+    @property
+    def _random_limit(self) -> int:
+        """How many of a dataset's pairs the random models are traced on."""
+        return min(self._study.sizes.random_model_pairs, self._study.sizes.pairs)
+
+    def _random_pairs(self, dataset: str, method: Method) -> frozenset[str]:
+        """The samples of the pairs that random models are traced on by a method; none where they are not."""
+        if not self._study.random_models or not self._needs_random_models(method):
+            return frozenset()
+        options = trace_options(self._study, method, self._random_limit)
+        samples = self._workspace.benchmark(dataset).samples(options.pool, options.split, options.limit, self._workspace.seed)
+        return frozenset(sample.identifier for sample in samples)
 
     def _needs_random_models(self, method: Method) -> bool:
         """Whether a tracer says that its effects mean little without those of random models beside them."""
@@ -332,9 +345,17 @@ class StudyRun:
         if len(tasks) < 2:
             return
         levels = {dataset: self._workspace.benchmark(dataset).level for dataset in tasks}
+        categories = {dataset: self._workspace.benchmark(dataset).category for dataset in tasks}
         for sign in ("positive", "negative"):
             frame, test = share_heads(
-                self._workspace, model, tasks=tasks, levels=levels, sign=sign, k=self._study.shared_k, seed=self._study.seed
+                self._workspace,
+                model,
+                tasks=tasks,
+                levels=levels,
+                categories=categories,
+                sign=sign,
+                k=self._study.shared_k,
+                seed=self._study.seed,
             )
             self._found.frames["shared"].append(frame)
             self._found.level_tests.append((model, sign, test))
@@ -343,7 +364,7 @@ class StudyRun:
 def _range_of(model: str, study: Study) -> str:
     """How far the range of a few random models can be trusted: one more value of its kind is outside with 2 / (models + 1)."""
     models, pairs, own = study.random_models, study.sizes.random_model_pairs, study.sizes.pairs
-    first = f"the first {pairs} of its {own} pairs" if pairs < own else "the same pairs"
+    first = f"the first {pairs} of its {own} pairs, and the model is held against it on these alone" if pairs < own else "all its pairs"
     return (
         f"{model}: the range of random models is that of {models} on {first}; one more would leave it in {2 / (models + 1):.0%} of all "
         "cells, so that it is no test, and what stays within it says nothing about training"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from vseam_core.analysis.traces import NAT_MEASURES
+from vseam_core.analysis.traces import NAT_MEASURES, beside_own
 from vseam_core.api.presentation import Presentation
 from vseam_core.report.tasks import Task, in_order, model_rows, only, present, task_rows
 from vseam_core.report.words import ROLE_WORDS, SITE_WORDS
@@ -126,9 +126,10 @@ class Traced:
         return (min(shares), max(shares)) if shares else None
 
     def bands(self, bands: pd.DataFrame) -> pd.DataFrame:
-        """Those rows of the random models' range that belong here."""
+        """The random models' range here, with the model's own value on the same pairs: `beside_own`, empty without any."""
         keys = {"tracer": self.tracer, "stack": self.stack, "measure": self.measure}
-        return only(model_rows(bands, self.model), **keys)
+        near = only(model_rows(bands, self.model), **keys)
+        return near if near.empty else beside_own(near, self.rows)
 
 
 def traced(traces: pd.DataFrame, presentations: Mapping[str, Presentation], model: str) -> list[Traced]:

@@ -19,3 +19,8 @@ CONFOUND = (
     "sharing within levels can be due to the form of the question as well."
 )
 """What an overlap by level cannot tell apart; said wherever the level finding is told."""
+ACROSS_FORMS = (
+    "Every category was asked in two forms, and only pairs that are asked in different forms count: what tasks of one level share more "
+    "than others is not the form of the question."
+)
+"""What is said instead where the test has taken them apart."""

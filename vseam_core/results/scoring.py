@@ -10,7 +10,7 @@ import numpy as np
 
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.screening import score_verified_heads
-from vseam_core.analysis.traces import PairTrace, aggregate_traces
+from vseam_core.analysis.traces import PairTrace, aggregate_random_model, aggregate_traces
 from vseam_core.api.interventions import TOP_TOKEN
 from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace
@@ -33,6 +33,7 @@ def pair_traces(records: Sequence[TraceRecord], noise_floor: float) -> list[Pair
             clean_right=bool(record.clean_correct),
             corrupt_flipped=bool(record.corrupt_correct),
             noise_floor=noise_floor if record.effect.measure == "logit_diff" else 0.0,
+            sample=record.identifier,
         )
         for record in records
     ]
@@ -44,9 +45,19 @@ def read_traces(workspace: Workspace, outcome: Outcome, noise_floor: float) -> l
     return pair_traces([record for record in records if record.effect.measure != TOP_TOKEN], noise_floor)
 
 
-def aggregate_trace_run(workspace: Workspace, outcome: Outcome, traces: Sequence[PairTrace]) -> pd.DataFrame:
-    """The trace scores of one run over its finished pairs (`read_traces`); stored."""
+def aggregate_trace_run(
+    workspace: Workspace, outcome: Outcome, traces: Sequence[PairTrace], random_pairs: Collection[str] = ()
+) -> pd.DataFrame:
+    """The trace scores of one run over its finished pairs (`read_traces`); stored.
+
+    `random_pairs` names the samples that random models are traced on: the scores on these pairs alone stand beside the others.
+    """
     frame = aggregate_traces(traces)
+    same = [trace for trace in traces if trace.sample in random_pairs]
+    if same:
+        import pandas as pd
+
+        frame = pd.concat([frame, aggregate_random_model(same)], ignore_index=True)
     workspace.store.replace_scores("trace_scores", outcome.run, frame, outcome.keys)
     return frame
 

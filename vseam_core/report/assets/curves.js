@@ -25,10 +25,11 @@ function panelOf(page, trace, site, direction, colours) {
       const key = readout ? `${words}, ${directionWords(name)}` : words;
       const colour = colours(key);
       lines.push({ name: key, colour, values, low, high, n: part.layers.map((_, row) => part.numbers.n[row * width + column]), dash: readout && turn ? "6 3" : "" });
+      if (part.numbers.band_low && useShare) lines.push({ name: `${key}, on the pairs of the random models`, colour, values: part.layers.map((_, row) => factor * part.numbers.own[row * width + column]), n: part.layers.map(() => part.band_pairs), dash: "1 3" });
       if (part.numbers.band_low && useShare) bands.push({ colour, low: part.layers.map((_, row) => factor * part.numbers.band_low[row * width + column]), high: part.layers.map((_, row) => factor * part.numbers.band_high[row * width + column]) });
     });
   });
-  return { x: first.layers.map(layerWords), lines, bands, unit: useShare ? "%" : trace.unit, models: first.band_models };
+  return { x: first.layers.map(layerWords), lines, bands, unit: useShare ? "%" : trace.unit, models: first.band_models, pairs: first.band_pairs };
 }
 
 function drawn(page, traces, state) {
@@ -43,8 +44,8 @@ function drawn(page, traces, state) {
   const ends = [Math.min(0, ...values), Math.max(0, ...values)], room = 0.08 * (ends[1] - ends[0] || 1);
   const made = parts.map(({ trace, part }) => linePanel({ title: page.label(trace.dataset), ...part, range: [ends[0] - room, ends[1] + room] }));
   const legend = [...known].map(([name, colour]) => ({ name, colour }));
-  const models = parts.find(({ part }) => part.models)?.part.models;
-  if (models && parts.some(({ part }) => part.bands.length)) legend.push({ name: `range of ${models} randomly initialised models`, colour: "currentColor", dash: "2 2" });
+  const models = parts.find(({ part }) => part.models)?.part.models, pairs = parts.find(({ part }) => part.pairs)?.part.pairs;
+  if (models && parts.some(({ part }) => part.bands.length)) legend.push({ name: `band: range of ${models} randomly initialised models; dotted: this model on the same ${pairs} pairs`, colour: "currentColor", dash: "1 3" });
   return { made, legend, parts, models };
 }
 
@@ -72,11 +73,11 @@ function tracerFigure(page, traces, tracer) {
     place.replaceChildren(made.length ? panels(made, legend, `${trace.title}: ${state.model}, ${trace.sites[state.site]}, by layer`) : element("p", { class: "note" }, "Nothing was measured here."));
     frame.setCaption(`${trace.caption} Lines: ${parts[0]?.part.unit === "%" ? "share of the gap between the two images" : `${trace.measure} in ${trace.unit}`} by layer, with 95 % intervals where there are images enough.`);
   };
-  const rows = () => [["model", "dataset", "tracer", "site", "direction", "layer", "column", "n", "mean", "low", "high", "share", "share_low", "share_high", "band_low", "band_high"],
+  const rows = () => [["model", "dataset", "tracer", "site", "direction", "layer", "column", "n", "mean", "low", "high", "share", "share_low", "share_high", "band_low", "band_high", "own"],
     ...traces.filter((trace) => trace.model === state.model).flatMap((trace) => trace.aggregates.flatMap((entry) => {
       const part = aggregateOf(page, trace, entry.site, entry.direction), width = part.columns.length;
       return part.layers.flatMap((layer, row) => part.columns.map((label, column) => [trace.model, trace.dataset, trace.tracer, part.site, part.direction, layer, label,
-        ...["n", "mean", "low", "high", "share", "share_low", "share_high", "band_low", "band_high"].map((name) => part.numbers[name]?.[row * width + column] ?? null)]));
+        ...["n", "mean", "low", "high", "share", "share_low", "share_high", "band_low", "band_high", "own"].map((name) => part.numbers[name]?.[row * width + column] ?? null)]));
     }))];
   const frame = figure({ title: first.title ? `${tracer}: ${first.title}` : tracer, body: element("div", null, controls, place), name: () => fileName(tracer, state.model, state.site), rows });
   page.onSelect((choice) => {

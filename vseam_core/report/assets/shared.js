@@ -34,13 +34,13 @@ export function sharedView(page) {
         const pair = pairOf(row, column);
         if (row === column) return [labels[row], `its heads: ${(found.heads[found.tasks[row].dataset] ?? []).join(", ") || "none passes"}`];
         if (pair?.overlap == null) return [`${labels[row]} and ${labels[column]}`, pair?.reason ?? "not compared"];
-        return [`${labels[row]} and ${labels[column]}: ${pair.overlap} of ${found.k}`, `chance ${shown(pair.expected, 2)}, ceiling ${shown(pair.ceiling, 3)}`, `p = ${shown(pair.p_value, 2)}, q = ${shown(pair.q_value, 2)}`];
+        return [`${labels[row]} and ${labels[column]}: ${pair.overlap} of ${found.k}`, `chance ${shown(pair.expected, 2)}, ceiling ${shown(pair.ceiling, 3)}`, `p = ${shown(pair.p_value, 2)}, q = ${shown(pair.q_value, 2)}`, `if heads differed in general importance only: p = ${shown(pair.p_importance, 2)}`];
       },
       choose, label: `Shared heads of ${found.model}, ${found.sign}`,
     }), colourBar(["0", `${found.k} of ${found.k}`], true));
     panel.replaceChildren(element("p", { class: "note" }, "Choose two tasks to see which heads they share."), levelWords(found));
     frame.setCaption(`${found.model}: how many of the ${found.k} strongest ${found.sign} heads that pass are the same for two tasks. * q < 0.05 against heads permuted within their layers. ` +
-      "–: a task has fewer heads that pass; the pair is not compared.");
+      `–: a task has fewer heads that pass; the pair is not compared. ${found.forms}`);
   };
   const frame = figure({ title: "", body: element("div", { class: "split" }, element("div", null, controls, map), panel), name: () => fileName("shared-heads", all[state.place].model, all[state.place].sign),
     rows: () => [["model", "sign", "k", "first", "second", "overlap", "expected", "ceiling", "jaccard", "p", "q", "p_importance", "heads", "reason"], ...all.flatMap((entry) => entry.rows.map((row) =>
@@ -61,7 +61,7 @@ function levelWords(found) {
   const level = found.level;
   if (!level) return null;
   return element("p", null, level.p_value === null ? `Levels: ${level.reason}.` :
-    `Tasks of one level share ${shown(level.within, 3)}, of different levels ${shown(level.across, 3)} of ${found.k} (p = ${shown(level.p_value, 2)}, ${level.groupings} ways to group ${level.tasks} tasks).`);
+    `Tasks of one level share ${shown(level.within, 3)}, of different levels ${shown(level.across, 3)} of ${found.k} (p = ${shown(level.p_value, 2)}, ${level.groupings} ways to group ${level.tasks} tasks). ${found.forms}`);
 }
 
 function pairPanel(page, found, one, two, pair) {

@@ -63,7 +63,7 @@ function averageGrid(page, trace, state) {
   const drawn = columns.flatMap((place) => part.layers.map((_, layer) => value[layer * width + place]));
   const share = shareOf(drawn, state.colours === "quantile");
   const most = factor * largest(drawn), decimals = decimalsFor(most);
-  const outside = (place) => of.band_low && of.share && (of.share[place] < of.band_low[place] || of.share[place] > of.band_high[place]);
+  const outside = (place) => of.own[place] < of.band_low[place] || of.own[place] > of.band_high[place];
   return [cellGrid({
     rows: part.layers.map(layerWords), rowTitle: "layer", rotate: true,
     columns: columns.map((place) => trace.columns[part.columns[place]] ?? part.columns[place]),
@@ -74,7 +74,7 @@ function averageGrid(page, trace, state) {
       const place = at(layer, column), name = part.columns[columns[column]];
       const lines = [`${trace.columns[name] ?? name}, layer ${layerWords(part.layers[layer])}`, withInterval(factor * value[place], factor * low[place], factor * high[place], unit), `n = ${of.n[place]}`];
       if (of.below_noise_floor?.[place] === 1) lines.push("below 3 × the effect of putting an activation in its own place: noise");
-      if (of.band_low) lines.push(`random models: ${shown(100 * of.band_low[place], 3)} to ${shown(100 * of.band_high[place], 3)} %${outside(place) ? "; outside" : "; within"}`);
+      if (of.band_low && Number.isFinite(of.own[place])) lines.push(`on the ${part.band_pairs} pairs of the random models: ${shown(100 * of.own[place], 3)} %, they ${shown(100 * of.band_low[place], 3)} to ${shown(100 * of.band_high[place], 3)} %${outside(place) ? "; outside" : "; within"}`);
       return lines;
     },
     label: `${trace.title}: ${trace.model} on ${trace.dataset}, ${trace.sites[state.site]}, averaged by token role`,

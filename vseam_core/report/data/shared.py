@@ -15,6 +15,7 @@ from vseam_core.report.summaries import ablation_summaries, rescaling_summaries
 from vseam_core.report.tables.heads import TIES_SEED
 from vseam_core.report.tables.table import ReportTable
 from vseam_core.report.tasks import Task, model_rows, only, present
+from vseam_core.report.words import ACROSS_FORMS, CONFOUND
 from vseam_core.results.study_results import StudyMaterial
 
 
@@ -44,6 +45,7 @@ def _plain(value: Any) -> Any:
 def _shared(material: StudyMaterial, tasks: list[Task]) -> list[dict[str, Any]]:
     maps, found = primary_maps(material), []
     tests = {(model, sign): asdict(test) for model, sign, test in material.level_tests}
+    across = {(model, sign) for model, sign, test in material.level_tests if test.across_forms}
     for model in material.models:
         rows = model_rows(material.shared, model)
         for sign in present(rows, "sign"):
@@ -64,6 +66,7 @@ def _shared(material: StudyMaterial, tasks: list[Task]) -> list[dict[str, Any]]:
                         "rows": [_pair(row, chosen) for row in records],
                         "heads": chosen,
                         "level": tests.get((model, sign)),
+                        "forms": ACROSS_FORMS if (model, sign) in across else CONFOUND,
                     }
                 )
     return found

@@ -73,7 +73,6 @@ def _heading(found: Traced, task: Task) -> dict[str, Any]:
 def _aggregates(page: PageData, found: Traced, task: Task, material: StudyMaterial) -> Iterator[dict[str, Any]]:
     rows = only(found.of_task(task), subset="all")
     bands = task_rows(found.bands(material.bands), found.model, task)
-    bands = only(bands, subset="all") if "subset" in bands.columns else bands
     for site in found.sites:
         for direction in found.directions:
             part = only(rows, site_kind=site, direction=direction)
@@ -83,8 +82,9 @@ def _aggregates(page: PageData, found: Traced, task: Task, material: StudyMateri
             grid = _Grid(layers, labels)
             band = only(bands, site_kind=site, direction=direction)
             numbers = {name: grid.values(part, column) for name, column in (_NUMBERS | (_SHARES if found.in_shares else {})).items()}
+            pairs = band["pairs"].dropna() if len(band) else band.index
             if len(band):
-                numbers |= {name: grid.values(band, name) for name in ("band_low", "band_high")}
+                numbers |= {name: grid.values(band, name) for name in ("band_low", "band_high", "own")}
             yield {
                 "site": site,
                 "direction": direction,
@@ -93,6 +93,7 @@ def _aggregates(page: PageData, found: Traced, task: Task, material: StudyMateri
                 "numbers": list(numbers),
                 "values": page.array(np.stack(list(numbers.values())), "float64"),
                 "band_models": int(band["models"].max()) if len(band) else None,
+                "band_pairs": int(pairs.max()) if len(pairs) else None,
             }
 
 

@@ -54,19 +54,21 @@ def curve_rows(found: Traced) -> list[Row]:
 def effect_curves(found: Traced, bands: pd.DataFrame, tasks: Sequence[Task]) -> Figure:
     """Effects over layers with intervals: columns (groups, edges) × tasks; in shares of the gap, or in units of the measure.
 
-    `bands` are rows of `random_model_band` with model and dataset, or empty.
+    `bands` are rows of `random_model_band` with model and dataset, or empty. Beside the range of the random models stands the model's own
+    curve on their pairs, dotted: the two are held against each other, the curve over all pairs against none.
     """
-    rows, near = curve_rows(found), only(found.bands(bands), direction=found.directions[0], subset="all")
+    rows, near = curve_rows(found), only(found.bands(bands), direction=found.directions[0])
     models = 0 if near.empty else int(near["models"].max())
-    figure, panels = _new_page(found, rows, tasks, _caption(found, models), sharey=True)
+    pairs = sorted({int(count) for count in near["pairs"].dropna()}) if models else []
+    figure, panels = _new_page(found, rows, tasks, _caption(found, models, pairs), sharey=True)
     cells = only(found.rows, direction=found.directions[0])
     for (place, column), panel in np.ndenumerate(panels):
         row, task = rows[place], tasks[column]
         here = only(task_rows(cells, found.model, task), column_label=row.label)
         band = only(task_rows(near, found.model, task), column_label=row.label, site_kind=row.site)
         _draw_levels(panel, found)
-        _draw_band(panel, band)
         colour = _colour(found, row.label)
+        _draw_band(panel, band, colour)
         drawn = _draw_curve(panel, found, only(here, site_kind=row.site, subset="all"), colour)
         if drawn:
             _draw_flipped(panel, found, only(here, site_kind=row.site, subset="flipped"))
@@ -138,13 +140,15 @@ def _draw_levels(panel: Axes, found: Traced) -> None:
         panel.axhline(level, color="#BBBBBB", linewidth=0.7, zorder=0)
 
 
-def _draw_band(panel: Axes, chance: pd.DataFrame) -> None:
+def _draw_band(panel: Axes, chance: pd.DataFrame, colour: str) -> None:
+    """The range of the random models, and the model's own values on the same pairs."""
     if chance.empty:
         return
     band = frame_records(chance.sort_values("layer"))
     ends = (_column(band, "band_low", 100), _column(band, "band_high", 100))
     layers = [row["layer"] for row in band]
     panel.fill_between(layers, *ends, color=drawing.BAND_COLOUR, alpha=0.45, linewidth=0, zorder=1, label="random models")
+    panel.plot(layers, _column(band, "own", 100), ":", color=colour, linewidth=1.3, zorder=4, label="same pairs")
 
 
 def _draw_curve(panel: Axes, found: Traced, cells: pd.DataFrame, colour: str) -> bool:
@@ -197,7 +201,7 @@ def _limits(found: Traced, rows: pd.DataFrame, bands: pd.DataFrame) -> tuple[flo
     low, high = min(0.0, low), max(100.0 if found.in_shares else 0.0, high)
     room = ROOM * (100.0 if found.in_shares else max(high - low, 1e-6))
     least, most = low, high
-    for frame, names in ((drawn, (lowest, highest)), (bands, ("band_low", "band_high"))):
+    for frame, names in ((drawn, (lowest, highest)), (bands, ("band_low", "band_high")), (bands, ("own", "own"))):
         if len(frame) and (found.in_shares or frame is drawn):
             ends = _ends(frame[frame["column_label"].isin(drawn["column_label"])], *names, found.factor)
             bounds = (-room, 100.0 + room) if found.in_shares else (low - room, high + room)
@@ -225,19 +229,22 @@ def _effect_legend(found: Traced, rows: Sequence[Row], models: int) -> list[Patc
         handles.append(Line2D([], [], color=grey, linestyle=(0, (5, 2)), linewidth=1.2, label=found.site_words(site)))
     if models:
         handles.append(Patch(facecolor=drawing.BAND_COLOUR, alpha=0.45, label=f"range of {models} random models"))
+        handles.append(Line2D([], [], color=grey, linestyle=":", linewidth=1.3, label="this model on their pairs"))
     return handles
 
 
-def _caption(found: Traced, models: int) -> str:
+def _caption(found: Traced, models: int, pairs: Sequence[int] = ()) -> str:
     """The tracer's own words, then what was checked and what the curves have to beat."""
     parts = [found.presentation.caption]
     ends = found.everything_restored()
     if ends is not None:
         parts.append(f"Check: all positions patched together restore {100 * ends[0]:.2f} to {100 * ends[1]:.2f} % at every layer.")
     if models:
+        few = f"{pairs[0]} to {pairs[-1]}" if len(pairs) > 1 else ", ".join(map(str, pairs))
         parts.append(
-            f"One more random model leaves the range of {models} in {200 / (models + 1):.0f} % of cells by chance alone, so that a cell "
-            "outside is no test at 5 %. A band wider than the axis is cut off."
+            f"The range is held against the dotted line, of this model on the same {few} pairs. One more random model leaves the range of "
+            f"{models} in {200 / (models + 1):.0f} % of cells by chance alone, so that a cell outside is no test at 5 %. A band wider than "
+            "the axis is cut off."
         )
     elif found.presentation.against_random_models:
         parts.append("No random models were traced here: these curves have nothing to beat yet and are no finding.")

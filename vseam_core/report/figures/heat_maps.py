@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, Array
-from vseam_core.analysis.traces import CELL_COLUMNS, FLOOR_FACTOR, compare_with_band
+from vseam_core.analysis.traces import FLOOR_FACTOR, with_band
 from vseam_core.report.figures import drawing
 from vseam_core.report.figures.drawing import Page, styled
 from vseam_core.report.tasks import Task, in_order, only, present, task_rows
@@ -58,12 +58,12 @@ def role_map(
     """The map of a column of `cells` (rows of one site, direction and subset) over the given roles and layers.
 
     A cell is doubtful below 3 × the noise floor or with fewer than 10 images, and outside where its share leaves the range of
-    the random models in `bands` (which may be empty).
+    the random models on the same pairs (`bands`: rows of `beside_own`, which may be empty).
     """
     shape = (len(roles), len(layers))
     values, doubtful, outside = np.full(shape, np.nan), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     counts = dict.fromkeys(roles, 0)
-    banded = cells.assign(outside_band=None) if bands.empty or cells.empty else _with_band(cells, bands)
+    banded = cells.assign(outside_band=None) if bands.empty or cells.empty else with_band(cells, bands)
     for row in frame_records(banded):
         place = roles.index(row["column_label"]), layers.index(row["layer"])
         counts[row["column_label"]] = max(counts[row["column_label"]], row["n"])
@@ -79,10 +79,6 @@ def role_map(
         outside=outside,
         counts=tuple(counts[role] for role in roles),
     )
-
-
-def _with_band(cells: pd.DataFrame, bands: pd.DataFrame) -> pd.DataFrame:
-    return compare_with_band(cells, bands[[*CELL_COLUMNS, "band_low", "band_high", "models"]])
 
 
 @styled
@@ -126,9 +122,11 @@ def token_heat_maps(found: Traced, bands: pd.DataFrame, task: Task) -> Figure:
     sites, roles = found.sites, in_order(present(found.of_task(task), "column_label"), ROLE_WORDS)
     wanted = [(found.directions[0], "all"), (found.directions[0], "flipped"), *((other, "all") for other in found.directions[1:])]
     views = [view for view in wanted if len(only(rows, direction=view[0], subset=view[1]))]
+    # Flipped pairs are other pairs than those of the random models.
+    beside = {"all": near, "flipped": near.iloc[:0]}
     maps = [
-        [_map_of(only(rows, site_kind=site, direction=view[0], subset=view[1]), near, roles, found, task) for site in sites]
-        for view in views
+        [_map_of(only(rows, site_kind=site, direction=direction, subset=subset), beside[subset], roles, found, task) for site in sites]
+        for direction, subset in views
     ]
     end = drawing.largest([each.values for line in maps for each in line], LEAST_SCALE)
     caption = _caption(found, _models(near)) + " Flipped pairs: right on the clean image, and the corrupt answer on the corrupt one."
@@ -218,7 +216,8 @@ def _models(bands: pd.DataFrame) -> int:
 
 def _caption(found: Traced, models: int) -> str:
     control = (
-        f"dots mark cells outside the range of {models} randomly initialised models of the same shape."
+        f"dots mark cells where the model, on the pairs that {models} randomly initialised models of its shape were traced on, is outside "
+        "their range."
         if models
         else "no random models were traced this way, so a cell is held against the noise alone."
     )

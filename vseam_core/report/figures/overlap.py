@@ -117,7 +117,9 @@ def _caption(rows: pd.DataFrame, heads: int, tasks: Sequence[Task]) -> str:
     text = (
         "Only heads that pass the claim count. An overlap has to beat chance (heads permuted within their layers, exact; * and "
         f"bold: Benjamini–Hochberg q < {SIGNIFICANCE:g}) and cannot be expected above the ceilings on the diagonal (one task, two "
-        f"halves of its images). Red frames: tasks of one level, which should share more than others if the level claim holds. {CONFOUND}"
+        f"halves of its images). Red frames: tasks of one level, which should share more than others if the level claim holds. {CONFOUND} "
+        "An overlap can also be due to heads that matter in every task: the table of shared heads gives each pair's p beside these (p "
+        "importance)."
     )
     if heads <= 100:
         text += f" {heads} heads of a small model cannot settle that claim."

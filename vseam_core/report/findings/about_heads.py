@@ -102,18 +102,26 @@ def sharing_findings(material: StudyMaterial) -> list[Finding]:
             continue
         rows = only(model_rows(material.shared, model), sign=sign)
         tested = rows[rows["q_value"].notna()]
-        clear = int((tested["q_value"] < SIGNIFICANCE).sum())
+        clear = tested["q_value"] < SIGNIFICANCE
+        # A pair shares something of its own only if heads that matter in every task do not explain it.
+        beyond = int((clear & (tested["p_importance"] < SIGNIFICANCE).fillna(False)).sum())
         k = int(rows["k"].iloc[0])
         resolved = test.p_value < SIGNIFICANCE
         least = 1 / test.groupings if test.groupings else 1.0
         limit = "" if least < SIGNIFICANCE else f"; with {test.tasks} tasks no p below {least:.2g} is possible, more categories are needed"
         verdict = "share more heads" if resolved else "are not told apart from others in what they share"
-        text = (
-            f"{model}: {clear} of {counted(len(tested), 'pair')} of tasks share more of their {k} strongest heads than chance does "
-            f"(q < {SIGNIFICANCE:g}); tasks of one level {verdict}: {number(test.within or 0.0)} of {k} within levels, "
-            f"{number(test.across or 0.0)} across ({probability('p', test.p_value)}{limit})."
+        forms = (
+            "only pairs that are asked in different forms count, so that it is not the form that is shared"
+            if test.across_forms
+            else "in most sets of tasks a level has a form of question of its own, and then it can be the form that is shared"
         )
-        findings.append(Finding(text, "found" if resolved or clear else "open", link("shared", model=model)))
+        text = (
+            f"{model}: tasks of one level {verdict}: {number(test.within or 0.0)} of their {k} strongest within levels, "
+            f"{number(test.across or 0.0)} across ({probability('p', test.p_value)}{limit}; {forms}). {int(clear.sum())} of "
+            f"{counted(len(tested), 'pair')} share more than heads permuted within layers do (q < {SIGNIFICANCE:g}), {beyond} of them also "
+            "more than heads that matter in every task explain."
+        )
+        findings.append(Finding(text, "found" if resolved or beyond else "open", link("shared", model=model)))
     return findings
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vseam_core.analysis.frames import frame_records
-from vseam_core.analysis.traces import CELL_COLUMNS, compare_with_band
+from vseam_core.analysis.traces import with_band
 from vseam_core.api.interventions import READINGS
 from vseam_core.report.findings.wording import Finding, link, listed, number, percent
+from vseam_core.report.tables.table import range_of
 from vseam_core.report.tasks import Task, only, study_tasks, task_rows
 from vseam_core.report.traced import Traced, traced
 from vseam_core.results.study_results import StudyMaterial
@@ -84,22 +85,23 @@ def curve_findings(material: StudyMaterial) -> list[Finding]:
                 continue
             outside = sum(row["outside_band"] is True for row in rows)
             models = int(found.bands(material.bands)["models"].max())
+            pairs = range_of([row["pairs"] for row in rows])
             leave = "leaves" if outside == 1 else "leave"
             text = (
                 f"{model}: {outside} of the {len(rows)} strongest {found.tracer} effects, one of each site and category, {leave} the range "
-                f"of {models} randomly initialised models of its shape; within that range a curve says nothing about what was learned."
+                f"of {models} randomly initialised models of its shape, all on the same {pairs} pairs; one more such model would leave it "
+                f"in {200 / (models + 1):.0f} % of cells, and within it a curve says nothing about what was learned."
             )
             findings.append(Finding(text, "found" if outside else "open", link("curves", model=model, tracer=found.tracer)))
     return findings
 
 
 def _beside_band(material: StudyMaterial, found: Traced, task: Task) -> list[dict[str, Any]]:
-    """The strongest cell of each site of a task, with whether it lies outside the random models' range."""
+    """The strongest cell of each site of a task, with whether the model leaves the random models' range there, on their pairs."""
     band = task_rows(found.bands(material.bands), found.model, task)
     cells = only(task_rows(material.strongest, found.model, task), tracer=found.tracer, stack=found.stack, measure=found.measure)
     cells = only(cells, direction=found.directions[0])
     if band.empty or cells.empty:
         return []
     cells = cells[cells["column_label"].isin(found.columns()) & (cells["n"] > 0)].sort_values("rank").groupby("site_kind").head(1)
-    compared = compare_with_band(cells, band[[*CELL_COLUMNS, "band_low", "band_high", "models"]])
-    return [row for row in frame_records(compared) if row["outside_band"] is not None]
+    return [row for row in frame_records(with_band(cells, band)) if row["outside_band"] is not None]

@@ -9,7 +9,7 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.table import ReportTable, counted, table_of
 from vseam_core.report.tasks import Task, label_of, model_rows, only, present, study_tasks
-from vseam_core.report.words import CONFOUND
+from vseam_core.report.words import ACROSS_FORMS, CONFOUND
 from vseam_core.results.study_results import StudyMaterial
 
 PAIRS_PER_MODEL = 8
@@ -70,7 +70,8 @@ def level_table(material: StudyMaterial) -> ReportTable | None:
         records,
         "Mean overlap of pairs within a level minus that across levels; one-sided p over all ways to group the tasks into levels "
         "of the same sizes, so p cannot fall below 1 / groupings. Tasks without enough passing heads are left out.",
-        CONFOUND,
+        "" if all(test.across_forms for _, _, test in material.level_tests) else CONFOUND,
+        ACROSS_FORMS if any(test.across_forms for _, _, test in material.level_tests) else "",
     )
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS
-from vseam_core.analysis.traces import CELL_COLUMNS, FLOOR_FACTOR, compare_with_band
+from vseam_core.analysis.traces import FLOOR_FACTOR, with_band
 from vseam_core.api.interventions import READINGS
-from vseam_core.report.tables.table import ReportTable, table_of
+from vseam_core.report.tables.table import ReportTable, counted, table_of
 from vseam_core.report.tasks import Task, only, present, study_tasks, task_rows
 from vseam_core.report.traced import Traced, traced
 from vseam_core.results.study_results import StudyMaterial
@@ -90,7 +90,7 @@ def _of_too_few_images(found: Traced, task: Task) -> Iterator[tuple[str, Mapping
 def _beside_band(rows: pd.DataFrame, band: pd.DataFrame) -> pd.DataFrame:
     if band.empty or rows.empty:
         return rows.assign(outside_band=None)
-    return compare_with_band(rows, band[[*CELL_COLUMNS, "band_low", "band_high", "models"]])
+    return with_band(rows, band)
 
 
 def _remark(row: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _remark(row: Mapping[str, Any]) -> str:
         return f"below {FLOOR_FACTOR:g} × noise floor"
     if row["low"] <= 0 <= row["high"]:
         return "not told from 0"
-    within = "within the range of random models" if row["outside_band"] is False else ""
+    within = f"within the range of random models on the same {counted(row['pairs'], 'pair')}" if row["outside_band"] is False else ""
     return "; ".join(filter(None, (within, IRREGULAR if row["irregular"] else "")))
 
 
