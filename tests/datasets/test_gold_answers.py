@@ -127,6 +127,14 @@ def test_answers_as_json_text_are_a_list(tmp_path: Path) -> None:
     assert "answers: one is missing" in fifth.metadata["problem"]
 
 
+def test_ten_times_yes_is_answered_right_by_yes(tmp_path: Path) -> None:
+    row = {"question_id": 1, "image": "1", "question": "Is it?", "answers": ["Yes"] * 10}
+    benchmark = VqaBenchmark("textvqa", questions=written(tmp_path / "v.json", [row]))
+    (sample,) = benchmark.samples("all")
+    for answer, right in (("Yes", True), ("yes", True), ("Yes.", True), ("No", False)):
+        assert (benchmark.judge(sample, answer), benchmark.score(sample, answer)) == (right, float(right)), answer
+
+
 def test_a_most_frequent_answer_is_counted_whatever_its_case(tmp_path: Path) -> None:
     row = {"question_id": 1, "image": "1", "question": "Is it?", "answers": ["No"] * 3 + ["no"] * 3 + ["yes"] * 4}
     (sample,) = VqaBenchmark("textvqa", questions=written(tmp_path / "v.json", [row])).samples("all")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,17 +13,19 @@ import pytest
 
 from tests.experiments.conftest import SIZES, small_study
 from vseam_core.analysis.frames import frame_records
-from vseam_core.experiments.study_run import run_study
+from vseam_core.api.types import TraceEffect
+from vseam_core.experiments.study_run import StudyRun, run_study
 from vseam_core.report.data.study import study_page_data
 from vseam_core.report.figures.planned import planned_figures
 from vseam_core.report.findings import study_findings
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.report.traced import traced
+from vseam_core.results.scoring import aggregate_trace_run, pair_traces
 from vseam_core.results.stored_study import find_study, read_material, study_of
 from vseam_core.results.study_results import StudyMaterial
+from vseam_core.runs.runner import Outcome
 from vseam_core.runs.workspace import Workspace, open_workspace
 from vseam_core.store.query import run_query
-from vseam_core.store.records import TraceRecord
 
 Finished = tuple[Workspace, StudyMaterial]
 
@@ -158,10 +162,44 @@ def test_what_the_report_says_is_in_the_database(finished: Finished) -> None:
     (row, *_) = frame_records(workspace.store.scores("ablation_tests", sign="positive"))
     selected = material.ablations.query("condition == 'selected' and sign == 'positive'").iloc[0]
     assert row["effect"] == pytest.approx(selected["drop"])
+    assert row["effect_error"] == pytest.approx(selected["drop_error"])
     assert row["p_value"] is None
     assert row["reason"].startswith("no p-value: 6 distinct sets beside the selected one")
 
 
+def test_the_scores_beside_random_models_are_of_the_pairs_that_these_are_traced_on(finished: Finished) -> None:
+    workspace, _ = finished
+    study = small_study(random_models=5, sizes=SIZES.model_copy(update={"pairs": 3, "random_model_pairs": 2}))
+    method = next(tracer for tracer in study.tracers if tracer.name == "groups")
+    pairs = StudyRun(workspace, study, 0)._random_pairs("scenes/color", method)
+    assert pairs == {sample.identifier for sample in workspace.benchmark("scenes/color").samples("score", "plain", 2, 0)}
+    assert not StudyRun(workspace, study.with_overrides(random_models=0), 0)._random_pairs("scenes/color", method)
+    (run,) = (row["id"] for row in frame_records(workspace.store.runs(method="trace", dataset="scenes/color")) if of_groups(row))
+    stored: list[pd.DataFrame] = []
+    kept: Any = SimpleNamespace(store=SimpleNamespace(replace_scores=lambda table, run, frame, keys: stored.append(frame)))
+    records = workspace.store.trace_effects(int(run), measure="logit_diff", direction="denoising")
+    frame = aggregate_trace_run(kept, Outcome(int(run)), pair_traces(records, 0.0), pairs)
+    assert stored[0] is frame
+    assert set(frame["subset"]) == {"all", "flipped", "random_pairs"}
+    same = [record.effect for record in records if record.identifier in pairs]
+    assert 0 < len(same) < len(records)
+    expected = same_pairs_share(same, 2, "last")
+    (row,) = frame_records(frame.query("subset == 'random_pairs' and layer == 2 and column_label == 'last'"))
+    assert (row["normalised"], row["n"]) == (pytest.approx(expected), 2)
+
+
+def of_groups(row: dict[str, Any]) -> bool:
+    return row["configuration"]["tracer"]["name"] == "groups"
+
+
+def same_pairs_share(effects: list[TraceEffect], layer: int, column: str) -> float:
+    """Σ effect / Σ gap over some pairs, every one turned so that its gap is positive."""
+    gaps = [effect.clean - effect.corrupt for effect in effects]
+    values = [effect.values[effect.layers.index(layer), effect.columns.index(column)] for effect in effects]
+    return float(np.sign(gaps) @ values / np.abs(gaps).sum())
+
+
+@pytest.mark.slow
 def test_a_model_is_held_against_random_ones_on_the_pairs_that_these_were_traced_on(tmp_path: Path) -> None:
     tracer = {"name": "groups", "options": {"groups": ["image", "last"], "directions": ["denoising"]}}
     sizes = SIZES.model_copy(update={"pairs": 3, "random_model_pairs": 2})
@@ -171,31 +209,21 @@ def test_a_model_is_held_against_random_ones_on_the_pairs_that_these_were_traced
         runs = frame_records(workspace.store.runs(method="trace"))
         traced_pairs = {row["model"]: set(workspace.store.baselines(row["id"])["image_id"]) for row in runs}
         read = read_material(workspace.store, find_study(workspace.store, ["small"]))
+        (run,) = (row["id"] for row in runs if row["model"] == "llava-tiny")
+        records = workspace.store.trace_effects(int(run), measure="logit_diff")
     own = traced_pairs.pop("llava-tiny")
     first = next(iter(traced_pairs.values()))
-    assert (len(own), len(first)) == (3, 2)
+    assert (len(own), len(first), len(traced_pairs)) == (3, 2, 5)
     assert first < own
     assert all(images == first for images in traced_pairs.values())
-    assert len(traced_pairs) == 5
     (found,) = traced(material.traces, material.presentations, "llava-tiny")
     beside = found.bands(material.bands)
     assert set(beside["pairs"]) == {2}
-    # What stands beside the range is the share over those two pairs, recomputed from their effects alone.
-    effects = [trace for trace in workspace_effects(tmp_path / "results.db") if trace.image_id in first]
-    row = frame_records(beside[(beside["layer"] == 2) & (beside["column_label"] == "last")])[0]
-    gaps = [trace.effect.clean - trace.effect.corrupt for trace in effects]
-    values = [trace.effect.values[trace.effect.layers.index(2), trace.effect.columns.index("last")] for trace in effects]
-    assert row["own"] == pytest.approx(np.sign(gaps) @ values / np.abs(gaps).sum())
+    (row,) = frame_records(beside[(beside["layer"] == 2) & (beside["column_label"] == "last")])
+    assert row["own"] == pytest.approx(same_pairs_share([record.effect for record in records if record.image_id in first], 2, "last"))
     assert "the first 2 of its 3 pairs" in " ".join(material.notes)
     (again,) = traced(read.traces, read.presentations, "llava-tiny")
     assert again.bands(read.bands)["own"].tolist() == pytest.approx(beside["own"].tolist())
-
-
-def workspace_effects(database: Path) -> list[TraceRecord]:
-    """The effects of the trained model's trace, in the measure that reports show."""
-    with open_workspace(database) as workspace:
-        (run,) = workspace.store.runs(method="trace", model="llava-tiny")["id"]
-        return workspace.store.trace_effects(int(run), measure="logit_diff")
 
 
 def test_a_study_read_back_from_the_database_says_what_the_running_one_said(finished: Finished) -> None:

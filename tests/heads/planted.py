@@ -17,6 +17,7 @@ from scipy.linalg import eigh
 from vseam_core.analysis.heads import HeadScores
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import HeadId
+from vseam_core.config.study import Positions
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.encoding import Prepared, encode_sample, prepare
 from vseam_core.experiments.heads.confirming import ConfirmationOptions, confirm_candidates
@@ -164,7 +165,10 @@ def planted(folder: Path, *edits: Edit) -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many questions are answered (plain, hard), scanned (drawn, wrong ones), and asked to confirm candidates; donors per question."""
+    """How many questions are answered (plain, hard), scanned (drawn, wrong ones), and asked to confirm candidates; donors per question.
+
+    `positions` says where heads are replaced: at the last one a scan costs a fraction, and what is planted acts there.
+    """
 
     plain: int = 40
     hard: int = 120
@@ -173,6 +177,7 @@ class Sizes:
     confirm: int = 160
     donors: int = 1
     reference: int = 32
+    positions: Positions = "all"
 
 
 def claims(workspace: Workspace, model: str, dataset: str, sizes: Sizes) -> HeadScores:
@@ -181,8 +186,10 @@ def claims(workspace: Workspace, model: str, dataset: str, sizes: Sizes) -> Head
     outcomes = [run_baseline(workspace, model, dataset, BaselineOptions("score", split, limit)) for split, limit in asked if limit]
     baselines = pd.concat([workspace.store.baselines(outcome.run) for outcome in outcomes])
     drawn = choose_samples(baselines, "plain", sizes.sampled, sizes.wrong).sampled
-    options = ScanOptions(sampled=sizes.sampled, wrong=sizes.wrong, donors=sizes.donors, reference_size=sizes.reference)
+    options = ScanOptions(
+        positions=sizes.positions, sampled=sizes.sampled, wrong=sizes.wrong, donors=sizes.donors, reference_size=sizes.reference
+    )
     outcome = run_scan(workspace, model, dataset, options, baselines)
     scores = aggregate_head_run(workspace, outcome, workspace.model(model).trust["noise_floor"] or 0.0, drawn)["logit_diff"].scores
-    confirmation = ConfirmationOptions("hard", sizes.confirm, reference_size=sizes.reference)
+    confirmation = ConfirmationOptions("hard", sizes.confirm, sizes.positions, sizes.reference)
     return confirm_candidates(workspace, model, dataset, confirmation, scores).scores

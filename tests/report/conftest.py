@@ -312,6 +312,7 @@ def ablation_rows(labels: dict[str, str], seed: int) -> pd.DataFrame:
                 "mean_probability": 0.9 - lost,
                 "mean_logit_diff": 4 - 10 * lost,
                 "drop": lost,
+                "drop_error": 0.06,
             }
             rows.append(
                 {

@@ -208,6 +208,7 @@ def test_ablating_positive_heads_shows_the_drop_beside_that_of_random_sets(mater
     frame = material.ablations.query("dataset == 'scenes/animal' and sign == 'positive' and operation == 'resample'")
     random = frame.loc[frame["condition"] == "random", "drop"]
     assert row["drop"] == frame.loc[frame["condition"] == "selected", "drop"].iloc[0] == 0.25
+    assert row["±"] == 0.06, "the error over images stands beside the drop"
     assert row["random"] == pytest.approx(random.mean())
     assert row["p"] == pytest.approx(1 / 100)
 

@@ -103,10 +103,11 @@ def test_teaching_both_forms_goes_on_from_the_shipped_weights_and_the_seed_repro
 
 
 def test_the_shipped_models_answer_in_their_own_forms_and_at_chance_in_another_levels() -> None:
-    found = both_forms.form_accuracies(checkpoint_path("llava-tiny"), "llava-tiny", asked=20, seed=0)
+    found = both_forms.form_accuracies(checkpoint_path("llava-tiny"), "llava-tiny", asked=8, seed=0)
     own, other = ([found[category, form] for category in questions.CATEGORIES] for form in both_forms.FORMS)
-    assert min(own) >= 0.9
-    assert sum(other) / len(other) < 0.65
+    assert sum(own) / len(own) > 0.95
+    # 56 questions: three standard errors of a half are 20 points.
+    assert sum(other) / len(other) < 0.7
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(two_steps: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
