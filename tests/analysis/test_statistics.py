@@ -134,7 +134,7 @@ def test_no_samples_give_nulls_and_a_reason() -> None:
     assert (estimate.mean, estimate.n, estimate.reason) == (None, 0, "no samples")
 
 
-@pytest.mark.parametrize("images", [10, 20, 40])
+@pytest.mark.parametrize("images", [10, 15, 20, 40])
 @pytest.mark.parametrize("layout", ["equal", "a fifth hold 8", "one holds half"])
 def test_t_intervals_cover_the_true_mean_however_questions_are_spread_over_images(layout: str, images: int) -> None:
     # 3,000 studies: the standard error of a coverage of 0.95 is 0.4 %.

@@ -141,8 +141,8 @@ def test_every_verb_does_what_the_list_of_verbs_says_and_its_help_ends_with_an_e
 
 
 def test_the_zoo_verb_of_the_models_plugin_ends_with_an_example(vseam: Vseam) -> None:
-    for path in (("zoo",), ("zoo", "train")):
-        assert vseam(*path, "--help").stdout.strip().splitlines()[-1].strip().startswith("vseam zoo train ")
+    for path, example in ((("zoo",), "train"), (("zoo", "train"), "train"), (("zoo", "teach"), "teach")):
+        assert vseam(*path, "--help").stdout.strip().splitlines()[-1].strip().startswith(f"vseam zoo {example} ")
 
 
 def test_the_zoo_refuses_an_unknown_model(vseam: Vseam) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from vseam_core.analysis.head_claims import FOUND_IN, smallest_effect
+from vseam_core.analysis.shared import OTHER_FORMS, LevelTest
 from vseam_core.report.findings import study_findings
 from vseam_core.report.findings.sample_sizes import images_for_strongest, samples_for_reliability
 from vseam_core.report.findings.wording import number, percent, probability
@@ -53,6 +54,29 @@ def test_a_token_sentence_gives_the_cell_of_the_other_half_of_images(material):
     stored = {round(100 * value) for value in cells["normalised"].dropna()}
     assert shares
     assert set(shares) <= stored
+
+
+def test_sharing_is_told_by_levels_first_with_the_form_of_the_question_and_what_every_task_shares(material):
+    tests = [("instructblip-tiny", "positive", LevelTest(2.5, 1.0, 1.5, 0.01, 105, True, 7))]
+    rows = material.shared.assign(q_value=[0.01, 0.01, 0.9][: len(material.shared)] + [None] * max(0, len(material.shared) - 3))
+    rows["p_importance"] = [0.6, 0.01, 0.9][: len(rows)] + [None] * max(0, len(rows) - 3)
+    rows["sign"] = "positive"
+
+    def told(level_tests):
+        findings = study_findings(dataclasses.replace(material, shared=rows, level_tests=level_tests))
+        return next(finding for finding in findings if "tasks of one level" in finding.text)
+
+    finding = told(tests)
+    assert finding.text.startswith("instructblip-tiny: tasks of one level share more heads: 2.5 of their")
+    assert "it can be the form that is shared" in finding.text
+    # Two pairs beat heads permuted within layers; one of them only because of heads that matter in every task.
+    assert re.search(r"\. 2 of \d+ pairs share more than heads permuted within layers do \(q < 0\.05\), 1 of them also", finding.text)
+    across = dataclasses.replace(tests[0][2], reason=OTHER_FORMS)
+    assert "only pairs that are asked in different forms count" in told([(*tests[0][:2], across)]).text
+    assert "it can be the form" not in told([(*tests[0][:2], across)]).text
+    alike = dataclasses.replace(tests[0][2], p_value=0.6)
+    rows["p_importance"] = 0.6
+    assert told([(*tests[0][:2], alike)]).kind == "open", "pairs that only share what all tasks share are no finding"
 
 
 @pytest.mark.parametrize(("n", "reliability"), [(20, 0.5), (40, 0.62), (24, 0.2)])

@@ -14,6 +14,7 @@ import pytest
 from vseam_cli.output import cell
 from vseam_core.analysis.ablation_tests import AgainstRandom
 from vseam_core.analysis.heads import score_heads
+from vseam_core.analysis.shared import OTHER_FORMS, LevelTest
 from vseam_core.evaluation.summary import summarise
 from vseam_core.report.summaries import reasons_by_task
 from vseam_core.report.tables.closing import closing_tables
@@ -267,6 +268,18 @@ def test_the_level_test_is_reported_or_says_why_there_is_none(material):
         assert row["sign"] == sign
         assert row.get("difference") == test.difference
         assert row["remark"] == test.reason
+
+
+def test_a_level_test_says_whether_the_form_of_the_question_is_told_apart(material):
+    test = LevelTest(2.5, 1.0, 1.5, 0.01, 105, True, 7)
+    for reason, said, unsaid in (
+        ("", "can be due to the form", "is not the form"),
+        (OTHER_FORMS, "is not the form", "can be due to the form"),
+    ):
+        tests = [("instructblip-tiny", "positive", dataclasses.replace(test, reason=reason))]
+        notes = " ".join(table(dataclasses.replace(material, level_tests=tests), "Do tasks of one level").notes)
+        assert said in notes
+        assert unsaid not in notes
 
 
 def test_the_gain_of_rescaling_stands_beside_every_control(material):
