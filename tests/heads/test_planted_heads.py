@@ -63,8 +63,8 @@ def noise_of(workspace: Workspace, outputs: Outputs, head: HeadId) -> np.ndarray
 
 def test_a_head_that_only_adds_noise_is_confirmed_negative_and_is_not_positive(workspace: Workspace, tmp_path: Path) -> None:
     head = HeadId(3, 6)
-    model = planted(tmp_path / "noise", write_into(head, 45 * noise_of(workspace, outputs_of(workspace, COLOR, 10), head)))
-    found = claims(workspace, model, COLOR, Sizes(hard=80, sampled=36, wrong=30, confirm=80, positions="last"))
+    model = planted(tmp_path / "noise", write_into(head, 45 * noise_of(workspace, outputs_of(workspace, COLOR, 12), head)))
+    found = claims(workspace, model, COLOR, Sizes(hard=80, sampled=36, wrong=30, confirm=100))
     assert str(head) not in named(found, "claim_positive") | named(found, "claim_suppressor")
     assert verdicts(found, "confirmed") == {str(head)}
     assert "L4H5" in named(found, "claim_positive"), "half of the carriers: 36 questions are few"
@@ -72,7 +72,7 @@ def test_a_head_that_only_adds_noise_is_confirmed_negative_and_is_not_positive(w
 
 def test_a_copy_that_takes_back_half_of_what_its_twin_writes_is_a_suppressor(workspace: Workspace, tmp_path: Path) -> None:
     model = planted(tmp_path / "pair", copy_head(LEADER, TWIN, kept=2.0, copied=-1.0))
-    found = claims(workspace, model, ANIMAL, Sizes(plain=32, hard=0, sampled=32, wrong=0, confirm=0, positions="last"))
+    found = claims(workspace, model, ANIMAL, Sizes(hard=0, wrong=0, confirm=0, donors=2))
     assert named(found, "claim_suppressor") == {str(TWIN)}
     assert str(LEADER) in named(found, "claim_positive")
     assert not named(found, "claim_negative")
