@@ -29,7 +29,7 @@ def measure(scale: float) -> Iterator[Row]:
     yield from head_claims.power(cases(600))
     yield from head_claims.noise_heads(cases(100))
     yield from head_claims.suppressor_pair(cases(200))
-    yield from sets.random_sets(cases(6_000))
+    yield from sets.random_sets(cases(2_000))
     yield from sets.shared(cases(150))
     yield from sets.levels(cases(500))
     yield from sets.random_models(cases(20_000))

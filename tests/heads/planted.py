@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ from vseam_plugins.models.zoo import checkpoint_path
 MODEL = "llava-tiny"
 WEIGHTS = "model.safetensors"
 HEADS, HEAD_DIM = 8, 16
+# `noise_direction` of L3H6 on 48 questions about colours (`outputs_of(workspace, "scenes/color", 12)`), which takes seconds to find.
+NOISE_OF_L3H6 = (
+    -0.357, 0.0397, 0.4383, -1.1396, 0.6665, 0.3566, 0.9651, -0.5489,
+    -0.2055, 0.1118, -0.5371, -0.0777, 0.4255, -0.8966, -1.3328, -0.8369
+)  # fmt: skip
 
 Edit = Callable[[dict[str, torch.Tensor]], None]
 """Changes weights, by their names in the file."""
@@ -90,6 +96,16 @@ def _at_the_end(loaded: LoadedModel, prompt: EncodedPrompt) -> np.ndarray:
     sites = [(layer, "head_output") for layer in range(loaded.engine.shape.layers)]
     found = loaded.engine.activations(prompt, sites)
     return np.stack([found[site].double().numpy()[-1].reshape(HEADS, HEAD_DIM) for site in sites])
+
+
+def recorded_noise() -> np.ndarray:
+    """A W_O with which L3H6 writes noise between yes and no, from the checkpoint's file and its recorded `noise_direction` alone."""
+    weights = load_file(checkpoint_path(MODEL) / WEIGHTS)
+    words = json.loads((checkpoint_path(MODEL) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    rows, gain = (weights[f"language_model.{name}.weight"].double() for name in ("lm_head", "model.norm"))
+    yes, no = (rows[[words[word], words[word.lower()]]].mean(0) for word in ("Yes", "No"))
+    direction = ((yes - no) * gain).numpy()
+    return np.outer(direction / np.linalg.norm(direction), NOISE_OF_L3H6)
 
 
 def yes_minus_no(workspace: Workspace, asked: Prepared) -> np.ndarray:
@@ -167,7 +183,8 @@ def planted(folder: Path, *edits: Edit) -> str:
 class Sizes:
     """How many questions are answered (plain, hard), scanned (drawn, wrong ones), and asked to confirm candidates; donors per question.
 
-    `positions` says where heads are replaced: at the last one a scan costs a fraction, and what is planted acts there.
+    `operation` is what heads are replaced by in the scan, `positions` where: with dataset means, which bring no noise of their own, fewer
+    questions tell as much, and a scan of the last position costs a fraction.
     """
 
     plain: int = 40
@@ -177,6 +194,7 @@ class Sizes:
     confirm: int = 160
     donors: int = 1
     reference: int = 32
+    operation: str = "resample"
     positions: Positions = "all"
 
 
@@ -187,7 +205,12 @@ def claims(workspace: Workspace, model: str, dataset: str, sizes: Sizes) -> Head
     baselines = pd.concat([workspace.store.baselines(outcome.run) for outcome in outcomes])
     drawn = choose_samples(baselines, "plain", sizes.sampled, sizes.wrong).sampled
     options = ScanOptions(
-        positions=sizes.positions, sampled=sizes.sampled, wrong=sizes.wrong, donors=sizes.donors, reference_size=sizes.reference
+        operation=sizes.operation,
+        positions=sizes.positions,
+        sampled=sizes.sampled,
+        wrong=sizes.wrong,
+        donors=sizes.donors if sizes.operation == "resample" else None,
+        reference_size=sizes.reference,
     )
     outcome = run_scan(workspace, model, dataset, options, baselines)
     scores = aggregate_head_run(workspace, outcome, workspace.model(model).trust["noise_floor"] or 0.0, drawn)["logit_diff"].scores

@@ -17,6 +17,7 @@ from tests.heads.planted import (
     copy_head,
     outputs_of,
     planted,
+    recorded_noise,
     strength_of_harm,
     write_into,
     yes_minus_no,
@@ -33,6 +34,7 @@ CARRIERS = {"L1H2", "L4H5"}
 WEAK = ("L2H0", "L2H2", "L3H0", "L3H1", "L3H2", "L3H5", "L3H6", "L4H1", "L4H3", "L4H4", "L4H6", "L5H1")
 # As many wrong answers as a study can have where a twentieth and more of the answers are wrong; half of a study's donors.
 WHOLE = Sizes(plain=60, hard=220, sampled=60, wrong=50, confirm=200, donors=2, reference=48)
+SMALL = Sizes(plain=24, hard=80, sampled=24, wrong=30, confirm=70, reference=24, operation="dataset_mean", positions="last")
 LEADER, TWIN, PUSHES = HeadId(5, 3), HeadId(5, 5), HeadId(5, 7)
 
 
@@ -62,20 +64,26 @@ def noise_of(workspace: Workspace, outputs: Outputs, head: HeadId) -> np.ndarray
 
 
 def test_a_head_that_only_adds_noise_is_confirmed_negative_and_is_not_positive(workspace: Workspace, tmp_path: Path) -> None:
-    head = HeadId(3, 6)
-    model = planted(tmp_path / "noise", write_into(head, 45 * noise_of(workspace, outputs_of(workspace, COLOR, 12), head)))
-    found = claims(workspace, model, COLOR, Sizes(hard=80, sampled=36, wrong=30, confirm=100))
-    assert str(head) not in named(found, "claim_positive") | named(found, "claim_suppressor")
-    assert verdicts(found, "confirmed") == {str(head)}
-    assert "L4H5" in named(found, "claim_positive"), "half of the carriers: 36 questions are few"
+    model = planted(tmp_path / "noise", write_into(HeadId(3, 6), 45 * recorded_noise()))
+    found = claims(workspace, model, COLOR, SMALL)
+    assert "L3H6" not in named(found, "claim_positive") | named(found, "claim_suppressor")
+    assert verdicts(found, "confirmed") == {"L3H6"}
 
 
 def test_a_copy_that_takes_back_half_of_what_its_twin_writes_is_a_suppressor(workspace: Workspace, tmp_path: Path) -> None:
     model = planted(tmp_path / "pair", copy_head(LEADER, TWIN, kept=2.0, copied=-1.0))
-    found = claims(workspace, model, ANIMAL, Sizes(hard=0, wrong=0, confirm=0, donors=2))
+    found = claims(
+        workspace, model, ANIMAL, Sizes(plain=24, hard=0, sampled=24, wrong=0, confirm=0, reference=24, operation="dataset_mean")
+    )
     assert named(found, "claim_suppressor") == {str(TWIN)}
     assert str(LEADER) in named(found, "claim_positive")
     assert not named(found, "claim_negative")
+
+
+@pytest.mark.slow
+def test_the_recorded_direction_of_noise_is_that_of_the_embedded_model(workspace: Workspace) -> None:
+    found = noise_of(workspace, outputs_of(workspace, COLOR, 12), HeadId(3, 6))
+    assert recorded_noise() == pytest.approx(found, abs=1e-3)
 
 
 @pytest.mark.slow

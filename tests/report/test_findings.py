@@ -67,7 +67,7 @@ def test_sharing_is_told_by_levels_first_with_the_form_of_the_question_and_what_
         return next(finding for finding in findings if "tasks of one level" in finding.text)
 
     finding = told(tests)
-    assert finding.text.startswith("instructblip-tiny: tasks of one level share more heads: 2.5 of their")
+    assert finding.text.startswith("instructblip-tiny: tasks of one level share more heads: 2.50 of their 2 strongest")
     assert "it can be the form that is shared" in finding.text
     # Two pairs beat heads permuted within layers; one of them only because of heads that matter in every task.
     assert re.search(r"\. 2 of \d+ pairs share more than heads permuted within layers do \(q < 0\.05\), 1 of them also", finding.text)

@@ -80,7 +80,13 @@ def teach(name: str, seed: int, output: Path | None, device: str, quiet: bool) -
 
     folder = output or Path(f"{name}-forms-seed-{seed}")
     silent = quiet or bool(click.get_current_context().find_root().params.get("quiet"))
-    teach_forms(name, folder, seed=seed, log=logger.debug if silent else lambda line: click.echo(line, err=True), device=_device(device))
+
+    def log(line: str) -> None:
+        logger.debug("%s", line)
+        if not silent:
+            click.echo(line, err=True)
+
+    teach_forms(name, folder, seed=seed, log=log, device=_device(device))
     click.echo(str(folder))
 
 
