@@ -24,7 +24,7 @@ LEFT_OUT = {
     r"…|\b(FILE|NAME|KEY|DIR|FOLDER|MODEL|FROM|TO|STUDY|VERB|A B)\b": "a form to fill in",
     r"postgresql://": "a server",
     r"--serve|vseam view|--open": "waits for a person",
-    r"vseam zoo train": "trains for a quarter of an hour",
+    r"vseam zoo (train|teach)|studies/forms": "trains for minutes or longer, or studies what was trained",
     r"(other|old)\.db|report default|edit-verdicts\.json|empty-sofa": "results or images of one's own",
 }
 # What stands in the place of a line, and what a page that asks for results begins with: a study of a minute, some edits.
