@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +123,7 @@ def test_what_a_person_reads_is_there_answers_words_and_that_one_sample_is_no_cl
 
 def test_the_page_of_a_study_has_the_tokens_that_a_lens_puts_first(explained: Explained) -> None:
     workspace, pair = explained.workspace, explained.pair
-    sizes = {"models": ["llava-tiny"], "datasets": ["scenes/color"], "sizes": SIZES, "stages": ["trace"]}
+    sizes: dict[str, Any] = {"models": ["llava-tiny"], "datasets": ["scenes/color"], "sizes": SIZES, "stages": ["trace"]}
     material = run_study(workspace, Study(name="lens", tracers=[Method(name="lens")], **sizes))
     page = study_page_data(workspace.store, find_study(workspace.store, ["lens"]), material, [])
     (trace,) = page.content["traces"]
@@ -130,6 +132,18 @@ def test_the_page_of_a_study_has_the_tokens_that_a_lens_puts_first(explained: Ex
     assert read["residual_after", "corrupt"]["cells"][0][-1] == pair.corrupt.answer
     assert read["mlp_output", "clean"]["cells"] is None
     assert "top_token" not in set(material.traces["measure"])
+
+
+def test_the_page_of_a_study_knows_where_traced_image_positions_look(explained: Explained) -> None:
+    workspace, pair = explained.workspace, explained.pair
+    lens = Method(name="lens", options={"positions": ["image"], "sites": ["residual_after"], "measures": ["logit_diff"]})
+    about: dict[str, Any] = {"models": ["llava-tiny"], "datasets": ["scenes/color"], "sizes": SIZES, "stages": ["trace"]}
+    for _ in range(2):  # a second run computes nothing, and knows it still
+        material = run_study(workspace, Study(name="image", tracers=[lens], **about))
+        page = study_page_data(workspace.store, find_study(workspace.store, ["image"]), material, [])
+        (prompt,) = [one for one in page.content["prompts"] if page.content["samples"][one["sample"]]["id"] == pair.clean.identifier]
+        boxes = np.frombuffer(base64.b64decode(page.arrays[prompt["boxes"]["array"]]), "<f4").reshape(-1, 4)
+        np.testing.assert_allclose(boxes, np.array(explained.found.prompt.image_boxes), atol=1e-5)
 
 
 def build(name: str, folder: Path) -> str:

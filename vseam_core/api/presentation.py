@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
@@ -23,8 +23,9 @@ class Presentation:
     taken from one image and put into the run on the other; empty: one activation at one token. `strongest` are the rows of each site in
     the table of strongest cells, at most 5. `beside_effects` are site kinds with a column for each head (H0, H1 …), with words for each: a
     study that scans heads too says how they go with what replacing the head does. `tokens` are the texts of the token ids among the
-    effects (measure `top_token`); running the tracer fills them in. `captions` say what takes the caption's place where another stack is
-    traced than the language model.
+    effects (measure `top_token`), `places` where each image position looks, as fractions of the image, by the image's size ("336x336"),
+    where effects are of image positions; running the tracer fills both in. `captions` say what takes the caption's place where another
+    stack is traced than the language model.
     """
 
     view: View = "by columns"
@@ -38,6 +39,7 @@ class Presentation:
     strongest: int = 1
     beside_effects: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     captions: Mapping[str, str] = field(default_factory=dict)
 
     def of_stack(self, stack: str) -> Presentation:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vseam_core.api.interfaces import Benchmark, Editor, TraceContext, Tracer
 from vseam_core.api.interventions import TOP_TOKEN
+from vseam_core.api.presentation import Presentation, presentation_of
 from vseam_core.api.types import PoolChoice, Sample, TraceEffect
 from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
@@ -23,6 +24,8 @@ from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
 EXPERIMENT = Experiment("trace", version=1)
+_MOST_SIZES = 50
+"""Sizes of images whose positions' places are kept with a run."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,20 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     editor = workspace.editor(options.editor)
     say_what_is_left_out(workspace, opened.loaded, options.stack)
-    workspace.store.present_run(opened.run, tracer.presentation().of_stack(options.stack).record())
+    known = presentation_of(workspace.store.presentation(opened.run))
+    shown = replace(tracer.presentation().of_stack(options.stack), tokens=known.tokens, places=dict(known.places))
+    workspace.store.present_run(opened.run, shown.record())
     samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
     units = [traced_unit(opened, sample, editor) for sample in samples]
 
     def compute(part: Sequence[Unit[PreparedPair]]) -> list[UnitResult]:
-        return [_trace_pair(opened, tracer, options, unit) for unit in part]
+        results = [_trace_pair(opened, tracer, options, unit) for unit in part]
+        for unit, result in zip(part, results, strict=True):
+            _note_places(shown.places, unit.payload, [effect for _, effect in result.trace_effects])
+        return results
 
     outcome = opened.run_units(units, compute, f"{model} {options.name} traces of {dataset}")
-    _present_tokens(workspace, opened, tracer)
+    _present_words(workspace, opened, shown)
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
     keep_thumbnails(workspace, pairs=pairs)
     judge_again(
@@ -71,13 +79,21 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     return outcome
 
 
-def _present_tokens(workspace: Workspace, opened: OpenRun, tracer: Tracer) -> None:
-    """Keep the texts of token ids among the effects with the run: who reads the database has no tokenizer."""
+def _note_places(places: Any, prepared: PreparedPair, effects: Sequence[TraceEffect]) -> None:
+    """Keep where image positions look, once for each size of image, where effects are of such positions."""
+    prompt, (width, height) = prepared.clean.prompt, prepared.clean.size
+    traced = {column for effect in effects if effect.stack == "decoder" for column in effect.columns}
+    if prompt.image_boxes and len(places) < _MOST_SIZES and traced & set(map(str, prompt.positions("image"))):
+        places.setdefault(f"{width}x{height}", [[round(side, 5) for side in box] for box in prompt.image_boxes])
+
+
+def _present_words(workspace: Workspace, opened: OpenRun, presentation: Presentation) -> None:
+    """Keep with the run what a report needs and the effects don't say: the texts of token ids, and the places of image positions."""
     records = workspace.store.trace_effects(opened.run, measure=TOP_TOKEN)
     ids = sorted({int(value) for record in records for value in record.effect.values.flat})
-    if ids:
-        texts = dict(zip(map(str, ids), opened.loaded.model.token_texts(ids), strict=True))
-        workspace.store.present_run(opened.run, replace(tracer.presentation(), tokens=texts).record())
+    texts = dict(zip(map(str, ids), opened.loaded.model.token_texts(ids), strict=True)) if ids else {}
+    if texts or presentation.places:
+        workspace.store.present_run(opened.run, replace(presentation, tokens=texts).record())
 
 
 def check_stack(tracer: Tracer, stack: str) -> None:

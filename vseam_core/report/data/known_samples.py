@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class KnownSamples:
     _edits: pd.DataFrame | None = None
     _images: dict[str, tuple[str | None, int | None, int | None]] = field(default_factory=dict)
     _masks: dict[int, str] = field(default_factory=dict)
+    _boxes: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def add(self, identifiers: Iterable[str]) -> None:
         """Put samples into the page, those that are not there yet."""
@@ -149,12 +150,21 @@ class KnownSamples:
                 }
             )
 
+    def add_places(self, model: str, places: Mapping[str, Sequence[Sequence[float]]]) -> None:
+        """Where a model's image positions look, by the image's size: prompts that are added later have them."""
+        for size, boxes in places.items():
+            if (model, size) not in self._boxes:
+                self._boxes[model, size] = self.page.array(boxes, "float32")
+
     def add_prompts(self, models: Sequence[str], identifiers: Sequence[str]) -> None:
         """The tokens of these samples as each model reads them."""
         with self.store.reading() as connection:
             for model in models:
                 for sample, tokens in _tokens(connection, model, identifiers).items():
-                    self.page.content["prompts"].append({"model": model, "sample": self._places[sample], "tokens": tokens})
+                    _, width, height = self._images[sample]
+                    boxes = self._boxes.get((model, f"{width}x{height}"))
+                    prompt = {"model": model, "sample": self._places[sample], "tokens": tokens}
+                    self.page.content["prompts"].append(prompt | ({"boxes": boxes} if boxes else {}))
 
 
 def _tokens(connection: Connection, model: str, identifiers: Sequence[str]) -> dict[str, list[list[Any]]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.api.interventions import TOP_TOKEN
+from vseam_core.api.presentation import presentation_of
 from vseam_core.report.data.known_samples import KnownSamples
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.tasks import Task, only, present, task_rows
@@ -41,7 +42,10 @@ def add_traces(
                 records = [] if run is None else store.trace_effects(int(run), tracer=found.tracer, measure=found.measure)
                 records = [record for record in records if record.effect.stack == found.stack]
                 tops = [] if run is None else store.trace_effects(int(run), tracer=found.tracer, measure=TOP_TOKEN)
-                cells = {_cells_of(record): _texts(record, found.presentation.tokens) for record in tops}
+                # Of the run itself: each model has token ids and image positions of its own.
+                shown = presentation_of(None if run is None else store.presentation(int(run)))
+                cells = {_cells_of(record): _texts(record, shown.tokens) for record in tops}
+                samples.add_places(model, shown.places)
                 entry["samples"] = list(_samples(page, records, axes=axes, samples=samples, cells=cells))
                 page.content["traces"].append(entry)
 
