@@ -112,7 +112,7 @@ class MmmuBenchmark(FileBenchmark):
         subject = _SUBJECT.fullmatch(record.text("id"))
         image, content = image_of(record, "image_1")
         question = _PLACE.sub(" ", record.text("question")).strip()
-        about = {
+        about: dict[str, Any] = {
             "question_id": record.text("id"),
             "image": image,
             "image_content": content,

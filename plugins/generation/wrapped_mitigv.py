@@ -31,6 +31,8 @@ _SETTINGS: Mapping[str, Sequence[Mapping[str, object]]] = {
 # Their attention is written out and reads the mask that a layer is given. The library gives none with sdpa, where causal goes without
 # saying: amplified layers would look ahead in the prompt (findings/mitigv-pai-causal-mask.sh).
 _READS_MASKS = ("pai",)
+# They answer without the image too; it is taken away from prompts that say <image>, as LLaVA's do.
+_WITHOUT_IMAGE = ("m3id", "pai", "vista")
 
 
 class MitigvMethod(OwnGeneration):
@@ -76,10 +78,13 @@ class MitigvMethod(OwnGeneration):
     def _mitigator(self, context: GenerationContext, max_new_tokens: int) -> Any:
         from mitigv.backends.factory import adapt_vision_language
 
-        module, processor = context.model.module, getattr(context.model, "processor", None)
+        module: Any = context.model.module
+        processor = getattr(context.model, "processor", None)
         family = FAMILIES.get(str(getattr(module.config, "model_type", "")))
         if family is None:
             raise UnsupportedError(f"mitigv works with LLaVA and Qwen2.5-VL; {context.model.info.name} is neither")
+        if self.algorithm in _WITHOUT_IMAGE and "<image>" not in context.prompt.text:
+            raise UnsupportedError(f"mitigv {self.algorithm} takes the image away from LLaVA's prompts only")
         if processor is None:
             raise UnsupportedError(f"mitigv needs the processor of a checkpoint; {context.model.info.name} has none")
         model, processor = adapt_vision_language(family, module, processor)
@@ -87,7 +92,8 @@ class MitigvMethod(OwnGeneration):
         model.language_model = module.model.language_model
         config = self._config.copy(max_new_tokens=max_new_tokens, seed=context.seed)
         mitigator = self._kind(model=model, processor=processor, config=config)
-        original, checked = mitigator._prepare_inputs, []
+        original = mitigator._prepare_inputs
+        checked: list[bool] = []
 
         def prepare(images: Any, prompt: Any, config: Any) -> Any:
             inputs = original(images, prompt, config)
