@@ -247,3 +247,15 @@ def test_every_option_of_paths_reaches_the_tracer(studied: Callable[..., Study])
     (tracer,) = study.tracers
     assert tracer.options == {"senders": ["L1H2+L1H3"], "positions": "image", "through_mlps": True, "directions": ["denoising"]}
     assert (tracer.name, study.trace_pool, study.stages) == ("paths", "choose", ["trace"])
+
+
+def test_screened_paths_are_held_against_exact_ones(vseam: Vseam) -> None:
+    screen = ("--method", "screen", "--limit", "2", "--screen-top", "2", "--integrated-steps", "0")
+    found = vseam("paths", *ON_COLOUR[1:5], *screen, "--json")
+    assert found.code == 0, found.stderr
+    agreement, strongest = json.loads(found.stdout)["tables"]
+    assert agreement["title"] == "Screening of paths: gradient estimates against exact runs"
+    parts = Counter(row[strongest["columns"].index("part")] for row in strongest["rows"])
+    assert parts == {"top": 2, "random": 3}
+    assert vseam("paths", *ON_COLOUR[1:5], "--method", "screen", "--to", "logits").code == 2
+    assert vseam("paths", *ON_COLOUR[1:5], "--screen-top", "2").code == 2

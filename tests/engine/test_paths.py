@@ -27,7 +27,7 @@ SETTINGS = tuple(itertools.product(("eager", "sdpa"), DTYPES))
 REFUSED = ("qwen3_5", "mllama")
 FEW = ("llava", "instructblip_llama", "gemma3", "aya_vision", "instructblip_t5")
 CASES = [
-    pytest.param(family, *setting, marks=[] if family in FEW[:4] and setting == SETTINGS[number % 4] else pytest.mark.slow)
+    pytest.param(family, *setting, marks=[] if family in FEW[:2] and setting == SETTINGS[number % 4] else pytest.mark.slow)
     for number, family in enumerate((*FEW, *(set(FAMILIES) - set(FEW) - set(REFUSED))))
     for setting in SETTINGS
     if setting[0] in FAMILIES[family].attentions
