@@ -58,11 +58,11 @@ def test_a_direction_leads_the_answers_and_a_random_one_as_long_does_not(
 
     def said_yes(**how: object) -> float:
         options = {"file": str(file), "layer": 3, **how}
-        value = evaluate(workspace, MODEL, DATASET, pool="test", limit=8, method="steer", method_options=options).value("yes_ratio")
+        value = evaluate(workspace, MODEL, DATASET, pool="test", limit=12, method="steer", method_options=options).value("yes_ratio")
         assert value is not None
         return value
 
-    plain = evaluate(workspace, MODEL, DATASET, pool="test", limit=8).value("yes_ratio")
+    plain = evaluate(workspace, MODEL, DATASET, pool="test", limit=12).value("yes_ratio")
     assert said_yes(strength=0.0) == plain
     assert plain is not None
     assert said_yes(strength=2.0) >= plain + 0.2
