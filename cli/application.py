@@ -36,6 +36,7 @@ class Application:
     tables: bool = False
     every_figure: bool = False
     thumbnails: bool = True
+    workers: Any = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Application:

@@ -47,6 +47,16 @@ class DeviceType(click.ParamType):
         return str(value)
 
 
+class WorkersType(click.ParamType):
+    """A number of workers, or `auto`."""
+
+    name = "workers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or `auto`."""
+        return "auto" if value == "auto" else int(WholeNumber(min=1).convert(value, param, ctx))
+
+
 class SizeType(click.ParamType):
     """A number of bytes with a unit, such as 2GB."""
 
@@ -64,6 +74,10 @@ class SizeType(click.ParamType):
 
 def _use_memory_budget(context: click.Context, _: click.Parameter, value: int | None) -> None:
     context.obj.memory_budget = value
+
+
+def _use_workers(context: click.Context, _: click.Parameter, value: Any) -> None:
+    context.obj.workers = value
 
 
 def _use_model_option(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -253,6 +267,15 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         expose_value=False,
         callback=_use_memory_budget,
         help="The most memory that recordings and batches take beside the model, e.g. 2GB; by default part of what is free.",
+    ),
+    "workers": click.option(
+        "--workers",
+        type=WorkersType(),
+        metavar="N|auto",
+        envvar="VSEAM_WORKERS",
+        expose_value=False,
+        callback=_use_workers,
+        help="How many processes share the work, each with a model in memory; auto: one per core, or per GPU (default: the study's).",
     ),
     "loading": _loading_options,
     "db": click.option(

@@ -12,7 +12,7 @@ from vseam_cli.application import Application
 
 @options.verb("run", example="vseam run\nvseam run study.yaml --limit 20 --db try.db")
 @click.argument("study_file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
+@options.use("model", "dataset", "limit", "seed", "editor", "device", "loading", "memory_budget", "workers", "db", "reports", "thumbnails")
 @click.pass_context
 def run(
     context: click.Context,

@@ -25,7 +25,7 @@ def study_of(application: Application, file: str | Path | None, limit: int | Non
 
     study = load_study(file, application.registry) if file else default_study()
     overrides["editor"] = application.editor_choice(overrides.get("editor"), study.editor)
-    study = study.with_overrides(limit=limit, **given(**overrides))
+    study = study.with_overrides(limit=limit, **given(**overrides, workers=application.workers))
     check_names(study, application.registry)
     application.check_loading(study.models)
     return study

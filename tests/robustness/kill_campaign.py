@@ -18,11 +18,14 @@ import os
 import random
 import signal
 import sqlite3
+import stat
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 STUDY = """
@@ -44,6 +47,37 @@ PATIENCE = 900.0
 _fork = multiprocessing.get_context("fork")
 
 
+class Forked:
+    """A worker that is a fork of this process."""
+
+    def __init__(self, connection: Connection, environment: dict[str, str]):
+        self._process = _fork.Process(target=self._serve, args=(connection,))
+        self._process.start()
+
+    @staticmethod
+    def _serve(connection: Connection) -> None:
+        from vseam_core.runs.executors.process import serve
+
+        # The starter's ends of all pipes came along: with them open here, nobody would learn that the starter is gone.
+        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {connection.fileno()}:
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.close(number)
+        serve(connection)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+        return self._process.exitcode
+
+
 def start(arguments: list[str], folder: Path) -> int:
     """Run a command in a process of its own and a process group of its own; its number."""
     process = os.fork()
@@ -51,7 +85,7 @@ def start(arguments: list[str], folder: Path) -> int:
         os.setpgid(process, process)  # both do it: whoever comes first
         return process
     from vseam_cli.main import execute
-    from vseam_core.runs import workers
+    from vseam_core.runs.executors import local
 
     os.setpgid(0, 0)
     os.chdir(folder)
@@ -59,8 +93,7 @@ def start(arguments: list[str], folder: Path) -> int:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
     # Workers are forked too: what ends them, and what they write, is the same, and nothing is imported again.
-    multiprocessing.get_context = lambda method=None: _fork  # type: ignore[assignment, return-value]
-    workers._without_main_module = contextlib.nullcontext  # type: ignore[assignment]  # a fork would keep what is hidden from a spawn
+    local.start_process = Forked
     code = execute(arguments)
     sys.stdout.flush()
     os._exit(code)

@@ -43,12 +43,14 @@ def alive(process: int) -> bool:
 # The command line itself with one more verb, whose two workers work without end. They use no model, so the library that they tell how many
 # threads to use need not be the whole one.
 FILES = {
-    "torch.py": "def set_num_threads(count): pass\n",
+    "torch.py": "class cuda:\n    device_count = staticmethod(lambda: 0)\n\ndef set_num_threads(count): pass\n",
     "waiting.py": """
 import os, pathlib, time
 import click
+from vseam_core.runs.executors.base import Task
+from vseam_core.runs.executors.graph import run_tasks
+from vseam_core.runs.executors.local import LocalExecutor
 from vseam_core.runs.progress import SilentProgress
-from vseam_core.runs.workers import run_side_by_side
 from vseam_core.runs.workspace import Opening
 
 def work(workspace, name):
@@ -57,7 +59,7 @@ def work(workspace, name):
 
 @click.command()
 def wait():
-    run_side_by_side(work, Opening("results.db"), [("first",), ("second",)], 2, SilentProgress())
+    run_tasks(LocalExecutor(2), Opening("results.db"), [Task(name, work, (name,)) for name in ("first", "second")], SilentProgress())
 """,
     "script.py": """
 import signal

@@ -177,8 +177,8 @@ class Study(_Section):
     """What a study does. Everything but the lists of models and datasets has a default.
 
     `trace_pool` and `scan_pool` are the pools that are traced and whose heads are scanned; heads that are selected on another pool than
-    score cannot be ablated or rescaled, since no unseen images would be left to report on. `workers` models run side by side, each in its
-    own process: for small models only, all are in memory at once.
+    score cannot be ablated or rescaled, since no unseen images would be left to report on. `workers` processes of this machine share
+    the work, each with a model in memory; `auto` is one for each core, or for each GPU where there are any.
     """
 
     name: Name = "study"
@@ -197,7 +197,7 @@ class Study(_Section):
     top_k: Positive = 4
     shared_k: Positive = 4
     random_models: Count = 0
-    workers: Positive = 1
+    workers: Positive | Literal["auto"] = 1
     stages: list[Stage] = Field(default=list(STAGES), min_length=1)
 
     @field_validator("random_models")

@@ -31,8 +31,8 @@ from vseam_core.runs.workspace import Given, LoadedModel, Workspace
 BASELINE = Experiment("baseline", version=1)
 MAX_NEW_TOKENS = 16
 NO_FIRST_TOKEN = "how the answer was generated says nothing of its first token"
-# Encoded at a time, images included; and at most so many of them are asked together.
-_WINDOW, _TOGETHER = 256, 64
+TOGETHER = 64
+"""So many samples are encoded at a time, images included, and asked together: which ones share a batch depends on their order alone."""
 
 PairRole = Literal["", "clean", "corrupt", "control"]
 
@@ -59,7 +59,7 @@ def _put(prepared: Prepared, change: Change) -> _Put:
 
 def give_answers(loaded: LoadedModel, puts: Sequence[_Put], max_new_tokens: int, batch_size: int | None = None) -> list[Given]:
     """What the model answers, each with its scores where ids are known: one generation gives the text and the first token's logits."""
-    responses = loaded.engine.respond([put.question for put in puts], max_new_tokens, batch_size or _TOGETHER)
+    responses = loaded.engine.respond([put.question for put in puts], max_new_tokens, batch_size or TOGETHER)
     scored = iter(loaded.engine.run([put.after_prefix for put in puts if isinstance(put.after_prefix, Run)]))
     read = iter(loaded.engine.respond([put.after_prefix for put in puts if isinstance(put.after_prefix, Question)], max_new_tokens=1))
     given = []
@@ -164,10 +164,10 @@ class AnswerPass:
     def answer(self, samples: Sequence[Sample]) -> Outcome:
         """Ask what is not answered yet. Stored answers get the verdict of the benchmark's rule as it is now."""
         opened, known = self.opened, dict[str, Sample]()
-        total = Outcome(opened.run)
+        total, together = Outcome(opened.run), self.batch_size or TOGETHER
         with opened.workspace.progress.task(self.title, len(samples)) as advance:
-            for start in range(0, len(samples), _WINDOW):
-                units = [self._unit(sample) for sample in samples[start : start + _WINDOW]]
+            for start in range(0, len(samples), together):
+                units = [self._unit(sample) for sample in samples[start : start + together]]
                 for unit in units:
                     known.update((sample.identifier, sample) for sample in _samples_of(unit))
                 outcome = self._run(units, _PartOf(advance))
@@ -175,16 +175,17 @@ class AnswerPass:
                 total.skips += outcome.skips
                 total.made += outcome.made
                 total.reused += outcome.reused
-        judge_again(opened.workspace, opened.run, opened.benchmark, known)
         if self.baseline and self.editor is not None:
             keep_thumbnails(opened.workspace, known.values())
-        opened.workspace.store.finish_run(opened.run)
+        if opened.workspace.portion is None:  # of a portion more follows
+            judge_again(opened.workspace, opened.run, opened.benchmark, known)
+            opened.workspace.store.finish_run(opened.run)
         return total
 
     def _run(self, units: list[Unit[Asked]], progress: _PartOf) -> Outcome:
         # Neighbours in length share a batch; a unit that could not be prepared has none.
         ordered = sorted(units, key=lambda unit: len(unit.payload.prepared.free) if unit.payload else 0)
-        together = self.batch_size or _TOGETHER
+        together = self.batch_size or TOGETHER
         return self.opened.run_units(ordered, self._answers, self.title, together, finish=False, progress=progress)
 
     def _unit(self, sample: Sample) -> Unit[Asked]:
@@ -311,4 +312,4 @@ def run_baseline(workspace: Workspace, model: str, dataset: str, options: Baseli
     title = f"{model} answers {dataset} ({options.pool}, {options.split})"
     editor = workspace.editor(options.editor) if options.editor else None
     asker = AnswerPass(opened, title, editor, controls=True, baseline=True)
-    return asker.answer(list(opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)))
+    return asker.answer(workspace.own_portion(opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)))

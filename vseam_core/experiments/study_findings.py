@@ -42,6 +42,16 @@ class Findings:
     refusals: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     """Datasets by (model, tracing method, reason): where a method has no meaning for a family."""
 
+    def add(self, other: Findings) -> None:
+        """What another part found, after what is here."""
+        for kind in ("outcomes", "maps", "level_tests", "notes"):
+            getattr(self, kind).extend(getattr(other, kind))
+        for name, frames in other.frames.items():
+            self.frames[name] += frames
+        self.presentations |= {name: shown for name, shown in other.presentations.items() if name not in self.presentations}
+        for refusal, datasets in other.refusals.items():
+            self.refusals.setdefault(refusal, []).extend(datasets)
+
 
 def gather(study: Study, found: Sequence[Findings], identity: int | None = None) -> StudyMaterial:
     """One study's material from the findings of its models."""

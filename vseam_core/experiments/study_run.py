@@ -6,68 +6,56 @@ which the report is drawn.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from vseam_core.analysis.ablation_tests import ablation_test_frame
-from vseam_core.analysis.head_sets import selected_heads
-from vseam_core.analysis.heads import Sign
-from vseam_core.analysis.rescaling import rescaling_scores
-from vseam_core.analysis.traces import PairTrace, aggregate_random_model, random_model_band, strongest_cells
-from vseam_core.api.presentation import Presentation, presentation_of, replacement_of
-from vseam_core.api.types import HeadId
-from vseam_core.config.study import Method, Study
-from vseam_core.experiments.ablation import run_ablation
-from vseam_core.experiments.answering import BaselineOptions, run_baseline
-from vseam_core.experiments.heads.confirming import confirm_candidates
-from vseam_core.experiments.heads.samples import choose_samples
-from vseam_core.experiments.heads.scan import run_scan
-from vseam_core.experiments.heads.scanning import check_direction, effect_name
-from vseam_core.experiments.heads.screening import aggregate_screening
+from vseam_core.config.study import Study
+from vseam_core.experiments.heads.scanning import check_direction
 from vseam_core.experiments.image_stacks import check_operation
 from vseam_core.experiments.nothing_left import require_donors, small_pools
-from vseam_core.experiments.rescaling.candidates import RescalingScores
-from vseam_core.experiments.rescaling.fit import run_rescaling
-from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.study_findings import Findings, gather
-from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
-from vseam_core.experiments.tracing import check_stack, run_trace
-from vseam_core.results.beside_effects import readings_beside_effects
-from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
-from vseam_core.results.study_results import HeadMap, StudyMaterial
+from vseam_core.experiments.study_parts import random_bands, random_seeds, study_dataset, trace_random_model, whole_of
+from vseam_core.experiments.tracing import check_stack
+from vseam_core.results.study_results import StudyMaterial
+from vseam_core.runs.executors.base import Executor
+from vseam_core.runs.executors.local import LocalExecutor
 from vseam_core.runs.progress import Steps
-from vseam_core.runs.runner import Outcome
-from vseam_core.runs.workers import run_side_by_side
 from vseam_core.runs.workspace import Workspace
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-RANKED_CELLS = 100
-"""Per tracer and site: as many as a table may have to pass over, which leaves out columns that are only a check."""
-
-
-def run_study(workspace: Workspace, study: Study) -> StudyMaterial:
+def run_study(workspace: Workspace, study: Study, executor: Executor | None = None) -> StudyMaterial:
     """Run every stage of a study on every model and dataset, and gather what came out.
 
-    Models run one after another, or `study.workers` of them side by side where the workspace can be opened again. Raises `VseamError` kinds
-    for what no stage can use; single samples that cannot be used are in `skips`.
+    `executor` does its tasks where the workspace can be opened again; without one, `study.workers` processes of this machine do, and with
+    one worker everything is done here. No number depends on it. Raises `VseamError` kinds for what no stage can use; single samples that
+    cannot be used are in `skips`.
     """
     _check_methods(workspace, study)
     require_donors(workspace, study)
     for remark in small_pools(workspace, study):
         workspace.progress.note(remark)
     identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
-    workers = min(study.workers, len(study.models))
-    if workers > 1 and workspace.opening is not None:
-        # Random models come last: they fill the time of the worker that has less to do.
-        tasks = [(study, identity, model, random) for random in (False, True) for model in study.models]
-        found = run_side_by_side(study_one_model, workspace.opening, tasks, workers, workspace.progress)
-    else:
-        found = [study_one_model(workspace, study, identity, model, random) for model in study.models for random in (False, True)]
-    return gather(study, found, identity)
+    if executor is None and study.workers != 1:
+        executor = LocalExecutor(study.workers)
+    if executor is None or executor.count() == 1 or workspace.opening is None:
+        found = [part for model in study.models for part in _in_turn(workspace, study, identity, model)]
+        return gather(study, found, identity)
+    from vseam_core.experiments.study_tasks import parts_by_tasks
+
+    return gather(study, parts_by_tasks(workspace, study, identity, executor), identity)
+
+
+def _in_turn(workspace: Workspace, study: Study, identity: int, model: str) -> list[Findings]:
+    """Everything that a study does with one model, one after another in this process."""
+    parts, steps = {}, Steps(workspace.progress, model, len(study.datasets))
+    for dataset in study.datasets:
+        steps.begin(dataset)
+        parts[dataset] = study_dataset(workspace, study, identity, model, dataset)
+    found = whole_of(workspace, study, identity, model, parts)
+    workspace.release(model)
+    traced, seeds = [], random_seeds(workspace, study)
+    steps = Steps(workspace.progress, f"{model} with random weights", len(seeds))
+    for seed in seeds:
+        steps.begin(f"{model}@random-{seed}")
+        traced.append(trace_random_model(workspace, study, identity, model, seed))
+    return [found, random_bands(workspace, study, model, traced)]
 
 
 def _check_methods(workspace: Workspace, study: Study) -> None:
@@ -80,306 +68,3 @@ def _check_methods(workspace: Workspace, study: Study) -> None:
         check_operation(intervention, scan.stack, scan.positions)
     for method in study.ablation.operations if "ablate" in study.stages else ():
         workspace.plugins.head_intervention(method.name, **method.options)
-
-
-def study_one_model(workspace: Workspace, study: Study, identity: int, model: str, random: bool) -> Findings:
-    """Every stage of a study on one of its models, or the traces of its randomly initialised twins."""
-    part = StudyRun(workspace, study, identity)
-    return part.run_random_models(model) if random else part.run(model)
-
-
-class StudyRun:
-    """One model's part of a study in progress: what is finished is in the store, what the report needs is collected here."""
-
-    def __init__(self, workspace: Workspace, study: Study, identity: int):
-        self._workspace, self._study, self._id = workspace, study, identity
-        self._found = Findings()
-        self._scanned: dict[tuple[str, str], ScoredHeads] = {}
-        self._read: list[tuple[str, str, Presentation, list[PairTrace]]] = []
-
-    def run(self, model: str) -> Findings:
-        """Stage by stage on one dataset after another."""
-        stages = set(self._study.stages)
-        steps = Steps(self._workspace.progress, model, len(self._study.datasets))
-        for dataset in self._study.datasets:
-            steps.begin(dataset)
-            if "evaluate" in stages:
-                self._evaluate(model, dataset)
-            if "trace" in stages:
-                self._trace(model, dataset)
-            if stages & {"scan", "ablate", "rescale", "shared"}:
-                self._scan(model, dataset)
-                self._set_beside_effects(model, dataset)
-            if "ablate" in stages:
-                self._ablate(model, dataset)
-            if "rescale" in stages:
-                self._rescale(model, dataset)
-        if "shared" in stages:
-            self._share(model)
-        self._workspace.release(model)
-        return self._found
-
-    def run_random_models(self, model: str) -> Findings:
-        """The band of random models for group curves, where the study traces groups."""
-        if "trace" in self._study.stages:
-            self._trace_random_models(model)
-        return self._found
-
-    def _label(self, frame: pd.DataFrame, model: str, dataset: str) -> pd.DataFrame:
-        benchmark = self._workspace.benchmark(dataset)
-        labels = {"model": model, "dataset": dataset, "category": benchmark.category, "level": benchmark.level}
-        return frame.assign(**labels)[[*labels, *frame.columns.difference(list(labels), sort=False)]]
-
-    def _noise_floor(self, model: str) -> float:
-        return float(self._workspace.model(model).trust["noise_floor"] or 0.0)
-
-    def _splits(self, dataset: str) -> tuple[str, ...]:
-        return self._workspace.benchmark(dataset).splits()
-
-    def _evaluate(self, model: str, dataset: str) -> None:
-        for split in self._splits(dataset):
-            options = BaselineOptions("test", split, self._study.sizes.test, self._study.editor)
-            baselines = with_clean_identifiers(self._baseline(model, dataset, options), self._workspace.store.edits())
-            self._found.frames["accuracy"].append(store_accuracy(self._workspace, baselines))
-
-    def _score_baselines(self, model: str, dataset: str) -> pd.DataFrame:
-        """The answers on the pool that is scanned, from which right and wrong ones are taken for the head scan."""
-        import pandas as pd
-
-        sizes, easiest = self._study.sizes, self._splits(dataset)[0]
-        limits = {split: sizes.score if split == easiest else sizes.hard for split in self._splits(dataset)}
-        return pd.concat(
-            [self._baseline(model, dataset, BaselineOptions(self._study.scan_pool, split, limit)) for split, limit in limits.items()]
-        )
-
-    def _baseline(self, model: str, dataset: str, options: BaselineOptions) -> pd.DataFrame:
-        outcome = run_baseline(self._workspace, model, dataset, options, self._id)
-        self._found.outcomes.append(outcome)
-        return finished(self._workspace.store.baselines(outcome.run), outcome)
-
-    def _trace(self, model: str, dataset: str) -> None:
-        for method in self._study.tracers:
-            outcome = self._run_trace(model, dataset, method, self._study.sizes.pairs)
-            traces = read_traces(self._workspace, outcome, self._noise_floor(model))
-            frame = aggregate_trace_run(self._workspace, outcome, traces, self._random_pairs(dataset, method))
-            shown = presentation_of(self._workspace.store.presentation(outcome.run))
-            self._found.presentations |= dict.fromkeys(frame["tracer"].unique(), shown)
-            self._found.frames["traces"].append(self._label(frame, model, dataset))
-            if shown.beside_effects:
-                self._read.append((model, dataset, shown, traces))
-            if traces:
-                strongest = strongest_cells(traces, seed=self._study.seed, count=RANKED_CELLS)
-                self._workspace.store.replace_scores("strongest_cells", outcome.run, strongest, outcome.keys)
-                self._found.frames["strongest"].append(self._label(strongest, model, dataset))
-
-    def _run_trace(self, model: str, dataset: str, method: Method, limit: int) -> Outcome:
-        outcome = run_trace(self._workspace, model, dataset, trace_options(self._study, method, limit), self._id)
-        refusals = {skip.reason for skip in outcome.skips}
-        if not outcome.keys and len(refusals) == 1:
-            # The method has no meaning for this family: that is one remark, not a list of broken samples.
-            self._found.refusals.setdefault((model, method.name, refusals.pop()), []).append(dataset)
-        else:
-            self._found.outcomes.append(outcome)
-        return outcome
-
-    def _trace_random_models(self, model: str) -> None:
-        """The band that group curves must leave before they mean anything: the same shape with random weights."""
-        methods = [method for method in self._study.tracers if self._needs_random_models(method)]
-        if not methods or not self._study.random_models:
-            return
-        self._found.notes.append(_range_of(model, self._study))
-        tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
-        keys: dict[tuple[str, str], list[str]] = {}
-        steps = Steps(self._workspace.progress, f"{model} with random weights", self._study.random_models)
-        for seed in range(1, self._study.random_models + 1):
-            name = f"{model}@random-{seed}"
-            steps.begin(name)
-            for dataset in self._study.datasets:
-                for method in methods:
-                    outcome = self._run_trace(name, dataset, method, self._random_limit)
-                    traces = read_traces(self._workspace, outcome, self._noise_floor(name))
-                    tables.setdefault((dataset, method.name), []).append(aggregate_random_model(traces))
-                    keys.setdefault((dataset, method.name), []).extend(outcome.keys)
-            self._workspace.release(name)
-        for (dataset, tracer), frames in tables.items():
-            band = self._label(random_model_band(frames), model, dataset)
-            self._workspace.store.replace_scores("random_bands", None, band, keys[dataset, tracer])
-            self._found.frames["bands"].append(band)
-
-    @property
-    def _random_limit(self) -> int:
-        """How many of a dataset's pairs the random models are traced on."""
-        return min(self._study.sizes.random_model_pairs, self._study.sizes.pairs)
-
-    def _random_pairs(self, dataset: str, method: Method) -> frozenset[str]:
-        """The samples of the pairs that random models are traced on by a method; none where they are not."""
-        if not self._study.random_models or not self._needs_random_models(method):
-            return frozenset()
-        options = trace_options(self._study, method, self._random_limit)
-        samples = self._workspace.benchmark(dataset).samples(options.pool, options.split, options.limit, self._workspace.seed)
-        return frozenset(sample.identifier for sample in samples)
-
-    def _needs_random_models(self, method: Method) -> bool:
-        """Whether a tracer says that its effects mean little without those of random models beside them."""
-        return not method.stack and self._workspace.plugins.tracer(method.name, **method.options).presentation().against_random_models
-
-    def _scan(self, model: str, dataset: str) -> None:
-        sizes = self._study.sizes
-        baselines = self._score_baselines(model, dataset)
-        sampled = choose_samples(baselines, self._splits(dataset)[0], sizes.scan_sampled, sizes.scan_wrong).sampled
-        for scan in self._study.heads:
-            options = scan_options(self._study, scan)
-            outcome = run_scan(self._workspace, model, dataset=dataset, options=options, baselines=baselines, study=self._id)
-            self._found.outcomes.append(outcome)
-            scored = aggregate_head_run(self._workspace, outcome, self._noise_floor(model), sampled)
-            claims, published = scored.get("logit_diff"), scored.get("published_prob")
-            if scan.method == "screen":
-                exact = claims.effects if claims else None
-                agreement = aggregate_screening(
-                    self._workspace, model, outcome=outcome, options=options, noise_floor=self._noise_floor(model), exact=exact
-                )
-                self._found.frames["screenings"].append(self._label(agreement, model, dataset))
-            if claims is None:
-                continue
-            benchmark = self._workspace.benchmark(dataset)
-            self._found.maps.append(
-                HeadMap(
-                    model=model,
-                    dataset=dataset,
-                    category=benchmark.category,
-                    level=benchmark.level,
-                    operation=effect_name(scan.operation, scan.direction),
-                    claims=claims.scores,
-                    published=published.scores if published else None,
-                    replacement=replacement_of(self._workspace.store.presentation(outcome.run)),
-                )
-            )
-            if scan is self._study.heads[0]:
-                self._scanned[model, dataset] = claims
-
-    def _set_beside_effects(self, model: str, dataset: str) -> None:
-        """What tracers read of each head beside the effects of the first scan."""
-        scanned = self._scanned.get((model, dataset))
-        for name, of_dataset, shown, traces in self._read:
-            if scanned is not None and (name, of_dataset) == (model, dataset):
-                frame = readings_beside_effects(shown.beside_effects, traces, scanned, self._study.seed)
-                self._found.frames["beside_effects"].append(self._label(frame, model, dataset))
-
-    def _selected(self, model: str, dataset: str, sign: Sign) -> tuple[HeadId, ...]:
-        """The heads that pass the claim; where none do, the highest ranked, which is exploration and said to be."""
-        scores = self._scanned[model, dataset].scores
-        return selected_heads(scores, sign, self._study.top_k, self._study.seed)[0]
-
-    def _confirm(self, model: str, dataset: str) -> None:
-        """Tries candidates for negative heads on test images; from here on only confirmed ones are negative."""
-        task = self._scanned[model, dataset]
-        options = confirmation_options(self._study, self._splits(dataset)[-1])
-        found = confirm_candidates(self._workspace, model, dataset=dataset, options=options, scores=task.scores, study=self._id)
-        self._found.outcomes += found.outcomes
-        if found.scores is task.scores:
-            return
-        judged = replace(task, scores=found.scores)
-        store_verdicts(self._workspace, judged)
-        self._scanned[model, dataset] = judged
-        self._found.maps = [replace(scan, claims=found.scores) if scan.claims is task.scores else scan for scan in self._found.maps]
-        self._found.frames["confirmations"].append(self._label(found.figures, model, dataset))
-
-    def _ablate(self, model: str, dataset: str) -> None:
-        if (model, dataset) not in self._scanned:
-            return
-        if "negative" in self._study.ablation.signs:
-            self._confirm(model, dataset)
-        for sign, split in (("positive", self._splits(dataset)[0]), ("negative", self._splits(dataset)[-1])):
-            if sign not in self._study.ablation.signs:
-                continue
-            heads = self._selected(model, dataset, sign)
-            for operation in self._study.ablation.operations if heads else ():
-                options = ablation_options(self._study, operation, sign, split)
-                outcome = run_ablation(self._workspace, model, dataset=dataset, options=options, selected=heads, study=self._id)
-                self._found.outcomes.append(outcome)
-                rows = finished(self._workspace.store.ablations(outcome.run), outcome)
-                self._workspace.store.replace_scores("ablation_tests", outcome.run, ablation_test_frame(rows), outcome.keys)
-                self._found.frames["ablations"].append(rows)
-
-    def _rescale(self, model: str, dataset: str) -> None:
-        if (model, dataset) not in self._scanned:
-            return
-        scores = self._rescaling_scores(model, dataset)
-        if not scores.positive and not scores.negative:
-            return
-        options = rescaling_options(self._study, self._splits(dataset), self._transfer(dataset))
-        outcome = run_rescaling(
-            self._workspace,
-            model,
-            dataset=dataset,
-            options=options,
-            settings=self._study.rescaling.settings(),
-            scores=scores,
-            study=self._id,
-        )
-        self._found.outcomes.append(outcome)
-        self._found.frames["modulations"].append(finished(self._workspace.store.modulations(outcome.run), outcome))
-
-    def _transfer(self, dataset: str) -> tuple[str, ...]:
-        return tuple(name for name in self._study.datasets if name != dataset)
-
-    def _rescaling_scores(self, model: str, dataset: str) -> RescalingScores:
-        scores = self._scanned[model, dataset].scores
-        positive, first = selected_heads(scores, "positive", self._study.top_k, self._study.seed)
-        negative, second = selected_heads(scores, "negative", self._study.top_k, self._study.seed)
-        negative = tuple(head for head in negative if head not in positive)
-        published = next((m.published for m in self._found.maps if (m.model, m.dataset) == (model, dataset) and m.published), None)
-        return RescalingScores(
-            rescaling_scores(scores, positive, negative),
-            positive,
-            negative,
-            published.map("signed") if published and not published.frame["signed"].isna().any() else None,
-            exploratory=first or second,
-        )
-
-    def _share(self, model: str) -> None:
-        tasks = {dataset: self._scanned[model, dataset] for dataset in self._study.datasets if (model, dataset) in self._scanned}
-        if any(np.isnan(task.effects.values[:, task.scores.exists]).any() for task in tasks.values()):
-            self._found.notes.append(f"{model}: shared heads are not compared, since its heads were screened: scan them with method exact")
-            return
-        if len(tasks) < 2:
-            return
-        levels = {dataset: self._workspace.benchmark(dataset).level for dataset in tasks}
-        categories = {dataset: self._workspace.benchmark(dataset).category for dataset in tasks}
-        for sign in ("positive", "negative"):
-            frame, test = share_heads(
-                self._workspace,
-                model,
-                tasks=tasks,
-                levels=levels,
-                categories=categories,
-                sign=sign,
-                k=self._study.shared_k,
-                seed=self._study.seed,
-            )
-            self._found.frames["shared"].append(frame)
-            self._found.level_tests.append((model, sign, test))
-
-
-def _range_of(model: str, study: Study) -> str:
-    """How far the range of a few random models can be trusted: one more value of its kind is outside with 2 / (models + 1)."""
-    models, pairs, own = study.random_models, study.sizes.random_model_pairs, study.sizes.pairs
-    first = f"the first {pairs} of its {own} pairs, and the model is held against it on these alone" if pairs < own else "all its pairs"
-    return (
-        f"{model}: the range of random models is that of {models} on {first}; one more would leave it in {2 / (models + 1):.0%} of all "
-        "cells, so that it is no test, and what stays within it says nothing about training"
-    )
-
-
-def finished(frame: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
-    """The rows of one outcome's units: a run in the store may hold more, from a larger study."""
-    return frame[frame["key"].isin(outcome.keys)]
-
-
-def with_clean_identifiers(baselines: pd.DataFrame, edits: pd.DataFrame) -> pd.DataFrame:
-    """Stored answers as `summarise` reads them: each answer on a corrupt image knows its clean sample."""
-    clean_of = dict(zip(edits["corrupt"], edits["clean"], strict=True))
-    corrupt = baselines["pair_role"] == "corrupt"
-    return baselines.assign(
-        clean_identifier=baselines["identifier"].map(clean_of).where(corrupt), correct=baselines["correct_strict"].astype(bool)
-    )

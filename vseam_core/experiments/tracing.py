@@ -60,7 +60,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     known = presentation_of(workspace.store.presentation(opened.run))
     shown = replace(tracer.presentation().of_stack(options.stack), tokens=known.tokens, places=dict(known.places))
     workspace.store.present_run(opened.run, shown.record())
-    samples = opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed)
+    samples = workspace.own_portion(opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed))
     units = [traced_unit(opened, sample, editor) for sample in samples]
 
     def compute(part: Sequence[Unit[PreparedPair]]) -> list[UnitResult]:
@@ -73,9 +73,10 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     _present_words(workspace, opened, shown)
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
     keep_thumbnails(workspace, pairs=pairs)
-    judge_again(
-        workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
-    )
+    if workspace.portion is None:
+        judge_again(
+            workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
+        )
     return outcome
 
 
@@ -89,6 +90,12 @@ def _note_places(places: Any, prepared: PreparedPair, effects: Sequence[TraceEff
 
 def _present_words(workspace: Workspace, opened: OpenRun, presentation: Presentation) -> None:
     """Keep with the run what a report needs and the effects don't say: the texts of token ids, and the places of image positions."""
+    if workspace.portion is not None:  # others may have noted places meanwhile; texts are for when all is there
+        known = presentation_of(workspace.store.presentation(opened.run))
+        together = replace(known, places={**known.places, **presentation.places})
+        if together != known:
+            workspace.store.present_run(opened.run, together.record())
+        return
     records = workspace.store.trace_effects(opened.run, measure=TOP_TOKEN)
     ids = sorted({int(value) for record in records for value in record.effect.values.flat})
     texts = dict(zip(map(str, ids), opened.loaded.model.token_texts(ids), strict=True)) if ids else {}

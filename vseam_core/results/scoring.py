@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,9 +130,9 @@ def _as_stored(scores: HeadScores, effects: HeadEffectSet) -> pd.DataFrame:
     return frame
 
 
-def one_pool(pools: pd.Series) -> str:
+def one_pool(pools: Iterable[str]) -> str:
     """The pool of some samples: `all` where they are of several (and where there are none: nothing was left out)."""
-    found = pools.unique().tolist()
+    found = list(dict.fromkeys(pools))
     return str(found[0]) if len(found) == 1 else "all"
 
 

@@ -113,11 +113,31 @@ class OpenRun:
         finish: bool = True,
         progress: Progress | None = None,
     ) -> Outcome:
-        """Compute and save the units that are not finished yet, as `runner.run_units` does."""
-        shown = progress or self.workspace.progress
+        """Compute and save the units that are not finished yet, as `runner.run_units` does; those that were given up are skips."""
+        workspace = self.workspace
         return run_units(
-            self.workspace.store, self.run, units, compute, progress=shown, description=description, chunk=chunk, finish=finish
+            workspace.store,
+            self.run,
+            self._without_given_up(units),
+            compute,
+            progress=progress or workspace.progress,
+            description=description,
+            chunk=chunk,
+            finish=finish and workspace.portion is None,  # of a portion more units follow
         )
+
+    def _without_given_up(self, units: Sequence[Unit[Payload]]) -> Sequence[Unit[Payload]]:
+        """Units that took worker after worker with them, as skips under another key: a later run tries them again."""
+        workspace = self.workspace
+        if workspace.portion is not None and workspace.portion.reason:
+            finished = workspace.store.unit_statuses(self.run, [unit.key for unit in units])
+            workspace.given_up |= {unit.key: workspace.portion.reason for unit in units if unit.key not in finished}
+        refused = workspace.given_up
+        return [self._given_up(unit, refused[unit.key]) if unit.key in refused and not unit.problem else unit for unit in units]
+
+    def _given_up(self, unit: Unit[Payload], reason: str) -> Unit[Payload]:
+        subject = unit.subject or unit.identifier
+        return Unit(self.key(given_up=unit.key, reason=reason), unit.identifier, problem=reason, subject=subject)
 
 
 def _spelled(parts: Mapping[str, object]) -> dict[str, Any]:

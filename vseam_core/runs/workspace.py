@@ -10,7 +10,7 @@ with vseam.open_workspace("results.db") as workspace:
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,19 @@ class LoadedModel:
     answers: Kept[Given] = field(default_factory=lambda: Kept(ANSWERS))
 
 
+@dataclass(frozen=True)
+class Portion:
+    """A range of a step's samples, in their order: what one task does of it. With a `reason`, those that are not finished are given up."""
+
+    start: int
+    stop: int
+    reason: str = ""
+
+    def of(self, samples: Sequence[Made]) -> Sequence[Made]:
+        """The samples of this portion."""
+        return samples[self.start : self.stop]
+
+
 class Workspace:
     """Everything that an experiment needs; build it with `open_workspace` and close it (it is a context manager)."""
 
@@ -84,11 +97,15 @@ class Workspace:
         loading: Mapping[str, Mapping[str, Any]] | None = None,
         edits: str | Path = EDITS,
         thumbnails: bool = True,
+        memory_share: float = 1.0,
     ):
         self.edits, self.thumbnails = Path(edits), thumbnails
         self.plugins, self.registry, self.store, self.progress = plugins, registry, store, progress
         self.device, self.seed, self.opening, self.memory_budget = device, seed, opening, memory_budget
         self.loading = loading or {}
+        self.memory_share = memory_share
+        self.portion: Portion | None = None
+        self.given_up: dict[str, str] = {}
         self._models: dict[str, LoadedModel] = {}
         self._benchmarks: dict[str, Benchmark] = {}
         self._editors: dict[str, Editor] = {}
@@ -108,12 +125,27 @@ class Workspace:
 
             given = self._given_models.get(name)
             model = given or self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
-            engine, trust = checked_engine(model, self.memory_budget)
+            engine, trust = checked_engine(model, self.memory_budget or self._share_of_memory(model))
+            # It decides on the shapes of batches, and so on the last digits of results.
+            trust["memory_budget"] = getattr(engine, "memory_budget", None)
             if trust.get("fallback"):
                 reason = next(one["reason"] for one in trust["capabilities"] if one["name"] == "replay")
                 self.progress.note(f"{name}: every run is a full forward pass, because {reason}")
             self._models[name] = LoadedModel(model, engine, trust)
         return self._models[name]
+
+    def _share_of_memory(self, model: VisionLanguageModel) -> int | None:
+        """What the engine may take beside the model where several workers share a device; None is its own default."""
+        if self.memory_share >= 1:
+            return None
+        from vseam_core.engine.memory import default_budget
+
+        return int(default_budget(next(model.module.parameters()).device) * self.memory_share)
+
+    def own_portion(self, samples: Iterable[Made]) -> Sequence[Made]:
+        """Those of a step's samples that are to be done here: all of them, unless this workspace does a portion for others."""
+        every = list(samples)
+        return self.portion.of(every) if self.portion else every
 
     def give_model(self, model: VisionLanguageModel) -> str:
         """Use a model that somebody loaded; the name that it goes by here from now on, which is its own. It is checked when it is used."""
@@ -220,7 +252,10 @@ def open_workspace(
 
 @dataclass(frozen=True)
 class Opening:
-    """How a workspace was opened, so that another process can open the same; `select` and `exclude` name plugins."""
+    """How a workspace was opened, so that another process can open the same; `select` and `exclude` name plugins.
+
+    `memory_share` is how much of the memory that engines take by default is for this workspace, where several share a device.
+    """
 
     database: str
     registry: str | None = None
@@ -233,6 +268,7 @@ class Opening:
     edits: str = EDITS
     thumbnails: bool = True
     images: str | None = None
+    memory_share: float = 1.0
 
     def open(self, progress: Progress | None = None) -> Workspace:
         """Open the workspace."""
@@ -256,6 +292,7 @@ def _opened(opening: Opening, plugins: Plugins, progress: Progress | None, again
         loading=opening.loading,
         edits=opening.edits,
         thumbnails=opening.thumbnails,
+        memory_share=opening.memory_share,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -51,12 +50,27 @@ def _evenly(frame: pd.DataFrame, count: int) -> list[str]:
     return taken
 
 
-def find_samples(benchmark: Benchmark, identifiers: Sequence[str], baselines: pd.DataFrame, seed: int) -> list[Sample]:
-    """The samples of those identifiers, in that order, from every pool and split that the baseline pass saw."""
-    wanted, found = set(identifiers), {}
+@dataclass(frozen=True)
+class Chosen:
+    """The samples of a scan by identifier, and where they are found: pool, split, and how many of its samples were answered."""
+
+    identifiers: tuple[str, ...]
+    places: tuple[tuple[str, str, int], ...]
+
+
+def chosen_of(baselines: pd.DataFrame, first_split: str, sampled: int, wrong: int) -> Chosen:
+    """What `choose_samples` takes of a pool's answers, so that it can be found without them."""
+    identifiers = choose_samples(baselines, first_split, sampled, wrong).identifiers
     seen = baselines[baselines["pair_role"].isin(["", "clean"])]
-    for (pool, split), group in seen.groupby(["pool", "split"], sort=False):
-        for sample in benchmark.samples(cast(PoolChoice, pool), str(split), len(group) + len(wanted), seed):
+    places = [(str(pool), str(split), len(group)) for (pool, split), group in seen.groupby(["pool", "split"], sort=False)]
+    return Chosen(identifiers, tuple(places))
+
+
+def find_samples(benchmark: Benchmark, chosen: Chosen, seed: int) -> list[Sample]:
+    """The chosen samples in their order, from every pool and split that the baseline pass saw."""
+    wanted, found = set(chosen.identifiers), {}
+    for pool, split, answered in chosen.places:
+        for sample in benchmark.samples(cast(PoolChoice, pool), split, answered + len(wanted), seed):
             if sample.identifier in wanted:
                 found[sample.identifier] = sample
-    return [found[identifier] for identifier in identifiers if identifier in found]
+    return [found[identifier] for identifier in chosen.identifiers if identifier in found]

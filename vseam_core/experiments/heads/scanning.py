@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from vseam_core.errors import VseamError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
-from vseam_core.experiments.heads.samples import choose_samples, find_samples
+from vseam_core.experiments.heads.samples import Chosen, find_samples
 from vseam_core.experiments.image_stacks import say_what_is_left_out
 from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.results.scoring import one_pool
@@ -26,9 +26,6 @@ from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.runner import Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import LoadedModel, Workspace
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EXPERIMENT = Experiment("head_scan", version=1)
 SCAN_MEASURES: tuple[str, ...] = ("logit_diff", "published_prob")
@@ -92,13 +89,13 @@ class Scan:
         """Keep small images of what was scanned, and judge answers by the benchmark's rule as it is now: it says which are right."""
         samples = [unit.payload.clean.sample for unit in self.units if unit.payload is not None]
         keep_thumbnails(self.opened.workspace, samples)
-        judge_again(self.opened.workspace, self.opened.run, self.opened.benchmark, {sample.identifier: sample for sample in samples})
+        if self.opened.workspace.portion is None:
+            known = {sample.identifier: sample for sample in samples}
+            judge_again(self.opened.workspace, self.opened.run, self.opened.benchmark, known)
 
 
-def open_scan(
-    workspace: Workspace, model: str, dataset: str, options: ScanOptions, baselines: pd.DataFrame, study: int | None = None
-) -> Scan:
-    """Open the run and name its units: samples chosen by `baselines` (a pool's answers), as `choose_samples` says.
+def open_scan(workspace: Workspace, model: str, dataset: str, options: ScanOptions, chosen: Chosen, study: int | None = None) -> Scan:
+    """Open the run and name its units, one for each sample.
 
     Raises `VseamError` for a direction that the operation does not have.
     """
@@ -125,13 +122,12 @@ def open_scan(
         "screening": screening if options.method == "screen" else None,
         **({"stack": options.stack} if options.stack else {}),
     }
-    pool = one_pool(baselines["pool"])
+    pool = one_pool(place[0] for place in chosen.places)
     opened = EXPERIMENT.open(workspace, model, dataset, pool=pool, split="all", parts=parts, inputs=operation.inputs, study=study)
     workspace.store.present_run(opened.run, _replacement(operation.intervention, options.direction).record())
     say_what_is_left_out(workspace, opened.loaded, options.stack)
     benchmark = opened.benchmark
-    chosen = choose_samples(baselines, benchmark.splits()[0], options.sampled, options.wrong)
-    samples = find_samples(benchmark, chosen.identifiers, baselines, workspace.seed)
+    samples = workspace.own_portion(find_samples(benchmark, chosen, workspace.seed))
     editor = workspace.editor(options.editor) if paired else None
     units = [_unit(opened, sample, editor, options.direction) for sample in samples]
     whose = f"{model} {options.stack} heads" if options.stack else f"{model} heads"

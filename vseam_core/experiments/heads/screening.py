@@ -45,6 +45,8 @@ def run_screening(scan: Scan) -> Outcome:
 
     first = [replace(unit, key=opened.key(part="estimates", of=unit.key), subject=f"{unit.identifier}: estimates") for unit in scan.units]
     estimated = opened.run_units(first, estimates, f"{scan.title}, estimated", finish=False)
+    if opened.workspace.portion is not None:  # which heads are run exactly is decided by the estimates of all portions
+        return estimated
     found = opened.workspace.store.head_effects(opened.run, measure=ESTIMATE, keys=estimated.keys)
     choice = _choice(found, scan.options, shape, opened.workspace.seed)
     if choice is None:
