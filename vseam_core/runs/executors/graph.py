@@ -105,7 +105,8 @@ def _take(run: _Run, event: Event, shown: _Shown) -> None:
     if isinstance(event, Failed):
         raise event.error
     if isinstance(event, Done):
-        run.losses = 0
+        if done.task.portion is None or not done.task.portion.reason:
+            run.losses = 0
         run.results[done.task.group].append((done.place, event.result))
         run.given_up |= event.given_up
         return
