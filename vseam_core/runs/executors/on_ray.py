@@ -61,9 +61,9 @@ class _Worker:
 class RayExecutor:
     """`workers` actors; `auto`: as many as fit on the cluster's GPUs, or one per core where it has none.
 
-    `address` is that of a running cluster (`auto` or HOST:PORT; empty: this machine alone, unless RAY_ADDRESS is set). `gpus_per_worker`
-    may be a fraction: models that are small share a GPU. Raises `UnsupportedError` where Ray is not installed, and `VseamError` where there is
-    no such cluster.
+    `address` is that of a running cluster (`auto` or HOST:PORT; empty: this machine alone, unless RAY_ADDRESS is set). Where models are
+    small, `gpus_per_worker` may be a fraction, and several share a GPU. Raises `UnsupportedError` where Ray is not installed, and
+    `VseamError` where there is no such cluster.
     """
 
     def __init__(self, workers: int | Literal["auto"] = "auto", address: str = "", gpus_per_worker: float | None = None):
