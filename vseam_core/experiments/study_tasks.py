@@ -122,7 +122,7 @@ class StudyTasks:
             number = self._number(dataset, options.pool, options.split, self.study.sizes.pairs)
             for portion in self._portions(number):
                 arguments = (self.identity, model, dataset, options)
-                yield Task(f"{model} {method.name} traces of {dataset}", trace_portion, arguments, model, portion=portion)
+                yield Task(f"{model} {options.name} traces of {dataset}", trace_portion, arguments, model, portion=portion)
 
     def _scans(self, model: str, dataset: str) -> Iterator[Task]:
         """The answers that samples are chosen by, and the scans of those."""
@@ -137,7 +137,8 @@ class StudyTasks:
             return
         most = min(sizes.scan_sampled + sizes.scan_wrong, sum(self._number(dataset, pool, s, o.limit or 0) for s, o in answers.items()))
         for scan in self.study.heads:
-            title = f"{model} heads by {effect_name(scan.operation, scan.direction)} on {dataset}"
+            whose = f"{model} {scan.stack} heads" if scan.stack else f"{model} heads"
+            title = f"{whose} by {effect_name(scan.operation, scan.direction)} on {dataset}"
             for portion in self._portions(most):
                 yield self._scan(model, dataset, scan, title, after, portion)
 
