@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vseam_cli.output import Output
-from vseam_core.errors import UnknownNameError, did_you_mean
+from vseam_core.errors import UnknownNameError, VseamError, did_you_mean
 
 if TYPE_CHECKING:
     from vseam_core.config.editor_settings import EditorChoice
     from vseam_core.plugins.discovery import Plugins
     from vseam_core.plugins.registry import Registry
+    from vseam_core.runs.executors.base import Executor
     from vseam_core.runs.workspace import Workspace
 
 
@@ -36,7 +37,7 @@ class Application:
     tables: bool = False
     every_figure: bool = False
     thumbnails: bool = True
-    workers: Any = None
+    workers: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Application:
@@ -74,6 +75,21 @@ class Application:
         from vseam_core.runs.workspace import loading_of
 
         return loading_of(self.loading, model)
+
+    def executor(self, workers: int | str) -> Executor | None:
+        """Who does the tasks of a study of so many workers; None is the process itself or, for several, others on this machine.
+
+        Raises `VseamError` for options that only make sense together with others.
+        """
+        if self.workers.get("executor") != "ray":
+            for name in ("address", "gpus_per_worker"):
+                if name in self.workers:
+                    raise VseamError(f"--{name.replace('_', '-')} is for --executor ray")
+            return None
+        from vseam_core.runs.executors.on_ray import RayExecutor
+
+        asked: Any = self.workers.get("workers", "auto" if workers == 1 else workers)
+        return RayExecutor(asked, self.workers.get("address", ""), self.workers.get("gpus_per_worker"))
 
     def editor_choice(self, name: str | None, base: EditorChoice | None = None) -> EditorChoice:
         """What the command line says about editing laid over `base` (a study's); another editor begins with its own defaults."""

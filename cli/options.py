@@ -76,8 +76,42 @@ def _use_memory_budget(context: click.Context, _: click.Parameter, value: int | 
     context.obj.memory_budget = value
 
 
-def _use_workers(context: click.Context, _: click.Parameter, value: Any) -> None:
-    context.obj.workers = value
+def _use_workers(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        context.obj.workers[str(parameter.name)] = value
+
+
+def _worker_options(function: Function) -> Function:
+    """`--workers`, `--executor`, `--address`, `--gpus-per-worker`: who does the work of a study."""
+    kept: dict[str, Any] = {"expose_value": False, "callback": _use_workers}
+    added = (
+        click.option(
+            "--workers",
+            type=WorkersType(),
+            metavar="N|auto",
+            envvar="VSEAM_WORKERS",
+            help="How many processes share the work, each with a model in memory; auto: one per core, or per GPU (default: the study's).",
+            **kept,
+        ),
+        click.option(
+            "--executor",
+            type=click.Choice(["local", "ray"]),
+            envvar="VSEAM_EXECUTOR",
+            help="Where workers are: processes of this machine (local, the default), or actors of a Ray cluster (docs/cluster.md).",
+            **kept,
+        ),
+        click.option("--address", metavar="auto|HOST:PORT", help="With --executor ray: the running cluster to use.", **kept),
+        click.option(
+            "--gpus-per-worker",
+            type=click.FloatRange(min=0),
+            metavar="G",
+            help="With --executor ray: how much of a GPU a worker gets, such as 0.25 for small models (default: 1 where there are any).",
+            **kept,
+        ),
+    )
+    for option in reversed(added):
+        function = option(function)
+    return function
 
 
 def _use_model_option(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -268,15 +302,7 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         callback=_use_memory_budget,
         help="The most memory that recordings and batches take beside the model, e.g. 2GB; by default part of what is free.",
     ),
-    "workers": click.option(
-        "--workers",
-        type=WorkersType(),
-        metavar="N|auto",
-        envvar="VSEAM_WORKERS",
-        expose_value=False,
-        callback=_use_workers,
-        help="How many processes share the work, each with a model in memory; auto: one per core, or per GPU (default: the study's).",
-    ),
+    "workers": _worker_options,
     "loading": _loading_options,
     "db": click.option(
         "--db",

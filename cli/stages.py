@@ -25,7 +25,7 @@ def study_of(application: Application, file: str | Path | None, limit: int | Non
 
     study = load_study(file, application.registry) if file else default_study()
     overrides["editor"] = application.editor_choice(overrides.get("editor"), study.editor)
-    study = study.with_overrides(limit=limit, **given(**overrides, workers=application.workers))
+    study = study.with_overrides(limit=limit, **given(**overrides, workers=application.workers.get("workers")))
     check_names(study, application.registry)
     application.check_loading(study.models)
     return study
@@ -53,7 +53,7 @@ def run_stages(
     with application.workspace(database, device, study.seed) as workspace:
         for warning in workspace.store.warnings:
             application.output.note(warning)
-        material = run_study(workspace, study)
+        material = run_study(workspace, study, application.executor(study.workers))
         require_results(workspace, study, material)
         try:
             remark = finish(workspace, material) if finish else ""

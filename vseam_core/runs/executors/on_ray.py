@@ -23,6 +23,8 @@ _POLL_SECONDS = 0.5
 _PASSED_ON = ("VSEAM_", "HF_", "TRANSFORMERS_", "OPENAI_")
 """Beginnings of the environment variables that a worker on another node gets from the process that starts the study."""
 _WAITING_SECONDS = 30.0
+_SAYING = "saying"
+"""The threads of an actor that say how it gets on while it computes."""
 
 
 class Actor:
@@ -112,7 +114,7 @@ class RayExecutor:
         starting = {one.starting: number for number, one in self._workers.items() if one.starting is not None}
         for number in busy.values():
             if self._workers[number].saying is None:
-                self._workers[number].saying = self._workers[number].actor.said.remote()
+                self._workers[number].saying = self._workers[number].actor.said.options(concurrency_group=_SAYING).remote()
         saying = {one.saying: number for number, one in self._workers.items() if one.saying is not None}
         found, _ = self._ray.wait([*busy, *starting], num_returns=1, timeout=_POLL_SECONDS)
         said, _ = self._ray.wait(list(saying), num_returns=len(saying), timeout=0) if saying else ((), ())
@@ -131,9 +133,8 @@ class RayExecutor:
 
     def _start(self, worker: int) -> None:
         environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
-        made = self._ray.remote(Actor).options(
-            num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0, concurrency_groups={"saying": 1}
-        )
+        kind = self._ray.remote(concurrency_groups={_SAYING: 1})(Actor)
+        made = kind.options(num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0)
         actor = made.remote(self._opening, self._threads, os.getcwd(), environment)
         self._workers[worker] = _Worker(actor, actor.ready.remote())
 
