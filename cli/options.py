@@ -15,6 +15,7 @@ import click
 from vseam_cli.editing_options import editing, use_editing
 from vseam_cli.named_values import named_values
 from vseam_cli.table_formats import FORMATS
+from vseam_cli.worker_options import worker_options
 from vseam_core.config.loading import DTYPES
 from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
 
@@ -47,16 +48,6 @@ class DeviceType(click.ParamType):
         return str(value)
 
 
-class WorkersType(click.ParamType):
-    """A number of workers, or `auto`."""
-
-    name = "workers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or `auto`."""
-        return "auto" if value == "auto" else int(WholeNumber(min=1).convert(value, param, ctx))
-
-
 class SizeType(click.ParamType):
     """A number of bytes with a unit, such as 2GB."""
 
@@ -74,44 +65,6 @@ class SizeType(click.ParamType):
 
 def _use_memory_budget(context: click.Context, _: click.Parameter, value: int | None) -> None:
     context.obj.memory_budget = value
-
-
-def _use_workers(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None:
-        context.obj.workers[str(parameter.name)] = value
-
-
-def _worker_options(function: Function) -> Function:
-    """`--workers`, `--executor`, `--address`, `--gpus-per-worker`: who does the work of a study."""
-    kept: dict[str, Any] = {"expose_value": False, "callback": _use_workers}
-    added = (
-        click.option(
-            "--workers",
-            type=WorkersType(),
-            metavar="N|auto",
-            envvar="VSEAM_WORKERS",
-            help="How many processes share the work, each with a model in memory; auto: one per core, or per GPU (default: the study's).",
-            **kept,
-        ),
-        click.option(
-            "--executor",
-            type=click.Choice(["local", "ray"]),
-            envvar="VSEAM_EXECUTOR",
-            help="Where workers are: processes of this machine (local, the default), or actors of a Ray cluster (docs/cluster.md).",
-            **kept,
-        ),
-        click.option("--address", metavar="auto|HOST:PORT", help="With --executor ray: the running cluster to use.", **kept),
-        click.option(
-            "--gpus-per-worker",
-            type=click.FloatRange(min=0),
-            metavar="G",
-            help="With --executor ray: how much of a GPU a worker gets, such as 0.25 for small models (default: 1 where there are any).",
-            **kept,
-        ),
-    )
-    for option in reversed(added):
-        function = option(function)
-    return function
 
 
 def _use_model_option(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -302,7 +255,7 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
         callback=_use_memory_budget,
         help="The most memory that recordings and batches take beside the model, e.g. 2GB; by default part of what is free.",
     ),
-    "workers": _worker_options,
+    "workers": worker_options,
     "loading": _loading_options,
     "db": click.option(
         "--db",

@@ -38,12 +38,12 @@ def test_a_file_is_on_the_file_system_of_the_longest_place_above_it(tmp_path: Pa
 def test_a_database_file_is_refused_for_workers_on_several_machines_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_file_for_many("results.db", ["one"])
     refuse_file_for_many("postgresql://server/results", ["one", "two"])
-    with pytest.raises(VseamError, match="results.db is a file, and the workers are on 2 machines .one, two.: use a PostgreSQL server"):
+    with pytest.raises(VseamError, match=r"results.db is a file, and the workers are on 2 machines .one, two.: use a PostgreSQL server"):
         refuse_file_for_many("results.db", ["two", "one"])
     with pytest.raises(VseamError, match="in memory"):
         refuse_file_for_many(":memory:", ["one"])
     monkeypatch.setattr("vseam_core.store.file_systems.network_file_system", lambda path: "nfs4")
-    with pytest.raises(VseamError, match="on a network file system .nfs4., where its locks do not hold between machines"):
+    with pytest.raises(VseamError, match=r"on a network file system .nfs4., where its locks do not hold between machines"):
         refuse_file_for_many("results.db", ["one", "two"])
 
 
