@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vseam_core.errors import VseamError
+from vseam_core.runs.executors import local
 from vseam_core.runs.executors.base import Call, Done, Event, Failed, Lost, Task
 from vseam_core.runs.executors.graph import MOST_ATTEMPTS, run_tasks
 from vseam_core.runs.executors.local import LocalExecutor
@@ -155,6 +156,7 @@ def test_what_a_killed_process_was_doing_is_done_by_another(tmp_path: Path, monk
     (tmp_path / "torch.py").write_text("class cuda:\n    device_count = staticmethod(lambda: 0)\n\ndef set_num_threads(count): pass\n")
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(local, "gpus", lambda: 0)  # this process keeps to the library itself
     import dying  # type: ignore[import-not-found]
 
     done = run_tasks(
@@ -165,15 +167,11 @@ def test_what_a_killed_process_was_doing_is_done_by_another(tmp_path: Path, monk
 
 
 def test_a_killed_process_is_named_with_the_signal() -> None:
-    from vseam_core.runs.executors import local
-
     assert local._reason_of(-signal.SIGKILL) == "a worker process was ended by SIGKILL, as the system does when memory is short"
     assert local._reason_of(1) == "a worker process ended with code 1"
 
 
 def test_memory_is_shared_by_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vseam_core.runs.executors import local
-
     for found, sharing in ((0, 4), (2, 2), (8, 1)):
         monkeypatch.setattr(local, "gpus", lambda found=found: found)
         executor = LocalExecutor(4)
