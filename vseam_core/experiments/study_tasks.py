@@ -94,8 +94,11 @@ class StudyTasks:
 
     def every(self) -> list[Task]:
         """All tasks, those that others wait for first."""
-        tasks = [task for model in self.study.models for dataset in self.study.datasets for task in self._steps(model, dataset)]
-        tasks += [self._dataset(model, dataset, tasks) for model in self.study.models for dataset in self.study.datasets]
+        tasks: list[Task] = []
+        for model in self.study.models:
+            for dataset in self.study.datasets:
+                steps = list(self._steps(model, dataset))
+                tasks += [*steps, self._dataset(model, dataset, steps)]
         # Random models come last: they fill the time of the worker that has less to do.
         return tasks + [self._random(model, seed) for model in self.study.models for seed in random_seeds(self.workspace, self.study)]
 
@@ -161,7 +164,7 @@ class StudyTasks:
         return (self.workspace.kept(("chosen for a scan", *answered), read),)
 
     def _dataset(self, model: str, dataset: str, steps: Sequence[Task]) -> Task:
-        after = tuple(dict.fromkeys(task.group for task in steps if task.arguments[1:3] == (model, dataset)))
+        after = tuple(dict.fromkeys(task.group for task in steps))
         arguments = (self.study, self.identity, model, dataset)
         return Task(dataset_title(model, dataset), study_dataset, arguments, model, after)
 

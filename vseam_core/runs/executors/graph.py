@@ -13,7 +13,7 @@ from typing import Any
 
 from vseam_core.errors import VseamError
 from vseam_core.runs.executors.base import Call, Done, Event, Executor, Failed, Lost, Said, Task
-from vseam_core.runs.progress import Advance, Progress
+from vseam_core.runs.progress import Advance, Progress, Steps
 from vseam_core.runs.workspace import Opening
 
 MOST_ATTEMPTS = 3
@@ -140,6 +140,7 @@ class _Shown:
 
     def __init__(self, progress: Progress, stack: contextlib.ExitStack, tasks: Sequence[Task]):
         self._progress, self._notes = progress, set[str]()
+        self._steps = Steps(progress, "study", sum(task.portion is None for task in tasks))
         self._totals: dict[str, int] = defaultdict(int)
         for task in tasks:
             if task.portion is not None:
@@ -149,7 +150,9 @@ class _Shown:
         stack.callback(self._close)
 
     def begin(self, task: Task) -> None:
-        if task.portion is not None and task.group not in self._groups:
+        if task.portion is None:
+            self._steps.begin(task.group)
+        elif task.group not in self._groups:
             opened = contextlib.ExitStack()
             self._groups[task.group] = (opened, opened.enter_context(self._progress.task(task.group, self._totals[task.group])))
 
