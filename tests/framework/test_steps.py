@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from vseam_core.config.study import Study
-from vseam_core.experiments.study_run import StudyRun
+from vseam_core.experiments.study_run import study_one_model
 from vseam_core.runs.progress import SilentProgress, Steps
 
 
@@ -42,6 +42,6 @@ def test_a_study_counts_the_datasets_of_each_model() -> None:
     said = Said()
     study = Study(models=["tiny"], datasets=["one", "two"], stages=["report"])
     workspace = SimpleNamespace(progress=said, release=lambda model: None)
-    StudyRun(workspace, study, 0).run("tiny")  # type: ignore[arg-type]
+    study_one_model(workspace, study, 0, "tiny")  # type: ignore[arg-type]
     assert said.notes[0] == "tiny: step 1 of 2, one"
     assert said.notes[1].startswith("tiny: step 2 of 2, two, about ")

@@ -35,14 +35,14 @@ def run_study(workspace: Workspace, study: Study, executor: Executor | None = No
     if executor is None and study.workers != 1:
         executor = LocalExecutor(study.workers)
     if executor is None or executor.count() == 1 or workspace.opening is None:
-        found = [part for model in study.models for part in _in_turn(workspace, study, identity, model)]
+        found = [part for model in study.models for part in study_one_model(workspace, study, identity, model)]
         return gather(study, found, identity)
     from vseam_core.experiments.study_tasks import parts_by_tasks
 
     return gather(study, parts_by_tasks(workspace, study, identity, executor), identity)
 
 
-def _in_turn(workspace: Workspace, study: Study, identity: int, model: str) -> list[Findings]:
+def study_one_model(workspace: Workspace, study: Study, identity: int, model: str) -> list[Findings]:
     """Everything that a study does with one model, one after another in this process."""
     parts, steps = {}, Steps(workspace.progress, model, len(study.datasets))
     for dataset in study.datasets:
