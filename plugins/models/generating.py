@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.errors import UnsupportedError
 from vseam_plugins.models.padding import PER_POSITION
 
 
@@ -34,6 +35,20 @@ class CombinedLogits(FirstLogits):
         combined = self._combine(scores, self._step)
         self._step += 1
         return super().__call__(input_ids, combined)
+
+
+def first_logits(module: Any, batch: dict[str, torch.Tensor], kept: FirstLogits) -> torch.Tensor:
+    """What the first step read `[batch, vocabulary]`; by a pass of its own where `generate` hands no logits processor on (Janus).
+
+    Raises `UnsupportedError` there for a processor that changes what is generated.
+    """
+    if hasattr(kept, "logits"):
+        return kept.logits
+    if type(kept) is not FirstLogits:
+        raise UnsupportedError(f"{type(module).__name__} takes no logits processor, so no method can change what it generates")
+    with torch.no_grad():
+        found: torch.Tensor = module(**batch, use_cache=False).logits[:, -1].float()
+    return found
 
 
 @contextlib.contextmanager

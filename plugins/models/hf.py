@@ -34,7 +34,7 @@ from vseam_core.huggingface.prompting import (
     write_prompt,
 )
 from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt
-from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, greedy_settings, needs_image
+from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, first_logits, greedy_settings, needs_image
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
@@ -230,7 +230,7 @@ class HuggingFaceModel(VisionLanguageModel):
         # Some families return the prompt before the answer, some the answer alone.
         repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
         texts = self.tokenizer.batch_decode(output[:, width:] if repeats else output, skip_special_tokens=True)
-        return [text.strip() for text in texts], logits.logits
+        return [text.strip() for text in texts], first_logits(self.module, batch, logits)
 
     @property
     def reads_without_image(self) -> bool:

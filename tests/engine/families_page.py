@@ -1,12 +1,17 @@
 """Writes docs/families.md: what the engine does with a tiny model of every type that the installed library knows.
 
 PYTHONPATH=. python -m tests.engine.families_page > docs/families.md
+
+The second table takes a checkpoint folder of each family through three verbs of the command line.
 """
 
 from __future__ import annotations
 
 import datetime
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +19,12 @@ import transformers
 
 from tests.engine.every_type import NOT_BUILT, TYPES, AnyTinyModel
 from tests.engine.test_every_type import WITH_IMAGES
+from tests.models.checkpoints import build_checkpoint
+from tests.models.command_line import VERBS, tried
+from tests.models.recipes import FURTHER
 from vseam_core.engine.selfcheck import checked_engine
 
+_REASONS = ("answers, but nothing in it can be traced", "the answer 'Yes' cannot be written in this model's vocabulary")
 _HEAD = """# Families
 
 Every image-text-to-text type that transformers {version} knows, in a tiny model with random weights and a prompt of text, by the
@@ -46,6 +55,31 @@ def row(name: str) -> str:
     return f"| {name} | {by} | {marks[0]} | {marks[1]} | {_short('; '.join(dict.fromkeys(reasons)))} |"
 
 
+_FOLDERS = """
+## From the command line
+
+`vseam eval`, `trace` (groups and token-wise) and `heads scan` on checkpoint folders in the library's own layout, tiny, with random weights.
+LLaVA, ViP-LLaVA, LLaVA-NeXT, LLaVA-OneVision, InternVL, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, PaliGemma, Gemma 3, Idefics3, SmolVLM, Aya Vision,
+InstructBLIP, BLIP-2 and Mllama run whole studies so (`tests/models/test_whole_studies.py`); Pixtral and Mistral 3 need torchvision.
+
+| family | eval | trace | heads scan | why not |
+|---|---|---|---|---|"""
+
+
+def folder_row(family: str, said: Mapping[str, str]) -> str:
+    """One line of the second table."""
+    marks = " | ".join("yes" if not said[verb] else "no" for verb in VERBS)
+    reasons = dict.fromkeys(known for text in said.values() for known in _REASONS if known in text)
+    return f"| {family} | {marks} | {'; '.join(reasons)} |"
+
+
+def folder_rows() -> Iterator[str]:
+    """The whole second table."""
+    for family in FURTHER:
+        with tempfile.TemporaryDirectory() as place:
+            yield folder_row(family, tried(build_checkpoint(family, Path(place) / family), Path(place)))
+
+
 def _short(text: str) -> str:
     return " ".join(text.replace("|", "/").split())[:200]
 
@@ -56,3 +90,6 @@ if __name__ == "__main__":
     print(_HEAD.format(version=transformers.__version__, date=datetime.date.today().isoformat()))
     for name in sys.argv[1:] or sorted(TYPES):
         print(row(name), flush=True)
+    print(_FOLDERS)
+    for line in folder_rows():
+        print(line, flush=True)

@@ -5,6 +5,7 @@ The default tests take one type of each kind; `make test-all` takes all.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -80,6 +81,7 @@ def assert_does_what_it_says(model: AnyTinyModel) -> dict[str, Any]:
     own = float(torch.log_softmax(logits, -1)[20] - torch.log_softmax(logits, -1)[21])
     assert engine.answers([prompt], [ANSWER])[0].logit_diff == pytest.approx(own, abs=1e-4)
     assert engine.run([Run(prompt, (AnswerScore(ANSWER),))])[0].answer.logit_diff == pytest.approx(own, abs=1e-4)
+    json.dumps(record, allow_nan=False)  # it is stored so
     said = {one["name"]: one for one in record["capabilities"]}
     assert tuple(said) == NAMES
     assert all(one["holds"] or one["reason"] for one in said.values() if one["name"] != "regions")

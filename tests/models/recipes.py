@@ -93,12 +93,6 @@ FURTHER: dict[str, Recipe] = {
         "deepseek_vl.image_processing_pil_deepseek_vl:DeepseekVLImageProcessorPil", {"size": SQUARE}, "DeepseekVLProcessor",
         {"num_image_tokens": 16}, {"<image_placeholder>": 100}, "<image_placeholder>", {"image_token": "<image_placeholder>"},
     ),
-    "deepseek_vl_hybrid": Recipe(
-        "DeepseekVLHybridForConditionalGeneration", _small("deepseek_vl_hybrid"),
-        "deepseek_vl_hybrid.image_processing_pil_deepseek_vl_hybrid:DeepseekVLHybridImageProcessorPil",
-        {"size": SQUARE, "high_res_size": SQUARE}, "DeepseekVLHybridProcessor",
-        {"num_image_tokens": 16}, {"<image_placeholder>": 100}, "<image_placeholder>", {"image_token": "<image_placeholder>"},
-    ),
     "janus": Recipe(
         "JanusForConditionalGeneration", _small("janus", vision_config__projection_dim=64),
         "janus.image_processing_pil_janus:JanusImageProcessorPil", {"size": SQUARE}, "JanusProcessor",
@@ -146,10 +140,6 @@ FURTHER: dict[str, Recipe] = {
         {"size": SQUARE}, "Gemma3Processor", {"image_seq_length": 4},
         {"<image_soft_token>": 100, "<start_of_image>": 104, "<end_of_image>": 105}, "<start_of_image>",
         {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
-    ),
-    "florence2": Recipe(
-        "Florence2ForConditionalGeneration", _small("florence2"), _CLIP, {**_CLIP_PIXELS, "image_seq_length": 2}, "Florence2Processor",
-        {}, {"<image>": 100}, None, {"image_token": "<image>"},
     ),
     "blip": Recipe(
         "BlipForConditionalGeneration", _small("blip"), "blip.image_processing_pil_blip:BlipImageProcessorPil", {"size": SQUARE},

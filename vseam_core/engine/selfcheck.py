@@ -111,7 +111,11 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     record |= dict.fromkeys(("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "ablation_effect", "recomputed"))
     if not engine.decoder.unreadable:
         record |= _checks_of_runs(model, engine, prompt, logits)
-        if not isinstance(engine, ReplayEngine) and not record["logits_error"] <= tolerance:
+        if record["logits_error"] == float("inf"):
+            # There is nothing to compare: something between the last residual and the unembedding was not found.
+            record["logits_error"] = None
+            engine.no_lens_because = "something between the last residual and the unembedding was not found"
+        elif not isinstance(engine, ReplayEngine) and not record["logits_error"] <= tolerance:
             # Full passes read the model's own logits: only the lens needs the final norm and the unembedding.
             engine.no_lens_because = f"final norm and unembedding give other logits than the model, by {record['logits_error']:.3g}"
     _refuse_if_wrong(model, engine, record)

@@ -1,0 +1,78 @@
+"""`vseam eval`, `trace` and `heads scan` on checkpoint folders of every family whose processor can be built here.
+
+Two run by default (one whose `generate` hands no logits processor on, one that only answers); the others in `make test-all`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from tests.models.checkpoints import build_checkpoint
+from tests.models.command_line import DATABASE, FAMILIES, missing_package, tried
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import load_registry
+from vseam_plugins.models import hf
+
+# Nothing in them was found that could be changed.
+ANSWER_ONLY = {"blip", "git", "t5gemma2"}
+# The library makes its own tokenizer for these types, in whose words the tests' vocabulary has no "Yes" as one token.
+TOKENIZED_OTHERWISE = {"qwen3_5", "qwen3_5_moe", "qwen4_exp"}
+BY_DEFAULT = ("janus", "blip")
+# Each of the rest is nearly like one that whole studies run by default.
+FURTHER = tuple(family for family in FAMILIES if family not in BY_DEFAULT)
+
+
+def test_there_are_more_than_thirty_families_to_run_on_folders() -> None:
+    assert len([family for family in FAMILIES if not missing_package(family)]) > 30
+
+
+@pytest.mark.parametrize("family", [*BY_DEFAULT, *(pytest.param(family, marks=pytest.mark.slow) for family in FURTHER)])
+def test_each_verb_does_its_work_or_says_in_one_line_why_not(family: str, tmp_path: Path) -> None:
+    if missing_package(family):
+        pytest.skip(f"the processor of {family} needs {missing_package(family)}")
+    folder = build_checkpoint(family, tmp_path / family)
+    said = tried(folder, tmp_path)
+    assert said["eval"] == ""
+    for verb in ("trace", "heads scan"):
+        if family in ANSWER_ONLY:
+            assert "answers, but nothing in it can be traced" in said[verb]
+        elif family in TOKENIZED_OTHERWISE:
+            assert "the answer 'Yes' cannot be written in this model's vocabulary" in said[verb]
+        else:
+            assert said[verb] == ""
+    if family in TOKENIZED_OTHERWISE:
+        return
+    stored = {table: count(tmp_path, table) for table in ("answers", "trace_effects", "head_effects")}
+    assert [number > 0 for number in stored.values()] == [True, *[family not in ANSWER_ONLY] * 2]
+    if family != "blip":  # its `generate` leaves the prompt's last token out, which a forward pass reads
+        assert_answers_are_the_librarys(folder, tmp_path)
+
+
+def count(place: Path, table: str) -> int:
+    with sqlite3.connect(place / DATABASE) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def assert_answers_are_the_librarys(folder: Path, place: Path) -> None:
+    """The stored probability of each answer against one plain forward pass of the checkpoint as the library itself loads it."""
+    samples = {
+        sample.identifier: sample for sample in load_registry(build_plugins()).load_dataset("scenes/color").samples("test", "plain", 2)
+    }
+    module = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    reader = hf.load("again", str(folder), device="cpu")
+    with sqlite3.connect(place / DATABASE) as connection:
+        stored = connection.execute("SELECT units.identifier, gold_probability FROM answers JOIN units ON units.id = unit_id").fetchall()
+    assert {identifier for identifier, _ in stored} == set(samples)
+    for identifier, probability in stored:
+        sample = samples[identifier]
+        prompt = reader.encode(sample.image.load(), sample.question)
+        vocabulary = reader.tokenizer.get_vocab()
+        gold = [vocabulary[text] for text in {sample.answer, sample.answer.lower(), sample.answer.capitalize()} if text in vocabulary]
+        with torch.no_grad():
+            logits = module(**reader.collate([prompt]), use_cache=False).logits[0, -1]
+        assert float(logits.softmax(-1)[gold].sum()) == pytest.approx(probability, abs=1e-5)
