@@ -34,6 +34,7 @@ myst_heading_anchors = 4
 nb_execution_mode = os.environ.get("VSEAM_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(ROOT / "build" / "tutorials")
 nb_execution_in_temp = True
+os.environ["COLUMNS"] = "150"  # what commands in a tutorial take for the width of their terminal
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
