@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "models-show": ("models", "show", "llava-tiny"),
     "dataset-check": ("datasets", "check", "scenes/color", "--limit", "20"),
     "study": ("study", "check", "study.yaml"),
+    "study-plan": ("study", "plan", "study.yaml", "--workers", "4"),
     "doctor": ("doctor", "--model", "llava-tiny", "--no-drift"),
     "explain": ("explain", "--model", "llava-tiny", "--image", "scene.png", "--question", "Is the cup red?", "--noise"),
     "edit": ("edit", "--dataset", "scenes/color", "--limit", "2"),
