@@ -61,7 +61,8 @@ def give_answers(loaded: LoadedModel, puts: Sequence[_Put], max_new_tokens: int,
     """What the model answers, each with its scores where ids are known: one generation gives the text and the first token's logits."""
     responses = loaded.engine.respond([put.question for put in puts], max_new_tokens, batch_size or TOGETHER)
     scored = iter(loaded.engine.run([put.after_prefix for put in puts if isinstance(put.after_prefix, Run)]))
-    read = iter(loaded.engine.respond([put.after_prefix for put in puts if isinstance(put.after_prefix, Question)], max_new_tokens=1))
+    later = [put.after_prefix for put in puts if isinstance(put.after_prefix, Question)]
+    read = iter(loaded.engine.respond(later, 1) if later else [])
     given = []
     for put, response in zip(puts, responses, strict=True):
         if isinstance(put.after_prefix, Run):
