@@ -33,7 +33,11 @@ def read_direction(path: Path, layer: int, kind: str) -> tuple[np.ndarray, dict[
     """
     from safetensors import SafetensorError, safe_open
 
+    from vseam_core.files import parse_json, why_not_read
+
     try:
+        if reason := why_not_read(path):
+            raise InvalidFileError(f"{path}: {reason}")
         with safe_open(str(path), "np") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
@@ -42,6 +46,6 @@ def read_direction(path: Path, layer: int, kind: str) -> tuple[np.ndarray, dict[
             name = f"L{layer}.{kind}"
             if name not in names:
                 raise UnknownNameError(f"{path} has no direction {name!r}; {did_you_mean(name, names)}")
-            return np.asarray(file.get_tensor(name)), json.loads(header["about"])
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+            return np.asarray(file.get_tensor(name)), parse_json(header["about"])
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise InvalidFileError(f"{path}: cannot be read as a file of directions: {error}") from error
