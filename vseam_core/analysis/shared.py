@@ -210,7 +210,7 @@ def split_half_ceiling(
         )
         return SplitHalfCeiling(None, None, reason)
     sums = cluster_sums(array[mask].reshape(len(codes), -1), codes, count)
-    sizes = np.bincount(codes, minlength=count)
+    sizes = np.bincount(codes, minlength=count).astype(float)
     random = generator(seed, "split-half ceiling")
     first, ties = np.zeros((splits, count)), np.zeros((splits, 2, sums.shape[1]))
     for split in range(splits):

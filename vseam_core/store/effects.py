@@ -89,7 +89,7 @@ def read_trace_effects(
     mine = edits.join(table).join(units)
     images = [select(edits.c[name]).select_from(mine).where(units.c.run_id == run_id) for name in ("clean_id", "corrupt_id")]
     answers = _Answers(connection, run_id, union(*images))
-    names = [column.key for column in query.selected_columns]
+    names = [str(column.key) for column in query.selected_columns]
     rows = _rows(connection, _narrowed(query, table, run_id, equals), keys)
     records = [_trace_record(dict(zip(names, row, strict=True)), answers) for row in rows]
     return sorted(records, key=_trace_order)

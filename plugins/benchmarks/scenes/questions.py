@@ -123,8 +123,8 @@ def crossed(scene: Scene, question: Question) -> Question:
         relation = (RELATIONS.get(value, value), role)
         parts = [("Is there a", None), (str(kinds[0]), "object"), relation, ("the", None), (str(kinds[1]), "object")]
     parts.append(("in this picture", None))
-    names = {"subject": question.subject, "other": question.other, "value": question.value}
-    return _build(parts, question.answer, YES_NO, question.category, **names)
+    same = question
+    return _build(parts, same.answer, YES_NO, same.category, subject=same.subject, other=same.other, value=same.value)
 
 
 def _only(found: list[str]) -> str | None:
