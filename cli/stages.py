@@ -26,6 +26,9 @@ def study_of(application: Application, file: str | Path | None, limit: int | Non
     study = load_study(file, application.registry) if file else default_study()
     overrides["editor"] = application.editor_choice(overrides.get("editor"), study.editor)
     study = study.with_overrides(limit=limit, **given(**overrides, workers=application.workers.get("workers")))
+    if not file and "workers" not in application.workers:
+        # One model at the default sizes is done before other processes have loaded it.
+        study = study.with_overrides(workers=min(len(study.models), 2))
     check_names(study, application.registry)
     application.check_loading(study.models)
     return study

@@ -40,7 +40,7 @@ def test_plugins_lists_what_each_supplies(vseam: Vseam) -> None:
     outcome = vseam("plugins")
     assert outcome.code == 0
     line = next(line for line in outcome.stdout.splitlines() if line.startswith("tracers"))
-    assert "groups, knockout, lens, regions, tokenwise" in line
+    assert "attention_maps, gaze, groups, knockout, lens, paths, regions, tokenwise" in line
 
 
 def test_plugins_shows_broken_ones_with_their_reason_and_still_succeeds(vseam: Vseam, install: Install) -> None:

@@ -109,7 +109,9 @@ def test_every_option_of_a_scan_reaches_the_study(studied: Callable[..., Study])
     (scan,) = studied("heads", "scan", *arguments).heads
     assert {name: getattr(scan, name) for name in given} == given
     # A new field of a scan has to be settable here too, or be left to study files on purpose.
-    assert set(HeadScan.model_fields) == {*given, "options", "protocol"}
+    assert set(HeadScan.model_fields) == {*given, "options", "protocol", "stack"}
+    # Gradients estimate heads of the language model only.
+    assert studied("heads", "scan", "--stack", "vision").heads[0].stack == "vision"
 
 
 def test_options_of_one_tracer_win_over_those_of_all(studied: Callable[..., Study]) -> None:

@@ -168,7 +168,7 @@ def test_an_operation_that_needs_the_other_image_of_a_pair_is_refused_with_the_r
         ({"ablate": ["L9H0"]}, UnknownNameError, "head L9H0 does not exist: the decoder has layers 0 to 5"),
         ({"ablate": ["head4"]}, UnknownNameError, "'head4' names no head"),
         ({"rescale": "nobody"}, UnknownNameError, "no rescaling 'nobody'"),
-        ({"rescale": "x", "ablate": ["L0H0"]}, VseamError, "not both at once"),
+        ({"rescale": "x", "ablate": ["L0H0"]}, VseamError, "one change at a time"),
         ({"pool": "score"}, VseamError, "no sample in pool score"),
         ({"split": "harder"}, UnknownNameError, "unknown split 'harder'"),
         ({"limit": 1.5}, VseamError, "between 0 and 1"),

@@ -148,6 +148,7 @@ CHANGES: dict[type, dict[str, tuple[Any, dict[str, Any]]]] = {
         "screen_top": (4, SCREEN),
         "integrated_steps": (1, SCREEN),
         "donors": (2, {}),
+        "stack": ("vision", {}),
     },
     AblationOptions: {
         "sign": ("negative", {}),
@@ -174,6 +175,7 @@ CHANGES: dict[type, dict[str, tuple[Any, dict[str, Any]]]] = {
         "pool": ("test", {}),
         "split": ("hard", {}),
         "tracer_options": ({"groups": ["image"]}, {}),
+        "stack": ("vision", {}),
     },
     BaselineOptions: {"pool": ("score", {}), "split": ("hard", {}), "editor": ("scenes", {})},
     EvaluationOptions: {

@@ -34,6 +34,7 @@ NEEDS = {
     "'paths'": 99,
     "'edge_screening'": 99,
     "'gaze'": 99,
+    "'directions'": 99,
 }
 
 

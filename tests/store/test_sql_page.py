@@ -36,6 +36,8 @@ def statement(start: str) -> str:
 
 def answers(store: Store, sql: str) -> list[dict[str, Any]]:
     if store.label.startswith("postgresql"):
+        sql = sql.replace("json_each(units.details, '$.directions')", "json_array_elements(units.details::json -> 'directions')")
+        sql = re.sub(r"json_extract\(row.value, '\$\.(\w+)'\)", r"(row.value ->> '\1')", sql)
         sql = sql.replace("json_each(latest_modulations.scales)", "json_each_text(latest_modulations.scales::json)")
     columns, rows, truncated = run_query(store.label, sql)
     assert not truncated
@@ -80,6 +82,9 @@ def fill(store: Store) -> None:
         )
         store.replace_scores("trace_scores", traced, pd.DataFrame([{**cell, **other}]), [])
         store.finish_run(traced)
+    fitted = store.ensure_run(replace(spec, model=model_info(weights_hash="41"), method="directions", configuration={}))
+    rows = [{"layer": 3, "kind": "difference", "held_out": 1.0}]
+    store.save(fitted, [UnitResult("directions", "fit", details={"directions": rows})])
     figures = {"pool": "test", "split": "plain", "change": "", "subset": "all", "n": 40, "clusters": 40, "value": 0.9}
     store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "accuracy", "compared_with": 0}]), ["key-0"])
     store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "gain", "compared_with": 1}]), ["key-0"])

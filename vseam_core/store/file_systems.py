@@ -13,9 +13,10 @@ _MOUNTS = Path("/proc/mounts")
 
 def sqlite_file(database: str | Path) -> Path | None:
     """The file of a SQLite database (`:memory:` for one in memory), or None for a server."""
-    found = Database(database)
-    if not found.is_sqlite:
+    if "://" in str(database) and not str(database).startswith("sqlite"):
+        # The driver of a server may not be installed here; a path with such a beginning is none.
         return None
+    found = Database(database)
     return found.path or Path(":memory:")
 
 
