@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sqlite3
 import stat
@@ -167,12 +168,24 @@ def content(path: Path) -> dict[str, Counter[str]]:
         return {name: Counter(text for _, text in rows(name)) for name in names}
 
 
+_MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.+]+")
+_RUN_NUMBER = re.compile(rb'("run":|run_id = |\{"id":(?=[0-9]+,"method"))([0-9]+)')
+
+
 def report(folder: Path) -> dict[str, bytes]:
-    """The files of a report, without when it was made."""
+    """The files of a report, without when it and its runs were made; runs by what identifies them in the place of their numbers.
+
+    Workers open runs in turn, so that their order is chance: the page is taken as its records, sorted.
+    """
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     about = json.loads(files["report.json"])
     del about["made"]
-    return {**files, "report.json": json.dumps(about).encode()}
+    with closing(sqlite3.connect(folder.parent.parent / "results.db")) as connection:
+        identities = {number: identity.encode() for number, identity in connection.execute("SELECT id, identity FROM runs")}
+    page = _MOMENT.sub(b"then", files["index.html"])
+    page = _RUN_NUMBER.sub(lambda found: found[1] + identities[int(found[2])], page)
+    records = b"\n".join(sorted(re.split(rb"[{}]", page)))
+    return {**files, "report.json": json.dumps(about).encode(), "index.html": records}
 
 
 def differences(whole: Path, broken: Path) -> Iterator[str]:
