@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vseam_core.runs.spec import Answer, UnitResult
+from vseam_core.runs.spec import Answer, RunSpec, UnitResult
 from vseam_core.store import Store
 from vseam_core.store.query import run_query
 from vseam_core.store.schema import metadata
@@ -60,6 +60,26 @@ def fill(store: Store) -> None:
     store.save(run, [head_unit(0), skipped, changed, answered("old", True)])
     store.make_current(run, {"new": "question"})
     store.save(run, [answered("new", False)])
+    fill_traces(store, run, spec)
+    figures = {"pool": "test", "split": "plain", "change": "", "subset": "all", "n": 40, "clusters": 40, "value": 0.9}
+    store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "accuracy", "compared_with": 0}]), ["key-0"])
+    store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "gain", "compared_with": 1}]), ["key-0"])
+    shared = {
+        **{"model": "tiny", "pool": "score", "operation": "resample", "positions": "all", "measure": "logit_diff", "stack": "decoder"},
+        **{"task_a": "scenes/color", "task_b": "scenes/material", "level_a": "attribute", "level_b": "attribute", "sign": "positive"},
+        **{"k": 1, "overlap": 1, "n_a": 2, "n_b": 2, "status": "tested", "p_value": 0.5, "null_name": "layer-stratified"},
+    }
+    store.replace_scores("shared_head_tests", None, pd.DataFrame([shared]), [])
+    store.finish_run(run)
+    other = store.ensure_run(run_spec(model=model_info(name="big", weights_hash="99")))
+    store.replace_scores("head_scores", other, pd.DataFrame([score_row(0, 1, "positive")]), [])
+    store.finish_run(other)
+    unfinished = store.ensure_run(run_spec(model=model_info(name="tiny", weights_hash="77")))
+    store.replace_scores("head_scores", unfinished, pd.DataFrame([score_row(0, 2, "positive")]), [])
+
+
+def fill_traces(store: Store, run: int, spec: RunSpec) -> None:
+    """A cell of a trace in `run`, and in runs of their own what paths, screening, gaze and directions leave."""
     cell = {
         **{"tracer": "tokenwise", "stack": "decoder", "site_kind": "mlp_output", "direction": "denoising"},
         **{"measure": "logit_diff", "layer": 3, "column_label": "object", "subset": "all", "n": 12, "mean": 0.5},
@@ -85,21 +105,6 @@ def fill(store: Store) -> None:
     fitted = store.ensure_run(replace(spec, model=model_info(weights_hash="41"), method="directions", configuration={}))
     rows = [{"layer": 3, "kind": "difference", "held_out": 1.0}]
     store.save(fitted, [UnitResult("directions", "fit", details={"directions": rows})])
-    figures = {"pool": "test", "split": "plain", "change": "", "subset": "all", "n": 40, "clusters": 40, "value": 0.9}
-    store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "accuracy", "compared_with": 0}]), ["key-0"])
-    store.replace_scores("evaluations", run, pd.DataFrame([{**figures, "metric": "gain", "compared_with": 1}]), ["key-0"])
-    shared = {
-        **{"model": "tiny", "pool": "score", "operation": "resample", "positions": "all", "measure": "logit_diff", "stack": "decoder"},
-        **{"task_a": "scenes/color", "task_b": "scenes/material", "level_a": "attribute", "level_b": "attribute", "sign": "positive"},
-        **{"k": 1, "overlap": 1, "n_a": 2, "n_b": 2, "status": "tested", "p_value": 0.5, "null_name": "layer-stratified"},
-    }
-    store.replace_scores("shared_head_tests", None, pd.DataFrame([shared]), [])
-    store.finish_run(run)
-    other = store.ensure_run(run_spec(model=model_info(name="big", weights_hash="99")))
-    store.replace_scores("head_scores", other, pd.DataFrame([score_row(0, 1, "positive")]), [])
-    store.finish_run(other)
-    unfinished = store.ensure_run(run_spec(model=model_info(name="tiny", weights_hash="77")))
-    store.replace_scores("head_scores", unfinished, pd.DataFrame([score_row(0, 2, "positive")]), [])
 
 
 def answered(key: str, right: bool) -> UnitResult:
