@@ -1,4 +1,4 @@
-"""AMBER: yes/no questions about things, attributes and relations, many of them not there (Wang et al. 2023); its discriminative part."""
+"""AMBER's files, and its yes/no questions about things, attributes and relations, many of them not there (Wang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -27,32 +27,42 @@ def exactly_yes_no(answer: str) -> str | None:
     return {"Yes": "yes", "No": "no"}.get(answer.strip())
 
 
-class AmberBenchmark(FileBenchmark):
+class AmberFiles(FileBenchmark):
+    """A part of AMBER: its queries, and what is annotated for each, as in the authors' repository."""
+
+    image_places = ("amber/image", "AMBER/image", "amber/data/image")
+    obtain = "https://github.com/junyangwang0410/AMBER"
+
+    def __init__(self, name: str, annotations: str | Path | None = None, **options: Any):
+        super().__init__(name, level="object", category="amber", **options)
+        self._annotations = annotations
+
+    def beside(self, option: str, given: str | Path | None, name: str) -> Path:
+        """A further file: the one given, else that of this name beside the queries or in the folder above. Raises `InvalidFileError`."""
+        path = self.question_path()
+        there = [folder / name for folder in (path.parent, path.parent.parent)]
+        found = given or next((place for place in there if place.is_file()), None)
+        return find_file(self.name, option, found, (f"amber/data/{name}", f"AMBER/data/{name}"), self.obtain)
+
+    @cached_property
+    def truths(self) -> Mapping[str, Mapping[str, Any]]:
+        """The annotation of each query, by its number. Raises `InvalidFileError` where their file is missing."""
+        found = self.beside("annotations", self._annotations, "annotations.json")
+        return {record.text("id"): record.fields for record in read_records(found)}
+
+
+class AmberBenchmark(AmberFiles):
     """AMBER's discriminative questions, from query_discriminative.json with annotations.json beside it or in the folder above.
 
     The official figures count "no" as positive: `precision` of answers that say No, `recall` of questions whose answer is no, `f1`.
-    Categories are existence, state, number, action and relation. The generative part is refused: its official rule compares
-    words by the vectors of a language model.
+    Categories are existence, state, number, action and relation.
     """
 
     yes_no_rules = {**FileBenchmark.yes_no_rules, OFFICIAL: exactly_yes_no}  # noqa: RUF012
     question_files = ("amber/data/query/query_discriminative.json", "AMBER/data/query/query_discriminative.json")
-    image_places = ("amber/image", "AMBER/image", "amber/data/image")
-    obtain = "https://github.com/junyangwang0410/AMBER"
 
-    def __init__(self, annotations: str | Path | None = None, **options: Any):
-        super().__init__("amber", level="object", category="amber", **options)
-        self._annotations = annotations
-
-    @cached_property
-    def truths(self) -> Mapping[str, Mapping[str, Any]]:
-        """The annotation of each question, by its number. Raises `InvalidFileError` where their file is missing."""
-        path = self.question_path()
-        beside = [folder / "annotations.json" for folder in (path.parent, path.parent.parent)]
-        given = self._annotations or next((place for place in beside if place.is_file()), None)
-        places = ("amber/data/annotations.json", "AMBER/data/annotations.json")
-        found = find_file(self.name, "annotations", given, places, self.obtain)
-        return {record.text("id"): record.fields for record in read_records(found)}
+    def __init__(self, **options: Any):
+        super().__init__("amber", **options)
 
     def records(self) -> Iterator[Record]:
         """The questions with their annotations. Raises `InvalidFileError` for the generative queries."""
@@ -60,8 +70,7 @@ class AmberBenchmark(FileBenchmark):
             truth = self.truths.get(record.text("id"), {})
             if truth.get("type") == "generative":
                 raise InvalidFileError(
-                    f"{record.place}: a generative query; AMBER's rule for these compares words by the vectors of a language model, "
-                    "which is not part of vseam: give query_discriminative.json"
+                    f"{record.place}: a generative query, which the dataset amber/generative asks; give query_discriminative.json here"
                 )
             yield Record(record.place, {**record.fields, "type": truth.get("type"), "truth": truth.get("truth")})
 

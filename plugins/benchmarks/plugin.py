@@ -32,6 +32,7 @@ _OTHERS = {
     "vsr": ("VSR: captions about where things are, true or false", "vsr:VsrBenchmark"),
     "mmmu": ("MMMU: college questions with figures, those with one image", "mmmu:MmmuBenchmark"),
     "amber": ("AMBER: yes/no questions about what is and is not there", "amber:AmberBenchmark"),
+    "amber/generative": ("AMBER: which things descriptions make up", "amber_generative:AmberDescriptions"),
     "chair": ("CHAIR: which objects captions of COCO images make up", "chair:ChairBenchmark"),
     "cvbench": ("CV-Bench: counts, places, depths and distances, multiple choice", "cvbench:CvBenchmark"),
 }

@@ -1,4 +1,4 @@
-"""Thirteen benchmarks go through `datasets check`, `eval` and, by the pairs that one brings, `trace`, on an embedded model."""
+"""Benchmarks go through `datasets check`, `eval`, `edit`, `trace` and `heads scan`, on an embedded model."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Vseam
+from tests.datasets import test_amber_descriptions as descriptions
 from tests.datasets import test_caption_benchmarks as captions
 from tests.datasets import test_choice_benchmarks as choices
 from tests.datasets import test_paired_benchmarks as pairs
+from vseam_plugins.benchmarks import amber_generative
 
 FILES = {
     "mmbench": "mmbench.tsv", "scienceqa": "scienceqa/problems.json", "mmstar": "mmstar.tsv", "seedbench": "seed/SEED-Bench.json",
     "cvbench": "cvbench", "naturalbench": "natural.parquet", "winoground": "wino/examples.jsonl", "whatsup/a": "whatsup.json",
     "hallusionbench": "hallusion.json", "vsr": "vsr.jsonl", "mmmu": "mmmu", "amber": "amber/query/query_discriminative.json",
-    "chair": "data/chair/questions.json",
+    "chair": "data/chair/questions.json", "amber/generative": "described/query/query_generative.json",
 }  # fmt: skip
 OFFICIAL = {
     "mmbench": "circular_accuracy", "scienceqa": "accuracy grades 1-6", "mmstar": "mean_of_categories", "seedbench": "unparsed",
     "cvbench": "cv_bench", "naturalbench": "group_accuracy", "winoground": "group_accuracy", "whatsup/a": "set_accuracy",
     "hallusionbench": "figure_accuracy", "vsr": "accuracy", "mmmu": "mean_of_subjects", "amber": "f1", "chair": "chair_s",
+    "amber/generative": "hal",
 }  # fmt: skip
-PAIRED = ("--editor", "paired", "--tracer", "groups", "--pool", "all")
+OWN_PAIRS = ("naturalbench", "winoground")
+PRECOMPUTED = ("--editor", "precomputed", "--editor-option", "folder=edited", "--editor-option", "images={dataset}.png")
 
 
-def red(path: Path) -> None:
+def plain(path: Path, colour: str = "red") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (24, 24), "red").save(path, "PNG")
+    Image.new("RGB", (24, 24), colour).save(path, "PNG")
 
 
 @pytest.fixture
-def names(vseam: Vseam) -> dict[str, str]:
+def names(vseam: Vseam, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Small files of all of them in the working directory, under names of registry.yaml."""
     torch.set_num_threads(1)
     here = Path()
@@ -53,6 +57,8 @@ def names(vseam: Vseam) -> dict[str, str]:
     pairs.lines(here / "vsr.jsonl", [caption | {"image": "1.png"}])
     captions.mmmu(here / "mmmu", 1)
     captions.amber(here / "amber", 3)
+    descriptions.amber(here / "described", 2)
+    monkeypatch.setattr(amber_generative, "NounsAndVectors", lambda vectors: descriptions.TableOfWords())
     (here / "data" / "chair").mkdir(parents=True)
     captions.coco(here / "data" / "chair", 2)["instances"].rename(here / "data" / "chair" / "instances_val2014.json")
     images = ["1.png", "seed/0_0", "seed/1_7", *(f"wino/ex_0_img_{number}.png" for number in (0, 1))]
@@ -60,10 +66,13 @@ def names(vseam: Vseam) -> dict[str, str]:
     images += [f"cup0_{place}_chair.png" for place in ("on", "under", "left_of", "right_of")]
     images += [f"VD/chart/0_{figure}.png" for figure in (1, 2)]
     images += [f"amber/query/AMBER_{number}.jpg" for number in (2, 3, 4)]
+    images += [f"described/query/AMBER_{number}.jpg" for number in (1, 2)]
     images += [f"data/chair/COCO_val2014_{number:012d}.jpg" for number in (1, 2)]
     for image in images:
-        red(here / image)
+        plain(here / image)
     mine = {f"my-{name.replace('/', '-')}": name for name in FILES}
+    for own in mine:
+        plain(here / "edited" / f"{own}.png", "blue")
     entries = (f"  {own}: {{plugin: {name}, options: {{questions: {FILES[name]}}}}}\n" for own, name in mine.items())
     (here / "registry.yaml").write_text("datasets:\n" + "".join(entries))
     return mine
@@ -81,10 +90,32 @@ def test_the_benchmarks_are_checked_asked_and_scored(vseam: Vseam, names: dict[s
         assert not found["skips"], found["dataset"]
 
 
+def pairs_of(name: str) -> tuple[str, ...]:
+    """The options that give the benchmark pairs: its own, or edited images of ours."""
+    return ("--editor", "paired") if name in OWN_PAIRS else PRECOMPUTED
+
+
+def goes_all_the_way(vseam: Vseam, own: str, name: str) -> None:
+    """A benchmark's fixture is edited, traced and scanned; what cannot be is said."""
+    edited = vseam("edit", f"--dataset={own}", *pairs_of(name), "--pool=all", "--limit=1", "--json")
+    assert edited.code == 0, (name, edited.stderr)
+    traced = vseam(
+        "trace", "--model=llava-tiny", f"--dataset={own}", *pairs_of(name), "--tracer=groups", "--pool=all", "--limit=1", "--json"
+    )
+    assert traced.code == 0, (name, traced.stderr)
+    scanned = vseam("heads", "scan", "--model=llava-tiny", f"--dataset={own}", "--operation=zero", "--pool=all", "--limit=2", "--json")
+    assert scanned.code == 0, (name, scanned.stderr)
+
+
 @pytest.mark.slow
+def test_every_benchmark_is_edited_traced_and_scanned(vseam: Vseam, names: dict[str, str]) -> None:
+    for own, name in names.items():
+        goes_all_the_way(vseam, own, name)
+    stored = vseam("query", "SELECT dataset, COUNT(DISTINCT method) AS n FROM runs GROUP BY dataset HAVING n >= 2", "--json")
+    assert {row[0] for row in json.loads(stored.stdout)["rows"]} == set(names)
+
+
 def test_the_other_image_of_a_group_is_traced_as_the_corrupt_one(vseam: Vseam, names: dict[str, str]) -> None:
-    assert "my-winoground" in names
-    traced = vseam("trace", "--model=llava-tiny", "--dataset=my-winoground", *PAIRED, "--limit=2", "--json")
-    assert traced.code == 0, traced.stderr
+    goes_all_the_way(vseam, "my-winoground", names["my-winoground"])
     stored = vseam("query", "SELECT DISTINCT direction FROM trace_effects ORDER BY 1", "--json")
     assert json.loads(stored.stdout)["rows"] == [["denoising"], ["noising"]]

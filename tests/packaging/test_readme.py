@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def test_the_page_on_scenes_states_what_the_card_of_the_skewed_model_measured() 
 def test_the_large_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert execute(["study", "check", str(Path(__file__).parents[2] / "studies" / "large.yaml")]) == 0
+
+
+def test_every_extra_that_a_user_can_install_is_in_the_readme_with_what_it_costs() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"])
+    rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d, ]+) \|", README, re.MULTILINE)
+    named = {name: cost for names, costs in rows for name, cost in zip(re.findall(r"`([\w-]+)`", names), costs.split(", "), strict=True)}
+    assert set(named) == extras - {"dev"}
+    assert all(int(cost) > 0 for cost in named.values())
