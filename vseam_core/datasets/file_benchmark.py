@@ -18,6 +18,7 @@ from vseam_core.api.types import Answered, Form, Level, Pool, PoolChoice, RoleSp
 from vseam_core.datasets.answer_rules import CHOICE_RULES, LETTERS, OFFICIAL, YES_NO_RULES, ChoiceRule, YesNoRule
 from vseam_core.datasets.answers import normal_answer, other_word
 from vseam_core.datasets.choices import INSTRUCTION, asked_with, options_column
+from vseam_core.datasets.hub_files import hub_path, is_hub_name
 from vseam_core.datasets.images import BytesImage, ImageFolders, MissingImage, image_folders, without_suffix
 from vseam_core.datasets.records import Record, read_records
 from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError, did_you_mean
@@ -38,8 +39,9 @@ def pool_of(image_id: str) -> Pool:
 class FileBenchmark(Benchmark):
     """A benchmark whose questions stand in a file.
 
-    `questions` is the file (or, where a release has several, a folder), `images` a folder of images or several. What is not given is
-    looked for below the folder that VSEAM_DATA names (or `data`), in the places that `question_files` and `image_places` list.
+    `questions` is the file (or, where a release has several, a folder, or `hub:OWNER/NAME`), `images` a folder of images or
+    several. What is not given is looked for below the folder that VSEAM_DATA names (or `data`), in the places that `question_files` and
+    `image_places` list.
     `source_split` is the split that is read of a folder of several, as Hugging Face `datasets` writes it. `dedup`
     leaves out later records with the same image and question. A subclass turns one record into one sample by `sample_of`.
 
@@ -266,7 +268,12 @@ def data_folder() -> Path:
 
 
 def find_file(dataset: str, option: str, given: str | Path | None, places: Sequence[str], obtain: str) -> Path:
-    """A file of a dataset: the one given, else the first of `places` below the data folder that exists. Raises `InvalidFileError`."""
+    """A file of a dataset: the one given (a path, or a name of the hub), else the first of `places` below the data folder that exists.
+
+    Raises `InvalidFileError`, and what `hub_path` raises.
+    """
+    if is_hub_name(given):
+        return hub_path(dataset, given)
     if given is not None:
         path = Path(given).expanduser()
         if not path.exists():

@@ -45,7 +45,9 @@ def read_folder(folder: Path, split: str = "") -> Iterator[Row]:
     if not shards:
         raise InvalidFileError(f"{folder}: a folder without parquet or arrow files; expected a question file")
     if not split and len(shards) > 1:
-        raise InvalidFileError(f"{folder}: holds the splits {', '.join(shards)}; say which by the option source_split")
+        raise InvalidFileError(
+            f"{folder}: holds the splits {', '.join(shards)}; say which by the option source_split, or hub:OWNER/NAME:SPLIT"
+        )
     wanted = split or next(iter(shards))
     if wanted not in shards:
         raise InvalidFileError(f"{folder}: has no split {wanted!r}; it holds {', '.join(shards)}")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
+from vseam_core.config.loading import HUB_PREFIX
 from vseam_core.errors import InvalidFileError, NameClashError, UnknownNameError, VseamError, did_you_mean
 from vseam_core.plugins.discovery import Plugins
 from vseam_core.plugins.loading import Record, Registration
@@ -100,15 +101,19 @@ class Registry:
         return resolved
 
     def dataset(self, name: str) -> Resolved[DatasetRecord]:
-        """What `name` stands for: a registered name, or a file of questions by its path, whose images lie beside it or in `images`.
+        """What `name` stands for: a registered name, `hub:OWNER/NAME[:SPLIT]`, or a file of questions by its path, whose images lie beside
+        it or in `images`.
 
         Raises `UnknownNameError` and `NameClashError` as `model` does.
         """
         if name not in self.datasets and name not in self.plugins.names(DatasetRecord):
+            if name.startswith(HUB_PREFIX):
+                source, _, split = name.removeprefix(HUB_PREFIX).partition(":")
+                return self._table(name, f"{HUB_PREFIX}{source}", "hub", {"source_split": split} if split else {})
             if Path(name).suffix.lower() in QUESTION_FILES:
                 return self._question_file(name)
             known = {*self.datasets, *self.plugins.names(DatasetRecord)}
-            files = f"; or a file of questions ({', '.join(QUESTION_FILES)})"
+            files = f"; or a file of questions ({', '.join(QUESTION_FILES)}), or {HUB_PREFIX}OWNER/NAME"
             raise UnknownNameError(f"unknown dataset {name!r}; {did_you_mean(name, known)}{files}{self.plugins.broken_note()}")
         return self._registered(DatasetRecord, self.datasets, name)
 
@@ -116,9 +121,12 @@ class Registry:
         path = Path(name).expanduser()
         if not path.is_file():
             raise UnknownNameError(f"dataset {name!r}: expected a file of questions there; there is none")
+        return self._table(name, str(path), "file", {})
+
+    def _table(self, name: str, questions: str, origin: str, options: Mapping[str, Any]) -> Resolved[DatasetRecord]:
         registration = self.plugins.find(DatasetRecord, GENERIC_DATASET)
-        options = {"name": name, "questions": str(path), **({"images": self.images} if self.images else {})}
-        return Resolved(name, registration, options, "file", registration.record.summary)
+        given = {"name": name, "questions": questions, **({"images": self.images} if self.images else {}), **options}
+        return Resolved(name, registration, given, origin, registration.record.summary)
 
     def load_model(self, name: str, device: str = "auto", dtype: str | None = None, **overrides: Any) -> VisionLanguageModel:
         """Load a model by name, ready to answer; `overrides` win over the options of the registry and the record.
