@@ -119,7 +119,8 @@ YES_NO = [
     ("Yes and no", "no yes yes -"),
     ("not", "no - no -"),
     ("NO", "yes no no no"),
-    ("Y", "yes - - -"),
+    ("Y", "yes - yes -"),
+    ("n.", "yes - no -"),
     ("The answer is yes", "yes - - yes"),
     ("The answer is no.", "no - - no"),
 ]

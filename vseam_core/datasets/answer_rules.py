@@ -133,8 +133,11 @@ def _only_text_in(answer: str, options: Sequence[str]) -> str | None:
 
 
 def lmms_yes_no(answer: str) -> str | None:
-    """lmms-eval's reading of MME: yes or no anywhere in the first four characters, full stops aside ("none" and "now" are no)."""
-    start = answer.lower().strip().replace(".", "")[:4]
+    """lmms-eval's reading of MME: yes or no anywhere in the first four characters, full stops aside ("none" and "now" are no), or y, n."""
+    text = answer.lower().strip().replace(".", "")
+    if len(text) == 1:
+        return {"y": "yes", "n": "no"}.get(text)
+    start = text[:4]
     return "yes" if "yes" in start else "no" if "no" in start else None
 
 
