@@ -30,7 +30,7 @@ def made_of(reading: Reading) -> Draft | None:
 def single(reading: Reading) -> Draft | None:
     """ "Is the car red?", "Is the sky dark blue?", "Is the color of the car red?"."""
     match = _COLOR_OF.fullmatch(reading.text) or _SHADED.fullmatch(reading.text)
-    if match is None or reading.is_yes is None:
+    if match is None or reading.is_yes is None or match["what"].endswith((" the", " a", " an")):  # "is the cat behind the orange"
         return None
     value = value_of(match["value"])
     return None if value is None else turn(reading, match["what"], value, reading.text.startswith(("are", "do ")))

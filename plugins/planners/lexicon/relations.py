@@ -32,6 +32,28 @@ class Change:
     why: str
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What a caption says: the relation, as the lexicon has it, between two things."""
+
+    relation: str
+    things: tuple[str, str]
+
+
+def said_in_caption(caption: str) -> Stated | None:
+    """What a caption such as "a cup to the left of a chair" says, or None."""
+    match = _caption_shape().fullmatch(caption)
+    return None if match is None else Stated(match["relation"], (match["subject"], match["other"]))
+
+
+def stands_to(reading: Reading, stated: Stated, target: str, answer: str) -> Draft:
+    """The same two things in another relation, which makes `answer` true."""
+    change = _changes()[stated.relation]
+    subject, other = stated.things
+    boxes, why = _boxes(reading, change, target, _one(reading, subject, None), _one(reading, other, None))
+    return _placed(subject, other, stated.relation, target=target, answer=answer, change=change, boxes=boxes, why=why)
+
+
 def relation(reading: Reading) -> Draft | None:
     """The relation asked about stops holding where the answer is yes, and comes to hold where it is no."""
     parts = _read(reading.text)
@@ -72,10 +94,29 @@ def opposite_side(reading: Reading) -> Draft | None:
     target = f"to the {answer} of"
     change = _changes()[source]
     boxes, why = _boxes(reading, change, target, _one(reading, match["subject"], None), _one(reading, match["other"], None))
-    subject, other = english.a(match["subject"], match["verb"] == "are"), english.a(match["other"])
+    plural = match["verb"] == "are"
+    return _placed(
+        match["subject"], match["other"], source, target=target, answer=answer, change=change, boxes=boxes, why=why, plural=plural
+    )
+
+
+def _placed(
+    subject: str,
+    other: str,
+    source: str,
+    *,
+    target: str,
+    answer: str,
+    change: Change,
+    boxes: tuple[Box, ...],
+    why: tuple[str, ...],
+    plural: bool = False,
+) -> Draft:
+    """The draft that puts a thing to another place beside the same thing."""
+    one, two = english.a(subject, plural), english.a(other)
     return Draft(
-        level="relation", source=source, target=target, phrase=f"{subject} {target} {other}", before=f"{subject} {source} {other}",
-        answer=answer, find=match["subject"], sure=change.sure, boxes=boxes, reasons=(change.why, *why),
+        level="relation", source=source, target=target, phrase=f"{one} {target} {two}", before=f"{one} {source} {two}",
+        answer=answer, find=subject, sure=change.sure, boxes=boxes, reasons=(change.why, *why),
     )  # fmt: skip
 
 
@@ -92,6 +133,12 @@ def _read(text: str) -> tuple[str, str, str, str] | None:
 def _shape() -> re.Pattern[str]:
     relations = "|".join(re.escape(words) for words in sorted(_changes(), key=len, reverse=True))
     return re.compile(rf"(?P<verb>is|are) {_ARTICLE}(?P<subject>.+?) (?P<relation>{relations}) {_ARTICLE}(?P<other>.+)")
+
+
+@lru_cache(maxsize=1)
+def _caption_shape() -> re.Pattern[str]:
+    relations = "|".join(re.escape(words) for words in sorted(_changes(), key=len, reverse=True))
+    return re.compile(rf"{_ARTICLE}(?P<subject>.+?) (?:is |are )?(?P<relation>{relations}) {_ARTICLE}(?P<other>.+)")
 
 
 @lru_cache(maxsize=1)
