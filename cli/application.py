@@ -35,7 +35,7 @@ class Application:
     editing: dict[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     tables: bool = False
-    every_figure: bool = False
+    figures: dict[str, Any] = field(default_factory=dict)
     thumbnails: bool = True
     workers: dict[str, Any] = field(default_factory=dict)
 

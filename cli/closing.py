@@ -37,13 +37,13 @@ def write_pages(
     if reports is None:
         return []
     from vseam_core.report.data.study import study_page_data
-    from vseam_core.report.writer import add_report
+    from vseam_core.report.writer import Print, add_report
     from vseam_core.results.stored_study import study_of
 
     if chosen is None and material.study is not None:
         chosen = study_of(store, material.study)
     page = study_page_data(store, chosen, material, tables) if chosen is not None else None
-    return add_report(material, Path(reports), page, every_figure=application.every_figure)
+    return add_report(material, Path(reports), page, Print(**application.figures))
 
 
 def show_closing(

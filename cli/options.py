@@ -173,9 +173,13 @@ def _loading_options(function: Function) -> Function:
     return function
 
 
-def _use_report_option(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+def _use_tables(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.obj.tables = value
+
+
+def _use_figure_option(context: click.Context, parameter: click.Parameter, value: bool | float | None) -> None:
     if value:
-        setattr(context.obj, str(parameter.name), True)
+        context.obj.figures[str(parameter.name)] = value
 
 
 def _use_thumbnails(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -183,8 +187,8 @@ def _use_thumbnails(context: click.Context, _: click.Parameter, value: bool) -> 
 
 
 def _report_options(function: Function) -> Function:
-    """`--reports`, `--tables`, `--every-figure`: where the report goes, and how much is shown."""
-    kept: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _use_report_option}
+    """`--reports`, `--tables`, `--every-figure`, `--pdf`, `--font-size`: where the report goes, how much is shown, and how figures look."""
+    kept: dict[str, Any] = {"expose_value": False, "callback": _use_figure_option}
     added = (
         click.option(
             "--reports",
@@ -194,8 +198,23 @@ def _report_options(function: Function) -> Function:
             show_default=True,
             help="The folder that reports are written to, each in a folder of its own.",
         ),
-        click.option("--tables", help="Print every table after the findings, not only what fits into a few lines.", **kept),
-        click.option("--every-figure", help="Also write the figures that repeat others for each category.", **kept),
+        click.option(
+            "--tables",
+            is_flag=True,
+            expose_value=False,
+            callback=_use_tables,
+            help="Print every table after the findings, not only what fits into a few lines.",
+        ),
+        click.option("--every-figure", is_flag=True, help="Also write the figures that repeat others for each category.", **kept),
+        click.option("--pdf", is_flag=True, help="Write figures as PDF too, beside PNG and SVG.", **kept),
+        click.option(
+            "--font-size",
+            type=click.FloatRange(4, 24),
+            metavar="POINTS",
+            envvar="VSEAM_FONT_SIZE",
+            help="The size of the labels in figures, 4 to 24 (default: 8.5).",
+            **kept,
+        ),
     )
     for option in reversed(added):
         function = option(function)

@@ -51,20 +51,29 @@ class StudyResult(ShownInNotebooks):
 
         return [name for name, _ in planned_figures(self.material)]
 
-    def plot(self, name: str | None = None) -> Figure:
-        """A figure of the report by its name, the first one by default. Raises `UnknownNameError` with the names there are."""
+    def plot(self, name: str | None = None, font_size: float | None = None) -> Figure:
+        """A figure of the report by its name, the first one by default, its labels of so many points (default 8.5).
+
+        Raises `UnknownNameError` with the names there are.
+        """
+        from vseam_core.report.figures.drawing import FONT_SIZE, lettering
         from vseam_core.report.figures.planned import planned_figures
 
         drawn = dict(planned_figures(self.material))
         if not drawn or (name is not None and name not in drawn):
             raise UnknownNameError(f"there is no figure {name or ''!r}; {did_you_mean(name or '', drawn)}")
-        return shown_figure(drawn[name or next(iter(drawn))]())
+        with lettering(font_size or FONT_SIZE):
+            return shown_figure(drawn[name or next(iter(drawn))]())
 
-    def save(self, reports: str | Path = "reports") -> Path:
-        """Write the report, interactive page and figures, into a new folder of `reports`; returns the page. Raises `VseamError`."""
-        from vseam_core.report.writer import add_report
+    def save(self, reports: str | Path = "reports", pdf: bool = False, font_size: float | None = None) -> Path:
+        """Write the report, interactive page and figures, into a new folder of `reports`; returns the page. Raises `VseamError`.
 
-        return add_report(self.material, Path(reports), self.page)[-1]
+        Figures are PNG and SVG, with `pdf` PDF too, their labels of so many points (default 8.5).
+        """
+        from vseam_core.report.figures.drawing import FONT_SIZE
+        from vseam_core.report.writer import Print, add_report
+
+        return add_report(self.material, Path(reports), self.page, Print(pdf=pdf, font_size=font_size or FONT_SIZE))[-1]
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.material.notes)

@@ -87,11 +87,11 @@ def _draw_histogram(panel: Axes, found: AblationSummary, scores: HeadScores | No
     panel.axvline(0, color="#888888", linewidth=0.7, linestyle=":")
     panel.axvline(selected, color=colour, linewidth=2)
     p_value = found.effect.p_value
-    panel.set_title("no random sets" if p_value is None else f"p = {p_value:.3f}", loc="right", fontsize=7.5)
+    panel.set_title("no random sets" if p_value is None else f"p = {p_value:.3f}", loc="right", fontsize=drawing.font(7.5))
     direction = "drop in" if found.sign == "positive" else "gain in"
     kind = " exploratory" if exploratory(scores, found.heads, found.sign) else ""
     words = f"k = {len(found.heads)}{kind}, {found.split}, n = {found.n}"
-    panel.set_xlabel(f"{direction} {found.measure} (% points)\n{words}", fontsize=7)
+    panel.set_xlabel(f"{direction} {found.measure} (% points)\n{words}", fontsize=drawing.font(7))
     panel.margins(y=0.1)
 
 
@@ -121,7 +121,7 @@ def rescaling_gains(modulations: pd.DataFrame, tasks: Sequence[Task], model: str
             if of_task:
                 _draw_gains(panel, place, of_task[-1])
             else:
-                panel.text(place, 0, "not rescaled", rotation=90, ha="center", va="center", fontsize=7.5, color="#555555")
+                panel.text(place, 0, "not rescaled", rotation=90, ha="center", va="center", fontsize=drawing.font(7.5), color="#555555")
         panel.set_title(f"{split} test images", loc="left")
         panel.set_ylabel("gain in accuracy\n(percentage points)")
         panel.set_xlim(-0.5, len(tasks) - 0.5)

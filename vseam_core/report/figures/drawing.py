@@ -8,8 +8,10 @@ readers can tell apart; maps around zero run from blue to red.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -30,6 +32,8 @@ from vseam_core.report.tasks import Task
 
 DOTS_PER_INCH = 110
 PRINT_DOTS_PER_INCH = 200
+FONT_SIZE = 8.5
+"""Points of the labels, unless `lettering` says otherwise; other texts keep their proportion to it."""
 TASKS_PER_PAGE = 7
 EMBEDDING = -1
 
@@ -39,21 +43,20 @@ BAND_COLOUR = "#9E9E9E"
 HATCH, HATCH_COLOUR = "////", "#A8A8A8"
 LEVEL_WORDS = {"object": "object level", "attribute": "attribute level", "relation": "relation level"}
 
+_TEXT_SIZES: Any = {
+    "font.size": FONT_SIZE, "axes.titlesize": 9, "axes.labelsize": FONT_SIZE, "xtick.labelsize": 8, "ytick.labelsize": 8, 
+    "legend.fontsize": 8,
+}  # fmt: skip
 _STYLE: Any = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8.5,
+    "pdf.fonttype": 42,  # letters stay letters, which journals ask for
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
-    "legend.fontsize": 8,
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
 }
@@ -83,6 +86,24 @@ class Page:
     legend_lines: int = 1
 
 
+_SCALE: ContextVar[float] = ContextVar("how much larger than usual all texts are", default=1.0)
+
+
+@contextmanager
+def lettering(points: float) -> Iterator[None]:
+    """Figures that are drawn in this context have labels of that size: texts and the room for them grow, panels stay as large."""
+    before = _SCALE.set(points / FONT_SIZE)
+    try:
+        yield
+    finally:
+        _SCALE.reset(before)
+
+
+def font(points: float) -> float:
+    """The size of a text that has so many points where labels have `FONT_SIZE`."""
+    return points * _SCALE.get()
+
+
 def styled(draw: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Runs a drawing function under the report's own settings and puts the user's back."""
 
@@ -91,6 +112,7 @@ def styled(draw: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
+            matplotlib.rcParams.update({name: font(points) for name, points in _TEXT_SIZES.items()})
             return draw(*arguments, **options)
 
     return inside
@@ -101,13 +123,16 @@ def new_page(rows: int, columns: int, page: Page, title: str, caption: str, **sh
 
     Few columns are drawn wider, so that title and caption have room.
     """
+    scale = _SCALE.get()
+    sides = {name: scale * getattr(page, name) for name in ("left", "right", "above", "below", "column_gap", "row_gap")}
+    page, edge, narrowest = replace(page, **sides), _EDGE * scale, _NARROWEST * scale
     gaps = page.column_gap * (columns - 1)
-    wanted = (_NARROWEST - page.left - page.right - gaps) / columns
+    wanted = (narrowest - page.left - page.right - gaps) / columns
     panel_width = max(page.panel_width, min(_WIDEST_PANEL, wanted))
-    width = max(_NARROWEST, page.left + page.right + gaps + columns * panel_width)
-    lines = textwrap.wrap(caption, int((width - 2 * _EDGE) * _CHARACTERS_PER_INCH))
-    below = page.below + _CAPTION_LINE * len(lines) + 2 * _EDGE
-    above = _TITLE_INCHES + page.legend_lines * _LEGEND_INCHES + page.above
+    width = max(narrowest, page.left + page.right + gaps + columns * panel_width)
+    lines = textwrap.wrap(caption, int((width - 2 * edge) * _CHARACTERS_PER_INCH / scale))
+    below = page.below + scale * _CAPTION_LINE * len(lines) + 2 * edge
+    above = scale * (_TITLE_INCHES + page.legend_lines * _LEGEND_INCHES) + page.above
     tall = rows * page.panel_height + page.row_gap * (rows - 1)
     height = above + tall + below
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
@@ -121,9 +146,9 @@ def new_page(rows: int, columns: int, page: Page, title: str, caption: str, **sh
         "hspace": page.row_gap / page.panel_height,
     }
     panels = np.asarray(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places, **sharing))
-    left = _EDGE / width
-    figure.suptitle(title, x=left, y=1 - 0.08 / height, ha="left", va="top", fontsize=_TITLE_POINTS, fontweight="bold")
-    text = figure.text(left, _EDGE / height, "\n".join(lines), fontsize=_CAPTION_POINTS, color="#444444", va="bottom")
+    left, top = edge / width, 1 - 0.08 * scale / height
+    figure.suptitle(title, x=left, y=top, ha="left", va="top", fontsize=font(_TITLE_POINTS), fontweight="bold")
+    text = figure.text(left, edge / height, "\n".join(lines), fontsize=font(_CAPTION_POINTS), color="#444444", va="bottom")
     text.set_gid(_CAPTION_MARK)
     return figure, panels
 
@@ -131,7 +156,8 @@ def new_page(rows: int, columns: int, page: Page, title: str, caption: str, **sh
 def add_legend(figure: Figure, handles: Sequence[Any], columns: int) -> None:
     """The figure's legend on the lines below its title."""
     width, height = figure.get_size_inches()
-    anchor = (_EDGE / width, 1 - _TITLE_INCHES / height)
+    scale = _SCALE.get()
+    anchor = (scale * _EDGE / width, 1 - scale * _TITLE_INCHES / height)
     figure.legend(
         handles=list(handles),
         loc="upper left",
@@ -169,10 +195,19 @@ def title_of(figure: Figure) -> str:
     return str(figure.get_suptitle())
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a PNG and an SVG that depend on the figure alone: no date, no library version. Raises `OSError` where it cannot be written."""
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}  # fmt: skip
+
+
+def save_figure(figure: Figure, stem: Path, pdf: bool = False) -> list[Path]:
+    """Write a PNG, an SVG and, where it is wanted, a PDF that depend on the figure alone: no date, no library version.
+
+    Raises `OSError` where it cannot be written.
+    """
     written = []
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+    for kind in ("png", "svg", *(("pdf",) if pdf else ())):
+        metadata = _METADATA[kind]
         path = stem.with_name(f"{stem.name}.{kind}")
         write_atomically(path, partial(_save, figure, kind, metadata, stem.name))
         written.append(path)
@@ -200,8 +235,8 @@ def head_columns(panels: Panels, tasks: Sequence[Task], notes: Sequence[str] = (
         panel = panels[0, index]
         panel.set_title("\n".join(filter(None, lines)), loc="left", linespacing=1.25, pad=4)
         if level:
-            above = (0, 6 + 11.5 * len(lines))
-            style: dict[str, Any] = {"fontsize": 8.5, "fontstyle": "italic", "color": "#555555"}
+            above = (0, font(6 + 11.5 * len(lines)))
+            style: dict[str, Any] = {"fontsize": font(8.5), "fontstyle": "italic", "color": "#555555"}
             panel.annotate(level, (0, 1), above, xycoords="axes fraction", textcoords="offset points", **style)
         before = task.level
 
@@ -241,7 +276,7 @@ def say_in_panel(panel: Axes, text: str, colour: str = "#555555") -> None:
     ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.5}
     # Non-breaking: `n = 40` stays together.
     words = textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), 20)
-    panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", fontsize=8, color=colour, bbox=ground)
+    panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", va="center", fontsize=font(8), color=colour, bbox=ground)
 
 
 def bare(panel: Axes) -> None:

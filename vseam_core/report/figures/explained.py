@@ -34,7 +34,7 @@ def explained_figure(found: Explanation) -> Figure:
         _draw_cells(panel, found, effect)
     _draw_heads(right.subplots(), found)
     figure.suptitle(f"{found.model}: {found.question}", fontweight="bold")
-    figure.supxlabel(_CAPTION, fontsize=8, color="#444444")
+    figure.supxlabel(_CAPTION, fontsize=drawing.font(8), color="#444444")
     return figure
 
 
@@ -105,5 +105,5 @@ def _draw_heads(panel: Axes, found: Explanation) -> None:
     panel.set_xlabel("head")
     panel.set_ylabel("layer")
     for head, value in found.strongest_heads(operation, 3):
-        panel.annotate(f"{value:+.1f}", (head.head, head.layer), ha="center", va="center", fontsize=7)
+        panel.annotate(f"{value:+.1f}", (head.head, head.layer), ha="center", va="center", fontsize=drawing.font(7))
     panel.set_title(f"heads replaced by\n{found.replacements.get(operation, operation)}, ±{end:.1f} nats", loc="left")

@@ -86,7 +86,7 @@ def published_head_maps(maps: Sequence[HeadMap], tasks: Sequence[Task], model: s
                 drawing.say_in_panel(panel, map_state(scores, sign).words if scores else "not scanned", drawing.RED)
                 continue
             image = _image(panel, values, end, "viridis", 0.0)
-            panel.set_xlabel(f"n = {scores.n_correct if sign == 'positive' else scores.n_wrong}", fontsize=7.5)
+            panel.set_xlabel(f"n = {scores.n_correct if sign == 'positive' else scores.n_wrong}", fontsize=drawing.font(7.5))
         _label_row(figure, panels[row], image, f"{sign} score", "probability")
     _label_columns(panels, tasks)
     return figure
@@ -111,7 +111,7 @@ def _draw_claims(panel: Axes, scores: HeadScores, sign: Sign, values: Array | No
         drawing.hatch_cells(panel, np.ones(values.T.shape, dtype=bool))
         drawing.say_in_panel(panel, state.words, drawing.RED)
     else:
-        panel.set_xlabel(state.words, fontsize=7.5)
+        panel.set_xlabel(state.words, fontsize=drawing.font(7.5))
     layers, heads = np.nonzero(passing_heads(scores, sign))
     size = 6.0 if max(values.shape) <= 16 else 3.0
     rings = panel.plot(layers, heads, "o", markerfacecolor="none", color=drawing.BLACK, markersize=size, markeredgewidth=1.0)

@@ -177,7 +177,7 @@ def _draw(panel: Axes, drawn: RoleMap, end: float, found: Traced, numbers: bool 
         if labelled and not drawn.doubtful[row, column]:
             colour = "white" if abs(values[row, column]) > 0.65 * end else drawing.BLACK
             words = _whole(values[row, column]) if found.in_shares else f"{values[row, column]:.2g}".replace("-", "−")
-            panel.text(column, row, words, ha="center", va="center", fontsize=7, color=colour)
+            panel.text(column, row, words, ha="center", va="center", fontsize=drawing.font(7), color=colour)
     rows, columns = np.nonzero(drawn.outside & ~drawn.doubtful)
     shift = 0.33 if labelled else 0.0
     panel.plot(columns + shift, rows - shift * 0.8, ".", color=drawing.BLACK, markersize=3, clip_on=False)

@@ -85,7 +85,7 @@ def _draw(panel: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[Task],
 
 
 def _write_cells(panel: Axes, shares: np.ndarray, words: np.ndarray, small: np.ndarray, strong: np.ndarray) -> None:
-    points = 8.0 if len(shares) <= 8 else 6.5
+    points, fewer = (drawing.font(size) for size in ((8.0, 6.0) if len(shares) <= 8 else (6.5, 4.5)))
     for (row, column), share in np.ndenumerate(shares):
         if not np.isfinite(share):
             panel.text(column, row, "–", ha="center", va="center", fontsize=points, color="#666666")
@@ -96,7 +96,7 @@ def _write_cells(panel: Axes, shares: np.ndarray, words: np.ndarray, small: np.n
         style = "italic" if row == column else "normal"
         text: dict[str, Any] = {"ha": "center", "color": colour, "style": style}
         panel.text(column, row - 0.05, f"{words[row, column]}{star}", va="bottom", fontsize=points, fontweight=weight, **text)
-        panel.text(column, row + 0.08, str(small[row, column]), va="top", fontsize=points - 2, **text)
+        panel.text(column, row + 0.08, str(small[row, column]), va="top", fontsize=fewer, **text)
 
 
 def _draw_levels(panel: Axes, shown: Sequence[Task]) -> None:
