@@ -49,4 +49,4 @@ def test_a_recipe_counts_its_files_and_names_only_files_that_exist(title: str, c
 
 def test_there_is_a_recipe_for_each_kind_of_addition() -> None:
     kinds = [title for title, _, _ in RECIPES]
-    assert kinds == ["A model family", "A head operation", "A tracer", "A benchmark", "A figure", "A stored column"]
+    assert kinds == ["A model family", "A head operation", "A tracer", "A generation method", "A benchmark", "A figure", "A stored column"]
