@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from tests.engine.families import TinyVLM
 from vseam_core.api.interventions import AnswerIds, AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
@@ -248,6 +249,18 @@ def test_a_single_run_and_a_few_say_what_a_batch_takes() -> None:
     assert sizer.tokens("kind") == 512
     sizer.halve("kind", 100)
     assert sizer.tokens("kind") == 50
+
+
+def test_only_what_comes_near_the_budget_is_measured() -> None:
+    sizer = BatchSizer(16_000_000, CPU, most_tokens=100_000)
+    sizer.try_out("kind", [(10, lambda: torch.zeros(1_000)), (80, lambda: torch.zeros(8_000))])
+
+    def watched() -> bool:
+        return isinstance(_get_current_dispatch_mode(), PeakMemory)
+
+    assert not sizer.measured("kind", 9_000, watched), "3.6 of 16 million bytes are expected"
+    assert sizer.measured("kind", 11_000, watched), "4.4 of 16 million are not far within it"
+    assert not sizer.measured("kind", 11_000, watched), "as large a batch was seen"
 
 
 def test_how_batches_are_made_does_not_depend_on_what_ran_before(model: TinyVLM, runs: list[Run]) -> None:
