@@ -27,7 +27,7 @@ _MOST_TOKENS_ON_CPU = 4096
 _MOST_TOKENS = 2**16
 # Batches of one kind differ a little in what a position costs.
 _MARGIN = 0.8
-# A batch that is expected to take less of the budget than this is not measured: counting every tensor takes half as long as the work itself.
+# A batch that is expected to take less of the budget than this is not measured: counting every tensor takes half as long as the work.
 _FAR_WITHIN = 0.25
 _SHARE_OF_AVAILABLE = 0.25
 _SHARE_OF_ACCELERATOR = 0.7
