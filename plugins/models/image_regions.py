@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vseam_core.api.types import Box
-from vseam_plugins.models.geometry import grid_boxes, image_view, patch_size
+from vseam_plugins.models.geometry import WHOLE_IMAGE, grid_boxes, image_view, patch_size
 
 NOWHERE: Box = (0.0, 0.0, 0.0, 0.0)
+# The input by which a family says its grid: frames × rows × columns of patches for each image.
+_GRID = "image_grid_thw"
 
 
 class NoPlacesError(Exception):
@@ -95,12 +97,32 @@ def _pooled(case: ImagePrompt) -> Sequence[Box]:
 
 
 def _merged(case: ImagePrompt) -> Sequence[Box]:
-    """Qwen2-VL and its successors: the image is stretched to a grid, and blocks of merge × merge patches are one position."""
-    frames, rows, columns = (int(value) for value in case.inputs["image_grid_thw"][0])
-    merge = int(case.config.vision_config.spatial_merge_size)
-    if frames != 1 or len(case.inputs["image_grid_thw"]) != 1:
+    """Qwen-VL, GLM-V and their like: the image is stretched to a grid, and blocks of merge × merge patches are one position."""
+    frames, rows, columns = (int(value) for value in case.inputs[_GRID][0])
+    merge = int(getattr(case.config.vision_config, "spatial_merge_size", 0) or case.image_processor.merge_size)
+    if frames != 1 or len(case.inputs[_GRID]) != 1:
         raise NoPlacesError("more than one image")
     return grid_boxes(rows // merge, columns // merge)
+
+
+def _merged_and_padded(case: ImagePrompt) -> Sequence[Box]:
+    """Kimi K2.5: the same, but the image is not stretched: it stands in the upper left of its grid."""
+    from transformers.models.kimi_k25.image_processing_kimi_k25 import navit_resize
+
+    (width, height), processor = case.image, case.image_processor
+    side = int(dict(processor.size)["max_height"])
+    resized, padded = navit_resize(height, width, processor.patch_size, processor.merge_size, processor.max_patches, side)
+    block = processor.patch_size * processor.merge_size
+    return grid_boxes(padded[0] // block, padded[1] // block, (0.0, 0.0, padded[1] / resized[1], padded[0] / resized[0]))
+
+
+def _pooled_patches(case: ImagePrompt) -> Sequence[Box]:
+    """Gemma 4: the image is stretched to a grid of about its shape, and blocks of patches are averaged; their places are inputs."""
+    if len(case.inputs["image_position_ids"]) != 1:
+        raise NoPlacesError("more than one image")
+    columns, rows = (int(value) + 1 for value in case.inputs["image_position_ids"][0].amax(0))
+    pool = int(case.config.vision_config.pooling_kernel_size)
+    return grid_boxes(rows // pool, columns // pool)
 
 
 def _rows_with_breaks(case: ImagePrompt) -> Sequence[Box]:
@@ -117,13 +139,70 @@ def _shuffled_tiles(case: ImagePrompt) -> Sequence[Box]:
     """InternVL and Aya Vision: stretched over a canvas of square tiles, each a grid of merged patches; then the whole image."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
+    return _tiles_of(case, get_optimal_tiled_canvas)
+
+
+def _shuffled_tiles_of_cohere(case: ImagePrompt) -> Sequence[Box]:
+    """Cohere 2 Vision: the same with another choice of canvas."""
+    from transformers.models.cohere2_vision.image_processing_cohere2_vision import get_optimal_tiled_canvas
+
+    return _tiles_of(case, get_optimal_tiled_canvas)
+
+
+def _tiles_of(case: ImagePrompt, canvas_of: Callable[..., tuple[int, int]]) -> Sequence[Box]:
     tiles, _, height, width = case.pixels.shape
     side = math.isqrt(case.count // tiles)
     if tiles == 1:
         return grid_boxes(side, side)
     processor = case.image_processor
-    columns, rows = get_optimal_tiled_canvas(case.image[::-1], (height, width), processor.min_patches, processor.max_patches)
+    columns, rows = canvas_of(case.image[::-1], (height, width), processor.min_patches, processor.max_patches)
     return [*_tiles(rows, columns, side), *grid_boxes(side, side)]
+
+
+def _padded_tiles(case: ImagePrompt) -> Sequence[Box]:
+    """Llama 4: scaled to fit into the upper left of a canvas of square tiles, each a grid of merged patches; then the whole image."""
+    import torch
+    from transformers.models.llama4.image_processing_llama4 import (
+        find_supported_resolutions,
+        get_best_fit,
+        get_max_res_without_distortion,
+    )
+
+    processor, size, tile = case.image_processor, case.image[::-1], int(case.pixels.shape[-1])
+    canvases = torch.tensor(find_supported_resolutions(processor.max_patches, processor.size))
+    canvas = [int(value) for value in get_best_fit(size, canvases, processor.resize_to_max_canvas)]
+    room = canvas if processor.resize_to_max_canvas else [min(max(side, tile), most) for side, most in zip(size, canvas, strict=True)]
+    height, width = (max(value, 1) for value in get_max_res_without_distortion(size, (room[0], room[1])))
+    view = (0.0, 0.0, canvas[1] / width, canvas[0] / height)
+    side = math.isqrt(case.count // len(case.pixels))
+    if len(case.pixels) == 1:
+        return grid_boxes(side, side, view)
+    return [*_tiles(canvas[0] // tile, canvas[1] // tile, side, view), *grid_boxes(side, side)]
+
+
+def _pooled_crops(case: ImagePrompt) -> Sequence[Box]:
+    """Molmo 2: the whole image squeezed into one crop; then a finer grid over all crops without their margins; both pooled in blocks."""
+    from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
+
+    processor, (width, height) = case.image_processor, case.image
+    crop, patch = int(dict(processor.size)["height"]), int(processor.patch_size)
+    *_, canvas_height, canvas_width = compute_crop_geometry(height, width, processor.max_crops, processor.overlap_margins, crop, patch)
+    whole_rows, whole_columns, rows, columns = (int(value) for value in case.inputs["image_grids"][0])
+    pool = [int(value) for value in processor.pooling_size]
+    return [
+        *_blocks(whole_rows, whole_columns, (crop // patch, crop // patch), pool),
+        *_blocks(rows, columns, (canvas_height // patch, canvas_width // patch), pool),
+    ]
+
+
+def _blocks(rows: int, columns: int, patches: tuple[int, int], pool: Sequence[int]) -> Sequence[Box]:
+    """A grid of blocks of patches, over the image and as much beyond its edges as the last block needs, half of it on either side."""
+    edges = []
+    for count, size, patched in zip((rows, columns), pool, patches, strict=True):
+        beyond = count * size - patched
+        edges.append((-(beyond // 2) / patched, 1 + (beyond + 1) // 2 / patched))
+    (top, bottom), (left, right) = edges
+    return grid_boxes(rows, columns, (left, top, right, bottom))
 
 
 def _crops_and_whole(case: ImagePrompt) -> Sequence[Box]:
@@ -150,9 +229,11 @@ def _canvas(width: int, height: int, longest: int, edge: int) -> tuple[int, int]
     return longer, math.ceil(int(longer * edge * (shorter / longest)) / edge)
 
 
-def _tiles(rows: int, columns: int, side: int) -> list[Box]:
-    """The positions of tiles in reading order, each tile a grid of side × side positions, over the whole image."""
-    return [box for tile in grid_boxes(rows, columns) for box in grid_boxes(side, side, tile)]
+def _tiles(rows: int, columns: int, side: int, view: Box = WHOLE_IMAGE) -> list[Box]:
+    """The positions of tiles in reading order, each tile a grid of side × side positions, over the image or another view."""
+    boxes, across = grid_boxes(rows * side, columns * side, view), columns * side
+    corners = [(row * side, column * side) for row in range(rows) for column in range(columns)]
+    return [boxes[(top + row) * across + left + column] for top, left in corners for row in range(side) for column in range(side)]
 
 
 def _whole_and_unpadded_tiles(case: ImagePrompt) -> Sequence[Box]:
@@ -205,16 +286,24 @@ def _interpolated(case: ImagePrompt, rows: list[list[Box]]) -> list[list[Box]]:
     return [boxes[row * new_columns : (row + 1) * new_columns] for row in range(new_rows)]
 
 
+# Held, each, against what its own tower does (tests/models/test_places.py): a family that says its grid does not say where it lies.
+_STRETCHED = (
+    "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "glm4v", "glm4v_moe", "glm46v", "exaone4_5",
+    "paddleocr_vl", "video_llama_3",
+)  # fmt: skip
 # By the vision tower's type where that decides (a Pixtral inside a LLaVA), else by the model's.
 _RULES: Mapping[Any, Callable[[ImagePrompt], Sequence[Box]]] = {
     "pixtral": _rows_with_breaks,
     "mistral3": _rows_with_breaks,
+    **dict.fromkeys(_STRETCHED, _merged),
+    "kimi_k25": _merged_and_padded,
     "gemma3": _pooled,
-    "qwen2_vl": _merged,
-    "qwen2_5_vl": _merged,
-    "qwen3_vl": _merged,
+    "gemma4": _pooled_patches,
     "internvl": _shuffled_tiles,
     "aya_vision": _shuffled_tiles,
+    "cohere2_vision": _shuffled_tiles_of_cohere,
+    "llama4": _padded_tiles,
+    "molmo2": _pooled_crops,
     "idefics3": _crops_and_whole,
     "smolvlm": _crops_and_whole,
     "llava_next": _whole_and_unpadded_tiles,

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 
 from vseam_core.api.types import ModelInfo
+from vseam_core.engine.decoder import readable_decoder
 from vseam_core.engine.dtype import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
 from vseam_core.huggingface.fingerprints import processor_hash, weights_hash
 from vseam_plugins.models.agreement import check_config, check_processor, check_report, check_weights_hold
 from vseam_plugins.models.hub import commit_of, explained, locate
+from vseam_plugins.models.library_faults import mend
 from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.processors import read_processor
 
@@ -69,7 +71,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
     if not request.is_spread:
         with explained(request, "weights", f"move to {request.device}"):
             module.to(device=request.device)
-    module.eval().requires_grad_(False)
+    mend(module).eval().requires_grad_(False)
     return Checkpoint(module, processor, _describe(request, module, processor, commit_of(request, arguments)))
 
 
@@ -183,7 +185,12 @@ def _shown_name(request: LoadRequest) -> str:
 
 def _describe(request: LoadRequest, module: Any, processor: Any, commit: str) -> ModelInfo:
     text = module.config.get_text_config(decoder=True)
-    heads = getattr(text, "num_attention_heads", None) or 0
+    try:
+        heads = getattr(text, "num_attention_heads", None) or 0
+        head_dim = getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // max(1, heads)
+    except RuntimeError:  # layers differ, and the library names no number for all of them (Gemma 4)
+        shape = readable_decoder(module).shape
+        heads, head_dim = shape.heads, shape.head_dim
     return ModelInfo(
         name=_shown_name(request),
         family=module.config.model_type,
@@ -194,7 +201,7 @@ def _describe(request: LoadRequest, module: Any, processor: Any, commit: str) ->
         device=_devices(request, module),
         layers=getattr(text, "num_hidden_layers", None) or 0,
         heads=heads,
-        head_dim=getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // max(1, heads),
+        head_dim=head_dim,
         processor_hash=processor_hash(processor),
         revision=commit,
     )

@@ -22,6 +22,7 @@ from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import ModelInfo
+from vseam_plugins.models.library_faults import mend
 
 TYPES: Mapping[str, str] = dict(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 LAYERS, WIDTH, HEADS, VOCABULARY = 4, 64, 4, 128
@@ -262,7 +263,7 @@ def build(name: str, attention: str | None = None, dtype: torch.dtype = torch.fl
                 parameter.add_(0.1 * noise)
             elif not parameter_name.endswith(("A_log", "dt_bias", ".D")):
                 parameter.copy_(0.2 * noise)
-    return module.to(dtype)
+    return mend(module).to(dtype)
 
 
 class AnyTinyModel(VisionLanguageModel):

@@ -2,7 +2,8 @@
 
 PYTHONPATH=. python -m tests.engine.families_page > docs/families.md
 
-The second table takes a checkpoint folder of each family through three verbs of the command line.
+The second table takes a checkpoint folder of each family through three verbs of the command line. In the environment of
+`make test-torchvision` nothing is left out for a missing package.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import transformers
 from tests.engine.every_type import NOT_BUILT, TYPES, AnyTinyModel
 from tests.engine.test_every_type import WITH_IMAGES
 from tests.models.checkpoints import build_checkpoint
-from tests.models.command_line import VERBS, tried
-from tests.models.recipes import FURTHER
+from tests.models.command_line import VERBS, missing_package, tried
+from tests.models.recipes import BY_TORCHVISION, FURTHER, PIXTRAL
 from vseam_core.engine.selfcheck import checked_engine
 
 _REASONS = ("answers, but nothing in it can be traced", "the answer 'Yes' cannot be written in this model's vocabulary")
@@ -60,7 +61,8 @@ _FOLDERS = """
 
 `vseam eval`, `trace` (groups and token-wise) and `heads scan` on checkpoint folders in the library's own layout, tiny, with random weights.
 LLaVA, ViP-LLaVA, LLaVA-NeXT, LLaVA-OneVision, InternVL, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, PaliGemma, Gemma 3, Idefics3, SmolVLM, Aya Vision,
-InstructBLIP, BLIP-2 and Mllama run whole studies so (`tests/models/test_whole_studies.py`); Pixtral and Mistral 3 need torchvision.
+InstructBLIP, BLIP-2 and Mllama run whole studies so (`tests/models/test_whole_studies.py`). The last seven need torchvision
+(`make test-torchvision`).
 
 | family | eval | trace | heads scan | why not |
 |---|---|---|---|---|"""
@@ -74,8 +76,11 @@ def folder_row(family: str, said: Mapping[str, str]) -> str:
 
 
 def folder_rows() -> Iterator[str]:
-    """The whole second table."""
-    for family in FURTHER:
+    """The whole second table; families whose processor needs a package that is not here say so."""
+    for family in (*FURTHER, *PIXTRAL, *BY_TORCHVISION):
+        if missing_package(family):
+            yield f"| {family} | not run here | | | needs {missing_package(family)} |"
+            continue
         with tempfile.TemporaryDirectory() as place:
             yield folder_row(family, tried(build_checkpoint(family, Path(place) / family), Path(place)))
 

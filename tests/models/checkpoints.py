@@ -21,7 +21,7 @@ from tests.engine import configs
 from vseam_plugins.models.processors import without_videos
 
 from .builders import randomise
-from .recipes import FURTHER, IMAGE_SIZE, PATCH, SQUARE, Recipe
+from .recipes import BY_TORCHVISION, FURTHER, IMAGE_SIZE, PATCH, SQUARE, Recipe
 
 WORDS = (
     *("Is", "the", "?", "Yes", "No", "yes", "no", "Question", ":", "USER", "ASSISTANT", "Answer", "Please", "answer", "with", "a"),
@@ -133,7 +133,7 @@ RECIPES: dict[str, Recipe] = {
 
 def build_checkpoint(family: str, folder: Path, seed: int = 0) -> Path:
     """Save a family's checkpoint with its processor into `folder`."""
-    recipe = {**RECIPES, **FURTHER}[family]
+    recipe = {**RECIPES, **FURTHER, **BY_TORCHVISION}[family]
     logging.disable_progress_bar()
     with patch.object(configs, "LAYERS", recipe.layers):
         config = recipe.config()
@@ -155,7 +155,10 @@ def _save_processor(recipe: Recipe, folder: Path) -> None:
     if recipe.processor == "InstructBlipProcessor":
         extra["qformer_tokenizer"] = build_tokenizer(Recipe("", dict, "", {}, "", tokens={}))
     processor_class = getattr(transformers, recipe.processor)
-    has_videos = "video_processor" in processor_class.get_attributes()
+    parts = processor_class.get_attributes()
+    if "feature_extractor" in parts:
+        extra["feature_extractor"] = getattr(transformers, recipe.processor.replace("Processor", "AudioFeatureExtractor"))()
+    has_videos = "video_processor" in parts
     if has_videos:
         processor_class = without_videos(processor_class)
         extra["video_processor"] = None

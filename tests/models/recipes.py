@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tests.engine import configs
-from tests.engine.every_type import configuration
+from tests.engine.every_type import WIDTH, configuration
 
 IMAGE_SIZE, PATCH = 32, 8
 SQUARE = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
@@ -41,7 +41,7 @@ def _small(name: str, **more: Any) -> Callable[[], Any]:
 def _of_glm(model: str, name: str, module: str, processor: str) -> Recipe:
     image_class = {"glm4v": "Glm4vImageProcessorPil", "glm46v": "Glm46VImageProcessorPil"}[module]
     return Recipe(
-        model, _small(name), f"{module}.image_processing_pil_{module}:{image_class}", _GRID, processor, {},
+        model, _small(name), f"{module}.image_processing_pil_{module}:{image_class}", _FINER, processor, {},
         {"<|image|>": 100, "<|video|>": 101, "<|begin_of_image|>": 102, "<|end_of_image|>": 103, "<|begin_of_video|>": 104,
          "<|end_of_video|>": 105},
         "<|begin_of_image|><|image|><|end_of_image|>",
@@ -50,6 +50,8 @@ def _of_glm(model: str, name: str, module: str, processor: str) -> Recipe:
 
 _QWEN = "qwen2_vl.image_processing_pil_qwen2_vl:Qwen2VLImageProcessorPil"
 _GRID = {"patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2, "size": {"shortest_edge": 256, "longest_edge": 2048}}
+# GLM counts the frames of a video in, so an image has half of it.
+_FINER = {**_GRID, "size": {"shortest_edge": 256, "longest_edge": 8192}}
 _QWEN_TOKENS: dict[str, Any] = {
     "tokens": {"<|image_pad|>": 100, "<|video_pad|>": 101, "<|vision_start|>": 102, "<|vision_end|>": 103},
     "placeholder": "<|vision_start|><|image_pad|><|vision_end|>",
@@ -60,6 +62,11 @@ _LLAVA_NEXT = "llava_next.image_processing_pil_llava_next:LlavaNextImageProcesso
 _PINPOINTS = [[32, 64], [64, 32]]
 _CROPS = {**_CLIP_PIXELS, "image_grid_pinpoints": _PINPOINTS}
 _OF_LLAVA = {"patch_size": PATCH, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+# Without one in its configuration Gemma 4 has no tower.
+_GEMMA4_TOWER = {
+    "model_type": "gemma4_vision", "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "head_dim": 16, "patch_size": PATCH,
+}  # fmt: skip
 
 FURTHER: dict[str, Recipe] = {
     "qwen3_5": Recipe(
@@ -146,4 +153,53 @@ FURTHER: dict[str, Recipe] = {
         "BlipProcessor", placeholder=None,
     ),
     "git": Recipe("GitForCausalLM", _small("git"), _CLIP, _CLIP_PIXELS, "GitProcessor", placeholder=None),
+    "gemma4": Recipe(
+        "Gemma4ForConditionalGeneration", _small("gemma4", vision_config=_GEMMA4_TOWER),
+        "gemma4.image_processing_pil_gemma4:Gemma4ImageProcessorPil",
+        {"patch_size": PATCH, "max_soft_tokens": 70}, "Gemma4Processor", {},
+        {"<image>": 100, "<|video|>": 101, "<boi>": 104, "<eoi>": 105, "<audio>": 106, "<boa>": 107, "<eoa>": 108}, "<image>",
+        {"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>", "audio_token": "<audio>", "boa_token": "<boa>",
+         "eoa_token": "<eoa>"},
+    ),
+}  # fmt: skip
+
+# Their processors need torchvision, their image processors do not.
+PIXTRAL = ("pixtral_llava", "mistral3")
+# Their image processors are torchvision's alone: these are built and run by `make test-torchvision`.
+BY_TORCHVISION: dict[str, Recipe] = {
+    "llama4": Recipe(
+        "Llama4ForConditionalGeneration",
+        _small("llama4", vision_config__intermediate_size=4 * WIDTH, **{
+            f"vision_config__{name}": WIDTH for name in ("projector_input_dim", "projector_output_dim", "vision_output_dim")
+        }),
+        "llama4.image_processing_llama4:Llama4ImageProcessor", {"size": SQUARE, "max_patches": 4}, "Llama4Processor", {"patch_size": PATCH},
+        {"<|patch|>": 100, "<|image|>": 106, "<|image_start|>": 104, "<|image_end|>": 105, "<|tile_x_separator|>": 107,
+         "<|tile_y_separator|>": 108}, "<|image|>",
+    ),
+    "cohere2_vision": Recipe(
+        "Cohere2VisionForConditionalGeneration", _small("cohere2_vision", alignment_intermediate_size=64),
+        "cohere2_vision.image_processing_cohere2_vision:Cohere2VisionImageProcessor",
+        {"size": SQUARE, "max_patches": 4, "patch_size": IMAGE_SIZE // PATCH // 2}, "Cohere2VisionProcessor", {},
+        {"<image>": 100, "<boi>": 104, "<eoi>": 105, "<break>": 106}, "<image>",
+        {"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>", "img_line_break_token": "<break>"},
+    ),
+    "lfm2_vl": Recipe(
+        "Lfm2VlForConditionalGeneration", _small("lfm2_vl", projector_hidden_size=64),
+        "lfm2_vl.image_processing_lfm2_vl:Lfm2VlImageProcessor",
+        {"encoder_patch_size": PATCH, "tile_size": IMAGE_SIZE, "min_image_tokens": 2, "max_image_tokens": 8, "max_tiles": 4},
+        "Lfm2VlProcessor", {},
+        {"<image>": 100, "<|image_start|>": 104, "<|image_end|>": 105, "<|img_thumbnail|>": 106,
+         **{f"<|img_row_{row}_col_{column}|>": 106 + 4 * (row - 1) + column for row in (1, 2, 3, 4) for column in (1, 2, 3, 4)}},
+    ),
+    "molmo2": Recipe(
+        "Molmo2ForConditionalGeneration", _small("molmo2", image_patch_id=100), "molmo2.image_processing_molmo2:Molmo2ImageProcessor",
+        {"size": SQUARE, "patch_size": PATCH, "max_crops": 4, "overlap_margins": [1, 1]}, "Molmo2Processor", {},
+        {"<im_patch>": 100, "<|video|>": 101, "<im_start>": 104, "<im_end>": 105, "<|image|>": 106, "<im_col>": 107,
+         "<low_res_im_start>": 108, "<frame_start>": 109, "<frame_end>": 110, "<im_low>": 111}, "<|image|>",
+    ),
+    "kimi_k25": Recipe(
+        "Kimi_K25ForConditionalGeneration", _small("kimi_k25"), "kimi_k25.image_processing_kimi_k25:Kimi_K25ImageProcessor",
+        {"patch_size": PATCH, "max_patches": 64}, "Kimi_K25Processor", {}, {"<|media_pad|>": 100, "<|video|>": 101}, "<|media_pad|>",
+        {"image_token": "<|media_pad|>", "video_token": "<|video|>"},
+    ),
 }  # fmt: skip

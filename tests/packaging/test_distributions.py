@@ -17,7 +17,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
-BESIDE = ("tests", "docs", "examples", "findings", "perf", "studies")
+BESIDE = ("constraints", "tests", "docs", "examples", "findings", "perf", "studies")
 FAST = ("tests/framework", "tests/documentation", "tests/analysis", "tests/packaging/test_words.py")
 
 
@@ -26,7 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution, and the wheel that was built from it."""
     root = tmp_path_factory.mktemp("built")
     unwanted = shutil.ignore_patterns(
-        ".git", ".venv", ".*_cache", "build", "site", "*.egg-info", "__pycache__", "reports", "edits", "results.db*"
+        ".git", ".venv*", ".*_cache", "build", "site", "*.egg-info", "__pycache__", "reports", "edits", "results.db*"
     )
     shutil.copytree(ROOT, root / "source", ignore=unwanted)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(root / "out"), str(root / "source")]

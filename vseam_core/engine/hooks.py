@@ -21,6 +21,8 @@ from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
 
 SiteKey = tuple[int, SiteKind]
+# What the library's modules call the cache that they are handed: versions and families differ.
+CACHE_NAMES = ("cache", "past_key_values", "past_key_value", "cache_params")
 Change = Callable[[torch.Tensor], torch.Tensor | None]
 
 

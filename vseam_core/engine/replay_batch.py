@@ -17,7 +17,7 @@ from vseam_core.api.interventions import AttentionBlock, RunResult
 from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.attention_call import AttentionCall, Keys, KeysFound, KeysOfPrompt, RecordedLayer, Values, ValuesOfPrompt
 from vseam_core.engine.decoder import Decoder
-from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
+from vseam_core.engine.hooks import CACHE_NAMES, EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.layout import Layout, Span
 from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.engine.plan import PlannedRun
@@ -335,8 +335,9 @@ class ReplayBatch:
         arguments = {
             name: value.expand(len(handed), *value.shape[1:]) if isinstance(value, torch.Tensor) and value.ndim else value
             for name, value in base.generation.items()
+            if name not in CACHE_NAMES
         }
-        arguments |= {"encoder_hidden_states": self._decoder.final_norm(handed), "use_cache": False, "past_key_values": None}
+        arguments |= {"encoder_hidden_states": self._decoder.final_norm(handed), "use_cache": False}
         return self._decoder.logits(self._decoder.generator(**arguments).last_hidden_state[:, -1])
 
     def _arguments(self, layer: int, layout: Layout) -> dict[str, Any]:
@@ -354,7 +355,7 @@ def _arguments(base: Recording, layer: int, positions: Int[Tensor, " tokens"]) -
     length = len(base.prompt)
     arguments: dict[str, Any] = {}
     for name, value in base.arguments[layer].items():
-        if name in ("attention_mask", "past_key_values", "past_key_value"):
+        if name == "attention_mask" or name in CACHE_NAMES:
             arguments[name] = None
         elif name == "use_cache":
             arguments[name] = False

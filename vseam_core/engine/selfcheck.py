@@ -90,11 +90,11 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     family cannot be padded). `noise_floor`: the largest change of `logit_diff` when a site is replaced by its own value, in a batch
     of the shape that sweeps use: effects below three times that are noise. `ablation_effect`: how far zeroing all heads of a
     layer moves it, at most. `recomputed`: the share of the prompt that an edit of the last ten positions reaches (all of it where
-    words see later ones). Raises `UnsupportedError` where engine and model disagree, or where ablating heads moves nothing (the
-    wrong module was found).
+    words see later ones). Raises `UnsupportedError` where engine and model disagree, where ablating heads moves nothing (the
+    wrong module was found), or where the model itself cannot be run.
     """
     prompt = probe(model)
-    logits = plain_logits(model, [prompt])[0]
+    logits = _own_logits(model, prompt)
     record: dict[str, Any] = {
         "engine": type(engine).__name__,
         "attention": model.info.attention,
@@ -156,6 +156,16 @@ def plain_logits(model: VisionLanguageModel, prompts: list[EncodedPrompt]) -> to
     return cast(torch.Tensor, model.module(**model.collate(prompts), use_cache=False).logits[:, -1].double())
 
 
+def _own_logits(model: VisionLanguageModel, prompt: EncodedPrompt) -> torch.Tensor:
+    """`plain_logits` of one prompt. Raises `UnsupportedError` where the library's own forward pass does not end."""
+    try:
+        return plain_logits(model, [prompt])[0]
+    except Exception as error:
+        if is_out_of_memory(error) or isinstance(error, VseamError):
+            raise
+        raise UnsupportedError(f"{model.info.name}: the library's own forward pass of this model fails: {reason_of(error)}") from error
+
+
 def _site(engine: Engine, layer: int, kind: SiteKind, head: int | None = None) -> Site:
     return Site(layer, kind, head, cast(Stack, engine.shape.stack))
 
@@ -188,7 +198,9 @@ def _packed_error(engine: Engine, prompt: EncodedPrompt, score: Callable[..., Ru
 def _edit_error(model: VisionLanguageModel, engine: Engine, runs: Sequence[Run]) -> float:
     if not isinstance(engine, ReplayEngine):
         return 0.0
-    found, expected = engine.run(runs), ReferenceEngine(model).run(runs)
+    reference = ReferenceEngine(model)
+    reference.alone_because = engine.alone_because  # what shares a batch changes such a model, in full passes too
+    found, expected = engine.run(runs), reference.run(runs)
     return _largest(one.answer.logit_diff - other.answer.logit_diff for one, other in zip(found, expected, strict=True))
 
 

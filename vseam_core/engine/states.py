@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vseam_core.engine.decoder import Decoder
+from vseam_core.engine.hooks import CACHE_NAMES
 from vseam_core.engine.layout import Layout, of_like_length, padded
 from vseam_core.errors import UnsupportedError
 
 # The kernels work through positions in chunks: a run of a few costs as much as one of so many.
 CHUNK = 64
-_CACHE_NAMES = ("cache_params", "past_key_values", "past_key_value")
 
 Packed = Float[Tensor, "tokens width"]
 
@@ -243,7 +243,7 @@ class PackedStates:
 
 def _cache_name(mixer: nn.Module) -> str:
     parameters = inspect.signature(mixer.forward).parameters
-    name = next((name for name in _CACHE_NAMES if name in parameters), None)
+    name = next((name for name in CACHE_NAMES if name in parameters), None)
     if name is None:
         raise UnsupportedError(f"{type(mixer).__name__} carries a state and takes no cache to continue from")
     return name
