@@ -22,7 +22,7 @@ test: $(READY)  ## the tests
 # Without a network the tests of the pinned version stand; what was not run is said.
 test-newest: $(NEWEST)/.ready  ## one test of each mechanism of engine and models on the newest transformers
 	@if [ -f $(NEWEST)/.ready ]; then \
-		export PYTHONPATH=$(CURDIR)/$(NEWEST); \
+		export PYTHONPATH=$(CURDIR)/$(NEWEST)$${PYTHONPATH:+:$$PYTHONPATH}; \
 		$(BIN)/python -c "import importlib.metadata as m; print('transformers==' + m.version('transformers'))" | diff - constraints/newest.txt \
 			&& echo "The same environment with $$(cat constraints/newest.txt):" \
 			&& $(BIN)/pytest --numprocesses auto --dist load @tests/newest_transformers.txt; \
