@@ -41,8 +41,8 @@ def main(report: str) -> None:
 def first_traced_pair(page: Page) -> int:
     """The place of the first pair about colours in the page's data."""
     content = json.loads(page.locator("#page").text_content() or "{}")
-    labels = [content["samples"][pair["clean"]]["label"] for pair in content["pairs"]]
-    return labels.index("color")
+    datasets = [content["samples"][pair["clean"]]["dataset"] for pair in content["pairs"]]
+    return datasets.index("scenes/color")
 
 
 def photograph(page: Page, name: str) -> None:

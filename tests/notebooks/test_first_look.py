@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import vseam
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "first_look.ipynb"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -21,6 +25,17 @@ def outputs_of(cells: list[Any], words: str) -> list[Any]:
 def test_the_notebook_is_kept_without_outputs() -> None:
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def test_every_call_of_the_notebook_is_one_that_vseam_takes() -> None:
+    """The small form of the test below: no model runs."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+    calls = [node for node in ast.walk(code) if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("vseam.")]
+    assert {ast.unparse(call.func) for call in calls} >= {"vseam.explain", "vseam.scan", "vseam.trace", "vseam.query"}
+    for call in calls:
+        function = getattr(vseam, ast.unparse(call.func).removeprefix("vseam."))
+        inspect.signature(function).bind(*call.args, **{str(keyword.arg): keyword.value for keyword in call.keywords})
 
 
 @pytest.mark.slow  # half a minute: a kernel, an explanation, a scan and a trace

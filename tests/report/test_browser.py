@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.report.stored import HEADS, LAYERS, MARKUP, MODEL, TASKS, build_database, rows_of
+from tests.report.stored import HEADS, LAYERS, MARKUP, MODEL, SAMPLES, TASKS, build_database, rows_of
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.data.scans import CLAIM_COLUMNS
 from vseam_core.report.data.study import study_page_data
@@ -132,6 +133,29 @@ def test_a_head_under_the_pointer_is_told_and_a_click_lists_its_samples(opened: 
     assert samples.count() == 12
     effects = [abs(float(text.split()[0].replace("−", "-"))) for text in samples.locator("strong").all_inner_texts()]
     assert effects == sorted(effects, reverse=True)
+
+
+def test_where_a_head_looks_lies_over_the_image_of_each_of_its_samples(opened: Opened, tmp_path: Path) -> None:
+    view = opened.show("heads")
+    view.locator(".controls select").nth(1).select_option("scenes/color")
+    layer, head = TASKS["scenes/color"][2]
+    opened.page.evaluate(f"location.hash = 'heads?model={MODEL}&dataset=scenes/color&head={layer}.{head}'")
+    samples = view.locator(".head-samples li")
+    seen = [sample for sample in samples.all() if sample.locator("canvas").count()]
+    assert seen
+    for sample in seen:
+        number = int(re.search(r"number (\d+) ", sample.inner_text() + "number 3 ")[1])  # type: ignore[index]
+        alpha = sample.locator("canvas").evaluate(
+            "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+        )
+        assert len(alpha) == 4 * 12
+        assert np.argsort(alpha[3::4])[::-1][:2].tolist() == [number % 12, (number + 1) % 12]
+        assert "60 % of its attention" in sample.inner_text()
+    path = saved(opened, view.locator("button", has_text="CSV of its samples"), tmp_path)
+    with path.open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == SAMPLES
+    assert {round(float(row["attention to the image"]), 2) for row in written} == {0.6}
 
 
 def test_the_keyboard_alone_reaches_every_head(opened: Opened) -> None:
@@ -294,7 +318,7 @@ def large_page() -> PageData:
     page.content["models"] = ["large"]
     page.content["tasks"] = [{"dataset": name, "label": name, "level": "object", "category": name} for name in names]
     page.content["samples"] = [
-        {"id": str(n), "dataset": names[n % 7], "label": names[n % 7], "question": f"Is thing number {n} red?", "gold": "Yes"}
+        {"id": str(n), "dataset": names[n % 7], "question": f"Is thing number {n} red?", "gold": "Yes"}
         | {"pool": "score", "split": "plain"}
         for n in range(1000)
     ]

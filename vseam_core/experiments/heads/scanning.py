@@ -18,6 +18,7 @@ from vseam_core.errors import VseamError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
+from vseam_core.experiments.heads.looking import image_attention
 from vseam_core.experiments.heads.samples import Chosen, find_samples
 from vseam_core.experiments.image_stacks import say_what_is_left_out
 from vseam_core.experiments.thumbnails import keep_thumbnails
@@ -84,6 +85,11 @@ class Scan:
     def sign(self) -> float:
         """What a head's own output is worth: taken away from the clean run (+1), or given back to the corrupt one (-1)."""
         return -1.0 if self.options.direction == "denoising" else 1.0
+
+    @property
+    def shows_attention(self) -> bool:
+        """Whether where heads look is kept for reports: beside small images, and not once more beside a scan for parity."""
+        return self.opened.workspace.thumbnails and not self.options.stack and not self.operation.intervention.replacement().parity
 
     def close(self) -> None:
         """Keep small images of what was scanned, and judge answers by the benchmark's rule as it is now: it says which are right."""
@@ -228,4 +234,5 @@ def scan_sample(scan: Scan, unit: Unit[Target], heads: Sequence[HeadId]) -> Unit
         prompts=((target.clean.sample, target.clean.prompt),),
         baselines=tuple(baselines_of(loaded, scan.opened.benchmark, [target.clean])),
         head_effects=tuple((target.clean.sample, effect) for effect in effects),
+        details=image_attention(loaded, target.clean) if scan.shows_attention else {},
     )

@@ -2,6 +2,7 @@
 
 import { element, shape, shown, tooltip } from "./dom.js";
 import { LINES } from "./colours.js";
+import { walkPoints } from "./keys.js";
 
 const MARGIN = { left: 46, right: 12, top: 24, bottom: 30 };
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
@@ -53,17 +54,18 @@ export function linePanel({ title, x, lines, bands = [], unit, range = null, wid
     line.values.forEach((value, place) => Number.isFinite(value) && inside.append(shape("circle", { cx: across(place), cy: up(value), r: x.length > 20 ? 1.5 : 2.6, fill: line.colour })));
   });
   drawing.append(inside);
+  const told = (line, place) => [`${line.name}, ${x[place]}`, `${shown(line.values[place], 4)} ${unit}` +
+    (line.low && Number.isFinite(line.low[place]) ? ` [${shown(line.low[place], 3)}, ${shown(line.high[place], 3)}]` : ""), ...(line.n ? [`n = ${line.n[place]}`] : [])];
   drawing.nearest = (left, top) => {
     let best = null;
     for (const line of lines) line.values.forEach((value, place) => {
       const distance = Math.hypot(across(place) - left, up(value) - top);
       if (Number.isFinite(value) && (!best || distance < best.distance)) best = { distance, line, place };
     });
-    return best && best.distance < 30 ? [`${best.line.name}, ${x[best.place]}`, `${shown(best.line.values[best.place], 4)} ${unit}` +
-      (best.line.low && Number.isFinite(best.line.low[best.place]) ? ` [${shown(best.line.low[best.place], 3)}, ${shown(best.line.high[best.place], 3)}]` : ""),
-      ...(best.line.n ? [`n = ${best.line.n[best.place]}`] : [])] : null;
+    return best && best.distance < 30 ? told(best.line, best.place) : null;
   };
-  return { drawing, width, height };
+  drawing.rows = lines.map((line) => line.values.flatMap((value, place) => (Number.isFinite(value) ? [{ x: across(place), y: up(value), lines: told(line, place) }] : [])));
+  return { drawing, width, height, title };
 }
 
 function pathOf(values, across, up) {
@@ -94,6 +96,8 @@ export function panels(parts, legend, label, perRow = 4) {
     else tooltip().hide();
   });
   drawing.addEventListener("pointerleave", () => tooltip().hide());
+  walkPoints(drawing, columns * width, parts.flatMap((part, index) => part.drawing.rows.map((row) => row.map(({ x, y, lines }) =>
+    ({ x: x + (index % columns) * width, y: y + Math.floor(index / columns) * height, lines: [part.title, ...lines] })))));
   return element("div", null, element("div", { class: "wide" }, drawing), legend.length ? element("div", { class: "legend" }, legend.map(({ name, colour, dash }) =>
     element("span", null, shape("svg", { width: 22, height: 10, "aria-hidden": "true" }, shape("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash ?? "" })), ` ${name}`))) : null);
 }
@@ -129,6 +133,8 @@ export function pointRows({ rows, unit, label, width = 760, line = 24, left = 15
     else tooltip().hide();
   });
   drawing.addEventListener("pointerleave", () => tooltip().hide());
+  walkPoints(drawing, width, rows.map((row, index) => row.points.filter((point) => Number.isFinite(point.value)).sort((one, two) => one.value - two.value)
+    .map((point) => ({ x: across(point.value), y: index * line + line / 2 + 2, lines: [row.label, point.words] }))));
   return element("div", { class: "wide" }, drawing);
 }
 

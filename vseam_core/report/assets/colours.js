@@ -51,6 +51,11 @@ export function sequentialColour(share) {
   return between(SEQUENTIAL[isDark() ? "dark" : "light"], share);
 }
 
+/** How opaque a share from 0 to 1 of the largest attention is over an image. */
+export function attentionOpacity(share) {
+  return 0.1 + 0.65 * share;
+}
+
 /** Black or white, whichever is read better on a colour. */
 export function inkOn(colour) {
   if (!colour.startsWith("#")) return "currentColor";

@@ -55,6 +55,23 @@ export class Page {
     return this.answerTables.get(model)?.get(sample) ?? null;
   }
 
+  /** What the page holds of where heads look in a scan's images. */
+  looks(model, dataset) {
+    return (this.content.attention ?? []).filter((entry) => entry.model === model && entry.dataset === dataset);
+  }
+
+  /** Where a head looks in a sample's image: {rows, columns, shares: of its attention by cell}; null where the page does not have it. */
+  look(model, dataset, sample, head) {
+    for (const { rows, columns, heads, ...entry } of this.looks(model, dataset)) {
+      const row = this.numbers(entry.sample).indexOf(sample), column = heads.indexOf(head);
+      if (row < 0 || column < 0) continue;
+      const place = row * heads.length + column, most = this.numbers(entry.largest)[place];
+      const steps = this.numbers(entry.steps).subarray(place * rows * columns, (place + 1) * rows * columns);
+      return { rows, columns, shares: Float32Array.from(steps, (step) => (step * most) / 255) };
+    }
+    return null;
+  }
+
   /** The tokens of a sample as a model reads them: [position, length, text, class, role] each; null where they are unknown. */
   prompt(model, sample) {
     return this.content.prompts.find((entry) => entry.model === model && entry.sample === sample) ?? null;

@@ -2,7 +2,7 @@
 
 import { cellGrid, colourBar } from "./grid.js";
 import { distinct, element, selection, shown } from "./dom.js";
-import { sequentialColour, shareOf } from "./colours.js";
+import { attentionOpacity, sequentialColour, shareOf } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 
 const MEAN = "mean";
@@ -48,7 +48,7 @@ function overlaid(page, explained, key, title, words, weights) {
     const pen = canvas.getContext("2d"), most = Math.max(...weights, 1e-9);
     weights.forEach((weight, index) => {
       const [x0, y0, x1, y1] = [0, 1, 2, 3].map((side) => boxes[4 * index + side] * (side % 2 ? canvas.height : canvas.width));
-      pen.globalAlpha = 0.1 + 0.65 * (weight / most);
+      pen.globalAlpha = attentionOpacity(weight / most);
       pen.fillStyle = sequentialColour(weight / most);
       pen.fillRect(x0, y0, x1 - x0, y1 - y0);
     });

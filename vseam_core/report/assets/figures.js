@@ -69,6 +69,11 @@ export function figure({ title, controls = [], body, caption = "", name, rows })
   return frame;
 }
 
+/** A button that saves rows as CSV; `name()` is the file's name without its ending. */
+export function saveButton(words, name, rows) {
+  return element("button", { type: "button", onclick: () => save(`${name()}.csv`, csvOf(rows()), "text/csv") }, words);
+}
+
 /** A table whose columns sort by a click or the keyboard; `rows` are lists of plain values under `columns`. */
 export function sortableTable(columns, rows, { caption = "", limit = 500 } = {}) {
   const numeric = columns.map((_, index) => rows.every((row) => row[index] === null || typeof row[index] === "number"));

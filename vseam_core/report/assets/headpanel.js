@@ -1,10 +1,12 @@
 // All about one head: its numbers, its effects in every category, its samples with the strongest first, and the query for it.
 
-import { element, shape, shown, withInterval } from "./dom.js";
+import { element, largest, shape, shown, withInterval } from "./dom.js";
 import { ticksOf } from "./charts.js";
-import { LINES } from "./colours.js";
+import { attentionOpacity, LINES, sequentialColour } from "./colours.js";
+import { fileName, saveButton } from "./figures.js";
 
 const AT_A_TIME = 12;
+const OUTCOME = ["wrong", "right", ""];
 
 /** The panel of a head of a scan; `all` are the page's scans, of which those of the same model and kind are set side by side. */
 export function headPanel(page, all, scan, side, head) {
@@ -67,36 +69,46 @@ function samplesOf(page, scan, head) {
     more.hidden = count === order.length;
   };
   grow();
-  return element("div", null, element("h5", null, `Its ${order.length} samples, strongest first`), list, more);
+  const rows = () => [["model", "dataset", "operation", "head", "sample", "question", "gold", "answer", "outcome", "effect", "before", "attention to the image"], ...order.map((row) => {
+    const sample = page.content.samples[places[row]], look = page.look(scan.about.model, scan.about.dataset, places[row], head);
+    return [scan.about.model, scan.about.dataset, scan.about.operation, scan.name(head), sample.id, sample.question, sample.gold, page.answer(scan.about.model, places[row])?.text ?? null, OUTCOME[correct[row]],
+      values[row * scan.size + head], base[row], look ? look.shares.reduce((sum, share) => sum + share, 0) : null];
+  })];
+  return element("div", null, element("h5", null, `Its ${order.length} samples, strongest first`), element("p", { class: "note" }, attentionWords(page, scan, head)), list,
+    element("p", { class: "files" }, more, saveButton("CSV of its samples", () => fileName("samples", scan.about.model, page.label(scan.about.dataset), scan.name(head)), rows)));
 }
 
 function sampleRow(page, scan, head, row, place, values, base, correct) {
   const sample = page.content.samples[place];
-  const effect = values[row * scan.size + head];
-  const answer = page.answer(scan.about.model, place);
-  const outcome = correct[row] === 2 ? "" : correct[row] ? "right" : "wrong";
-  const image = page.image(sample.image);
+  const answer = page.answer(scan.about.model, place), outcome = OUTCOME[correct[row]];
+  const image = page.image(sample.image), look = page.look(scan.about.model, scan.about.dataset, place, head);
+  const shares = look ? look.shares.reduce((sum, share) => sum + share, 0) : NaN;
   return element("li", null,
-    image ? element("span", { class: "thumb" }, element("img", { src: image, alt: `Image of: ${sample.question}`, loading: "lazy" }), attention(page, scan, head, place)) : null,
-    element("span", { class: "words" }, element("strong", null, `${shown(effect, 3)} ${scan.about.unit}`),
+    image ? element("span", { class: "thumb" }, element("img", { src: image, alt: `Image of: ${sample.question}`, loading: "lazy" }), look ? overImage(look) : null) : null,
+    element("span", { class: "words" }, element("strong", null, `${shown(values[row * scan.size + head], 3)} ${scan.about.unit}`),
       element("span", null, sample.question),
-      element("span", { class: "note" }, `gold ${sample.gold}${answer ? `, answered ${answer.text}` : ""}${outcome ? ` (${outcome})` : ""}; ${shown(base[row], 3)} before`)));
+      element("span", { class: "note" }, `gold ${sample.gold}${answer ? `, answered ${answer.text}` : ""}${outcome ? ` (${outcome})` : ""}; ${shown(base[row], 3)} before` +
+        `${look ? `; ${(100 * shares).toFixed(0)} % of its attention goes to the image` : ""}`)));
 }
 
-// Where the head looks from the last position, over the image: only where the data has it.
-function attention(page, scan, head, place) {
-  const found = scan.about.attention;
-  if (!found) return null;
-  const row = page.numbers(found.sample).indexOf(place);
-  if (row < 0) return null;
-  const canvas = element("canvas", { width: found.columns, height: found.rows, class: "attention", title: "attention to the image from the last position" });
-  const pen = canvas.getContext("2d"), cells = found.rows * found.columns;
-  const values = page.numbers(found.values).subarray((row * scan.size + head) * cells, (row * scan.size + head + 1) * cells);
-  values.forEach((value, cell) => {
-    pen.fillStyle = `rgba(255, 120, 0, ${(0.75 * value) / 255})`;
-    pen.fillRect(cell % found.columns, Math.floor(cell / found.columns), 1, 1);
+// Where the head looks from the last position, over the image: the stronger, the more opaque.
+function overImage(look) {
+  const canvas = element("canvas", { width: look.columns, height: look.rows, class: "attention", "aria-hidden": "true" });
+  const pen = canvas.getContext("2d"), most = largest(look.shares) || 1;
+  look.shares.forEach((share, cell) => {
+    pen.globalAlpha = attentionOpacity(share / most);
+    pen.fillStyle = sequentialColour(share / most);
+    pen.fillRect(cell % look.columns, Math.floor(cell / look.columns), 1, 1);
   });
   return canvas;
+}
+
+function attentionWords(page, scan, head) {
+  const entries = page.looks(scan.about.model, scan.about.dataset);
+  if (!entries.length) return "Where heads look was not kept here: the model's image positions have no place in the image (behind a Q-Former), thumbnails were switched off, or an older vseam measured it.";
+  const { heads, of } = entries[0];
+  if (!heads.includes(head)) return `Where heads look is on this page for ${heads.length} of ${of} heads, those that pass and those that stand out most; ${scan.name(head)} is not among them.`;
+  return "Over each image: where the head looks from the last position, by the largest value in that image. That a place is looked at does not say that it is used.";
 }
 
 function query(scan, head) {

@@ -13,7 +13,7 @@ function entriesOf(page, model) {
   const found = page.content.pairs.map((pair, place) => {
     const clean = page.content.samples[pair.clean];
     const [before, after] = [page.answer(model, pair.clean), page.answer(model, pair.edited)];
-    return { place, id: clean.id, label: clean.label, question: clean.question, gold: clean.gold, edited: page.content.samples[pair.edited].gold, kind: pair.kind, pool: clean.pool,
+    return { place, id: clean.id, label: page.label(clean.dataset), question: clean.question, gold: clean.gold, edited: page.content.samples[pair.edited].gold, kind: pair.kind, pool: clean.pool,
       edit: `${pair.source} → ${pair.target}`, before, after, image: clean.image ? 1 : 0, difference: before && after ? before.logitDiff - after.logitDiff : NaN, outcome: outcomes(before, after) };
   }).filter((entry) => entry.before || entry.after);
   const skips = page.content.skips.filter((skip) => skip.model === model).map((skip) => ({ place: null, id: skip.id, label: skip.label, question: skip.reason, kind: "skipped", pool: "", edit: skip.method,
@@ -123,8 +123,23 @@ function detailOf(page, model, entry, step) {
   return element("div", null, walk, element("h3", null, entry.question), imageRow(page, entry.place, { model }),
     element("table", null, element("thead", null, element("tr", null, ["", `clean (gold ${entry.gold})`, `edited (gold ${entry.edited})`].map((words) => element("th", { scope: "col" }, words)))),
       element("tbody", null, answers)),
-    tracesOf(page, entry.place),
+    tracesOf(page, entry.place), headsOf(page, page.content.pairs[entry.place].clean),
     element("p", { class: "note" }, `${entry.id}; ${entry.kind === "edit" ? "edit" : `control edit: ${entry.kind}`} ${entry.edit}, ${entry.pool} pool`));
+}
+
+// The heads whose replacement changes most on a sample, by each scan that has it, and the way to its map.
+function headsOf(page, sample) {
+  const rows = [];
+  for (const { effects, model, dataset, words, heads, stack, unit } of page.content.scans) {
+    const row = effects ? page.numbers(effects.sample).indexOf(sample) : -1;
+    if (row < 0) continue;
+    const size = effects.values.shape[1] * effects.values.shape[2], values = page.numbers(effects.values).subarray(row * size, (row + 1) * size);
+    const strongest = Array.from(values.keys()).filter((head) => Number.isFinite(values[head])).sort((one, two) => Math.abs(values[two]) - Math.abs(values[one])).slice(0, 3);
+    const name = (head) => `${stack === "decoder" ? "" : `${stack}:`}L${Math.floor(head / heads)}H${head % heads}`;
+    rows.push(element("li", null, `${model}, heads replaced by ${words}: `, strongest.map((head, place) => [place ? ", " : "", element("a", { href: `#heads?${new URLSearchParams({ model, dataset,
+      head: `${Math.floor(head / heads)}.${head % heads}` })}` }, name(head)), ` ${shown(values[head], 3)}`]), ` ${unit}`));
+  }
+  return rows.length ? element("ul", { class: "sample-traces" }, rows) : null;
 }
 
 // The strongest effect of each trace of a pair, and the way to its map.

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, select
 
 from vseam_core.analysis.frames import frame_records
 from vseam_core.report.data.page_data import PageData
-from vseam_core.report.tasks import Task, label_of
 from vseam_core.store import schema
 from vseam_core.store.currency import is_current
 from vseam_core.store.shared_rows import chunks
@@ -21,9 +20,11 @@ from vseam_core.store.thumbnails import read_thumbnails
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGE_BYTES = 1_700_000
-"""Of thumbnails in a page, as base64: with everything else of a default study it stays below 5 MB."""
-_COLUMNS = ("identifier", "dataset", "question", "answer", "pool", "split", "thumbnail", "image_width", "image_height")
+PAGE_BYTES = 4_780_000
+"""Of a page's data: with its script and style it stays below 5 MB. Images get what everything else leaves of it."""
+LEAST_FOR_IMAGES = 500_000
+"""Where everything else leaves less."""
+_COLUMNS = ("identifier", "dataset", "question", "answer", "pool", "thumbnail", "image_width", "image_height")
 
 
 @dataclass(eq=False)
@@ -32,7 +33,6 @@ class KnownSamples:
 
     page: PageData
     store: Store
-    tasks: Sequence[Task]
     _places: dict[str, int] = field(default_factory=dict)
     _pairs: dict[str, int] = field(default_factory=dict)
     _edits: pd.DataFrame | None = None
@@ -56,11 +56,9 @@ class KnownSamples:
                 {
                     "id": name,
                     "dataset": row["dataset"],
-                    "label": label_of(self.tasks, row["dataset"]),
                     "question": row["question"],
                     "gold": row["answer"],
                     "pool": row["pool"],
-                    "split": row["split"],
                 }
             )
             self._images[name] = (row["thumbnail"], row["image_width"], row["image_height"])
@@ -113,8 +111,9 @@ class KnownSamples:
         _, width, height = self._images[identifier]
         return [width, height] if width and height else None
 
-    def add_images(self, most: int = IMAGE_BYTES) -> None:
-        """Put the thumbnails into the page, those of samples that were added first in front, as many as `most` bytes of text hold."""
+    def add_images(self) -> None:
+        """Put the thumbnails into the page, when all else is there: those of samples that were added first in front, as many as fit."""
+        most = max(LEAST_FOR_IMAGES, PAGE_BYTES - self.page.size())
         digests = [digest for digest, _, _ in self._images.values() if digest]
         stored = read_thumbnails(self.store, [*digests, *self._masks.values()])
         keys: dict[str, str] = {}

@@ -8,7 +8,7 @@ use the same page. Every list may be empty and every key with `?` may be missing
     title     text; subtitle?: text
     findings  [{text, kind: "found" | "open" | "note", link?: "#heads?scan=0&head=4.5"}]      (at most ten)
     models    [name];  tasks: [{dataset, label, level, category}]
-    samples   [{id, dataset, label, question, gold, pool, split, image?: image}]               (an edited image is a sample of its own)
+    samples   [{id, dataset, question, gold, pool, image?: image}]                             (an edited image is a sample of its own)
     pairs     [{id, clean: sample, edited: sample, editor, kind: "edit" | "control", source, target, boxes: [[x0, y0, x1, y1]],
                 size?: [width, height], mask?: image, why?: text}]                             (boxes in pixels of an image of `size`)
     answers   [{model, texts: [text], sample: int32, text: int32, correct: uint8, logit_diff: float64}]
@@ -16,11 +16,13 @@ use the same page. Every list may be empty and every key with `?` may be missing
     skips     [{id, dataset, what, reason}]
     scans     [{model, dataset, operation, words, parity?, positions, stack, measure, unit, layers, heads, columns: [name],
                 values: float64 [columns, layers * heads], states: {positive | negative: {shown, resolved, words}}, sql?,
-                effects?: {sample: int32 [n], correct: uint8 [n] (2: unknown), base: float64 [n], values: float32 [n, layers, heads]},
-                attention?: {sample: int32 [n], rows, columns, values: uint8 [n, layers, heads, rows, columns]}}]
+                effects?: {sample: int32 [n], correct: uint8 [n] (2: unknown), base: float64 [n], values: float32 [n, layers, heads]}}]
               (columns of `values` are those of the table head_scores; flags are 0 and 1; NaN: null. An effect is base minus replaced. A map
-               of differences has the columns of `comparison`, `states.difference` and a `caption`;
-               `attention` is a head's attention to the image from the last position, 255 the sample's largest value)
+               of differences has the columns of `comparison`, `states.difference` and a `caption`)
+    attention [{model, dataset, heads: [layer * heads + head], of, rows, columns, sample: int32 [n], largest: float32 [n, heads],
+                steps: uint8 [n, heads, rows, columns]}]
+              (of `of` heads those that a page holds: the share of a head's attention, from the last position, that falls into each cell of
+               the image, in 255ths of the `largest`)
     axes      [{layers: [int], kind: "position" | "group", columns: [text], roles: [text]}]
     traces    [{model, dataset, tracer, view: "map" | "curve" | "readout", title, caption, measure, unit, stack,
                 sites: {name: words}, columns: {label: words}, directions: [name],
@@ -41,9 +43,9 @@ use the same page. Every list may be empty and every key with `?` may be missing
     how       {facts: [[name, value]], models: [{…}], runs: [{…}], commands: [text]}
 
 A sample, scan or pair elsewhere is its index in these lists; `image` is a key of the images. An array stands in the JSON as
-`{"array": name, "type": …, "shape": […]}`, its little-endian bytes as base64 in an element of that name; the page decodes it when a
-view first needs it. To add a view: put its data into `content` under a key of its own, write `assets/NAME.js` with a function
-`view(page)` that returns an element or null, and name it in `assets/views.js`.
+`{"array": name, "type": …, "shape": […]}`, its little-endian bytes as base64 in an element of that name (equal ones once); the page
+decodes it when a view first needs it. To add a view: put its data into `content` under a key of its own, write `assets/NAME.js` with a
+function `view(page)` that returns an element or null, and name it in `assets/views.js`.
 """
 
 from __future__ import annotations
@@ -56,10 +58,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vseam_core.pages.rendering import json_text
+
 SCHEMA = "vseam.page/1"
 ArrayType = Literal["float64", "float32", "int32", "uint8"]
+_ELEMENT = 60
+"""Bytes of the tags around one array."""
 _LITTLE: dict[ArrayType, str] = {"float64": "<f8", "float32": "<f4", "int32": "<i4", "uint8": "|u1"}
-_LISTS = ("findings", "models", "tasks", "samples", "pairs", "answers", "skips", "scans", "axes", "traces", "prompts", "shared", "tables")
+_LISTS = (
+    *("findings", "models", "tasks", "samples", "pairs", "answers", "skips", "scans", "attention", "axes", "traces"),
+    *("prompts", "shared", "tables"),
+)
 
 
 @dataclass(eq=False)
@@ -71,16 +80,18 @@ class PageData:
     content: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, str] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
+    _names: dict[tuple[ArrayType, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         heading = {"schema": SCHEMA, "title": self.title, "subtitle": self.subtitle}
         self.content = {**heading, **{name: [] for name in _LISTS}, "how": {}, **self.content}
 
     def array(self, values: ArrayLike, kind: ArrayType) -> dict[str, Any]:
-        """Put an array beside the JSON; returns what stands for it there."""
+        """Put an array beside the JSON, equal ones once; returns what stands for it there."""
         found = np.ascontiguousarray(values, dtype=_LITTLE[kind])
-        name = f"array-{len(self.arrays)}"
-        self.arrays[name] = base64.b64encode(found.tobytes()).decode("ascii")
+        text = base64.b64encode(found.tobytes()).decode("ascii")
+        name = self._names.setdefault((kind, text), f"array-{len(self.arrays)}")
+        self.arrays[name] = text
         return {"array": name, "type": kind, "shape": list(found.shape)}
 
     def image(self, data: bytes, kind: str = "webp") -> str:
@@ -88,6 +99,10 @@ class PageData:
         key = hashlib.sha256(data).hexdigest()[:16]
         self.images.setdefault(key, f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}")
         return key
+
+    def size(self) -> int:
+        """About how many bytes the data elements take in the page."""
+        return len(json_text(self.blocks()).encode("utf-8")) + _ELEMENT * len(self.arrays)
 
     def blocks(self) -> dict[str, Any]:
         """The data elements of the page by their ids."""

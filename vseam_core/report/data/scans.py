@@ -26,11 +26,15 @@ CLAIM_COLUMNS = (
 PUBLISHED_COLUMNS = ("positive", "negative", "signed")
 
 
-def add_scans(page: PageData, store: Store, chosen: StoredStudy, samples: KnownSamples) -> None:
-    """Put every scan of a study into the page, the claims and the published scores each as one map."""
+def add_scans(page: PageData, store: Store, chosen: StoredStudy, samples: KnownSamples) -> dict[tuple[str, str], np.ndarray]:
+    """Put every scan of a study into the page, the claims and the published scores each as one map.
+
+    Returns how much each head stands out, by model and dataset: `[layers * heads]` of the language model.
+    """
     scores = store.scores("head_scores", chosen.run_ids)
+    strengths: dict[tuple[str, str], np.ndarray] = {}
     if scores.empty:
-        return
+        return strengths
     place = {name: index for index, name in enumerate((*chosen.models, *chosen.datasets))}
     keys = ["run_id", "model", "dataset", "operation", "positions", "stack", "measure"]
     groups: list[tuple[Any, pd.DataFrame]] = list(scores.groupby(keys, sort=False))
@@ -38,6 +42,21 @@ def add_scans(page: PageData, store: Store, chosen: StoredStudy, samples: KnownS
     for key, rows in groups:
         about = dict(zip(keys, key, strict=True))
         page.content["scans"].append(_scan(page, store, about=about, rows=rows, samples=samples, chosen=chosen))
+        if about["measure"] == "logit_diff" and about["stack"] == "decoder":
+            task, found = (about["model"], about["dataset"]), _strength(rows)
+            strengths[task] = np.fmax(found, strengths[task]) if task in strengths else found
+    return strengths
+
+
+def _strength(rows: pd.DataFrame) -> np.ndarray:
+    """How much each head stands out in a scan: its largest mean effect as a share of all heads' largest, and 1 more where it passes."""
+    frame = rows.sort_values(["layer", "head"], kind="stable")
+    means, claims = (
+        np.stack([frame[name].astype("Float64").to_numpy(dtype=float, na_value=0.0) for name in names])
+        for names in (("support", "mean_wrong"), ("claim_positive", "claim_suppressor", "claim_negative"))
+    )
+    most = np.abs(means).max(-1, keepdims=True)
+    return np.asarray((np.abs(means) / np.where(most > 0, most, 1)).max(0) + claims.max(0))
 
 
 def _scan(

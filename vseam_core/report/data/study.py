@@ -9,6 +9,7 @@ from typing import Any
 from vseam_core.analysis.frames import frame_records
 from vseam_core.report.data.how import how_measured
 from vseam_core.report.data.known_samples import KnownSamples, answered_pairs
+from vseam_core.report.data.looks import add_looks
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.data.scans import add_scans
 from vseam_core.report.data.shared import add_summaries
@@ -35,15 +36,15 @@ def tables_page_data(material: StudyMaterial, tables: Sequence[ReportTable]) -> 
 def study_page_data(store: Store, chosen: StoredStudy, material: StudyMaterial, tables: Sequence[ReportTable]) -> PageData:
     """The page of a study, or of some runs, as `page_data` describes it."""
     page, tasks = tables_page_data(material, tables), study_tasks(material)
-    samples = KnownSamples(page, store, tasks)
+    samples = KnownSamples(page, store)
     add_traces(page, store, chosen=chosen, material=material, tasks=tasks, samples=samples)
     samples.add_prompts(chosen.models, samples.names)
-    add_scans(page, store, chosen, samples)
+    add_looks(page, store, chosen, samples, add_scans(page, store, chosen, samples))
     samples.add_pairs(answered_pairs(store, chosen.run_ids))
     samples.add_answers(chosen.models, chosen.run_ids)
-    samples.add_images()
     page.content["skips"] = _skips(store, chosen, tasks)
     page.content["how"] = how_measured(store, chosen)
+    samples.add_images()
     return page
 
 
