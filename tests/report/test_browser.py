@@ -280,6 +280,43 @@ def test_a_table_sorts_by_its_heads(opened: Opened) -> None:
     assert fold.locator("th").first.get_attribute("aria-sort") == "ascending"
 
 
+def test_the_keyboard_walks_through_the_points_of_a_chart(browser: Any, tmp_path: Path) -> None:
+    page = PageData("charts")
+    effects = [{"selected": 0.4, "random": [0.1, 0.2], "mean": 0.15, "p": 0.02}, {"selected": -0.3, "random": [], "mean": 0.0, "p": None}]
+    about = {"model": "tiny", "split": "plain", "operation": "zero", "n": 20, "measure": "accuracy", "base": 0.9, "exploratory": False}
+    page.content["ablations"] = [
+        {**about, "dataset": sign, "label": sign, "sign": sign, "heads": ["L1H2"], "effect": effect, "nats": None, "curve": []}
+        for sign, effect in zip(("positive", "negative"), effects, strict=True)
+    ]
+    (tmp_path / "charts.html").write_text(report_page(page), encoding="utf-8")
+    found = Opened(browser.new_page(viewport={"width": 800, "height": 900}))
+    found.page.goto((tmp_path / "charts.html").as_uri())
+    chart, told = found.show("ablation").locator("svg.drawing"), found.page.locator(".tooltip")
+    chart.focus()
+    for key, words in (("ArrowRight", "random sets 15"), ("ArrowDown", "negative"), ("ArrowLeft", "selected L1H2: −30 %")):
+        chart.press(key)
+        assert words in told.inner_text()
+    chart.press("Escape")
+    assert not told.is_visible()
+    assert found.problems == []
+    found.page.close()
+
+
+def test_every_view_fits_wide_and_narrow_windows_and_print_leaves_out_what_paper_cannot_do(opened: Opened) -> None:
+    names = [str(section.get_attribute("id")) for section in opened.page.locator("section").all()]
+    for width in (1400, 800):
+        opened.page.set_viewport_size({"width": width, "height": 900})
+        for name in names:
+            opened.show(name)
+            assert opened.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than {width} pixels"
+    opened.page.set_viewport_size({"width": 1400, "height": 900})
+    opened.page.emulate_media(media="print")
+    shown = "name => [...document.querySelectorAll(name)].some(node => getComputedStyle(node).display !== 'none')"
+    assert not any(opened.page.evaluate(shown, name) for name in (".contents", ".controls", ".files"))
+    assert opened.page.evaluate(shown, "svg.grid")
+    opened.page.emulate_media(media="screen")
+
+
 def test_what_people_wrote_stays_text(opened: Opened) -> None:
     for view in opened.page.locator("section").all():
         opened.show(str(view.get_attribute("id")))

@@ -55,6 +55,26 @@ def test_a_report_is_drawn_again_without_a_model_and_takes_no_other_ones_place(d
     assert content["skips"][0]["reason"] == "the image cannot be read: <b>broken</b>"
 
 
+def test_the_terminal_closes_with_the_findings_and_at_most_25_lines_unless_all_tables_are_asked_for(
+    database, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert execute(["report", "made", "--db", str(database)]) == 0
+    output = capsys.readouterr()
+    findings = [line for line in output.out.splitlines() if re.match(r"\d+\. ", line)]
+    assert 0 < len(findings) <= 10
+    below = output.out.splitlines()[len(findings) :]
+    assert 0 < len(below) <= 25
+    assert "--tables prints them" in output.err
+    assert execute(["report", "made", "--db", str(database), "--tables"]) == 0
+    every = capsys.readouterr()
+    titles = [table["title"] for table in content_of(tmp_path / "reports" / "made-2" / "index.html")["tables"]]
+    assert len(titles) > 1
+    assert all(title in every.out for title in titles)
+    assert not all(title in output.out for title in titles)
+    assert "--tables prints" not in every.err
+
+
 def test_runs_are_reported_by_their_numbers(database, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert execute(["report", "1", "--db", str(database), "--json"]) == 0
