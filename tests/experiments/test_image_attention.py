@@ -69,7 +69,7 @@ def test_a_head_that_does_not_look_at_the_image_has_an_empty_map():
     assert not found.values.any()
 
 
-def test_what_a_scan_keeps_is_eager_attention_from_the_last_position(finished):
+def test_what_a_scan_keeps_is_eager_attention_from_the_last_position_and_the_question(finished):
     workspace, _ = finished
     kept, loaded = kept_beside(workspace, "resample"), workspace.model("llava-tiny")
     assert kept
@@ -83,15 +83,20 @@ def test_what_a_scan_keeps_is_eager_attention_from_the_last_position(finished):
             read = module(**loaded.model.collate([prompt]), use_cache=False, output_attentions=True).attentions
     finally:
         module.set_attn_implementation(used)
-    found = attention_of(kept[sample.identifier][NAME])
-    assert found is not None
+    for looks_from in ("last", "question"):
+        found = attention_of(kept[sample.identifier][NAME][looks_from])
+        assert found is not None
+        same_as_eager(found, prompt, read, list(prompt.positions(looks_from)))
+
+
+def same_as_eager(found, prompt, read, asked):
     layers, heads, rows, columns = found.steps.shape
     truth = np.zeros((layers, heads, rows, columns))
     for position, (x0, y0, _, _) in zip(prompt.positions("image"), prompt.image_boxes, strict=True):
         for layer in range(layers):
-            truth[layer, :, round(y0 * rows), round(x0 * columns)] += read[layer][0, :, -1, position].numpy()
+            truth[layer, :, round(y0 * rows), round(x0 * columns)] += read[layer][0, :, asked, position].numpy().mean(-1)
     assert (layers, heads, rows * columns) == (6, 8, len(prompt.image_boxes))
-    np.testing.assert_allclose(found.values, truth, atol=1.1 * truth.max() / 510)
+    np.testing.assert_allclose(found.values, truth, atol=1.1 * truth.max() / 510 + 1e-6)
     np.testing.assert_allclose(found.largest, truth.max((2, 3)), rtol=1e-3, atol=1e-6)
 
 
@@ -109,7 +114,8 @@ def test_the_page_holds_it_for_every_scanned_sample_and_the_heads_that_stand_out
         for scan in page.content["scans"]
         if scan["operation"] == "resample" and scan["effects"]
     }
-    held = {entry["dataset"]: entry for entry in page.content["attention"]}
+    held = {entry["dataset"]: entry for entry in page.content["attention"] if entry["from"] == "question"}
+    assert len(page.content["attention"]) == 2 * len(held)
     assert {name: entry["sample"]["shape"][0] for name, entry in held.items()} == scanned
     assert all(len(entry["heads"]) == entry["of"] == 48 for entry in held.values())
     assert sum(len(page.arrays[entry["steps"]["array"]]) for entry in held.values()) < ATTENTION_BYTES

@@ -111,5 +111,20 @@ def test_nothing_is_kept_where_thumbnails_are_switched_off(tmp_path):
         assert workspace.store.info()["counts"]["thumbnails"] == 0
 
 
+def test_noise_takes_fewer_bytes_and_is_still_told_from_other_noise():
+    random = np.random.default_rng(0)
+    noisy = [Image.fromarray(random.integers(0, 256, (120, 120, 3), dtype=np.uint8)) for _ in range(2)]
+    small = [thumbnail_of(image) for image in noisy]
+    plain = io.BytesIO()
+    noisy[0].save(plain, format="WEBP", quality=60)
+    assert all(len(one.data) < 0.7 * len(plain.getvalue()) for one in small)
+    shown = [np.asarray(Image.open(io.BytesIO(one.data)).convert("L"), dtype=float).ravel() for one in small]
+    meant = [np.asarray(image.convert("L"), dtype=float).ravel() for image in noisy]
+    alike = np.corrcoef([*shown, *meant])[:2, 2:]
+    assert alike[0, 0] > 0.7 > 0.2 > abs(alike[0, 1])
+    smooth = Image.fromarray(np.tile(np.arange(120, dtype=np.uint8)[:, None], (1, 120))).convert("RGB")
+    assert np.abs(np.asarray(Image.open(io.BytesIO(thumbnail_of(smooth).data)), dtype=float) - np.asarray(smooth)).mean() < 2
+
+
 def test_a_small_image_keeps_its_size():
     assert Image.open(io.BytesIO(thumbnail_of(Image.new("RGB", (30, 20))).data)).size == (30, 20)

@@ -100,7 +100,7 @@ def _scan(
             sample.identifier,
             baselines=(_answer(sample, bool(right[place])),),
             head_effects=((sample, HeadEffect("resample", "all", "logit_diff", "decoder", effects[place], 2.0, measured)),),
-            details={NAME: _looks(place)} if change is None else {},
+            details={NAME: {"last": _looks(place, 0.5), "question": _looks(place, 0.3)}} if change is None else {},
         )
         for place, sample in enumerate(samples)
     ]
@@ -114,10 +114,10 @@ def _scan(
     store.replace_scores("head_scores", run, frame, [unit.key for unit in units])
 
 
-def _looks(number: int) -> dict[str, Any]:
-    """Every head gives half of its attention to the cell of the sample's number, in a grid of 3 × 4, and a tenth to the next one."""
+def _looks(number: int, most: float) -> dict[str, Any]:
+    """Every head gives so much of its attention to the cell of the sample's number, in a grid of 3 × 4, and a tenth to the next one."""
     weights = np.zeros((LAYERS, HEADS, 12))
-    weights[..., number % 12], weights[..., (number + 1) % 12] = 0.5, 0.1
+    weights[..., number % 12], weights[..., (number + 1) % 12] = most, 0.1
     boxes = [(x / 4, y / 3, (x + 1) / 4, (y + 1) / 3) for y in range(3) for x in range(4)]
     return attention_over_image(weights, boxes).record()
 

@@ -151,11 +151,13 @@ def test_where_a_head_looks_lies_over_the_image_of_each_of_its_samples(opened: O
         assert len(alpha) == 4 * 12
         assert np.argsort(alpha[3::4])[::-1][:2].tolist() == [number % 12, (number + 1) % 12]
         assert "60 % of its attention" in sample.inner_text()
+    view.locator(".panel select").select_option("question")
+    assert "40 % of its attention" in samples.first.inner_text()
     path = saved(opened, view.locator("button", has_text="CSV of its samples"), tmp_path)
     with path.open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     assert len(written) == SAMPLES
-    assert {round(float(row["attention to the image"]), 2) for row in written} == {0.6}
+    assert {round(float(row["attention to the image from the last position"]), 2) for row in written} == {0.6}
 
 
 def test_the_keyboard_alone_reaches_every_head(opened: Opened) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LONGEST = 160
 """Pixels of a thumbnail's longer side; smaller images keep their size."""
 _QUALITY = 60
+_NOISY = 0.45
+"""Bytes per pixel above which an image is noise, which no quality makes small: it looks alike at the lowest."""
+_QUALITY_OF_NOISE = 10
 
 
 def keep_thumbnails(workspace: Workspace, samples: Iterable[Sample] = (), pairs: Iterable[Pair] = ()) -> None:
@@ -50,7 +53,9 @@ def thumbnail_of(image: Image) -> Thumbnail:
 
     shown = image.convert("RGB")
     shown.thumbnail((LONGEST, LONGEST), images.Resampling.LANCZOS)
-    return _encoded(shown, image.size, quality=_QUALITY)
+    found = _encoded(shown, image.size, quality=_QUALITY)
+    is_noise = len(found.data) > _NOISY * shown.width * shown.height
+    return _encoded(shown, image.size, quality=_QUALITY_OF_NOISE) if is_noise else found
 
 
 def mask_thumbnail(mask: np.ndarray) -> Thumbnail:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,11 @@ class ImageAttention:
         }
 
 
-def attention_of(record: Mapping[str, Any] | None) -> ImageAttention | None:
+def attention_of(record: Any) -> ImageAttention | None:
     """What `record` says; None where it says nothing that can be read."""
     try:
-        steps = np.frombuffer(base64.b64decode(record["steps"]), np.uint8).reshape(record["shape"])  # type: ignore[index]
-        largest = np.asarray(record["largest"], dtype=np.float32)  # type: ignore[index]
+        steps = np.frombuffer(base64.b64decode(record["steps"]), np.uint8).reshape(record["shape"])
+        largest = np.asarray(record["largest"], dtype=np.float32)
     except (TypeError, KeyError, ValueError, binascii.Error):
         return None
     return ImageAttention(steps, largest) if steps.ndim == 4 and largest.shape == steps.shape[:2] else None

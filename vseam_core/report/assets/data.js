@@ -60,14 +60,16 @@ export class Page {
     return (this.content.attention ?? []).filter((entry) => entry.model === model && entry.dataset === dataset);
   }
 
-  /** Where a head looks in a sample's image: {rows, columns, shares: of its attention by cell}; null where the page does not have it. */
-  look(model, dataset, sample, head) {
+  /** Where a head looks in a sample's image: {rows, columns, shares: of its attention by cell, total}; null where the page does not have it. */
+  look(model, dataset, sample, head, from) {
     for (const { rows, columns, heads, ...entry } of this.looks(model, dataset)) {
+      if (entry.from !== from) continue;
       const row = this.numbers(entry.sample).indexOf(sample), column = heads.indexOf(head);
       if (row < 0 || column < 0) continue;
       const place = row * heads.length + column, most = this.numbers(entry.largest)[place];
       const steps = this.numbers(entry.steps).subarray(place * rows * columns, (place + 1) * rows * columns);
-      return { rows, columns, shares: Float32Array.from(steps, (step) => (step * most) / 255) };
+      const shares = Float32Array.from(steps, (step) => (step * most) / 255);
+      return { rows, columns, shares, total: shares.reduce((sum, share) => sum + share, 0) };
     }
     return null;
   }

@@ -1,11 +1,14 @@
 // All about one head: its numbers, its effects in every category, its samples with the strongest first, and the query for it.
 
-import { element, largest, shape, shown, withInterval } from "./dom.js";
+import { distinct, element, largest, selection, shape, shown, withInterval } from "./dom.js";
 import { ticksOf } from "./charts.js";
 import { attentionOpacity, LINES, sequentialColour } from "./colours.js";
 import { fileName, saveButton } from "./figures.js";
 
 const AT_A_TIME = 12;
+// A head that gives less than this to every place hardly looks at the image: it is not made to look as if it did.
+const LEAST_LOOK = 0.02;
+const LOOKS_FROM = { last: "the last position", question: "the words of the question" };
 const OUTCOME = ["wrong", "right", ""];
 
 /** The panel of a head of a scan; `all` are the page's scans, of which those of the same model and kind are set side by side. */
@@ -59,42 +62,51 @@ function samplesOf(page, scan, head) {
   const [places, values, base, correct] = [page.numbers(effects.sample), page.numbers(effects.values), page.numbers(effects.base), page.numbers(effects.correct)];
   const order = Array.from(places.keys()).filter((row) => Number.isFinite(values[row * scan.size + head]))
     .sort((one, two) => Math.abs(values[two * scan.size + head]) - Math.abs(values[one * scan.size + head]));
-  const list = element("ol", { class: "head-samples" });
-  const more = element("button", { type: "button", onclick: () => grow() }, "");
-  let count = 0;
+  const look = (row, from) => page.look(scan.about.model, scan.about.dataset, places[row], head, from);
+  const mean = (from) => order.reduce((sum, row) => sum + (look(row, from)?.total ?? 0), 0);
+  const ways = distinct(page.looks(scan.about.model, scan.about.dataset).filter((entry) => entry.heads.includes(head)).map((entry) => entry.from));
+  const list = element("ol", { class: "head-samples" }), more = element("button", { type: "button", onclick: () => grow() }, "");
+  // From where it looks at the image most, until another is chosen.
+  let count = 0, from = ways.reduce((best, way) => (best && mean(best) >= mean(way) ? best : way), null);
   const grow = () => {
-    for (const row of order.slice(count, count + AT_A_TIME)) list.append(sampleRow(page, scan, head, row, places[row], values, base, correct));
+    for (const row of order.slice(count, count + AT_A_TIME)) list.append(sampleRow(page, scan, head, row, places[row], values, base, correct, look(row, from)));
     count = Math.min(count + AT_A_TIME, order.length);
     more.textContent = `${order.length - count} more`;
     more.hidden = count === order.length;
   };
+  const choose = (way) => {
+    [from, count] = [way, 0];
+    list.replaceChildren();
+    grow();
+  };
   grow();
-  const rows = () => [["model", "dataset", "operation", "head", "sample", "question", "gold", "answer", "outcome", "effect", "before", "attention to the image"], ...order.map((row) => {
-    const sample = page.content.samples[places[row]], look = page.look(scan.about.model, scan.about.dataset, places[row], head);
-    return [scan.about.model, scan.about.dataset, scan.about.operation, scan.name(head), sample.id, sample.question, sample.gold, page.answer(scan.about.model, places[row])?.text ?? null, OUTCOME[correct[row]],
-      values[row * scan.size + head], base[row], look ? look.shares.reduce((sum, share) => sum + share, 0) : null];
-  })];
-  return element("div", null, element("h5", null, `Its ${order.length} samples, strongest first`), element("p", { class: "note" }, attentionWords(page, scan, head)), list,
+  const rows = () => [["model", "dataset", "operation", "head", "sample", "question", "gold", "answer", "outcome", "effect", "before", ...ways.map((way) => `attention to the image from ${LOOKS_FROM[way]}`)],
+    ...order.map((row) => {
+      const sample = page.content.samples[places[row]];
+      return [scan.about.model, scan.about.dataset, scan.about.operation, scan.name(head), sample.id, sample.question, sample.gold, page.answer(scan.about.model, places[row])?.text ?? null, OUTCOME[correct[row]],
+        values[row * scan.size + head], base[row], ...ways.map((way) => look(row, way)?.total ?? null)];
+    })];
+  return element("div", null, element("h5", null, `Its ${order.length} samples, strongest first`), element("p", { class: "note" }, attentionWords(page, scan, head)),
+    ways.length > 1 ? selection("Attention over the image from", ways.map((way) => [way, LOOKS_FROM[way]]), from, choose) : null, list,
     element("p", { class: "files" }, more, saveButton("CSV of its samples", () => fileName("samples", scan.about.model, page.label(scan.about.dataset), scan.name(head)), rows)));
 }
 
-function sampleRow(page, scan, head, row, place, values, base, correct) {
+function sampleRow(page, scan, head, row, place, values, base, correct, look) {
   const sample = page.content.samples[place];
   const answer = page.answer(scan.about.model, place), outcome = OUTCOME[correct[row]];
-  const image = page.image(sample.image), look = page.look(scan.about.model, scan.about.dataset, place, head);
-  const shares = look ? look.shares.reduce((sum, share) => sum + share, 0) : NaN;
+  const image = page.image(sample.image);
   return element("li", null,
     image ? element("span", { class: "thumb" }, element("img", { src: image, alt: `Image of: ${sample.question}`, loading: "lazy" }), look ? overImage(look) : null) : null,
     element("span", { class: "words" }, element("strong", null, `${shown(values[row * scan.size + head], 3)} ${scan.about.unit}`),
       element("span", null, sample.question),
       element("span", { class: "note" }, `gold ${sample.gold}${answer ? `, answered ${answer.text}` : ""}${outcome ? ` (${outcome})` : ""}; ${shown(base[row], 3)} before` +
-        `${look ? `; ${(100 * shares).toFixed(0)} % of its attention goes to the image` : ""}`)));
+        `${look ? `; ${look.total < 0.001 ? "less than 0.1" : shown(100 * look.total, 2)} % of its attention goes to the image` : ""}`)));
 }
 
-// Where the head looks from the last position, over the image: the stronger, the more opaque.
+// Where the head looks, over the image: the stronger, the more opaque.
 function overImage(look) {
   const canvas = element("canvas", { width: look.columns, height: look.rows, class: "attention", "aria-hidden": "true" });
-  const pen = canvas.getContext("2d"), most = largest(look.shares) || 1;
+  const pen = canvas.getContext("2d"), most = Math.max(largest(look.shares), LEAST_LOOK);
   look.shares.forEach((share, cell) => {
     pen.globalAlpha = attentionOpacity(share / most);
     pen.fillStyle = sequentialColour(share / most);
@@ -108,7 +120,7 @@ function attentionWords(page, scan, head) {
   if (!entries.length) return "Where heads look was not kept here: the model's image positions have no place in the image (behind a Q-Former), thumbnails were switched off, or an older vseam measured it.";
   const { heads, of } = entries[0];
   if (!heads.includes(head)) return `Where heads look is on this page for ${heads.length} of ${of} heads, those that pass and those that stand out most; ${scan.name(head)} is not among them.`;
-  return "Over each image: where the head looks from the last position, by the largest value in that image. That a place is looked at does not say that it is used.";
+  return "Over each image: where the head looks, the more, the more opaque. That a place is looked at does not say that it is used.";
 }
 
 function query(scan, head) {

@@ -96,9 +96,15 @@ function overlayOf(page, { trace, found, model, pair, effects, caption }) {
       pen.fillRect(left * SHOWN, top * SHOWN, (right - left) * SHOWN, (bottom - top) * SHOWN);
     }
     if (region >= 0 && pair.size) {
-      pen.fillStyle = divergingColour(share(at(region)));
+      const fill = (column, place) => {
+        pen.clearRect(...place);
+        pen.fillStyle = divergingColour(share(at(column)));
+        pen.fillRect(...place);
+      };
+      const rest = axis.columns.indexOf("complement");
+      if (rest >= 0) fill(rest, [0, 0, SHOWN, SHOWN]);
       for (const [left, top, right, bottom] of pair.boxes) {
-        pen.fillRect((left / pair.size[0]) * SHOWN, (top / pair.size[1]) * SHOWN, ((right - left) / pair.size[0]) * SHOWN, ((bottom - top) / pair.size[1]) * SHOWN);
+        fill(region, [(left / pair.size[0]) * SHOWN, (top / pair.size[1]) * SHOWN, ((right - left) / pair.size[0]) * SHOWN, ((bottom - top) / pair.size[1]) * SHOWN]);
       }
     }
     const named = axis.layers[layer] === -1 ? "the embedding" : `layer ${axis.layers[layer]}`;

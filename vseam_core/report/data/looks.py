@@ -24,7 +24,8 @@ FEWEST_HEADS = 4
 """Of every scan, however many samples it has."""
 
 Task = tuple[str, str]
-Found = dict[str, ImageAttention]
+Found = dict[tuple[str, str], ImageAttention]
+"""By what heads look from, and by sample."""
 
 
 def add_looks(page: PageData, store: Store, chosen: StoredStudy, samples: KnownSamples, strengths: Mapping[Task, np.ndarray]) -> None:
@@ -37,13 +38,14 @@ def add_looks(page: PageData, store: Store, chosen: StoredStudy, samples: KnownS
     most = max(FEWEST_HEADS, (ATTENTION_BYTES * 3 // 4) // max(bytes_of_a_head, 1))
     for (model, dataset), maps in found.items():
         order = np.argsort(-strengths[model, dataset], kind="stable")
-        for shape in dict.fromkeys(one.steps.shape for one in maps.values()):
-            part = {name: one for name, one in maps.items() if one.steps.shape == shape}
+        for looks_from, shape in dict.fromkeys((looks_from, one.steps.shape) for (looks_from, _), one in maps.items()):
+            part = {name: one for (other, name), one in maps.items() if other == looks_from and one.steps.shape == shape}
             heads = sorted(int(head) for head in order[:most] if head < shape[0] * shape[1])
-            page.content["attention"].append({"model": model, "dataset": dataset, **_entry(page, part, heads, samples)})
+            about = {"model": model, "dataset": dataset, "from": looks_from}
+            page.content["attention"].append({**about, **_entry(page, part, heads, samples)})
 
 
-def _entry(page: PageData, maps: Found, heads: Sequence[int], samples: KnownSamples) -> dict[str, Any]:
+def _entry(page: PageData, maps: Mapping[str, ImageAttention], heads: Sequence[int], samples: KnownSamples) -> dict[str, Any]:
     layers, in_layer, rows, columns = next(iter(maps.values())).steps.shape
     steps = np.stack([one.steps.reshape(layers * in_layer, -1)[heads] for one in maps.values()])
     return {
@@ -69,7 +71,9 @@ def _stored(store: Store, chosen: StoredStudy, samples: KnownSamples) -> dict[Ta
     found: dict[Task, Found] = {}
     with store.reading() as connection:
         for run, name, details in connection.execute(query):
-            attention = attention_of(decode_json(details, "the details of a unit").get(NAME)) if name in known else None
-            if attention is not None:
-                found.setdefault(runs[run], {})[name] = attention
+            kept = decode_json(details, "the details of a unit").get(NAME) if name in known else None
+            for looks_from, record in kept.items() if isinstance(kept, dict) else ():
+                attention = attention_of(record)
+                if attention is not None:
+                    found.setdefault(runs[run], {})[looks_from, name] = attention
     return found

@@ -19,10 +19,10 @@ use the same page. Every list may be empty and every key with `?` may be missing
                 effects?: {sample: int32 [n], correct: uint8 [n] (2: unknown), base: float64 [n], values: float32 [n, layers, heads]}}]
               (columns of `values` are those of the table head_scores; flags are 0 and 1; NaN: null. An effect is base minus replaced. A map
                of differences has the columns of `comparison`, `states.difference` and a `caption`)
-    attention [{model, dataset, heads: [layer * heads + head], of, rows, columns, sample: int32 [n], largest: float32 [n, heads],
-                steps: uint8 [n, heads, rows, columns]}]
-              (of `of` heads those that a page holds: the share of a head's attention, from the last position, that falls into each cell of
-               the image, in 255ths of the `largest`)
+    attention [{model, dataset, from: "last" | "question", heads: [layer * heads + head], of, rows, columns, sample: int32 [n],
+                largest: float32 [n, heads], steps: uint8 [n, heads, rows, columns]}]
+              (of `of` heads those that a page holds: the share of a head's attention, from the last position or on average from the
+               question's words, that falls into each cell of the image, in 255ths of the `largest`)
     axes      [{layers: [int], kind: "position" | "group", columns: [text], roles: [text]}]
     traces    [{model, dataset, tracer, view: "map" | "curve" | "readout", title, caption, measure, unit, stack,
                 sites: {name: words}, columns: {label: words}, directions: [name],
