@@ -61,7 +61,7 @@ function levelWords(found) {
   const level = found.level;
   if (!level) return null;
   return element("p", null, level.p_value === null ? `Levels: ${level.reason}.` :
-    `Tasks of one level share ${shown(level.within, 3)}, of different levels ${shown(level.across, 3)} of ${found.k} (p = ${shown(level.p_value, 2)}, ${level.groupings} ways to group ${level.tasks} tasks). ${found.forms}`);
+    `Tasks of one level share ${shown(level.within, 3)}, of different levels ${shown(level.across, 3)} of ${found.k} (p = ${shown(level.p_value, 2)}, ${level.groupings} ways to group ${level.tasks} tasks).`);
 }
 
 function pairPanel(page, found, one, two, pair) {
