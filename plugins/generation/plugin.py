@@ -12,6 +12,7 @@ PLUGIN_API = 1
 _METHODS = (
     ("vcd", "contrast:NoisedImageContrast", "contrasts the image with a noised one (VCD, Leng et al. 2023)"),
     ("steer", "steering:Steering", "adds a direction of `vseam directions fit` to the residual, or takes it out"),
+    ("redirect", "redirecting:AttentionRedirect", "makes heads look at the edited region, or at a box, of the image"),
     ("pai", "contrast:ImageAttention", "more attention to the image, contrasted with the text alone (PAI, Liu et al. 2024)"),
 )
 _MITIGV = {
@@ -28,9 +29,15 @@ _MITIGV = {
 
 @hookimpl
 def vseam_generation_methods() -> Iterator[GenerationMethodRecord]:
-    """Contrastive decoding, image attention, steering, and the methods of the package `mitigv`."""
+    """Contrastive decoding, image attention, redirected heads, steering, and the methods of the package `mitigv`."""
     for name, factory, summary in _METHODS:
         yield GenerationMethodRecord(name=name, summary=summary, factory=f"vseam_plugins.generation.{factory}")
+    yield GenerationMethodRecord(
+        name="redirect/random",
+        summary="the control of redirect: the same heads look at another place of the same size",
+        factory="vseam_plugins.generation.redirecting:AttentionRedirect",
+        options={"region": "random"},
+    )
     for name, summary in _MITIGV.items():
         yield GenerationMethodRecord(
             name=f"mitigv/{name}",

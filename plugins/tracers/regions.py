@@ -11,7 +11,7 @@ import numpy as np
 from vseam_core.api.interfaces import TraceContext
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import EncodedPrompt
-from vseam_core.api.types import Box
+from vseam_core.api.types import Box, Pair
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, residual_rows
 
@@ -75,31 +75,37 @@ class RegionPatching(PatchingTracer):
         ]
 
 
-def region_positions(context: TraceContext, coverage: float = COVERAGE) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Image positions of the edited region, of its complement, and of a random region of equal size.
+Regions = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def region_positions(context: TraceContext, coverage: float = COVERAGE) -> Regions:
+    """Image positions of the edited region of a traced pair, of its complement, and of a random region of equal size (`regions_of`)."""
+    return regions_of(context.clean, context.pair, context.image_size, context.seed, coverage)
+
+
+def regions_of(prompt: EncodedPrompt, pair: Pair, size: tuple[int, int], seed: int, coverage: float = COVERAGE) -> Regions:
+    """Image positions of a pair's edited region, of its complement, and of a random region of equal size; `size` is the image's.
 
     Raises `UnsupportedError` where image positions have no place in the image, `SampleError` where the pair names no edited
     region, its mask has another size than the image, or the region leaves nothing of the image over.
     """
-    prompt, pair = context.clean, context.pair
     if prompt.image_boxes is None or not prompt.positions("image"):
         reason = prompt.notes.get("no_regions", "in this family they look at all of it (a Q-Former or cross-attention)")
         raise UnsupportedError(f"region patching needs image positions that look at one place of the image: {reason}")
-    region = _masked_positions(context, coverage) if pair.mask else prompt.image_positions_in(pair.boxes, context.image_size)
+    region = _masked_positions(prompt, pair, size, coverage) if pair.mask else prompt.image_positions_in(pair.boxes, size)
     complement = tuple(position for position in prompt.positions("image") if position not in set(region))
     if not region or not complement:
         what = "no image position" if not region else "every image position"
         by = "mask covers" if pair.mask else "boxes cover"
         raise SampleError(f"{pair.identifier}: the edited {by} {what}; region patching needs a part of the image")
-    return region, complement, _random_region(prompt, region, _generator(context))
+    return region, complement, _random_region(prompt, region, _generator(seed, pair))
 
 
-def _masked_positions(context: TraceContext, coverage: float) -> tuple[int, ...]:
-    prompt, pair = context.clean, context.pair
+def _masked_positions(prompt: EncodedPrompt, pair: Pair, size: tuple[int, int], coverage: float) -> tuple[int, ...]:
     assert pair.mask is not None
     assert prompt.image_boxes is not None
     mask = pair.mask.load()
-    width, height = context.image_size
+    width, height = size
     if mask.shape != (height, width):
         raise SampleError(f"{pair.identifier}: the mask is {mask.shape[1]}×{mask.shape[0]} pixels large, the image {width}×{height}")
     shares = covered_shares(mask, prompt.image_boxes)
@@ -131,10 +137,10 @@ def covered_shares(mask: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     return np.divide(covered, area, out=np.zeros_like(covered), where=area > 0)
 
 
-def _generator(context: TraceContext) -> np.random.Generator:
+def _generator(seed: int, pair: Pair) -> np.random.Generator:
     # Seeded by the pair too, else every pair of a study would draw the same place.
-    digest = hashlib.sha256(context.pair.identifier.encode()).digest()
-    return np.random.default_rng([context.seed, int.from_bytes(digest[:8], "big")])
+    digest = hashlib.sha256(pair.identifier.encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
 def _random_region(prompt: EncodedPrompt, region: tuple[int, ...], generator: np.random.Generator) -> tuple[int, ...]:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vseam_core.analysis.direction_files import write_directions
 from vseam_core.api.types import HeadId, Sample
 from vseam_core.plugins.discovery import build_plugins
-from vseam_core.plugins.records import HeadInterventionRecord, TracerRecord
+from vseam_core.plugins.records import GenerationMethodRecord, HeadInterventionRecord, TracerRecord
 from vseam_core.plugins.registry import Registry
 from vseam_core.testing import (
     BenchmarkConformance,
@@ -27,12 +28,11 @@ from vseam_core.testing import (
     TracerConformance,
 )
 from vseam_core.testing.images import Noise, sample
-from vseam_core.testing.tiny import TinyModel
+from vseam_core.testing.tiny import WIDTH, TinyModel
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.scenes.benchmark import SceneBenchmark
 from vseam_plugins.benchmarks.table import TableBenchmark
 from vseam_plugins.editors.scenes import SceneEditor
-from vseam_plugins.generation.contrast import ImageAttention, NoisedImageContrast
 from vseam_plugins.heads.rescaling import Scale
 
 PLUGINS = build_plugins()
@@ -130,19 +130,39 @@ class TestScale(HeadInterventionConformance):
         return Scale({HeadId(0, 1): 1.0, HeadId(2, 3): 1.0})
 
 
+BOX = [0.25, 0.25, 0.75, 0.5]
+
+
 @pytest.mark.parametrize(
-    ("kind", "neutral"), [(NoisedImageContrast, {"alpha": 0, "beta": 0}), (ImageAttention, {"alpha": 0, "gamma": 1.0})]
+    ("name", "options", "neutral"),
+    [
+        ("vcd", {}, {"alpha": 0, "beta": 0}),
+        ("pai", {}, {"alpha": 0, "gamma": 1.0}),
+        ("redirect", {"heads": "L1H2+L3H0", "share": 0.9, "box": BOX}, {"share": 0.0}),
+        ("steer", {"file": "directions.safetensors", "layer": 2}, {"strength": 0.0}),
+    ],
 )
 class TestGenerationMethods(GenerationMethodConformance):
     @pytest.fixture(autouse=True)
-    def _named(self, kind: Any, neutral: dict[str, float]) -> None:
-        self.kind, self.without = kind, neutral
+    def _named(self, name: str, options: dict[str, Any], neutral: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.name, self.given, self.without = name, options, neutral
+        monkeypatch.chdir(tmp_path)
+        about = {"model": "tiny", "weights_hash": "seed-0", "site": "residual_after"}
+        vector = np.random.default_rng(0).normal(size=WIDTH)
+        write_directions(tmp_path / "directions.safetensors", {"L2.difference": vector}, about)
 
     def make(self) -> Any:
-        return self.kind()
+        return PLUGINS.generation_method(self.name, **self.given)
 
     def neutral(self) -> Any:
-        return self.kind(**self.without)
+        return PLUGINS.generation_method(self.name, **{**self.given, **self.without})
+
+
+def test_every_way_to_answer_that_needs_no_other_package_passes_the_suite() -> None:
+    tried = {name for mark in TestGenerationMethods.pytestmark for name, *_ in mark.args[1]}
+    # The control of redirect is redirect with another region.
+    others = {name for name in PLUGINS.names(GenerationMethodRecord) if name.startswith("mitigv/")} | {"redirect/random"}
+    assert tried == set(PLUGINS.names(GenerationMethodRecord)) - others
 
 
 @pytest.mark.parametrize("name", ["recolor", "noise", "blur", "grey"])

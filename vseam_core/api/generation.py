@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vseam_core.api.interfaces import VisionLanguageModel
     from vseam_core.api.prompts import EncodedPrompt
+    from vseam_core.api.types import Pair
 
 Combine = Callable[["Tensor", int], "Tensor"]
 """From the logits of all rows `[rows, vocabulary]` at a step (0 is the first new token) to those that tokens are chosen by."""
@@ -38,6 +39,29 @@ class AttentionBoost:
     strength: float
 
 
+@dataclass(frozen=True)
+class AttentionShare:
+    """At least `share` of the attention of some heads of a layer goes to some positions of the prompt (`sources`).
+
+    A head whose newest query (the prompt's last position, and every generated one) gives them the weight m < share gives them `share`: the
+    weights there are multiplied by share / m, all others by (1 - share) / (1 - m), so that neither changes within itself. A head that
+    gives them as much already is left alone. Only while a model generates.
+    """
+
+    layer: int
+    heads: tuple[int, ...]
+    sources: tuple[int, ...]
+    share: float
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Its layer alone."""
+        return (self.layer,)
+
+
+AttentionChange = AttentionBoost | AttentionShare
+
+
 @dataclass(frozen=True, eq=False)
 class Branch:
     """One prompt that answers, with what is changed in the model while it does. All branches of an answer go on with the same tokens."""
@@ -45,14 +69,15 @@ class Branch:
     prompt: EncodedPrompt
     interventions: tuple[Intervention, ...] = ()
     donor: EncodedPrompt | None = None
-    boosts: tuple[AttentionBoost, ...] = ()
+    boosts: tuple[AttentionChange, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class GenerationContext:
     """What a method may know about one question: the encoded prompt, the model's shape, the model, and the image itself.
 
-    `image` loads the image as the sample holds it (it raises `SampleError`). All randomness comes from `seed`.
+    `image` loads the image as the sample holds it, `edited` edits it as the method's `editor` does (both raise `SampleError`; None: the
+    method names no editor). All randomness comes from `seed`.
     """
 
     prompt: EncodedPrompt
@@ -60,6 +85,7 @@ class GenerationContext:
     model: VisionLanguageModel
     image: Callable[[], Image]
     seed: int = 0
+    edited: Callable[[], Pair] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +99,13 @@ class Decoded:
 class GenerationMethod(ABC):
     """Changes how answers are generated, without training. Subclass `BranchedGeneration`, or `OwnGeneration` where that does not do.
 
-    Raise `version` when the same options give other answers.
+    Raise `version` when the same options give other answers. `editor` names the editor whose edit of the image the method asks for
+    (`GenerationContext.edited`), if it asks for any: its version and options are part of the answers' identity too.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    editor: str | None = None
 
     def options(self) -> Mapping[str, object]:
         """The options that change the answers: part of every stored answer's identity."""

@@ -1,22 +1,22 @@
-"""More attention to some positions while a model generates: the newest query's logits there become a + strength·|a|, before the softmax.
+"""Attention to some positions turned up while a model generates: a number is added to the newest query's logits there, before the softmax.
 
-The function that a layer looks up is stood in for while its attention module runs, as for reading weights (`attention_weights`): it adds
-the difference to the mask, and hands the call on to the original, which computes everything else as ever.
+An `AttentionBoost` adds strength·|a| to each logit a. An `AttentionShare` adds to all of a head's logits at its positions the one number
+with which the head gives them that share. Something stands in for the function that a layer looks up (`attention_stand_in`): it adds the
+number to the mask, and hands the call on to the original, which computes everything else as ever.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vseam_core.api.generation import AttentionBoost
-from vseam_core.engine.attention import FUNCTION_TABLE
-from vseam_core.engine.attention_weights import implementation_of, is_causal, original_of
+from vseam_core.api.generation import AttentionBoost, AttentionChange, AttentionShare
+from vseam_core.engine.attention_stand_in import StandIn
 from vseam_core.engine.decoder import Decoder
 from vseam_core.errors import UnsupportedError
 
@@ -25,58 +25,37 @@ _CHANGES_LOGITS = ("softcap", "s_aux", "position_bias")
 
 
 class BoostHooks:
-    """Carries the boosts of a batch out in every forward pass of one generation; `boosts[row]` are those of a row of the batch.
+    """Carries the changes of a batch out in every forward pass of one generation; `boosts[row]` are those of a row of the batch.
 
     `lengths` are those of its prompts, which are padded on the left.
 
     Raises `UnsupportedError` for layers whose attention cannot be turned up.
     """
 
-    def __init__(self, decoder: Decoder, boosts: Sequence[Sequence[AttentionBoost]], lengths: Sequence[int]):
+    def __init__(self, decoder: Decoder, boosts: Sequence[Sequence[AttentionChange]], lengths: Sequence[int]):
         self._width = max(lengths, default=0)
         self._pads = [self._width - length for length in lengths]
-        self._wanted: dict[nn.Module, list[tuple[int, AttentionBoost]]] = defaultdict(list)
+        self._wanted: dict[nn.Module, list[tuple[int, AttentionChange]]] = defaultdict(list)
+        layer_of: dict[nn.Module, int] = {}
         for row, some in enumerate(boosts):
             for boost in some:
                 for layer in boost.layers:
-                    self._wanted[_attention_of(decoder, layer)].append((row, boost))
-        self._used: dict[nn.Module, str] = {}
+                    module = _attention_of(decoder, layer)
+                    layer_of[module] = layer
+                    self._wanted[module].append((row, boost))
+        self._stand_in = StandIn(IMPLEMENTATION, layer_of, self._attend)
         self._steps: dict[nn.Module, int] = defaultdict(int)
-        self._stack = ExitStack()
 
     def __enter__(self) -> BoostHooks:
-        if not self._wanted:
-            return self
-        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-        with ExitStack() as stack:
-            stack.enter_context(FUNCTION_TABLE)
-            ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
-            stack.callback(ALL_ATTENTION_FUNCTIONS.pop, IMPLEMENTATION, None)
-            for module in self._wanted:
-                self._used[module] = implementation_of(module)
-                stack.callback(self._give_back, module)
-                stack.callback(module.register_forward_pre_hook(self._take_over).remove)
-                stack.callback(module.register_forward_hook(self._after, always_call=True).remove)
-            self._stack = stack.pop_all()
+        self._stand_in.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        self._stand_in.__exit__(*exception)
         if exception[0] is None:
             for module in self._wanted:
                 if not self._steps[module]:
                     raise UnsupportedError(f"{type(module).__name__} does not look up its attention, so it cannot be turned up")
-
-    def _take_over(self, module: Any, args: tuple[Any, ...]) -> None:
-        # Only now: the masks were made before, in the form of the implementation in use.
-        module.config._attn_implementation = IMPLEMENTATION
-
-    def _after(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
-        self._give_back(module)
-
-    def _give_back(self, module: Any) -> None:
-        module.config._attn_implementation = self._used[module]
 
     def _attend(
         self,
@@ -98,21 +77,48 @@ class BoostHooks:
             )
         if changed := [name for name in _CHANGES_LOGITS if arguments.get(name) is not None]:
             raise UnsupportedError(f"{type(module).__name__}: attention with {changed[0]!r} cannot be turned up")
-        causal = attention_mask is None and self._used[module] == "sdpa" and is_causal(module, query, arguments)
-        mask = _as_numbers(attention_mask, query, key, causal) + self._more(module, query, key, scaling)
-        return original_of(module, self._used[module])(module, query, key, value, mask, scaling=scaling, **arguments)
+        causal = self._stand_in.is_causal(module, query, attention_mask, arguments)
+        mask = _as_numbers(attention_mask, query, key, causal)
+        more = mask.new_zeros(*query.shape[:3], key.shape[2])
+        more[:, :, -1:] = self._more(module, query[:, :, -1:], key, mask[..., -1:, :], scaling)
+        return self._stand_in.original(module)(module, query, key, value, mask + more, scaling=scaling, **arguments)
 
-    def _more(self, module: nn.Module, query: Tensor, key: Tensor, scaling: float | None) -> Tensor:
-        """What is added to the logits `[batch, heads, queries, keys]`: strength·|a| for the newest query, at the boosted keys."""
-        newest = query[:, :, -1:]
-        keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
-        logits = (newest @ keys.transpose(-1, -2)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        strengths = logits.new_zeros(len(query), 1, 1, key.shape[2])
-        for row, boost in self._wanted[module]:
-            strengths[row, ..., torch.tensor(boost.sources, device=logits.device, dtype=torch.long) + self._pads[row]] += boost.strength
-        more = logits.new_zeros(*query.shape[:3], key.shape[2])
-        more[:, :, -1:] = strengths * logits.abs()
+    def _more(self, module: nn.Module, newest: Tensor, key: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
+        """What is added to the logits of the newest query, `[batch, heads, 1, keys]`; shares are reckoned with the boosts in place."""
+        keys = key.repeat_interleave(newest.shape[1] // key.shape[1], 1)
+        logits = (newest @ keys.transpose(-1, -2)) * (newest.shape[-1] ** -0.5 if scaling is None else scaling)
+        strengths = logits.new_zeros(len(logits), 1, 1, logits.shape[-1])
+        for row, change in self._wanted[module]:
+            if isinstance(change, AttentionBoost):
+                strengths[row, ..., self._places(change, row)] += change.strength
+        more = strengths * logits.abs()
+        for row, change in self._wanted[module]:
+            if isinstance(change, AttentionShare):
+                heads, places = list(change.heads), self._places(change, row)
+                seen = (logits + more + mask)[row, heads, 0]
+                more[row, torch.tensor(heads)[:, None], 0, torch.tensor(places)] += _raised(seen, places, change.share).to(more)
         return more
+
+    def _places(self, change: AttentionChange, row: int) -> list[int]:
+        """Where the positions of a row's prompt stand in the batch."""
+        return [source + self._pads[row] for source in change.sources]
+
+
+def _raised(logits: Tensor, places: Sequence[int], share: float) -> Tensor:
+    """What raises the weight at `places` to `share`, `[heads, places]`, from all logits `[heads, keys]` (masks in them).
+
+    With weight m there, adding d to those logits gives it m·e^d / (m·e^d + 1 - m), which is `share` for d = logit(share) - logit(m). A
+    head that gives them that much already is left alone; a position that a mask hides stays hidden, and so is one that sees none of them.
+    """
+    lowest = torch.finfo(logits.dtype).min / 2
+    exact = torch.where(logits < lowest, -torch.inf, logits.double())
+    there = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    there[list(places)] = True
+    inside, outside = (exact.masked_fill(~part, -torch.inf).logsumexp(-1) for part in (there, ~there))
+    wanted = math.log(share) - math.log1p(-share) if share > 0 else -math.inf
+    raise_by = (wanted - (inside - outside)).clamp(min=0.0)
+    raise_by = torch.where(inside.isneginf() | outside.isneginf(), 0.0, raise_by)
+    return torch.where(exact[:, list(places)].isneginf(), 0.0, raise_by[:, None])
 
 
 def _attention_of(decoder: Decoder, layer: int) -> nn.Module:

@@ -1,16 +1,14 @@
 """Attention weights as a readout: recomputed from the queries and keys that each layer's attention is given, while the model runs as it is.
 
-The library gives weights in its eager implementation only, all of them and of every layer. Here the function that a layer looks up is
-stood in for while its attention module runs: it works out the weights of the wanted queries, and hands the call on to the original.
+The library gives weights in its eager implementation only, all of them and of every layer. Here something stands in for the function that a
+layer looks up (`attention_stand_in`): it works out the weights of the wanted queries, and hands the call on to the original.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vseam_core.api.interventions import AttentionWeights, Run
-from vseam_core.engine.attention import FUNCTION_TABLE
+from vseam_core.engine.attention_stand_in import StandIn, implementation_of
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.layout import Layout
 from vseam_core.errors import UnsupportedError
@@ -43,30 +41,16 @@ class WeightHooks:
             for place, wanted in enumerate(run.attention):
                 self._wanted[wanted.layer].append((row, place, wanted))
         self._layer_of = {decoder.layers[layer].attention: layer for layer in self._wanted}
-        self._used: dict[nn.Module, str] = {}
         self._found: dict[tuple[int, int], np.ndarray] = {}
-        self._stack = ExitStack()
+        self._stand_in = StandIn(IMPLEMENTATION, self._layer_of, self._attend)
         self.layout: Layout | None = None
 
     def __enter__(self) -> WeightHooks:
-        if not self._wanted:
-            return self
-        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-        with ExitStack() as stack:
-            stack.enter_context(FUNCTION_TABLE)
-            ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
-            stack.callback(ALL_ATTENTION_FUNCTIONS.pop, IMPLEMENTATION, None)
-            for module, layer in self._layer_of.items():
-                self._used[module] = implementation_of(module, layer)
-                stack.callback(self._give_back, module)
-                stack.callback(module.register_forward_pre_hook(self._take_over).remove)
-                stack.callback(module.register_forward_hook(self._after, always_call=True).remove)
-            self._stack = stack.pop_all()
+        self._stand_in.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        self._stand_in.__exit__(*exception)
 
     def of(self, row: int, run: Run) -> tuple[np.ndarray, ...]:
         """What a run asked for, each float32 `[heads, targets, positions]`. Raises `UnsupportedError` where a layer gave none."""
@@ -75,16 +59,6 @@ class WeightHooks:
                 name = type(self._decoder.layers[wanted.layer].attention).__name__
                 raise UnsupportedError(f"layer {wanted.layer} ({name}) does not look up its attention, so its weights cannot be read")
         return tuple(self._found[row, place] for place in range(len(run.attention)))
-
-    def _take_over(self, module: Any, args: tuple[Any, ...]) -> None:
-        # Only now: the masks were made before, in the form of the implementation in use.
-        module.config._attn_implementation = IMPLEMENTATION
-
-    def _after(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
-        self._give_back(module)
-
-    def _give_back(self, module: Any) -> None:
-        module.config._attn_implementation = self._used[module]
 
     def _attend(
         self,
@@ -97,12 +71,12 @@ class WeightHooks:
         **arguments: Any,
     ) -> Any:
         """An attention function as the library's layers call it."""
-        original = original_of(module, self._used[module])
+        original = self._stand_in.original(module)
         for name, given in arguments.items():
             if isinstance(given, (float, Tensor)) and name not in _READ | _OF_NO_ACCOUNT and _reads(original, name):
                 raise UnsupportedError(f"{type(module).__name__}: attention with {name!r} has weights that cannot be worked out")
         mask = attention_mask
-        if mask is None and self._used[module] == "sdpa" and is_causal(module, query, arguments):
+        if self._stand_in.is_causal(module, query, mask, arguments):
             mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
         for row, place, wanted in self._wanted[self._layer_of[module]]:
             shift = self._shift(row, query.shape[2])
@@ -153,17 +127,6 @@ class _Part:
         return weights if sinks is None else weights[..., :-1]
 
 
-def implementation_of(module: Any, layer: int | None = None) -> str:
-    """The attention implementation of a module. Raises `UnsupportedError` for one whose masks say less than its function does."""
-    config = getattr(module, "config", None)
-    used = getattr(config, "_attn_implementation", None)
-    if used not in ("eager", "sdpa"):
-        name = "an attention of its own" if config is None else f"the attention implementation {used}"
-        where = type(module).__name__ if layer is None else f"layer {layer} ({type(module).__name__})"
-        raise UnsupportedError(f"{where} uses {name}; weights are read and changed in eager and sdpa")
-    return str(used)
-
-
 def check_attention(decoder: Decoder, run: Run) -> None:
     """Raise `UnsupportedError` for weights that a run asks for and the model does not have, with the reason."""
     for wanted in run.attention:
@@ -179,33 +142,12 @@ def check_attention(decoder: Decoder, run: Run) -> None:
         implementation_of(layer.attention, wanted.layer)
 
 
-def original_of(module: nn.Module, implementation: str) -> Callable[..., Any]:
-    """The attention function that a module would have looked up."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    found = (
-        ALL_ATTENTION_FUNCTIONS["sdpa"]
-        if implementation == "sdpa"
-        else getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
-    )
-    if found is None:
-        raise UnsupportedError(f"{type(module).__name__}: its eager attention function is not where the library keeps it")
-    function: Callable[..., Any] = found
-    return function
-
-
 def _reads(function: Callable[..., Any], name: str) -> bool:
     """Whether a function may look at an argument of this name."""
     try:
         return name in inspect.getsource(function)
     except (TypeError, OSError):
         return True  # no source to look at
-
-
-def is_causal(module: Any, query: Tensor, arguments: dict[str, Any]) -> bool:
-    """What the library's sdpa attention takes for granted where there is no mask."""
-    given = arguments.get("is_causal")
-    return query.shape[2] > 1 and bool(getattr(module, "is_causal", True) if given is None else given)
 
 
 def _of_row(value: Tensor | None, row: int) -> Tensor | None:

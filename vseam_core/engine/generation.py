@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from vseam_core.api.generation import (
-    AttentionBoost,
+    AttentionChange,
     Branch,
     BranchedGeneration,
     Combine,
@@ -45,7 +45,7 @@ class Question:
     answer: AnswerIds | None = None
     interventions: tuple[Intervention, ...] = ()
     donor: EncodedPrompt | None = None
-    boosts: tuple[AttentionBoost, ...] = ()
+    boosts: tuple[AttentionChange, ...] = ()
     beside: tuple[Branch, ...] = ()
     combine: Combine | None = None
     decode: Callable[[int], Decoded] | None = None
