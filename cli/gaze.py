@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from vseam_cli import options
-from vseam_cli.application import Application
 
 _TRACER = "gaze"
 
@@ -27,7 +26,7 @@ _TRACER = "gaze"
 )
 @click.option("--operation", metavar="NAME", help="What heads are replaced by (`vseam operations`; default: resample).")
 @click.option("--looks-only", is_flag=True, help="Read where heads look, and replace none.")
-@options.use("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
+@options.use(*options.OF_STAGES)
 @click.pass_context
 def gaze(
     context: click.Context,
@@ -36,36 +35,27 @@ def gaze(
     target: str | None,
     operation: str | None,
     looks_only: bool,
-    limit: int | None,
-    seed: int | None,
-    editor: str | None,
-    device: str | None,
-    database: str,
-    reports: str,
+    **running: Any,
 ) -> None:
     """Read how much of its attention each head gives to what was edited, and set it beside what replacing the head does.
 
     Against the region's share of the image and against a random region of its size, which is the control. Needs a family whose image
     positions have a place in the image.
     """
-    from vseam_cli.stages import run_stages, study_of
+    from vseam_cli.stages import run_verb
 
     if looks_only and operation:
         raise click.UsageError("--operation says how heads are replaced: leave out --looks-only")
-    application: Application = context.obj
-    reading: dict[str, Any] = options.given(target=target)
-    study = study_of(
-        application,
-        None,
-        limit,
+    code = run_verb(
+        context.obj,
+        "gaze/1",
+        running,
         name=_TRACER,
         models=list(models),
         datasets=list(datasets),
-        tracers=[{"name": _TRACER, "options": reading}],
+        tracers=[{"name": _TRACER, "options": options.given(target=target)}],
         heads=[{"operation": operation or "resample"}],
         random_models=0,
-        seed=seed,
-        editor=editor,
         stages=["trace"] if looks_only else ["trace", "scan"],
     )
-    context.exit(run_stages(application, study, "gaze/1", database=database, device=device, reports=reports))
+    context.exit(code)

@@ -383,6 +383,10 @@ def listing_group(name: str, *, example: str) -> Callable[[Callable[..., None]],
     return decorate
 
 
+OF_STAGES = ("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
+"""What every verb takes that runs stages of a study (`stages.run_verb`)."""
+
+
 def example_epilog(example: str) -> str:
     """The end of a help text: one or more command lines, kept as they are written."""
     lines = "\n".join(f"  {line.strip()}" for line in example.strip().splitlines())

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import click
 
 from vseam_cli import options
-from vseam_cli.application import Application
-from vseam_cli.output import Table
-from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 
 _TRACER = "paths"
 
@@ -76,7 +71,7 @@ _TRACER = "paths"
     type=click.Choice(["score", "choose", "test", "all"]),
     help="The pool whose pairs are traced (default: score, so that the others stay unseen).",
 )
-@options.use("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
+@options.use(*options.OF_STAGES)
 @click.pass_context
 def paths(
     context: click.Context,
@@ -91,28 +86,21 @@ def paths(
     screen_top: int | None,
     integrated_steps: int | None,
     pool: str | None,
-    limit: int | None,
-    seed: int | None,
-    editor: str | None,
-    device: str | None,
-    database: str,
-    reports: str,
+    **running: Any,
 ) -> None:
     """Patch paths: the other image's output of a sender goes to a receiver alone, everything between is held.
 
     Exact, for every pair of a dataset: a table of the strongest paths, and maps of all in the page. The same as
     `vseam trace --tracer paths`; docs/paths.md says what is held and what is computed.
     """
-    from vseam_cli.stages import run_stages, study_of
+    from vseam_cli.stages import run_verb
 
-    application: Application = context.obj
+    common: dict[str, Any] = {"name": _TRACER, "models": list(models), "datasets": list(datasets), "trace_pool": pool, "random_models": 0}
     if method == "screen":
         if senders or receivers or through_mlps or len(directions) > 1:
             raise click.UsageError("--method screen goes over all paths in one direction: leave out --from, --to and --through-mlps")
-        how = options.given(positions=positions, pool=pool, limit=limit, top=screen_top, direction=next(iter(directions), None)) | (
-            {} if integrated_steps is None else {"integrated_steps": integrated_steps}
-        )
-        context.exit(_screen(application, models, datasets, how, editor=editor, seed=seed, database=database, device=device))
+        how = options.given(positions=positions, top=screen_top, direction=next(iter(directions), None), integrated_steps=integrated_steps)
+        context.exit(run_verb(context.obj, "paths/1", running, **common, screen_paths=how, stages=["screen_paths"]))
     if screen_top is not None or integrated_steps is not None:
         raise click.UsageError("--screen-top and --integrated-steps belong to --method screen")
     ends: dict[str, Any] = options.given(
@@ -122,59 +110,4 @@ def paths(
         directions=list(directions),
         through_mlps=through_mlps or None,
     )
-    study = study_of(
-        application,
-        None,
-        limit,
-        name=_TRACER,
-        models=list(models),
-        datasets=list(datasets),
-        tracers=[{"name": _TRACER, "options": ends}],
-        trace_pool=pool,
-        random_models=0,
-        seed=seed,
-        editor=editor,
-        stages=["trace"],
-    )
-    context.exit(run_stages(application, study, "paths/1", database=database, device=device, reports=reports))
-
-
-def _screen(
-    application: Application,
-    models: Sequence[str],
-    datasets: Sequence[str],
-    how: Mapping[str, Any],
-    *,
-    editor: str | None,
-    seed: int | None,
-    database: str,
-    device: str | None,
-) -> int:
-    """Screen the paths of every model on every dataset; the exit code."""
-    from vseam_core.config.study import default_study
-    from vseam_core.experiments.edges import EdgeOptions, run_edge_screening
-    from vseam_core.report.tables.edges import edge_tables
-
-    if not models or not datasets:
-        raise click.UsageError("name a --model and a --dataset")
-    choice = application.editor_choice(editor, default_study().editor)
-    application.check_loading(models)
-    found, skips = {}, 0
-    with application.workspace(database, device, seed or 0) as workspace:
-        for model in models:
-            for dataset in datasets:
-                screening = run_edge_screening(workspace, model, dataset, EdgeOptions(editor=choice, **how))
-                found[model, dataset] = screening
-                skips += len(screening.outcome.skips)
-    tables = edge_tables({task: (one.edges, one.agreement) for task, one in found.items()})
-    data = {
-        "study": _TRACER,
-        "database": database,
-        "findings": [],
-        "tables": [asdict(table) for table in tables],
-        "notes": [],
-        "figures": [],
-    }
-    application.output.result("paths/1", data, [Table(each.columns, each.rows, "\n".join((each.title, *each.notes))) for each in tables])
-    application.output.note(f"every number is in {database}; ask it with `vseam query`")
-    return EXIT_DONE_WITH_SKIPS if skips else EXIT_DONE
+    context.exit(run_verb(context.obj, "paths/1", running, **common, tracers=[{"name": _TRACER, "options": ends}], stages=["trace"]))

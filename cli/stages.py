@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,13 @@ def study_of(application: Application, file: str | Path | None, limit: int | Non
     check_names(study, application.registry)
     application.check_loading(study.models)
     return study
+
+
+def run_verb(application: Application, schema: str, running: Mapping[str, Any], file: str | Path | None = None, **fields: Any) -> int:
+    """Run the stages that a verb asks for, with the options that such verbs share (`options.OF_STAGES`); returns the exit code."""
+    study = study_of(application, file, running["limit"], seed=running["seed"], editor=running["editor"], **fields)
+    where = {name: running[name] for name in ("database", "device", "reports")}
+    return run_stages(application, study, schema, **where)
 
 
 def run_stages(

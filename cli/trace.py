@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from vseam_cli import options
-from vseam_cli.application import Application
 
 
 @options.verb(
@@ -31,7 +30,7 @@ from vseam_cli.application import Application
     metavar="N",
     help="Randomly initialised models for the band of group curves: 0 or at least 5.",
 )
-@options.use("limit", "seed", "editor", "device", "loading", "memory_budget", "db", "reports", "thumbnails")
+@options.use(*options.OF_STAGES)
 @click.pass_context
 def trace(
     context: click.Context,
@@ -42,32 +41,24 @@ def trace(
     stack: str | None,
     pool: str | None,
     random_models: int | None,
-    limit: int | None,
-    seed: int | None,
-    editor: str | None,
-    device: str | None,
-    database: str,
-    reports: str,
+    **running: Any,
 ) -> None:
     """Trace which positions and layers carry the answer, by patching activations between clean and edited images."""
-    from vseam_cli.stages import run_stages, study_of
+    from vseam_cli.stages import run_verb
 
-    application: Application = context.obj
-    study = study_of(
-        application,
-        None,
-        limit,
+    code = run_verb(
+        context.obj,
+        "trace/1",
+        running,
         name="trace",
         models=list(models),
         datasets=list(datasets),
         tracers=_methods(tracers, tracer_options, stack),
         trace_pool=pool,
         random_models=0 if random_models is None else random_models,
-        seed=seed,
-        editor=editor,
         stages=["trace"],
     )
-    context.exit(run_stages(application, study, "trace/1", database=database, device=device, reports=reports))
+    context.exit(code)
 
 
 def _methods(tracers: Sequence[str], given: Mapping[str, Mapping[str, Any]], stack: str | None) -> list[dict[str, Any]]:
