@@ -101,7 +101,8 @@ def compare(
 
 def _named(methods: str, method_options: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     """The methods with their options. Raises `click.UsageError` for options of a method that is not among them."""
-    from vseam_core.experiments.comparing.methods import NONE, NamedMethod
+    from vseam_core.config.study_methods import NONE
+    from vseam_core.experiments.comparing.methods import NamedMethod
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     strange = [owner for owner in method_options if owner and owner not in names]

@@ -135,7 +135,7 @@ def evaluate(
 
 def _options(**given: Any) -> Any:
     from vseam_core.config.defaults import EVALUATED_OPERATION
-    from vseam_core.experiments.comparing.methods import registered_name
+    from vseam_core.config.study_methods import registered_name
     from vseam_core.experiments.evaluation import EvaluationOptions
     from vseam_core.experiments.heads.changed_model import ChangeOptions
     from vseam_core.experiments.selection import Selection

@@ -24,7 +24,7 @@ from .test_sql_page import STATEMENTS
 FOLDER = Path(__file__).with_name("databases")
 VERSIONS = tuple(range(1, len(MIGRATIONS)))
 # What a database of a version cannot know: evaluations came with the fourth; at this size no head is claimed, and nothing was skipped;
-# paths and gaze came after them all.
+# paths, gaze and what else further methods find came after them all.
 NEEDS = {
     "claimed = 1": 99,
     "shared_heads AS shared": 99,
@@ -34,7 +34,7 @@ NEEDS = {
     "'paths'": 99,
     "'edge_screening'": 99,
     "'gaze'": 99,
-    "'directions'": 99,
+    **dict.fromkeys(("reading_tests", "comparisons", "direction_scores", "screened_paths"), 99),
 }
 
 

@@ -49,6 +49,14 @@ LEVELS = {"model": "tiny", **SCAN, "sign": "positive", "k": 3, "tasks": 7, "with
 BAND = {**OF_DATASET, **CELL, "band_low": -0.1, "band_high": 0.2, "models": 5}
 STRONGEST = {**CELL, "rank": 1, "selection_n": 10, "n": 10, "mean": 0.4}
 ACCURACY = {**OF_DATASET, "pool": "test", "split": "plain", "n": 40, "clusters": 40, "accuracy": 0.9, "n_pairs": 0}
+COMPARISON = {"split": "hard", "method": "vcd", "tried": 6, "n_choose": 20, "n": 40, "skips": 0, "accuracy": 0.9}
+DIRECTION = {"site": "residual_after", "layer": 3, "kind": "probe", "n_fitted": 20, "n_held_out": 20, "images": 10, "held_out": 0.9}
+PATHS = {"direction": "noising", "positions": "all", "n": 6, "estimated": 3628, "top": 24, "random": 3, "integrated_steps": 5}
+PATH = {"sender": "L1H2", "receiver": "L4H5.v", "part": "top", "n": 6, "mean": -1.6}
+READING = {
+    **{"tracer": "gaze", "site_kind": "gaze_over_area", "reading": "looks", "operation": "resample", "effect": "signed"},
+    **{"heads": 48, "n_readings": 20, "n_effects": 20, "images": 20, "rank_correlation": 0.4},
+}
 # Of one model over several runs: these are of no run.
 OF_NO_RUN = ("shared_head_tests", "level_tests", "random_bands", "accuracies")
 ROWS: dict[str, dict[str, Any]] = {
@@ -63,6 +71,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "random_bands": BAND,
     "strongest_cells": STRONGEST,
     "accuracies": ACCURACY,
+    "comparisons": COMPARISON,
+    "direction_scores": DIRECTION,
+    "path_screenings": PATHS,
+    "screened_paths": PATH,
+    "reading_tests": READING,
 }
 OTHER: dict[str, dict[str, list[Any]]] = {
     "head_scores": {name: ["other"] for name in ("pool", "operation", "positions", "measure", "stack")},
@@ -85,6 +98,8 @@ OTHER: dict[str, dict[str, list[Any]]] = {
         **{"direction": ["noising"], "column_kind": ["position"]},
     },
     "accuracies": {name: ["other"] for name in ("model", "dataset", "pool", "split")},
+    **{name: {} for name in ("comparisons", "direction_scores", "path_screenings", "screened_paths")},
+    "reading_tests": {"operation": ["other"]},
 }
 
 

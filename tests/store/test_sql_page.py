@@ -12,11 +12,13 @@ import pytest
 
 from vseam_core.runs.spec import Answer, RunSpec, UnitResult
 from vseam_core.store import Store
+from vseam_core.store.method_tables import SLICES as METHOD_SLICES
 from vseam_core.store.query import run_query
 from vseam_core.store.schema import metadata
 from vseam_core.store.views import VIEWS
 
 from .builders import ablation, baseline, head_unit, model_info, modulation, run_spec, sample, score_row
+from .test_replacing import ROWS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -102,9 +104,10 @@ def fill_traces(store: Store, run: int, spec: RunSpec) -> None:
         )
         store.replace_scores("trace_scores", traced, pd.DataFrame([{**cell, **other}]), [])
         store.finish_run(traced)
-    fitted = store.ensure_run(replace(spec, model=model_info(weights_hash="41"), method="directions", configuration={}))
-    rows = [{"layer": 3, "kind": "difference", "held_out": 1.0}]
-    store.save(fitted, [UnitResult("directions", "fit", details={"directions": rows})])
+    for table, row in ROWS.items():
+        if table in METHOD_SLICES:
+            found = store.ensure_run(replace(spec, model=model_info(weights_hash="41"), method="methods", configuration={}))
+            store.replace_scores(table, found, pd.DataFrame([row]), [])
 
 
 def answered(key: str, right: bool) -> UnitResult:

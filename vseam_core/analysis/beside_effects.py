@@ -15,7 +15,7 @@ from vseam_core.analysis.statistics import MINIMUM_CLUSTERS, Array, cluster_code
 DRAWS, PERMUTATIONS = 1000, 999
 FEWEST_HEADS = 3
 BESIDE_COLUMNS: dict[str, str] = {
-    **dict.fromkeys(("tracer", "reading", "operation", "effect"), TEXT),
+    **dict.fromkeys(("tracer", "site_kind", "reading", "operation", "effect"), TEXT),
     "rank_correlation": NUMBER,
     "low": NUMBER,
     "high": NUMBER,

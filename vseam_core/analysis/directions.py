@@ -26,8 +26,12 @@ class Direction:
 
     def accuracy(self, values: ArrayLike, labels: ArrayLike) -> float:
         """The share of `values` `[n, width]` on the right side; `labels` are true for the first class."""
-        above = np.asarray(values, dtype=np.float64) @ self.vector > self.threshold
-        return float((above == np.asarray(labels, dtype=bool)).mean())
+        return float((self.sides(values) == np.asarray(labels, dtype=bool)).mean())
+
+    def sides(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Which of `values` `[n, width]` are taken for the first class."""
+        above: NDArray[np.bool_] = np.asarray(values, dtype=np.float64) @ self.vector > self.threshold
+        return above
 
 
 def fitted_directions(values: ArrayLike, labels: ArrayLike, seed: int) -> list[Direction]:

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -30,12 +28,14 @@ from pydantic import (
 
 from vseam_core.api.types import PoolChoice, ScanDirection
 from vseam_core.config.editor_settings import EditorChoice, EditorSetting
-from vseam_core.config.numbers import LARGEST_WHOLE_NUMBER
+from vseam_core.config.sections import Count, Name, Positive, Section, named
+from vseam_core.config.study_methods import Comparing, Directions, PathScreening, is_registered, registered_name
 from vseam_core.config.yaml_files import Location, YamlFile, read_yaml
 from vseam_core.errors import VseamError
 from vseam_core.plugins.records import (
     EditorRecord,
     EditPlannerRecord,
+    GenerationMethodRecord,
     HeadInterventionRecord,
     MaskProviderRecord,
     PluginRecord,
@@ -48,31 +48,22 @@ if TYPE_CHECKING:
     from vseam_core.plugins.discovery import Plugins
     from vseam_core.plugins.registry import Registry
 
-Stage = Literal["evaluate", "trace", "scan", "ablate", "rescale", "shared", "report"]
+Stage = Literal["evaluate", "trace", "scan", "screen_paths", "directions", "ablate", "rescale", "compare", "shared", "report"]
 Positions = Literal["all", "question", "image", "last"]
 Protocol = Literal["claims", "published"]
 ScanMethod = Literal["exact", "screen"]
 StackName = Literal["", "vision", "connector"]
-STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "ablate", "rescale", "shared", "report")
+STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "screen_paths", "directions", "ablate", "rescale", "compare", "shared", "report")
+METHOD_STAGES: tuple[Stage, ...] = ("screen_paths", "directions", "compare")
+"""Stages that are run where a study lists them; each has a section of its name."""
+DEFAULT_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in METHOD_STAGES)
 RANDOM_MODEL_STAGES: tuple[Stage, ...] = ("trace",)
 
 MINIMUM_RANDOM_MODELS = 5
 UNCAPPED_SIZES = ("random_model_pairs", "random_sets", "reference")
 
-Count = Annotated[int, Field(ge=0, le=LARGEST_WHOLE_NUMBER)]
-Positive = Annotated[int, Field(ge=1, le=LARGEST_WHOLE_NUMBER)]
-Name = Annotated[str, Field(min_length=1)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class _OfAStack(_Section):
+class _OfAStack(Section):
     """Something that is done to a stack: the vision tower, a Q-Former (connector), or where nothing is named the language model."""
 
     stack: StackName = ""
@@ -87,7 +78,7 @@ class Method(_OfAStack):
     """A registered method with options; a bare name in the file means no options. `stack` is for tracers."""
 
     name: Name
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class HeadScan(_OfAStack):
@@ -104,7 +95,7 @@ class HeadScan(_OfAStack):
     positions: Positions = "all"
     direction: ScanDirection = "noising"
     protocol: Protocol = "claims"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     method: ScanMethod = "exact"
     screen_top: Positive | None = None
     integrated_steps: Count = 0
@@ -126,7 +117,7 @@ class HeadScan(_OfAStack):
         return self
 
 
-class Sizes(_Section):
+class Sizes(Section):
     """How many samples each step takes per dataset.
 
     `score` and `hard` are the questions of the score pool that are answered to find right and wrong answers (easiest split, other
@@ -150,7 +141,7 @@ class Sizes(_Section):
     reference: Positive = 64
 
 
-class Rescaling(_Section):
+class Rescaling(Section):
     """The grid that head rescaling is chosen from, on the choose pool: λ, heads per sign, and bounds on the scales."""
 
     strengths: list[float] = Field(default=[0.25, 0.5, 1.0], min_length=1)
@@ -164,16 +155,16 @@ class Rescaling(_Section):
         return rescaling_grid(self.strengths, self.top_k, self.clips)
 
 
-class Ablation(_Section):
+class Ablation(Section):
     """Which selected heads are ablated on the test pool, and with what; beside matched random sets."""
 
     signs: list[Literal["positive", "negative"]] = Field(default=["positive", "negative"])
-    operations: list[Annotated[Method, BeforeValidator(_named)]] = Field(
+    operations: list[Annotated[Method, BeforeValidator(named)]] = Field(
         default=[Method(name="resample"), Method(name="zero")], min_length=1
     )
 
 
-class Study(_Section):
+class Study(Section):
     """What a study does. Everything but the lists of models and datasets has a default.
 
     `trace_pool` and `scan_pool` are the pools that are traced and whose heads are scanned; heads that are selected on another pool than
@@ -186,19 +177,22 @@ class Study(_Section):
     datasets: list[Name] = Field(min_length=1)
     seed: Count = 0
     editor: EditorSetting = EditorChoice()
-    tracers: list[Annotated[Method, BeforeValidator(_named)]] = [Method(name="tokenwise"), Method(name="groups")]
+    tracers: list[Annotated[Method, BeforeValidator(named)]] = Field(default=[Method(name="tokenwise"), Method(name="groups")])
     trace_pool: PoolChoice = "score"
     scan_pool: PoolChoice = "score"
-    heads: list[HeadScan] = [HeadScan(), HeadScan(operation="mean_of_others", protocol="published")]
+    heads: list[HeadScan] = Field(default=[HeadScan(), HeadScan(operation="mean_of_others", protocol="published")])
     donors: Positive = 5
     sizes: Sizes = Sizes()
     rescaling: Rescaling = Rescaling()
     ablation: Ablation = Ablation()
+    compare: Comparing = Comparing()
+    directions: Directions = Directions()
+    screen_paths: PathScreening = PathScreening()
     top_k: Positive = 4
     shared_k: Positive = 4
     random_models: Count = 0
     workers: Positive | Literal["auto"] = 1
-    stages: list[Stage] = Field(default=list(STAGES), min_length=1)
+    stages: list[Stage] = Field(default=list(DEFAULT_STAGES), min_length=1)
 
     @field_validator("random_models")
     @classmethod
@@ -248,6 +242,11 @@ class Study(_Section):
             first = error.errors(include_url=False)[0]
             raise VseamError(f"study: {'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}") from None
 
+    def stored(self) -> dict[str, Any]:
+        """What a database keeps of the study: all but the number of workers, and sections of stages that it does not list."""
+        unused = {stage for stage in METHOD_STAGES if stage not in self.stages}
+        return self.model_dump(mode="json", exclude={"workers", *unused})
+
     def expand(self) -> list[StudyTask]:
         """One task for each model and dataset, then those of the randomly initialised models, which are only traced."""
         tasks = [self._task(model, dataset, self._ordered(STAGES)) for model in self.models for dataset in self.datasets]
@@ -270,6 +269,7 @@ class Study(_Section):
             mode="json", include={"seed", "tracers", "trace_pool", "scan_pool", "heads", "donors", "rescaling", "ablation"}
         )
         settings["editor"] = self.editor.identity()
+        settings |= {stage: getattr(self, stage).model_dump(mode="json") for stage in METHOD_STAGES if stage in stages}
         text = json.dumps({"model": model, "dataset": dataset, **settings}, sort_keys=True, separators=(",", ":"))
         return StudyTask(model, dataset, stages, hashlib.sha256(text.encode()).hexdigest()[:16])
 
@@ -328,6 +328,8 @@ def load_study(path: str | Path, registry: Registry | None = None) -> Study:
         refuse_unsafe_options(file, method.options, ("tracers", index, "options"))
     for index, method in enumerate(study.ablation.operations):
         refuse_unsafe_options(file, method.options, ("ablation", "operations", index, "options"))
+    for index, compared in enumerate(study.compare.methods):
+        refuse_unsafe_options(file, compared.options, ("compare", "methods", index, "options"))
     for index, scan in enumerate(study.heads):
         refuse_unsafe_options(file, scan.options, ("heads", index, "options"))
     for name in ("options", "planner_options", "mask_options"):
@@ -378,6 +380,9 @@ def _methods(study: Study) -> Iterator[tuple[Location, type[PluginRecord], str, 
         yield ("heads", index, "operation"), HeadInterventionRecord, scan.operation, scan.options
     for index, method in enumerate(study.ablation.operations):
         yield ("ablation", "operations", index), HeadInterventionRecord, method.name, method.options
+    for index, compared in enumerate(study.compare.methods if "compare" in study.stages else ()):
+        if is_registered(compared.name):
+            yield ("compare", "methods", index), GenerationMethodRecord, registered_name(compared.name), compared.options
 
 
 def _checked(plugins: Plugins, kind: type[PluginRecord], options: Mapping[str, Any], name: str) -> None:

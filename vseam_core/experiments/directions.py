@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from vseam_core.analysis.directions import Direction, fitted_directions
 from vseam_core.api.interventions import SiteKind
@@ -14,13 +15,14 @@ from vseam_core.api.types import Pool, Skip
 from vseam_core.config.defaults import EDITOR
 from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
+from vseam_core.evaluation.accuracy import accuracy_estimate
 from vseam_core.experiments.encoding import prepare_pair
 from vseam_core.runs.experiment import Experiment
 from vseam_core.runs.runner import Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
 
-EXPERIMENT = Experiment("directions", version=1)
+EXPERIMENT = Experiment("directions", version=2)
 FITTED_ON: Pool = "choose"
 TRIED_ON: Pool = "test"
 DirectionSite = Literal["residual_after", "attention_output", "mlp_output"]
@@ -58,14 +60,14 @@ class _Examples:
     skips: list[Skip]
 
 
-def fit_directions(workspace: Workspace, model: str, dataset: str, options: DirectionOptions) -> FittedDirections:
-    """Fit on one pool, try on another, and store the accuracies as the details of one unit.
+def fit_directions(workspace: Workspace, model: str, dataset: str, options: DirectionOptions, study: int | None = None) -> FittedDirections:
+    """Fit on one pool, try on another, and store the accuracies (table `direction_scores`).
 
     Pools share no image. Raises `UnsupportedError` for questions that are not answered by yes and no, and `VseamError` where a pool has too
     few pairs.
     """
     parts = {"site": options.site, "editor": workspace.editor_component(options.editor)}
-    opened = EXPERIMENT.open(workspace, model, dataset, pool=TRIED_ON, split=options.split, parts=parts)
+    opened = EXPERIMENT.open(workspace, model, dataset, pool=TRIED_ON, split=options.split, parts=parts, study=study)
     fit, held_out = (_examples(workspace, model, dataset, options, pool) for pool in (FITTED_ON, TRIED_ON))
     if shared := set(fit.images) & set(held_out.images):
         raise VseamError(f"{dataset}: image {min(shared)} is in the pools {FITTED_ON} and {TRIED_ON}, so that nothing would be held out")
@@ -73,10 +75,11 @@ def fit_directions(workspace: Workspace, model: str, dataset: str, options: Dire
     for layer in range(fit.values.shape[1]):
         for direction in fitted_directions(fit.values[:, layer], fit.labels, workspace.seed + layer):
             vectors[f"L{layer}.{direction.kind}"] = direction.vector
-            rows.append(_row(layer, direction, fit, held_out, layer))
+            rows.append(_row(layer, direction, fit, held_out))
     key = opened.key(of="accuracies", samples=[*fit.samples, *held_out.samples])
     unit = Unit(key, dataset, None)
     opened.run_units([unit], lambda _: [UnitResult(key, dataset, details={"directions": rows})], f"{model} directions on {dataset}")
+    workspace.store.replace_scores("direction_scores", opened.run, pd.DataFrame(rows).assign(site=options.site), [key])
     info = opened.loaded.model.info
     about = {
         "model": model,
@@ -90,12 +93,18 @@ def fit_directions(workspace: Workspace, model: str, dataset: str, options: Dire
     return FittedDirections(opened.run, rows, vectors, about, [*fit.skips, *held_out.skips])
 
 
-def _row(layer: int, direction: Direction, fit: _Examples, held_out: _Examples, at: int) -> dict[str, Any]:
+def _row(layer: int, direction: Direction, fit: _Examples, held_out: _Examples) -> dict[str, Any]:
+    right = direction.sides(held_out.values[:, layer]) == held_out.labels
+    estimate = accuracy_estimate(right.astype(np.float64), np.array(held_out.images))
+    # Where one of the two images of every pair is right the images do not differ, and their spread says nothing.
+    ends = (None, None) if estimate.low == estimate.high else (estimate.low, estimate.high)
     return {
         "layer": layer,
         "kind": direction.kind,
-        "fitted": direction.accuracy(fit.values[:, at], fit.labels),
-        "held_out": direction.accuracy(held_out.values[:, at], held_out.labels),
+        "fitted": direction.accuracy(fit.values[:, layer], fit.labels),
+        "held_out": estimate.mean,
+        "low": ends[0],
+        "high": ends[1],
         "norm": float(np.linalg.norm(direction.vector)),
         "n_fitted": len(fit.labels),
         "n_held_out": len(held_out.labels),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from vseam_core.analysis.screening import HeadChoice, agreement, choose_heads, default_top
 from vseam_core.analysis.statistics import generator
@@ -24,16 +25,14 @@ from vseam_core.errors import SampleError, UnsupportedError
 from vseam_core.experiments.encoding import PreparedPair
 from vseam_core.experiments.tracing import trace_context, traced_pair, traced_unit
 from vseam_core.results.scoring import ESTIMATE, aggregate_trace_run, read_traces
+from vseam_core.results.study_results import EDGES
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.runner import Outcome, Unit
 from vseam_core.runs.spec import UnitResult
 from vseam_core.runs.workspace import Workspace
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 EXPERIMENT = Experiment("edge_screening", version=1)
-TRACER, SITE, NO_LAYER = "edge_screening", "edge", -1
+SITE, NO_LAYER = "edge", -1
 EXACT = "logit_diff"
 _READS: dict[str, SiteKind] = {"q": "query", "k": "key", "v": "value"}
 
@@ -114,13 +113,13 @@ class Edges:
         return PathPatch((SiteEdit(self.senders[sender], Patch(), positions),), (self.receivers[receiver],))
 
 
-def run_edge_screening(workspace: Workspace, model: str, dataset: str, options: EdgeOptions) -> EdgeScreening:
+def run_edge_screening(workspace: Workspace, model: str, dataset: str, options: EdgeOptions, study: int | None = None) -> EdgeScreening:
     """Estimate all edges on every pair, choose by the mean estimates on one half of the images, run the chosen ones on the other half.
 
     Effects are stored with the estimates' as those of a trace: columns are edges. Raises `UnsupportedError` for a model whose layers have
     different numbers of heads, and as path patching does.
     """
-    screening = _opened(workspace, model, dataset, options)
+    screening = _opened(workspace, model, dataset, options, study)
     opened = screening.opened
     first = [
         replace(unit, key=opened.key(part="estimates", of=unit.key), subject=f"{unit.identifier}: estimates") for unit in screening.units
@@ -154,7 +153,11 @@ def run_edge_screening(workspace: Workspace, model: str, dataset: str, options: 
     outcome = _both(estimated, verified)
     floor = float(opened.loaded.trust["noise_floor"] or 0.0)
     scores = aggregate_trace_run(workspace, outcome, read_traces(workspace, outcome, floor))
-    return EdgeScreening(*_compared(scores, names, choice, np.mean(guesses["tried"], axis=0), options), outcome)
+    found = EdgeScreening(*_compared(scores, names, choice, np.mean(guesses["tried"], axis=0), options), outcome)
+    frames = {"screened_paths": path_rows(found.edges), "path_screenings": _agreement_row(found, options)}
+    for table, frame in frames.items():
+        workspace.store.replace_scores(table, outcome.run, frame, outcome.keys)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +214,7 @@ class _Screening:
     ) -> TraceEffect:
         direction: Direction = self.options.direction
         return TraceEffect(
-            tracer=TRACER,
+            tracer=EDGES,
             stack=context.shape.stack,
             site_kind=SITE,
             direction=direction,
@@ -226,7 +229,7 @@ class _Screening:
         )
 
 
-def _opened(workspace: Workspace, model: str, dataset: str, options: EdgeOptions) -> _Screening:
+def _opened(workspace: Workspace, model: str, dataset: str, options: EdgeOptions, study: int | None) -> _Screening:
     parts = {
         "editor": workspace.editor_component(options.editor),
         "positions": options.positions,
@@ -234,7 +237,7 @@ def _opened(workspace: Workspace, model: str, dataset: str, options: EdgeOptions
         "top": options.top,
         "integrated_steps": options.integrated_steps,
     }
-    opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts)
+    opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     shape = opened.loaded.engine.shape
     if shape.heads_by_layer:
         raise UnsupportedError(f"{model}: its layers have different numbers of heads, and edges are named where all have one")
@@ -265,3 +268,19 @@ def _compared(
     # Heads are what the other screenings name as vanished; these are edges.
     kept = {name: value for name, value in found.items() if name not in ("vanished", "reason")}
     return frame.loc[order].reset_index(drop=True), {**kept, "integrated_steps": options.integrated_steps}
+
+
+def path_rows(edges: pd.DataFrame) -> pd.DataFrame:
+    """The paths that were run exactly as the table `screened_paths` holds them, strongest first."""
+    ends = [str(name).split("->") for name in edges["edge"]]
+    shares = {"share": "normalised", "share_low": "normalised_low", "share_high": "normalised_high", "images": "clusters"}
+    kept = {name: name for name in ("part", "estimate", "mean", "low", "high", "n")} | shares
+    columns = {name: edges[column] for name, column in kept.items()}
+    return pd.DataFrame({"sender": [end[0] for end in ends], "receiver": [end[1] for end in ends], **columns})
+
+
+def _agreement_row(found: EdgeScreening, options: EdgeOptions) -> pd.DataFrame:
+    """How estimates and exact effects agreed, as the table `path_screenings` holds it."""
+    row = {name: value for name, value in found.agreement.items() if name != "heads"}
+    about = {"direction": options.direction, "positions": options.positions, "estimated": found.agreement["heads"]}
+    return pd.DataFrame([{**row, **about, "n": int(found.edges["n"].max())}])

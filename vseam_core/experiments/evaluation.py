@@ -124,7 +124,9 @@ class AnsweredSet:
     compared: int | None = None
 
 
-def answer_selected(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions) -> AnsweredSet:
+def answer_selected(
+    workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions, study: int | None = None
+) -> AnsweredSet:
     """Ask every selected sample that is not answered yet. Raises `VseamError` where none can be."""
     benchmark = workspace.benchmark(dataset)
     selection = settled(options.selection, benchmark)
@@ -133,7 +135,7 @@ def answer_selected(workspace: Workspace, model_name: str, dataset: str, options
     editor = workspace.editor_component(options.editor) if options.editor else None
     parts = {"max_new_tokens": options.max_new_tokens, "editor": editor, "change": change.parts}
     where = (str(selection.pool), str(selection.split))
-    opened = EXPERIMENT.open(workspace, model_name, dataset, pool=where[0], split=where[1], parts=parts, inputs=change.inputs)
+    opened = EXPERIMENT.open(workspace, model_name, dataset, pool=where[0], split=where[1], parts=parts, inputs=change.inputs, study=study)
     compared = _compared_run(workspace, opened.run, dataset, options.compare)
     title = f"{model_name}{f' ({change.label})' if change.label else ''} answers {dataset}"
     asker = AnswerPass(opened, title, workspace.editor(options.editor) if options.editor else None, change)
@@ -145,9 +147,9 @@ def answer_selected(workspace: Workspace, model_name: str, dataset: str, options
     return AnsweredSet(opened.run, where, change.label, samples, answers, outcome, compared)
 
 
-def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions) -> Evaluation:
+def run_evaluation(workspace: Workspace, model_name: str, dataset: str, options: EvaluationOptions, study: int | None = None) -> Evaluation:
     """Ask every selected sample that is not answered yet, judge all answers, store the figures."""
-    found = answer_selected(workspace, model_name, dataset, options)
+    found = answer_selected(workspace, model_name, dataset, options, study)
     benchmark = workspace.benchmark(dataset)
     metrics = _figures(
         workspace,

@@ -20,7 +20,10 @@ REASONS_SHOWN = 2
 
 def require_results(workspace: Workspace, study: Study, material: StudyMaterial) -> None:
     """Raise `VseamError` where a study found nothing at all: how many rows each dataset has in which pool, and what to do."""
-    frames = (material.accuracy, material.traces, material.ablations, material.modulations, material.shared, material.screenings)
+    frames = (
+        *(material.accuracy, material.traces, material.ablations, material.modulations, material.shared, material.screenings),
+        *(material.comparisons, material.direction_scores, material.screened_paths),
+    )
     if material.heads or material.level_tests or any(frame is not None and len(frame) for frame in frames):
         return
     reasons = [_rows(workspace, dataset) for dataset in study.datasets]
@@ -87,6 +90,9 @@ _POOLS: Mapping[str, Callable[[Study], tuple[PoolChoice, ...]]] = {
     "scan": lambda study: (study.scan_pool,),
     "ablate": lambda study: ("test",),
     "rescale": lambda study: ("choose", "test"),
+    "screen_paths": lambda study: (study.trace_pool,),
+    "directions": lambda study: ("choose", "test"),
+    "compare": lambda study: ("choose", "test"),
 }
 
 

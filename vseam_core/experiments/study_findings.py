@@ -25,7 +25,11 @@ _FRAMES = (
     "modulations",
     "screenings",
     "confirmations",
-    "beside_effects",
+    "reading_tests",
+    "comparisons",
+    "direction_scores",
+    "path_screenings",
+    "screened_paths",
 )
 
 
@@ -86,7 +90,11 @@ def gather(study: Study, found: Sequence[Findings], identity: int | None = None)
         presentations={name: presentation for part in reversed(found) for name, presentation in part.presentations.items()},
         confirmations=joined("confirmations"),
         study=identity,
-        beside_effects=joined("beside_effects"),
+        reading_tests=joined("reading_tests"),
+        comparisons=joined("comparisons"),
+        direction_scores=joined("direction_scores"),
+        path_screenings=joined("path_screenings"),
+        screened_paths=joined("screened_paths"),
     )
 
 

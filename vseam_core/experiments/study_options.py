@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from vseam_core.analysis.heads import Sign
 from vseam_core.config.study import HeadScan, Method, Study
 from vseam_core.experiments.ablation import AblationOptions
+from vseam_core.experiments.comparing.run import CompareOptions
+from vseam_core.experiments.directions import DirectionOptions
+from vseam_core.experiments.edges import EdgeOptions
 from vseam_core.experiments.heads.confirming import ConfirmationOptions
 from vseam_core.experiments.heads.scanning import ScanOptions
 from vseam_core.experiments.rescaling.fit import RescalingOptions
@@ -60,3 +63,34 @@ def ablation_options(study: Study, method: Method, sign: Sign, split: str) -> Ab
 def rescaling_options(study: Study, splits: Sequence[str], transfer: Sequence[str]) -> RescalingOptions:
     """Scales fitted on one pool and reported on another, and carried over to the `transfer` datasets."""
     return RescalingOptions(study.sizes.choose, study.sizes.test, tuple(splits), transfer=tuple(transfer), editor=study.editor)
+
+
+def compare_options(study: Study) -> CompareOptions:
+    """Settings chosen and methods reported on as many samples as a rescaling is."""
+    asked = study.compare
+    return CompareOptions(
+        split=asked.split,
+        choose=study.sizes.choose,
+        test=study.sizes.test,
+        max_new_tokens=asked.max_new_tokens,
+        timed=asked.timed,
+    )
+
+
+def direction_options(study: Study) -> DirectionOptions:
+    """Directions from as many pairs as are traced."""
+    return DirectionOptions(site=study.directions.site, editor=study.editor, limit=study.sizes.pairs)
+
+
+def edge_options(study: Study) -> EdgeOptions:
+    """A screening of paths on the pairs that are traced."""
+    asked = study.screen_paths
+    return EdgeOptions(
+        editor=study.editor,
+        pool=study.trace_pool,
+        limit=study.sizes.pairs,
+        positions=asked.positions,
+        direction=asked.direction,
+        top=asked.top,
+        integrated_steps=asked.integrated_steps,
+    )

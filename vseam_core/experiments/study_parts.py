@@ -12,8 +12,8 @@ from vseam_core.analysis.ablation_tests import ablation_test_frame
 from vseam_core.analysis.head_sets import selected_heads
 from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.rescaling import rescaling_scores
-from vseam_core.analysis.traces import PairTrace, aggregate_random_model, random_model_band, strongest_cells
-from vseam_core.api.presentation import Presentation, presentation_of, replacement_of
+from vseam_core.analysis.traces import aggregate_random_model, random_model_band, strongest_cells
+from vseam_core.api.presentation import presentation_of, replacement_of
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import Method, Study
 from vseam_core.experiments.ablation import run_ablation
@@ -27,9 +27,9 @@ from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.study_findings import Findings
+from vseam_core.experiments.study_methods import MethodStages, Read
 from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
 from vseam_core.experiments.tracing import run_trace
-from vseam_core.results.beside_effects import readings_beside_effects
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap
 from vseam_core.runs.runner import Outcome
@@ -76,22 +76,26 @@ class StudyRun:
         self._workspace, self._study, self._id = workspace, study, identity
         self.found = self._found = Findings()
         self._scanned: dict[tuple[str, str], ScoredHeads] = {}
-        self._read: list[tuple[str, str, Presentation, list[PairTrace]]] = []
+        self._read: dict[tuple[str, str], list[Read]] = {}
 
     def run(self, model: str, dataset: str) -> DatasetPart:
         """Stage by stage on one dataset."""
-        stages = set(self._study.stages)
+        stages, methods = set(self._study.stages), MethodStages(self._workspace, self._study, self._id, self._found)
         if "evaluate" in stages:
             self._evaluate(model, dataset)
         if "trace" in stages:
             self._trace(model, dataset)
         if stages & SCANNING:
             self._scan(model, dataset)
-            self._set_beside_effects(model, dataset)
+            if (model, dataset) in self._scanned:
+                methods.set_beside_effects(model, dataset, self._read.get((model, dataset), ()), self._scanned[model, dataset])
+        methods.run("screen_paths", model, dataset)
+        methods.run("directions", model, dataset)
         if "ablate" in stages:
             self._ablate(model, dataset)
         if "rescale" in stages:
             self._rescale(model, dataset)
+        methods.run("compare", model, dataset)
         return DatasetPart(self._found, self._scanned.get((model, dataset)))
 
     def _label(self, frame: pd.DataFrame, model: str, dataset: str) -> pd.DataFrame:
@@ -135,7 +139,7 @@ class StudyRun:
             self._found.presentations |= dict.fromkeys(frame["tracer"].unique(), shown)
             self._found.frames["traces"].append(self._label(frame, model, dataset))
             if shown.beside_effects:
-                self._read.append((model, dataset, shown, traces))
+                self._read.setdefault((model, dataset), []).append((shown, traces, outcome))
             if traces:
                 strongest = strongest_cells(traces, seed=self._study.seed, count=RANKED_CELLS)
                 self._workspace.store.replace_scores("strongest_cells", outcome.run, strongest, outcome.keys)
@@ -217,14 +221,6 @@ class StudyRun:
             )
             if scan is self._study.heads[0]:
                 self._scanned[model, dataset] = claims
-
-    def _set_beside_effects(self, model: str, dataset: str) -> None:
-        """What tracers read of each head beside the effects of the first scan."""
-        scanned = self._scanned.get((model, dataset))
-        for name, of_dataset, shown, traces in self._read:
-            if scanned is not None and (name, of_dataset) == (model, dataset):
-                frame = readings_beside_effects(shown.beside_effects, traces, scanned, self._study.seed)
-                self._found.frames["beside_effects"].append(self._label(frame, model, dataset))
 
     def _selected(self, model: str, dataset: str, sign: Sign) -> tuple[HeadId, ...]:
         """The heads that pass the claim; where none do, the highest ranked, which is exploration and said to be."""

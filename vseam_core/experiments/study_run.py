@@ -11,6 +11,7 @@ from vseam_core.experiments.heads.scanning import check_direction
 from vseam_core.experiments.image_stacks import check_operation
 from vseam_core.experiments.nothing_left import require_donors, small_pools
 from vseam_core.experiments.study_findings import Findings, gather
+from vseam_core.experiments.study_methods import compared_methods
 from vseam_core.experiments.study_parts import random_bands, random_seeds, study_dataset, trace_random_model, whole_of
 from vseam_core.experiments.tracing import check_stack
 from vseam_core.results.study_results import StudyMaterial
@@ -31,7 +32,7 @@ def run_study(workspace: Workspace, study: Study, executor: Executor | None = No
     require_donors(workspace, study)
     for remark in small_pools(workspace, study):
         workspace.progress.note(remark)
-    identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json", exclude={"workers"}))
+    identity = workspace.store.ensure_study(study.name, study.stored())
     if executor is None and study.workers != 1:
         executor = LocalExecutor(study.workers)
     if executor is None or executor.count() == 1 or workspace.opening is None:
@@ -68,3 +69,5 @@ def _check_methods(workspace: Workspace, study: Study) -> None:
         check_operation(intervention, scan.stack, scan.positions)
     for method in study.ablation.operations if "ablate" in study.stages else ():
         workspace.plugins.head_intervention(method.name, **method.options)
+    if "compare" in study.stages:
+        compared_methods(workspace.plugins, study)

@@ -37,7 +37,15 @@ class LiveServer(LocalServer):
 
 def state_of(store: Store) -> str:
     """A word that changes whenever units or aggregates are added: how many there are, and the newest of each."""
-    tables = (schema.studies, schema.runs, schema.units, schema.head_scores, schema.trace_scores, *schema.TEST_TABLES)
+    tables = (
+        schema.studies,
+        schema.runs,
+        schema.units,
+        schema.head_scores,
+        schema.trace_scores,
+        *schema.TEST_TABLES,
+        *schema.METHOD_TABLES,
+    )
     with store.reading() as connection:
         found = [connection.execute(select(func.count(), func.max(table.c.id)).select_from(table)).one() for table in tables]
         finished = connection.execute(select(func.max(schema.runs.c.finished))).scalar_one()

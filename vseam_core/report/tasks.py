@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,17 @@ def task_rows(frame: pd.DataFrame, model: str, task: Task) -> pd.DataFrame:
         return frame
     column, value = ("dataset", task.dataset) if "dataset" in frame.columns else ("category", task.category)
     return frame[(frame["model"] == model) & (frame[column] == value)]
+
+
+def rows_by_task(material: StudyMaterial, frame: pd.DataFrame | None) -> Iterator[tuple[str, Task, dict[str, Any]]]:
+    """Every row of a table with its model and its task, in their order; none where there is no table."""
+    if frame is None or frame.empty:
+        return
+    tasks = study_tasks(material)
+    for model in material.models:
+        for task in tasks:
+            for row in frame_records(task_rows(frame, model, task)):
+                yield model, task, row
 
 
 def model_rows(frame: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -84,8 +95,9 @@ def _categories(material: StudyMaterial) -> dict[str, tuple[str, str]]:
     """Category and level by dataset, from whichever table has them."""
     known = {scan.dataset: (scan.category, scan.level) for scan in material.heads}
     columns = ["dataset", "category", "level"]
-    for frame in (material.traces, material.strongest, material.ablations, material.modulations, material.accuracy):
-        if not frame.empty and set(columns) <= set(frame.columns):
+    methods = (material.comparisons, material.direction_scores, material.screened_paths)
+    for frame in (material.traces, material.strongest, material.ablations, material.modulations, material.accuracy, *methods):
+        if frame is not None and not frame.empty and set(columns) <= set(frame.columns):
             for row in frame_records(frame[columns].drop_duplicates()):
                 known.setdefault(row["dataset"], (row["category"], row["level"]))
     return known

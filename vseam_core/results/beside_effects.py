@@ -40,6 +40,7 @@ def readings_beside_effects(named: Mapping[str, str], traces: Sequence[PairTrace
             )
             about = {
                 "tracer": found[0].effect.tracer,
+                "site_kind": site,
                 "reading": words,
                 "operation": effects.samples["operation"].iloc[0],
                 "effect": effect,

@@ -13,12 +13,14 @@ from vseam_core.analysis.heads import HeadScores
 from vseam_core.analysis.shared import LevelTest
 from vseam_core.api.presentation import Presentation, Replacement, presentation_of, replacement_of
 from vseam_core.errors import UnknownNameError, did_you_mean
-from vseam_core.results.study_results import HeadMap, StudyMaterial
+from vseam_core.results.study_results import EDGES, HeadMap, StudyMaterial
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from vseam_core.store.store import Store
+
+_METHODS = ("reading_tests", "comparisons", "direction_scores", "path_screenings", "screened_paths")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,7 @@ def read_material(store: Store, chosen: StoredStudy) -> StudyMaterial:
     runs, ids = chosen.runs, chosen.run_ids
     about: dict[str, Any] = {"model": list(chosen.models), "dataset": list(chosen.datasets)}
     traces = store.scores("trace_scores", ids)
+    traces = traces[traces["tracer"] != EDGES] if len(traces) else traces
     shown = {row["id"]: row["presentation"] for row in frame_records(runs[["id", "presentation"]])}
     skips, notes = _skips(store, chosen)
     shared = _shared(store, chosen)
@@ -109,6 +112,7 @@ def read_material(store: Store, chosen: StoredStudy) -> StudyMaterial:
         presentations=_presentations(traces, shown),
         confirmations=_ordered(store.scores("head_confirmations", ids), chosen),
         study=chosen.study,
+        **{name: _ordered(store.scores(name, ids), chosen) for name in _METHODS},
     )
 
 

@@ -12,6 +12,9 @@ from vseam_core.api.presentation import Presentation, Replacement
 if TYPE_CHECKING:
     import pandas as pd
 
+EDGES = "edge_screening"
+"""What the effects of screened paths are called among those of tracers; they have tables of their own in reports."""
+
 
 @dataclass(frozen=True, eq=False)
 class HeadMap:
@@ -45,8 +48,8 @@ class StudyMaterial:
     `ablations` and `modulations` are the store's. `level_tests` hold (model, sign, test). `screenings` has the columns of
     `analysis.screening.SCREENING_COLUMNS` and the operation, or is None; `confirmations` those of
     `analysis.confirmation.CONFIRMATION_COLUMNS`. `presentations` say by tracer how its effects are shown;
-    a tracer without one is shown by its columns. `beside_effects` has the columns of `analysis.beside_effects.BESIDE_COLUMNS`, for a study
-    that was just run. `study` is its number in the store, None where it is not a study of one.
+    a tracer without one is shown by its columns. `reading_tests`, `comparisons`, `direction_scores`, `path_screenings` and `screened_paths`
+    are the store's tables of these names. `study` is its number in the store, None where it is not a study of one.
     """
 
     name: str
@@ -67,4 +70,8 @@ class StudyMaterial:
     presentations: dict[str, Presentation] = field(default_factory=dict)
     confirmations: pd.DataFrame | None = None
     study: int | None = None
-    beside_effects: pd.DataFrame | None = None
+    reading_tests: pd.DataFrame | None = None
+    comparisons: pd.DataFrame | None = None
+    direction_scores: pd.DataFrame | None = None
+    path_screenings: pd.DataFrame | None = None
+    screened_paths: pd.DataFrame | None = None

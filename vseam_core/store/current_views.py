@@ -28,6 +28,7 @@ AGGREGATES: tuple[Table, ...] = (
     schema.evaluations,
     schema.shared_head_tests,
     *schema.TEST_TABLES,
+    *schema.METHOD_TABLES,
 )
 """What rests on a set of units."""
 

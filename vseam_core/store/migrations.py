@@ -19,6 +19,7 @@ from vseam_core.store.codec import checksum_of
 from vseam_core.store.connection import Database
 from vseam_core.store.current_views import AGGREGATES, OF_UNITS, view_name
 from vseam_core.store.schema import (
+    METHOD_TABLES,
     TEST_TABLES,
     answers,
     baselines,
@@ -175,6 +176,12 @@ def _irregular_traces(connection: Connection) -> None:
     _add_columns(connection, dict.fromkeys(("stored_trace_scores", "stored_strongest_cells"), ("irregular",)))
 
 
+def _methods(connection: Connection) -> None:
+    """What comparisons of methods, directions, screened paths and readings beside effects found, so that a report can show it."""
+    for table in METHOD_TABLES:
+        table.create(connection, checkfirst=True)
+
+
 def _add_columns(connection: Connection, wanted: Mapping[str, Sequence[str]]) -> None:
     """Columns of the present schema, by table, where they are missing."""
     for name, columns in wanted.items():
@@ -197,6 +204,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("0009_findings", _findings),
     Migration("0010_thumbnails", _thumbnails),
     Migration("0011_irregular_traces", _irregular_traces),
+    Migration("0012_methods", _methods),
 )
 
 

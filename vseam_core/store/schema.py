@@ -36,6 +36,7 @@ from vseam_core.store.evaluation_tables import answers as answers
 from vseam_core.store.evaluation_tables import evaluations as evaluations
 from vseam_core.store.evaluation_tables import rescalings as rescalings
 from vseam_core.store.finding_tables import TEST_TABLES as TEST_TABLES
+from vseam_core.store.method_tables import METHOD_TABLES as METHOD_TABLES
 from vseam_core.store.score_tables import HEAD_SET_SIZES as HEAD_SET_SIZES
 from vseam_core.store.score_tables import head_scores as head_scores
 from vseam_core.store.score_tables import head_set_sizes as head_set_sizes

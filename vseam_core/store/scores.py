@@ -15,6 +15,7 @@ from vseam_core.store import schema
 from vseam_core.store.current_views import view_name
 from vseam_core.store.finding_tables import SLICES as FINDING_SLICES
 from vseam_core.store.frames import RunIds, equal_to, frame_of, plain_rows
+from vseam_core.store.method_tables import SLICES as METHOD_SLICES
 from vseam_core.store.shared_rows import FEW, chunks, insert
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ SLICES: dict[str, tuple[str, ...]] = {
     "trace_scores": ("run_id", "tracer", "stack", "site_kind", "direction", "measure", "column_kind"),
     "shared_head_tests": ("model", "pool", "operation", "positions", "measure", "stack", "task_a", "task_b", "sign", "k", "null_name"),
     **FINDING_SLICES,
+    **METHOD_SLICES,
 }
 _FROM_RUN = ("model", "dataset", "category", "level")
 
 
 # Whose rows are all of one aggregation: a frame without rows says that there is nothing in the run to aggregate.
-_WHOLE_RUN = ("head_scores", "screenings", "trace_scores", "head_confirmations", "ablation_tests", "strongest_cells")
+_WHOLE_RUN = (
+    *("head_scores", "screenings", "trace_scores", "head_confirmations", "ablation_tests", "strongest_cells"),
+    *("comparisons", "direction_scores", "path_screenings", "screened_paths"),
+)
 
 
 def sample_set_hash(keys: Iterable[str]) -> str:

@@ -7,16 +7,15 @@ option `with` says); all others are registered ways to generate answers. `mitigv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vseam_core.config.defaults import EVALUATED_OPERATION
+from vseam_core.config.study_methods import ABLATE, NONE, RESCALE, registered_name
 from vseam_core.errors import UnknownNameError, VseamError, did_you_mean
 from vseam_core.experiments.heads.changed_model import ChangeOptions
 from vseam_core.plugins.discovery import Plugins
 from vseam_core.plugins.records import GenerationMethodRecord
-
-NONE, RESCALE, ABLATE = "none", "rescale", "ablate"
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,10 @@ class MethodChoice:
     name: str
     candidates: tuple[ChangeOptions, ...]
 
+    def identity(self) -> dict[str, Any]:
+        """The name, and every setting that is tried, as plain values."""
+        return {"name": self.name, "settings": [asdict(candidate) for candidate in self.candidates]}
+
 
 @dataclass(frozen=True)
 class NamedMethod:
@@ -33,11 +36,6 @@ class NamedMethod:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def registered_name(name: str) -> str:
-    """The name that a method is registered by: `mitigv:opera` is `mitigv/opera`."""
-    return name.replace(":", "/")
 
 
 def method_choices(plugins: Plugins, named: Sequence[NamedMethod]) -> list[MethodChoice]:

@@ -12,6 +12,7 @@ from vseam_core.evaluation.metrics import METRIC_COLUMNS, comparison_table, yes_
 from vseam_core.evaluation.thresholds import Thresholded, thresholded
 from vseam_core.experiments.answering import MAX_NEW_TOKENS
 from vseam_core.experiments.comparing.methods import MethodChoice
+from vseam_core.experiments.comparing.stored import store_comparison
 from vseam_core.experiments.comparing.timing import Cost, cost_of
 from vseam_core.experiments.evaluation import AnsweredSet, Evaluation, EvaluationOptions, answer_selected, run_evaluation
 from vseam_core.experiments.heads.changed_model import ChangeOptions, make_change
@@ -71,6 +72,7 @@ class Comparison:
     n_test: int
     rows: Sequence[Compared]
     threshold_reason: str = ""
+    run: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +84,19 @@ class _Base:
     control: Thresholded
 
 
-def compare_methods(workspace: Workspace, model: str, dataset: str, methods: Sequence[MethodChoice], options: CompareOptions) -> Comparison:
-    """Measure every method; `methods` begin with `none`. Raises `VseamError` where the model itself cannot be measured."""
-    part = _Part(workspace, model, dataset, options)
+def compare_methods(
+    workspace: Workspace,
+    model: str,
+    dataset: str,
+    methods: Sequence[MethodChoice],
+    options: CompareOptions,
+    study: int | None = None,
+) -> Comparison:
+    """Measure every method; `methods` begin with `none`. Raises `VseamError` where the model itself cannot be measured.
+
+    The answers are stored as those of evaluations, and a row for each method in the table `comparisons`.
+    """
+    part = _Part(workspace, model, dataset, options, study)
     chosen = part.chosen(methods[0])
     evaluation = part.evaluated(chosen.options)
     fitted_on, reported = _questions(chosen.answered.answers), _questions(evaluation.answers)
@@ -102,7 +114,7 @@ def compare_methods(workspace: Workspace, model: str, dataset: str, methods: Seq
         except VseamError as error:
             workspace.progress.note(f"{method.name}: {error}")
             rows.append(Compared(method.name, tried=len(method.candidates), refused=str(error)))
-    return Comparison(
+    found = Comparison(
         model=model,
         dataset=dataset,
         split=evaluation.split,
@@ -111,6 +123,9 @@ def compare_methods(workspace: Workspace, model: str, dataset: str, methods: Seq
         rows=_with_q_values(rows),
         threshold_reason=control.reason,
     )
+    parts = {"methods": [method.identity() for method in methods], "max_new_tokens": options.max_new_tokens}
+    run = store_comparison(workspace, found, parts, part.keys, study)
+    return replace(found, run=run)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +140,9 @@ class _Chosen:
 class _Part:
     """One model on one dataset."""
 
-    def __init__(self, workspace: Workspace, model: str, dataset: str, options: CompareOptions):
+    def __init__(self, workspace: Workspace, model: str, dataset: str, options: CompareOptions, study: int | None):
         self._workspace, self._model, self._dataset, self._options = workspace, model, dataset, options
+        self._study, self.keys = study, set[str]()
 
     def selection(self, pool: Any) -> Selection:
         """The samples of a pool."""
@@ -146,7 +162,8 @@ class _Part:
         """The setting with the highest accuracy on the choose pool; of equals the one that is listed first, the usual one."""
         best: _Chosen | None = None
         for candidate in method.candidates:
-            answered = answer_selected(self._workspace, self._model, self._dataset, self._asking(candidate, "choose"))
+            answered = answer_selected(self._workspace, self._model, self._dataset, self._asking(candidate, "choose"), self._study)
+            self.keys |= set(answered.answers["key"])
             accuracy = float(_questions(answered.answers)["score"].mean())
             if best is None or accuracy > best.accuracy + 1e-12:
                 best = _Chosen(candidate, answered, accuracy)
@@ -155,7 +172,9 @@ class _Part:
 
     def evaluated(self, change: ChangeOptions, compare: int | None = None) -> Evaluation:
         """A change on the test pool, its figures stored."""
-        return run_evaluation(self._workspace, self._model, self._dataset, self._asking(change, "test", compare))
+        found = run_evaluation(self._workspace, self._model, self._dataset, self._asking(change, "test", compare), self._study)
+        self.keys |= set(found.answers["key"])
+        return found
 
     def row(self, method: MethodChoice, chosen: _Chosen, evaluation: Evaluation, base: _Base) -> Compared:
         """A method's figures: its own, against the unchanged model, against the threshold, and what an answer costs."""

@@ -1,11 +1,15 @@
 // The views of a page, written once: the page of a report, vseam view and the widgets of notebooks take them from here.
 
 import { ablationView, rescalingView } from "./ablation.js";
+import { comparisonView } from "./comparison.js";
 import { curvesView } from "./curves.js";
+import { directionsView } from "./directions.js";
 import { explainedView } from "./explained.js";
 import { findingsView } from "./findings.js";
 import { headsView } from "./headmap.js";
 import { howView } from "./how.js";
+import { pathsView } from "./paths.js";
+import { readingsView } from "./readings.js";
 import { samplesView } from "./samples.js";
 import { sharedView } from "./shared.js";
 import { tablesView } from "./tables.js";
@@ -17,6 +21,10 @@ export const VIEWS = [
   ["explained", "The answer explained", explainedView, (content) => (content.explained ? 1 : 0)],
   ["heads", "Head map", headsView, (content) => content.scans.length],
   ["traces", "Trace map", tracesView, (content) => content.traces.length],
+  ["readings", "Looking and causing", readingsView, (content) => (content.readings ?? []).length],
+  ["paths", "Paths", pathsView, (content) => (content.screened_paths ?? []).length],
+  ["directions", "Directions", directionsView, (content) => (content.directions ?? []).length],
+  ["comparison", "Ways to answer", comparisonView, (content) => (content.comparisons ?? []).length],
   ["samples", "Samples", samplesView, (content) => content.pairs.length + content.skips.length],
   ["shared", "Shared heads", sharedView, (content) => content.shared.length],
   ["ablation", "Ablation", ablationView, (content) => (content.ablations ?? []).length],

@@ -39,6 +39,13 @@ use the same page. Every list may be empty and every key with `?` may be missing
     shared    [{model, sign, k, tasks: [label], rows: [{a, b, overlap, expected, p, q, ceiling, jaccard, reason, heads: [name]}],
                 level: {…} | null}]
     ablations, rescalings, evaluations, tables: plain rows, as `study_data` says
+    comparisons [{model, dataset, label, split, n, n_choose, rows: [{method, change, accuracy, gain, …}]}]      (as the table comparisons)
+    screened_paths [{model, dataset, label, direction, positions, n, estimated, top, random, rank_correlation, …,
+                     rows: [{sender, receiver, part, estimate, mean, low, high, …}]}]
+    directions [{model, dataset, label, site, n_fitted, n_held_out, images, layers, kinds: {kind: {layer, held_out, low, high, fitted}}}]
+    readings  [{model, dataset, label, reading, tracer, operation, words,
+                tests: {signed | size: {rank_correlation, low, high, p_value, heads}},
+                heads: [name], values: float64 [2, heads]}]                         (what is read of each head, and its effect)
     live      what the server calls the state that the page was drawn from, where one serves it
     how       {facts: [[name, value]], models: [{…}], runs: [{…}], commands: [text]}
 

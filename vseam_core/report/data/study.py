@@ -10,6 +10,7 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.report.data.how import how_measured
 from vseam_core.report.data.known_samples import KnownSamples, answered_pairs
 from vseam_core.report.data.looks import add_looks
+from vseam_core.report.data.methods import add_methods
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.data.scans import add_scans
 from vseam_core.report.data.shared import add_summaries
@@ -30,6 +31,7 @@ def tables_page_data(material: StudyMaterial, tables: Sequence[ReportTable]) -> 
     page.content["tasks"] = [asdict(task) for task in tasks]
     page.content["findings"] = [asdict(finding) for finding in study_findings(material)]
     add_summaries(page, material, tasks, tables)
+    add_methods(page, material)
     return page
 
 

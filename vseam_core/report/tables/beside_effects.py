@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vseam_core.analysis.frames import frame_records
 from vseam_core.report.tables.table import ReportTable, table_of
-from vseam_core.report.tasks import study_tasks, task_rows
+from vseam_core.report.tasks import rows_by_task
 from vseam_core.results.study_results import StudyMaterial
 
 COLUMNS = ("model", "category", "reading", "by", "effect", "rank", "low", "high", "p", "heads", "images", "remark")
@@ -12,8 +11,6 @@ COLUMNS = ("model", "category", "reading", "by", "effect", "rank", "low", "high"
 
 def beside_effects_table(material: StudyMaterial) -> ReportTable | None:
     """A row for each reading of each tracer that names some, with the signed effect and with its size."""
-    if material.beside_effects is None or material.beside_effects.empty:
-        return None
     records = [
         {
             **{name: row[name] for name in ("reading", "effect", "low", "high", "heads", "images")},
@@ -24,10 +21,10 @@ def beside_effects_table(material: StudyMaterial) -> ReportTable | None:
             "p": row["p_value"],
             "remark": "" if row["low"] is not None else "too few images: no interval",
         }
-        for model in material.models
-        for task in study_tasks(material)
-        for row in frame_records(task_rows(material.beside_effects, model, task))
+        for model, task, row in rows_by_task(material, material.reading_tests)
     ]
+    if not records:
+        return None
     return table_of(
         "Do heads that look also cause? What is read of each head beside what replacing it does",
         COLUMNS,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from vseam_core.report.tables.answers import accuracy_table, skips_table
 from vseam_core.report.tables.beside_effects import beside_effects_table
+from vseam_core.report.tables.edges import edge_tables
 from vseam_core.report.tables.heads import ablation_tables, head_table, published_table, suppressor_table
+from vseam_core.report.tables.methods import comparison_tables, directions_table
 from vseam_core.report.tables.rescaling import rescaling_table
 from vseam_core.report.tables.screening import screening_table
 from vseam_core.report.tables.sharing import level_table, shared_table
@@ -32,8 +34,15 @@ def closing_tables(material: StudyMaterial) -> list[ReportTable]:
         level_table,
         shared_table,
         rescaling_table,
+        directions_table,
         published_table,
         skips_table,
     ]
-    tables = [accuracy_table(material), *trace_tables(material), *(make(material) for make in makers)]
+    tables: list[ReportTable | None] = [
+        accuracy_table(material),
+        *comparison_tables(material),
+        *trace_tables(material),
+        *edge_tables(material),
+    ]
+    tables += [make(material) for make in makers]
     return [table for table in tables if table is not None]

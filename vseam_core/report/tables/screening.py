@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vseam_core.analysis.frames import frame_records
 from vseam_core.report.tables.table import ReportTable, table_of
-from vseam_core.report.tasks import study_tasks, task_rows
+from vseam_core.report.tasks import rows_by_task
 from vseam_core.results.study_results import StudyMaterial
 
 COLUMNS = (
@@ -18,14 +17,9 @@ COLUMNS = (
 
 def screening_table(material: StudyMaterial) -> ReportTable | None:
     """Rank correlation and recall of every screening, per model, category and kind of answer; and where gradients vanish."""
-    if material.screenings is None or material.screenings.empty:
+    records = [_record(model, task.label, row) for model, task, row in rows_by_task(material, material.screenings)]
+    if not records:
         return None
-    records = [
-        _record(model, task.label, row)
-        for model in material.models
-        for task in study_tasks(material)
-        for row in frame_records(task_rows(material.screenings, model, task))
-    ]
     return table_of(
         "Screening of heads: gradient estimates against exact runs",
         COLUMNS,
