@@ -207,6 +207,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "image_token_index": 100,
     },
 }
+# Types that a newer release knows than the pinned one.
+_NEWER: dict[str, dict[str, Any]] = {
+    "hy_v4_vl": {"text_config.rope_parameters": _rotation(2, 1, 1)},
+    "apertus1p5": {
+        "audio_config.codebook_dim": WIDTH,
+        "audio_config.codebook_size": 8,
+        "vision_config.codebook_size": 8,
+        "image_token_offset": 110,
+        "audio_token_offset": 118,
+    },
+}
+SETTINGS |= {name: settings for name, settings in _NEWER.items() if name in TYPES}
 # Types that need a package or an input that is no image with a question; see the table in docs/families.md.
 NOT_BUILT: dict[str, str] = {
     **({} if find_spec("timm") else dict.fromkeys(("fast_vlm", "gemma3n", "perception_lm"), "its vision tower needs the package timm")),

@@ -211,6 +211,29 @@ def test_any_error_of_replay_leads_to_full_passes_with_the_reason() -> None:
     assert found.answer.logit_diff == pytest.approx(expected, abs=1e-5)
 
 
+def test_several_residual_lanes_of_a_position_are_changed_together() -> None:
+    """Hyper-connections: GLM-5-next hands four lanes from layer to layer, `[batch, positions, lanes, width]`."""
+    model = AnyTinyModel("glm5_next")
+    engine, trust = checked_engine(model)
+    assert type(engine).__name__ == "FullPassEngine"
+    assert trust["noise_floor"] < 1e-5
+    base, donor = model.prompt(BASE), model.prompt(DONOR)
+    for layer, kind in ((0, "residual_after"), (2, "residual_before")):
+        given = held(model, donor, layer, kind)
+        assert given.ndim == 4
+
+        def patched(value: torch.Tensor, given: torch.Tensor = given) -> torch.Tensor:
+            result = value.clone()
+            result[:, 11] = given[:, 11]
+            return result
+
+        module, on_input = place(model, layer, kind)
+        expected = plain(model, base, module, patched, on_input)
+        assert abs(expected - plain(model, base)) > 1e-3
+        run = Run(base, (AnswerScore(ANSWER),), (SiteEdit(Site(layer, kind), Patch(), (11,)),), donor)
+        assert engine.run([run])[0].answer.logit_diff == pytest.approx(expected, abs=1e-5)
+
+
 def test_an_error_that_full_passes_meet_too_is_raised() -> None:
     model = AnyTinyModel("llava")
     model.encode = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]

@@ -24,6 +24,8 @@ SiteKey = tuple[int, SiteKind]
 # What the library's modules call the cache that they are handed: versions and families differ.
 CACHE_NAMES = ("cache", "past_key_values", "past_key_value", "cache_params")
 Change = Callable[[torch.Tensor], torch.Tensor | None]
+# How many axes a residual has: batch, positions, width.
+_WITHOUT_LANES = 3
 
 
 class SiteHooks:
@@ -33,7 +35,9 @@ class SiteHooks:
     it leaves there, and what is changed behind these goes unseen.
 
     Activations are `[batch, positions, width]`; `head_output` is the input of W_O, `[batch, positions, heads × head_dim]`. A family whose
-    MLP works on `[batch × positions, width]` hands over that. Raises `UnsupportedError` for a site that the family does not have.
+    MLP works on `[batch × positions, width]` hands over that. Of several residual lanes, `[batch, positions, lanes, width]`
+    (hyper-connections), all of a position are one activation, `[batch, positions, lanes × width]`. Raises `UnsupportedError` for a site
+    that the family does not have.
     """
 
     def __init__(
@@ -65,7 +69,10 @@ class SiteHooks:
             raise UnsupportedError(reason)
 
         def change(value: torch.Tensor) -> torch.Tensor | None:
-            return self._visit(site, value)
+            if value.ndim <= _WITHOUT_LANES or not site[1].startswith("residual"):
+                return self._visit(site, value)
+            changed = self._visit(site, value.flatten(_WITHOUT_LANES - 1))
+            return None if changed is None else changed.reshape(value.shape)
 
         match site[1]:
             case "residual_before":
