@@ -92,6 +92,10 @@ class Engine(ABC):
     def activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> Mapping[SiteKey, torch.Tensor]:
         """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`."""
 
+    def recording_bytes(self, prompt: EncodedPrompt) -> int:
+        """The memory that this engine keeps of a prompt while runs on it are made, by the shapes of what it records."""
+        return 0
+
     def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
         """The share of a prompt's positions that this engine computes again for an edit at `position`."""
         return 1.0

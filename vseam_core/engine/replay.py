@@ -165,6 +165,10 @@ class ReplayEngine(BudgetedEngine):
             yield
         self._cache.put(recording)
 
+    def recording_bytes(self, prompt: EncodedPrompt) -> int:
+        with self._images:
+            return self._cache.get(prompt, ALWAYS).bytes
+
     def recomputed_share(self, prompt: EncodedPrompt, position: int) -> float:
         with self._images:
             return 1.0 - self._cache.get(prompt, ALWAYS).safe_start(position) / len(prompt)

@@ -114,7 +114,7 @@ class StudyTasks:
                 yield from self._answers(model, dataset, options, f"{model} answers {dataset} and edited images (test, {split})")
 
     def _answers(self, model: str, dataset: str, options: BaselineOptions, title: str) -> Iterator[Task]:
-        number = self._number(dataset, options.pool, options.split, options.limit or 0)
+        number = self.number(dataset, options.pool, options.split, options.limit or 0)
         for portion in self._portions(number, step=TOGETHER):
             arguments = (self.identity, model, dataset, options)
             yield Task(title, answer_portion, arguments, model, portion=portion)
@@ -122,7 +122,7 @@ class StudyTasks:
     def _traces(self, model: str, dataset: str) -> Iterator[Task]:
         for method in self.study.tracers:
             options = trace_options(self.study, method, self.study.sizes.pairs)
-            number = self._number(dataset, options.pool, options.split, self.study.sizes.pairs)
+            number = self.number(dataset, options.pool, options.split, self.study.sizes.pairs)
             for portion in self._portions(number):
                 arguments = (self.identity, model, dataset, options)
                 yield Task(f"{model} {options.name} traces of {dataset}", trace_portion, arguments, model, portion=portion)
@@ -138,7 +138,7 @@ class StudyTasks:
         after = tuple(titles[split] for split, tasks in asked if tasks)
         if not after:
             return
-        most = min(sizes.scan_sampled + sizes.scan_wrong, sum(self._number(dataset, pool, s, o.limit or 0) for s, o in answers.items()))
+        most = min(sizes.scan_sampled + sizes.scan_wrong, sum(self.number(dataset, pool, s, o.limit or 0) for s, o in answers.items()))
         for scan in self.study.heads:
             whose = f"{model} {scan.stack} heads" if scan.stack else f"{model} heads"
             title = f"{whose} by {effect_name(scan.operation, scan.direction)} on {dataset}"
@@ -171,7 +171,7 @@ class StudyTasks:
     def _random(self, model: str, seed: int) -> Task:
         return Task(random_title(model, seed), trace_random_model, (self.study, self.identity, model, seed), f"{model}@random-{seed}")
 
-    def _number(self, dataset: str, pool: PoolChoice, split: str, limit: int) -> int:
+    def number(self, dataset: str, pool: PoolChoice, split: str, limit: int) -> int:
         """How many samples there are, at most `limit`."""
         seed = self.workspace.seed
 

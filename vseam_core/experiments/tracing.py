@@ -57,50 +57,58 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     editor = workspace.editor(options.editor)
     say_what_is_left_out(workspace, opened.loaded, options.stack)
-    known = presentation_of(workspace.store.presentation(opened.run))
-    shown = replace(tracer.presentation().of_stack(options.stack), tokens=known.tokens, places=dict(known.places))
-    workspace.store.present_run(opened.run, shown.record())
+    shown = _Shown(opened, tracer.presentation().of_stack(options.stack))
     samples = workspace.own_portion(opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed))
     units = [traced_unit(opened, sample, editor) for sample in samples]
 
     def compute(part: Sequence[Unit[PreparedPair]]) -> list[UnitResult]:
         results = [_trace_pair(opened, tracer, options, unit) for unit in part]
         for unit, result in zip(part, results, strict=True):
-            _note_places(shown.places, unit.payload, [effect for _, effect in result.trace_effects])
+            shown.note_places(unit.payload, [effect for _, effect in result.trace_effects])
         return results
 
     outcome = opened.run_units(units, compute, f"{model} {options.name} traces of {dataset}")
-    _present_words(workspace, opened, shown)
     pairs = [unit.payload.pair for unit in units if unit.payload is not None]
     keep_thumbnails(workspace, pairs=pairs)
     if workspace.portion is None:
+        shown.add_texts()
         judge_again(
             workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
         )
     return outcome
 
 
-def _note_places(places: Any, prepared: PreparedPair, effects: Sequence[TraceEffect]) -> None:
-    """Keep where image positions look, once for each size of image, where effects are of such positions."""
-    prompt, (width, height) = prepared.clean.prompt, prepared.clean.size
-    traced = {column for effect in effects if effect.stack == "decoder" for column in effect.columns}
-    if prompt.image_boxes and len(places) < _MOST_SIZES and traced & set(map(str, prompt.positions("image"))):
-        places.setdefault(f"{width}x{height}", [[round(side, 5) for side in box] for box in prompt.image_boxes])
+class _Shown:
+    """How the effects of a run are shown, with what a report needs and the effects don't say: the places of image positions, and the
+    texts of token ids. Several workers may do parts of the run, so each adds what it finds to what is stored."""
 
+    def __init__(self, opened: OpenRun, presentation: Presentation):
+        self._opened, self._presentation = opened, presentation
+        self._add()
+        self._sizes = set(presentation_of(opened.workspace.store.presentation(opened.run)).places)
 
-def _present_words(workspace: Workspace, opened: OpenRun, presentation: Presentation) -> None:
-    """Keep with the run what a report needs and the effects don't say: the texts of token ids, and the places of image positions."""
-    if workspace.portion is not None:  # others may have noted places meanwhile; texts are for when all is there
-        known = presentation_of(workspace.store.presentation(opened.run))
-        together = replace(known, places={**known.places, **presentation.places})
-        if together != known:
-            workspace.store.present_run(opened.run, together.record())
-        return
-    records = workspace.store.trace_effects(opened.run, measure=TOP_TOKEN)
-    ids = sorted({int(value) for record in records for value in record.effect.values.flat})
-    texts = dict(zip(map(str, ids), opened.loaded.model.token_texts(ids), strict=True)) if ids else {}
-    if texts or presentation.places:
-        workspace.store.present_run(opened.run, replace(presentation, tokens=texts).record())
+    def _add(self, **found: Any) -> None:
+        record = replace(self._presentation, **found).record()
+        self._opened.workspace.store.present_run(self._opened.run, record, gathered=("places", "tokens"))
+
+    def note_places(self, prepared: PreparedPair, effects: Sequence[TraceEffect]) -> None:
+        """Keep where image positions look, once for each size of image, where effects are of such positions."""
+        prompt, (width, height) = prepared.clean.prompt, prepared.clean.size
+        size, boxes = f"{width}x{height}", prompt.image_boxes
+        if not boxes or size in self._sizes or len(self._sizes) >= _MOST_SIZES:
+            return
+        traced = {column for effect in effects if effect.stack == "decoder" for column in effect.columns}
+        if traced & set(map(str, prompt.positions("image"))):
+            self._sizes.add(size)
+            # At once: of a worker that is lost later, the finished units are kept, and nobody makes them again.
+            self._add(places={size: [[round(side, 5) for side in box] for box in boxes]})
+
+    def add_texts(self) -> None:
+        """Keep the texts of the token ids among the effects, once all of them are there."""
+        records = self._opened.workspace.store.trace_effects(self._opened.run, measure=TOP_TOKEN)
+        ids = sorted({int(value) for record in records for value in record.effect.values.flat})
+        if ids:
+            self._add(tokens=dict(zip(map(str, ids), self._opened.loaded.model.token_texts(ids), strict=True)))
 
 
 def check_stack(tracer: Tracer, stack: str) -> None:

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,10 +76,6 @@ class Portion:
     start: int
     stop: int
     reason: str = ""
-
-    def of(self, samples: Sequence[Made]) -> Sequence[Made]:
-        """The samples of this portion."""
-        return samples[self.start : self.stop]
 
 
 class Workspace:
@@ -144,8 +141,7 @@ class Workspace:
 
     def own_portion(self, samples: Iterable[Made]) -> Sequence[Made]:
         """Those of a step's samples that are to be done here: all of them, unless this workspace does a portion for others."""
-        every = list(samples)
-        return self.portion.of(every) if self.portion else every
+        return list(islice(samples, self.portion.start, self.portion.stop) if self.portion else samples)
 
     def give_model(self, model: VisionLanguageModel) -> str:
         """Use a model that somebody loaded; the name that it goes by here from now on, which is its own. It is checked when it is used."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -147,10 +147,13 @@ class Store:
                 _link(connection, study, run_id)
             return run_id
 
-    def present_run(self, run_id: int, presentation: Mapping[str, Any]) -> None:
-        """Keep how the effects of a run are shown; the latest wins, and no identity changes."""
+    def present_run(self, run_id: int, presentation: Mapping[str, Any], gathered: Collection[str] = ()) -> None:
+        """Keep how the effects of a run are shown; the latest wins, and no identity changes.
+
+        Of the mappings `gathered` entries are added to those that are stored: several processes may each know a part.
+        """
         with self._database.writing() as connection:
-            put_presentation(connection, run_id, presentation)
+            put_presentation(connection, run_id, presentation, gathered)
 
     def presentation(self, run_id: int) -> dict[str, Any] | None:
         """How the effects of a run are shown, as it was stored; None for a run without it."""

@@ -6,7 +6,8 @@ Nothing is queued or remembered beside the tasks themselves: units that are fini
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+import heapq
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,11 +24,60 @@ _MOST_LOSSES_IN_A_ROW = 16
 
 @dataclass
 class _Open:
-    """A task that is not finished: its place among its group's results, and how often its worker was lost."""
+    """A task that is not finished: its place among all tasks, and how often its worker was lost."""
 
     task: Task
     place: tuple[int, int]
     attempts: int = 0
+
+
+class _Waiting:
+    """The tasks that are not begun: those of which something else has to be done first, and by model those that could begin now."""
+
+    def __init__(self, tasks: Sequence[Task]):
+        self._unfinished = Counter(task.group for task in tasks)
+        self._later: list[_Open] = []
+        self._ready: dict[str, list[tuple[tuple[int, int], _Open]]] = defaultdict(list)
+        for number, task in enumerate(tasks):
+            self._put(_Open(task, (number, 0)))
+
+    def _put(self, one: _Open) -> None:
+        if any(group in self._unfinished for group in one.task.after):
+            self._later.append(one)
+        else:
+            heapq.heappush(self._ready[one.task.model], (one.place, one))
+
+    def take(self, held: str | None, others: Counter[str]) -> _Open | None:
+        """What an idle worker does best: something of the model that it holds, else of the one that the fewest `others` hold.
+
+        Of one model, tasks are taken in their order.
+        """
+        models = [model for model, ready in self._ready.items() if ready]
+        if not models:
+            return None
+        best = min(models, key=lambda model: (model != held, others[model], self._ready[model][0][0]))
+        return heapq.heappop(self._ready[best])[1]
+
+    def again(self, lost: _Open, parts: Sequence[_Open]) -> None:
+        """Wait with these parts in the place of a task that was begun."""
+        self._unfinished[lost.task.group] += len(parts) - 1
+        for part in parts:
+            self._put(part)
+
+    def finish(self, done: _Open) -> bool:
+        """Note that a task is finished; whether that was the last one of its group."""
+        group = done.task.group
+        self._unfinished[group] -= 1
+        if self._unfinished[group]:
+            return False
+        del self._unfinished[group]
+        later, self._later = self._later, []
+        for one in later:
+            self._put(one)
+        return True
+
+    def __bool__(self) -> bool:
+        return bool(self._unfinished)
 
 
 @dataclass
@@ -35,8 +85,7 @@ class _Run:
     """The tasks of one call of `run_tasks`, by where they stand."""
 
     executor: Executor
-    progress: Progress
-    waiting: list[_Open]
+    waiting: _Waiting
     running: dict[int, _Open] = field(default_factory=dict)
     results: dict[str, list[tuple[tuple[int, int], Any]]] = field(default_factory=lambda: defaultdict(list))
     given_up: dict[str, str] = field(default_factory=dict)
@@ -46,9 +95,6 @@ class _Run:
     def results_of(self, group: str) -> list[Any]:
         return [result for _, result in sorted(self.results[group], key=lambda one: one[0])]
 
-    def open_groups(self) -> set[str]:
-        return {one.task.group for one in (*self.waiting, *self.running.values())}
-
 
 def run_tasks(executor: Executor, opening: Opening, tasks: Sequence[Task], progress: Progress) -> dict[str, list[Any]]:
     """What the tasks of each group returned, in the order of the tasks; a portion that was divided has a result for each part.
@@ -57,16 +103,15 @@ def run_tasks(executor: Executor, opening: Opening, tasks: Sequence[Task], progr
     `MOST_ATTEMPTS` times becomes a skip with the reason. Raises what a task raised, after ending all others, and `VseamError` where workers
     are lost again and again.
     """
-    run = _Run(executor, progress, [_Open(task, (number, 0)) for number, task in enumerate(tasks)])
+    run = _Run(executor, _Waiting(tasks))
     executor.open(opening)
     try:
         with contextlib.ExitStack() as stack:
             shown = _Shown(progress, stack, tasks)
-            while run.waiting or run.running:
+            while run.waiting:
                 _submit(run, shown)
                 for event in executor.wait():
                     _take(run, event, shown)
-                shown.end_all_but(run.open_groups())
     finally:
         executor.close()
     return {group: run.results_of(group) for group in run.results}
@@ -75,10 +120,10 @@ def run_tasks(executor: Executor, opening: Opening, tasks: Sequence[Task], progr
 def _submit(run: _Run, shown: _Shown) -> None:
     """Give every idle worker something to do, where there is something ready."""
     for worker in run.executor.ready():
-        chosen = _next(run, worker)
+        others = Counter(run.holds[other] for other in run.running)
+        chosen = run.waiting.take(run.holds.get(worker), others)
         if chosen is None:
             return
-        run.waiting.remove(chosen)
         task = chosen.task
         arguments = task.arguments
         if task.prepare is not None:
@@ -86,14 +131,6 @@ def _submit(run: _Run, shown: _Shown) -> None:
         run.running[worker], run.holds[worker] = chosen, task.model
         shown.begin(task)
         run.executor.submit(worker, Call(task.work, arguments, task.model, task.portion, run.given_up))
-
-
-def _next(run: _Run, worker: int) -> _Open | None:
-    """What an idle worker does best: something of the model that it holds, else of the one that the fewest others hold."""
-    unfinished = run.open_groups()
-    ready = [one for one in run.waiting if unfinished.isdisjoint(one.task.after)]
-    held = [run.holds[other] for other in run.running]
-    return min(ready, key=lambda one: (one.task.model != run.holds.get(worker), held.count(one.task.model)), default=None)
 
 
 def _take(run: _Run, event: Event, shown: _Shown) -> None:
@@ -109,6 +146,8 @@ def _take(run: _Run, event: Event, shown: _Shown) -> None:
             run.losses = 0
         run.results[done.task.group].append((done.place, event.result))
         run.given_up |= event.given_up
+        if run.waiting.finish(done):
+            shown.end_group(done.task.group)
         return
     run.holds.pop(event.worker, None)
     _try_again(run, done, event)
@@ -132,7 +171,7 @@ def _try_again(run: _Run, lost: _Open, event: Lost) -> None:
         again = [_Open(replace(task, portion=replace(portion, reason=reason)), lost.place)]
     else:
         again = [lost]
-    run.waiting[:0] = again
+    run.waiting.again(lost, again)
 
 
 class _Shown:
@@ -183,11 +222,13 @@ class _Shown:
         if opened is not None:
             opened.close()
 
-    def end_all_but(self, groups: set[str]) -> None:
-        for group in [group for group in self._groups if group not in groups]:
+    def end_group(self, group: str) -> None:
+        """All portions of a group are done."""
+        if group in self._groups:
             self._groups.pop(group)[0].close()
 
     def _close(self) -> None:
         for worker in list(self._own):
             self.end_of(worker)
-        self.end_all_but(set())
+        for group in list(self._groups):
+            self.end_group(group)
