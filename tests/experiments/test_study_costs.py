@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ STUDY = study(
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what an engine is asked for: `run` with a number of runs, everything else that answers a prompt as `answer`."""
     passes: Counter[str] = Counter()
 
@@ -48,7 +47,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     count("respond", "answers", len)
     count("answers", "answers", len)
     count("sequence_logprob", "answers", lambda prompt: 1)
-    yield passes
+    return passes
 
 
 def test_planned_passes_are_those_that_are_counted_while_the_study_runs(tmp_path: Path, counted: Counter[str]) -> None:

@@ -1,0 +1,1 @@
+"""A study on a cluster of many workers, simulated."""
