@@ -13,6 +13,7 @@ import pytest
 from tests.experiments.in_process import REASON, InProcess
 from tests.robustness.kill_campaign import content
 from vseam_core.config.study import Ablation, HeadScan, Method, Rescaling, Sizes, Study
+from vseam_core.experiments import study_tasks
 from vseam_core.experiments.study_run import run_study
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.executors import local
@@ -20,7 +21,7 @@ from vseam_core.runs.executors.base import Call, Event, Executor, Lost
 from vseam_core.runs.executors.graph import MOST_ATTEMPTS
 from vseam_core.runs.executors.local import LocalExecutor
 from vseam_core.runs.progress import Advance, Progress, SilentProgress
-from vseam_core.runs.workspace import open_workspace
+from vseam_core.runs.workspace import Portion, open_workspace
 
 BUDGET = 2**31
 
@@ -58,7 +59,10 @@ def is_trace(call: Call) -> bool:
     return call.work.__name__ == "trace_portion"
 
 
-def test_two_workers_leave_the_tables_of_one_though_one_is_killed_in_the_middle(alone: Path, tmp_path: Path) -> None:
+def test_two_workers_leave_the_tables_of_one_though_one_is_killed_in_the_middle(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_tasks, "TASKS_PER_WORKER", 1)  # two portions of two pairs
     killed: list[Call] = []
 
     def once(call: Call, steps: int) -> bool:
@@ -67,10 +71,11 @@ def test_two_workers_leave_the_tables_of_one_though_one_is_killed_in_the_middle(
             return True
         return False
 
-    # One worker's part is two pairs, of which the first is done when it is killed.
     workers = InProcess(2, once)
     run(tmp_path / "results.db", study(workers=2), workers)
-    assert [event for event in workers.events if isinstance(event, Lost)] == [Lost(0, REASON)]
+    assert [event.reason for event in workers.events if isinstance(event, Lost)] == [REASON]
+    parts = [call.portion for _, call in workers.calls if is_trace(call)]
+    assert parts == [Portion(0, 2), Portion(2, 4), Portion(0, 1), Portion(1, 2)]  # the first one's halves, whoever does them
     assert {worker for worker, call in workers.calls if is_trace(call)} == {0, 1}
     assert content(tmp_path / "results.db") == content(alone)
 

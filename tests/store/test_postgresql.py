@@ -93,8 +93,12 @@ def test_every_view_can_be_read(filled: str) -> None:
         run_query(filled, f"SELECT * FROM {view}")
 
 
-def test_eight_writers_at_once_lose_nothing_and_double_nothing(on_server: Url) -> None:
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_eight_writers_at_once_lose_nothing_and_double_nothing_whatever_the_server_isolates_by(on_server: Url, isolation: str) -> None:
     url, problems = on_server(), []
+    with open_store(url) as store, store.transaction() as connection:
+        name = make_url(url).database
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
 
     def work(number: int) -> None:
         try:

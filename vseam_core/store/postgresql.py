@@ -1,7 +1,8 @@
 """What a PostgreSQL server is told so that it behaves as an SQLite file does: writers take turns, a reader sees one state.
 
 Writers wait for one another at the start of their transaction (an advisory lock, per database). So none ever reads what another is about
-to change: no transaction fails to serialise, two processes never insert the same key, and nothing has to be retried.
+to change: no transaction fails to serialise, two processes never insert the same key, and nothing has to be retried. Each says which
+isolation it needs, whatever the server's default is: a snapshot that was taken before the wait would be that of before the others wrote.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def postgresql_engine(url: URL, busy_seconds: float, writing_option: str) -> Eng
 
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get(writing_option, False):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(busy_seconds * 1000))}")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
         else:
