@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from tests.experiments.test_workers import KillingAt, run, study
+from tests.experiments.test_workers import KillingAt, left_by_one, run, study
 from tests.robustness.kill_campaign import content
 from vseam_core.runs.executors.base import Done, Event, Lost, Task
 from vseam_core.runs.executors.graph import run_tasks
@@ -76,9 +76,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one worker leaves."""
-    database = tmp_path_factory.mktemp("alone") / "results.db"
-    run(database, study())
-    return database
+    return left_by_one(tmp_path_factory, study())
 
 
 @pytest.fixture(scope="module")

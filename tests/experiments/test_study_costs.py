@@ -11,7 +11,7 @@ import pytest
 
 from tests.experiments.in_process import InProcess
 from tests.experiments.test_workers import study
-from vseam_core.config.study import HeadScan, Method, Sizes, default_study
+from vseam_core.config.study import Ablation, HeadScan, Method, Sizes, default_study
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.experiments import study_costs
 from vseam_core.experiments.study_costs import StudyCosts, costed_plan
@@ -23,9 +23,14 @@ from vseam_core.runs.executors.graph import run_tasks
 from vseam_core.runs.progress import SilentProgress
 from vseam_core.runs.workspace import Opening, Portion, open_workspace
 
-SIZES = Sizes(pairs=3, score=8, hard=0, scan_sampled=4, scan_wrong=0, choose=3, test=4, ablation=2, confirm=4, random_sets=3, reference=16)
+SIZES = Sizes(
+    pairs=3, score=24, hard=0, scan_sampled=20, scan_wrong=0, choose=3, test=4, ablation=2, confirm=4, random_sets=3, reference=16
+)
 STUDY = study(
-    tracers=[Method(name="tokenwise"), Method(name="groups")], heads=[HeadScan(), HeadScan(operation="zero")], donors=2, sizes=SIZES
+    tracers=[Method(name="tokenwise"), Method(name="groups")],
+    heads=[HeadScan(operation="zero")],
+    ablation=Ablation(operations=[Method(name="resample")]),
+    sizes=SIZES,
 )
 
 
