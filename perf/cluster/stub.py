@@ -110,10 +110,10 @@ class Stub:
             kept = self._kept[dataset, pool, split] = list(self._workspace.benchmark(dataset).samples(pool, split, limit, seed))
         return kept if limit is None else kept[:limit]
 
-    def _run(self, model: str, dataset: str, name: str, pool: str) -> int:
+    def _run(self, model: str, dataset: str, name: str, pool: str, split: str = "plain") -> int:
         shape, benchmark = self._shape, self._workspace.benchmark(dataset)
         info = ModelInfo(model, "llava", "nowhere", "w" * 64, "bfloat16", "sdpa", "cuda", shape.layers, shape.heads, 128)
-        spec = RunSpec(name, 1, info, dataset, benchmark.level, benchmark.category, pool, "plain", {"part": name})
+        spec = RunSpec(name, 1, info, dataset, benchmark.level, benchmark.category, pool, split, {"part": name})
         store = self._workspace.store
         run = store.ensure_run(spec, study=self._study, device="cuda", versions=self._workspace.versions(), trust={})
         if name not in ("baseline", "answers"):
@@ -122,7 +122,7 @@ class Stub:
 
     def _answers(self, model: str, dataset: str, options: BaselineOptions, start: int, stop: int) -> Outcome:
         samples = self._samples(dataset, options.pool, options.split, options.limit)[start:stop]
-        run = self._run(model, dataset, "answers" if options.editor else "baseline", options.pool)
+        run = self._run(model, dataset, "answers" if options.editor else "baseline", options.pool, options.split)
 
         def compute(part: Sequence[Unit[Sample]]) -> list[UnitResult]:
             self._clock.now += 2 * PASS_SECONDS * len(part) * (3 if options.editor else 1)

@@ -18,9 +18,9 @@ def test_every_unit_is_stored_once_and_time_is_modelled_time_and_what_driver_and
     figures = simulate(str(tmp_path / "results.db"), workers, 64, DATASETS, Shape(layers=2, heads=3, text=4))
     with open_store(tmp_path / "results.db") as store:
         runs = store.runs()
-        assert runs["done"].tolist() == [16] * len(runs)
-        # Two models, two datasets: answers of two pools, two tracers, two scans.
-        assert len(runs) == 4 * 6
+        assert runs["units_done"].tolist() == [16] * len(runs)
+        # Two models, two datasets: answers of the score pool and of both splits of the test pool, two tracers, two scans.
+        assert len(runs) == 4 * 7
         assert len(store.scores("head_scores")["run_id"].unique()) == 4 * 2
         assert not store.scores("shared_head_tests").empty
     assert figures.units == 16 * len(runs)

@@ -19,7 +19,7 @@ from vseam_core.api.types import Sample
 from vseam_core.config.study import HeadScan, Method, Study
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.experiments.ablation import SETS_PER_UNIT
+from vseam_core.experiments.ablation import SETS_PER_UNIT, AblationOptions
 from vseam_core.experiments.answering import MAX_NEW_TOKENS, BaselineOptions
 from vseam_core.experiments.encoding import Prepared, prepare, prepare_pair
 from vseam_core.experiments.heads.changes import HeadOperation, head_operation
@@ -189,7 +189,7 @@ class StudyCosts:
 
         return _mean(self._of_samples(dataset, BaselineOptions(self._study.scan_pool, self._splits(dataset)[0]), of))
 
-    def _scan_of(self, dataset: str, options: ScanOptions) -> Callable[[Sample], tuple[Sequence[Run], Prepared]]:
+    def _scan_of(self, dataset: str, options: ScanOptions | AblationOptions) -> Callable[[Sample], tuple[Sequence[Run], Prepared]]:
         """The runs of replacing every head on a sample."""
         operation = self._operation(dataset, options)
         heads = [[head] for head in all_heads(operation.shape)]
@@ -203,7 +203,7 @@ class StudyCosts:
 
         return of
 
-    def _operation(self, dataset: str, options: Any) -> HeadOperation:
+    def _operation(self, dataset: str, options: ScanOptions | AblationOptions) -> HeadOperation:
         return head_operation(
             self._workspace,
             self._model,
