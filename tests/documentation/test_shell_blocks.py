@@ -22,7 +22,7 @@ EMBEDDED = ("llava-tiny", "instructblip-tiny", "llava-tiny-skewed")
 # What a line may hold, and why it is then not run.
 LEFT_OUT = {
     r"…|\b(FILE|NAME|KEY|DIR|FOLDER|MODEL|FROM|TO|STUDY|VERB|A B)\b": "a form to fill in",
-    r"postgresql://": "a server",
+    r"postgresql://|database\.txt": "a server",
     r"--serve|vseam view|--open": "waits for a person",
     r"vseam zoo (train|teach)|studies/forms": "trains for minutes or longer, or studies what was trained",
     r"(other|old)\.db|report default|edit-verdicts\.json|empty-sofa": "results or images of one's own",

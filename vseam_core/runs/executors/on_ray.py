@@ -218,6 +218,7 @@ def refuse_file_for_many(database: str, hosts: Iterable[str]) -> None:
 def _connected(address: str) -> Any:
     """Ray, connected to a cluster. Raises `VseamError` where there is none."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study asks nothing of the network
     import ray
 
     if not ray.is_initialized():
