@@ -33,6 +33,11 @@ _SETTINGS: Mapping[str, Sequence[Mapping[str, object]]] = {
 _READS_MASKS = ("pai",)
 # They answer without the image too; it is taken away from prompts that say <image>, as LLaVA's do.
 _WITHOUT_IMAGE = ("m3id", "pai", "vista")
+# What Qwen2.5-VL is given beside its pixels is left out by them (0.1.7): its forward pass fails.
+_WITHOUT_GRID = {
+    "agla": "its pass for the salient region leaves out where patches lie (image_grid_thw)",
+    "opera": "it copies an image's patches for its beams as if each were an image",
+}
 
 
 class MitigvMethod(OwnGeneration):
@@ -65,13 +70,14 @@ class MitigvMethod(OwnGeneration):
 
         first: list[torch.Tensor] = []
         try:
-            with _as_it_was(context.model.module), _attention_for(self.algorithm, context.model.module):
+            module = context.model.module
+            with _as_it_was(module), _attention_for(self.algorithm, module), _image_token_named(module.config):
                 mitigator = self._mitigator(context, max_new_tokens)
                 _watch(mitigator, "_sample_next", lambda logits, *_: first.append(logits[0].clone()))
                 text = mitigator.generate(context.image().convert("RGB"), context.prompt.text)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise UnsupportedError(f"mitigv {self.algorithm}: {' '.join(str(error).split())}") from error
         return Decoded(str(text).strip(), first[0].float() if first else None)
 
@@ -85,6 +91,8 @@ class MitigvMethod(OwnGeneration):
             raise UnsupportedError(f"mitigv works with LLaVA and Qwen2.5-VL; {context.model.info.name} is neither")
         if self.algorithm in _WITHOUT_IMAGE and "<image>" not in context.prompt.text:
             raise UnsupportedError(f"mitigv {self.algorithm} takes the image away from LLaVA's prompts only")
+        if family != "llava" and self.algorithm in _WITHOUT_GRID:
+            raise UnsupportedError(f"mitigv {self.algorithm} does not run with Qwen2.5-VL: {_WITHOUT_GRID[self.algorithm]}")
         if processor is None:
             raise UnsupportedError(f"mitigv needs the processor of a checkpoint; {context.model.info.name} has none")
         model, processor = adapt_vision_language(family, module, processor)
@@ -129,6 +137,20 @@ def _attention_for(algorithm: str, module: Any) -> Iterator[None]:
         yield
     finally:
         module.config.get_text_config(decoder=True)._attn_implementation = used
+
+
+@contextmanager
+def _image_token_named(config: Any) -> Iterator[None]:
+    """The image token under the name by which algorithms look for it: LLaVA's configurations have it, Qwen2.5-VL's call it otherwise."""
+    token = getattr(config, "image_token_id", None)
+    if token is None or getattr(config, "image_token_index", None) is not None:
+        yield
+        return
+    config.image_token_index = token
+    try:
+        yield
+    finally:
+        del config.image_token_index
 
 
 @contextmanager

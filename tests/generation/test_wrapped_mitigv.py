@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.models.builders import build_llava, picture
+from tests.models.checkpoints import build_checkpoint
 from vseam_core.api.generation import Decoded, GenerationContext, GenerationMethod
 from vseam_core.api.interventions import AnswerIds
 from vseam_core.engine.budgeted import FullPassEngine
@@ -102,6 +103,40 @@ def test_every_algorithm_answers_the_same_each_time_and_leaves_the_model_as_it_w
     assert model.module.config.get_text_config()._attn_implementation == "sdpa"
     assert method.options()["mitigv"]
     assert all(PLUGINS.generation_method(name, **setting).options() for setting in method.settings())
+
+
+RUN_WITH_QWEN = ("icd", "only", "vcd")
+
+
+@installed
+def test_with_qwen_some_answer_and_the_others_say_why_not(tmp_path: Path) -> None:
+    """What the package gives Qwen2.5-VL: three algorithms run, two leave out its grid of patches, three know LLaVA's placeholder only."""
+    qwen = hf.load("qwen", str(build_checkpoint("qwen2_5_vl", tmp_path / "qwen", seed=1)), device="cpu")
+    engine = FullPassEngine(qwen)
+    prompt = qwen.encode(picture(0), "Is the dog red ?")
+    context = GenerationContext(prompt, engine.shape, qwen, lambda: picture(0))
+    (before,) = engine.respond([Question(prompt, ANSWER)], 3)
+    said = {}
+    for name in NAMES:
+        method = PLUGINS.generation_method(name)
+        try:
+            (found,) = engine.respond([question_of(method, context, prompt, ANSWER)], 3)
+        except UnsupportedError as error:
+            said[name.removeprefix("mitigv/")] = str(error)
+        else:
+            assert found.text
+            assert found.values is not None
+        assert_same([before], engine.respond([Question(prompt, ANSWER)], 3))
+    assert set(said) == {name.removeprefix("mitigv/") for name in NAMES} - set(RUN_WITH_QWEN)
+    assert {name for name, reason in said.items() if "LLaVA's prompts only" in reason} == {"m3id", "pai", "vista"}
+    assert {name for name, reason in said.items() if "does not run with Qwen2.5-VL" in reason} == {"agla", "opera"}
+    assert not hasattr(qwen.module.config, "image_token_index")
+
+
+@installed
+def test_its_vcd_with_qwen_at_no_strength_is_the_model_itself(tmp_path: Path) -> None:
+    qwen = hf.load("qwen", str(build_checkpoint("qwen2_5_vl", tmp_path / "qwen", seed=1)), device="cpu")
+    assert_same(answers(qwen, PLUGINS.generation_method("mitigv/vcd", alpha=0.0, beta=0.0)), answers(qwen, NoisedImageContrast(0.0, 0.0)))
 
 
 @installed
