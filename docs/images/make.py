@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 HERE = Path(__file__).parent
 WIDTH = 1400
 VIEWS = {
-    "heads": ("light", "#heads?model=llava-tiny&dataset=scenes/color&head=4.5"),
+    "heads": ("light", "#heads?model=llava-tiny&dataset=scenes/color&head=1.2"),
     "traces": ("light", "#traces?model=llava-tiny&dataset=scenes/color&tracer=tokenwise&pair={pair}"),
     "samples": ("dark", "#samples"),
 }

@@ -179,7 +179,8 @@ class AnswerPass:
         if self.baseline and self.editor is not None:
             keep_thumbnails(opened.workspace, known.values())
         if opened.workspace.portion is None:  # of a portion more follows
-            judge_again(opened.workspace, opened.run, opened.benchmark, known)
+            if total.reused:
+                judge_again(opened.workspace, opened.run, opened.benchmark, known)
             opened.workspace.store.finish_run(opened.run)
         return total
 

@@ -72,6 +72,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     keep_thumbnails(workspace, pairs=pairs)
     if workspace.portion is None:
         shown.add_texts()
+    if workspace.portion is None and outcome.reused:
         judge_again(
             workspace, opened.run, opened.benchmark, {sample.identifier: sample for pair in pairs for sample in (pair.clean, pair.corrupt)}
         )

@@ -40,5 +40,5 @@ def scan_chosen(workspace: Workspace, model: str, dataset: str, options: ScanOpt
         return [scan_sample(scan, unit, heads) for unit in part]
 
     outcome = scan.opened.run_units(scan.units, compute, scan.title)
-    scan.close()
+    scan.close(outcome.reused)
     return outcome

@@ -91,11 +91,11 @@ class Scan:
         """Whether where heads look is kept for reports: beside small images, and not once more beside a scan for parity."""
         return self.opened.workspace.thumbnails and not self.options.stack and not self.operation.intervention.replacement().parity
 
-    def close(self) -> None:
-        """Keep small images of what was scanned, and judge answers by the benchmark's rule as it is now: it says which are right."""
+    def close(self, reused: int) -> None:
+        """Keep small images of what was scanned, and where units were `reused` judge answers by the benchmark's rule as it is now."""
         samples = [unit.payload.clean.sample for unit in self.units if unit.payload is not None]
         keep_thumbnails(self.opened.workspace, samples)
-        if self.opened.workspace.portion is None:
+        if self.opened.workspace.portion is None and reused:
             known = {sample.identifier: sample for sample in samples}
             judge_again(self.opened.workspace, self.opened.run, self.opened.benchmark, known)
 

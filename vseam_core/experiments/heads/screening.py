@@ -64,7 +64,7 @@ def run_screening(scan: Scan) -> Outcome:
         replace(unit, key=opened.key(part="verified", of=unit.key, heads=names), subject="verified") for unit in first if unit.key in done
     ]
     verified = opened.run_units(second, exact, f"{scan.title}, {len(heads)} verified")
-    scan.close()
+    scan.close(estimated.reused + verified.reused)
     return Outcome(
         opened.run,
         [*estimated.keys, *verified.keys],
