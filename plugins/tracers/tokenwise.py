@@ -1,4 +1,4 @@
-"""Token-wise activation patching: one site, one layer, one text position at a time."""
+"""Token-wise activation patching: one site, one layer, one position at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import ClassVar
 from vseam_core.api.interfaces import TraceContext
 from vseam_core.api.interventions import Site, SiteKind
 from vseam_core.api.presentation import Presentation
-from vseam_core.api.prompts import role_of_positions
+from vseam_core.api.prompts import POSITION_CLASSES, PositionClass, role_of_positions
+from vseam_core.errors import SampleError
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, stack_of
 
 SITES: tuple[SiteKind, ...] = ("attention_output", "mlp_output", "residual_after")
@@ -17,7 +18,8 @@ SITES: tuple[SiteKind, ...] = ("attention_output", "mlp_output", "residual_after
 class TokenwisePatching(PatchingTracer):
     """Patches the attention or MLP output (optionally the residual) at every layer and every text position by itself.
 
-    Effects are `[layers, text positions]`, patched minus base: denoising patched − corrupt, noising patched − clean. Columns are
+    `positions` names other classes of positions: with `image` the report lays effects over the image, layer by layer. Effects are
+    `[layers, positions]`, patched minus base: denoising patched − corrupt, noising patched − clean. Columns are
     position indices; roles are what averages over samples go by. Source: the token-wise traces of V-SEAM (arXiv 2509.14837).
     """
 
@@ -28,13 +30,15 @@ class TokenwisePatching(PatchingTracer):
         sites: Sequence[str] = ("attention_output", "mlp_output"),
         directions: Sequence[str] = PATCH_DIRECTIONS,
         measures: Sequence[str] = PATCH_MEASURES,
+        positions: Sequence[str] = (),
     ) -> None:
         super().__init__(directions, measures)
         self.sites = chosen_names("site", sites, SITES)
+        self.positions: tuple[PositionClass, ...] = chosen_names("position class", positions, POSITION_CLASSES) if positions else ()
 
     def grids(self, context: TraceContext) -> Sequence[PatchGrid]:
-        """One grid per site kind."""
-        positions = context.clean.text_positions
+        """One grid per site kind. Raises `SampleError` where the prompt has none of the positions."""
+        positions = self._positions(context)
         layers = tuple(range(context.shape.layers))
         stack = stack_of(context.shape)
         return [
@@ -50,6 +54,14 @@ class TokenwisePatching(PatchingTracer):
             for kind in self.sites
         ]
 
+    def _positions(self, context: TraceContext) -> Sequence[int]:
+        if not self.positions:
+            return context.clean.text_positions
+        found = sorted(position for name in self.positions for position in context.clean.positions(name))
+        if not found:
+            raise SampleError(f"tokenwise: the prompt has no position of class {', '.join(self.positions)}")
+        return found
+
     def presentation(self) -> Presentation:
         """A heat map of token roles × layers for each site."""
         return Presentation(
@@ -61,5 +73,6 @@ class TokenwisePatching(PatchingTracer):
         )
 
     def options(self) -> Mapping[str, object]:
-        """Sites, directions and measures."""
-        return {"sites": list(self.sites), **super().options()}
+        """Sites, directions and measures, and the positions where they are not those of the text."""
+        positions = {"positions": list(self.positions)} if self.positions else {}
+        return {"sites": list(self.sites), **super().options(), **positions}

@@ -70,6 +70,19 @@ def test_tokenwise_columns_are_position_indices_with_the_role_or_class_of_each()
     assert effect.column_kind == "position"
 
 
+def test_tokenwise_patching_takes_image_positions_where_they_are_asked_for_and_changes_no_other_studys_identity():
+    tracer = TokenwisePatching(positions=["image"])
+    effect = traced(tracer, context())["mlp_output", "noising", "logit_diff"]
+    assert effect.columns == tuple(map(str, IMAGE_POSITIONS))
+    assert set(effect.roles) == {"image"}
+    expected = patched("logit_diff", "clean", "corrupt", Site(1, "mlp_output"), (IMAGE_POSITIONS[1],))
+    assert effect.values[1, 1] == pytest.approx(expected, abs=1e-7)
+    assert tracer.options()["positions"] == ["image"]
+    assert "positions" not in TokenwisePatching().options()
+    with pytest.raises(UnknownNameError, match="did you mean 'image'"):
+        TokenwisePatching(positions=["imgae"])
+
+
 def test_effects_carry_the_measure_without_any_patch_on_both_images():
     for effect in traced(TokenwisePatching(), context()).values():
         assert effect.clean == number(effect.measure, "clean")

@@ -5,6 +5,7 @@ import { divergingColour, shareOf } from "./colours.js";
 
 const SHOWN = 232;
 const AMPLIFIED = 3;
+const OPAQUE = 0.75;
 
 function framed(words, ...layers) {
   return element("figure", { class: "image" }, element("div", { class: "layers" }, layers), element("figcaption", null, words));
@@ -89,16 +90,20 @@ function overlayOf(page, { trace, found, model, pair, effects, caption }) {
     Object.assign(effects, { width: SHOWN, height: SHOWN, hidden: false });
     const pen = effects.getContext("2d");
     pen.clearRect(0, 0, SHOWN, SHOWN);
-    pen.globalAlpha = 0.6;
+    const paint = (value) => {
+      // What does next to nothing leaves the image as it is.
+      pen.globalAlpha = OPAQUE * Math.abs(share(value));
+      pen.fillStyle = divergingColour(share(value));
+    };
     for (const [column, position] of positions) {
       const [left, top, right, bottom] = places.subarray(4 * position, 4 * position + 4);
-      pen.fillStyle = divergingColour(share(at(column)));
+      paint(at(column));
       pen.fillRect(left * SHOWN, top * SHOWN, (right - left) * SHOWN, (bottom - top) * SHOWN);
     }
     if (region >= 0 && pair.size) {
       const fill = (column, place) => {
         pen.clearRect(...place);
-        pen.fillStyle = divergingColour(share(at(column)));
+        paint(at(column));
         pen.fillRect(...place);
       };
       const rest = axis.columns.indexOf("complement");
