@@ -24,6 +24,7 @@ from vseam_core.experiments.answering import MAX_NEW_TOKENS, BaselineOptions
 from vseam_core.experiments.encoding import Prepared, prepare, prepare_pair
 from vseam_core.experiments.heads.changes import HeadOperation, head_operation
 from vseam_core.experiments.heads.confirming import MOST_CANDIDATES, OPERATIONS
+from vseam_core.experiments.heads.looking import keeps_attention, looking_run
 from vseam_core.experiments.heads.scanning import ScanOptions, all_heads, screened_heads
 from vseam_core.experiments.study_options import ablation_options, rescaling_options, scan_options, trace_options
 from vseam_core.experiments.study_parts import against_random_models, study_dataset
@@ -181,11 +182,15 @@ class StudyCosts:
         return trace_options(self._study, method, self._study.sizes.pairs)
 
     def _scanned(self, dataset: str, options: ScanOptions) -> float:
+        keeps = keeps_attention(self._workspace, self._operation(dataset, options).intervention, options.stack)
+        runs_of = self._scan_of(dataset, options)
+
         def of(sample: Sample) -> float:
-            runs, prepared = self._scan_of(dataset, options)(sample)
+            runs, prepared = runs_of(sample)
             if options.method == "screen":  # forward and backward are as much as three passes, for each donor
                 return 3.0 * max(1, options.integrated_steps) * len({run.donor.key if run.donor else "" for run in runs})
-            return 1 + len(runs) + self._passes_of_answer(prepared)
+            looking = keeps and looking_run(self._loaded, prepared) is not None  # where heads look, for reports
+            return 1 + len(runs) + looking + self._passes_of_answer(prepared)
 
         return _mean(self._of_samples(dataset, BaselineOptions(self._study.scan_pool, self._splits(dataset)[0]), of))
 

@@ -18,7 +18,7 @@ from vseam_core.errors import VseamError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
-from vseam_core.experiments.heads.looking import image_attention
+from vseam_core.experiments.heads.looking import image_attention, keeps_attention
 from vseam_core.experiments.heads.samples import Chosen, find_samples
 from vseam_core.experiments.image_stacks import say_what_is_left_out
 from vseam_core.experiments.thumbnails import keep_thumbnails
@@ -88,8 +88,8 @@ class Scan:
 
     @property
     def shows_attention(self) -> bool:
-        """Whether where heads look is kept for reports: beside small images, and not once more beside a scan for parity."""
-        return self.opened.workspace.thumbnails and not self.options.stack and not self.operation.intervention.replacement().parity
+        """Whether where heads look is kept for reports."""
+        return keeps_attention(self.opened.workspace, self.operation.intervention, self.options.stack)
 
     def close(self, reused: int) -> None:
         """Keep small images of what was scanned, and where units were `reused` judge answers by the benchmark's rule as it is now."""
