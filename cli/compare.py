@@ -23,6 +23,7 @@ SCHEMA = "compare/1"
     "compare",
     example="vseam compare --model llava-tiny-skewed --dataset scenes-skewed/color --split hard --methods none,vcd,pai --limit 100\n"
     "vseam compare --model llava-tiny --dataset scenes/color --methods rescale:colours,vcd --method-option vcd:alpha=0.5\n"
+    "vseam compare --model llava-tiny --dataset scenes/color --methods redirect,redirect:random --method-option heads=L1H2+L4H5\n"
     "vseam compare --model llava-1.5-7b --dataset pope/adversarial --methods none,rescale:NAME,vcd,pai,mitigv:opera --latex",
 )
 @options.use("model", "dataset")

@@ -13,6 +13,7 @@ from tests.heads.planted import HEAD_DIM, HEADS, MODEL, copy_head, outputs_of, p
 from vseam_core.api.interfaces import TraceContext
 from vseam_core.api.interventions import AnswerScore, PathPatch, Run, Site, SiteEdit, Zero
 from vseam_core.api.types import HeadId
+from vseam_core.experiments.edges import EdgeOptions, run_edge_screening
 from vseam_core.experiments.encoding import prepare, prepare_pair
 from vseam_core.experiments.tracing import trace_context
 from vseam_core.runs.workspace import Workspace, open_workspace
@@ -98,6 +99,20 @@ def test_unrelated_heads_and_the_direct_way_carry_nothing_of_it(workspace: Works
     through = strength(workspace, circuit, str(WRITES), f"{READS}.v")[0, 0]
     for sender, receiver in ((str(IDLE), f"{READS}.v"), (str(WRITES), f"{IDLE}.v"), (str(WRITES), f"{READS}.q"), (str(WRITES), "logits")):
         assert strength(workspace, circuit, sender, receiver)[0, 0] < through / 20, (sender, receiver)
+
+
+@pytest.mark.slow
+def test_a_screening_of_all_paths_finds_the_planted_one_and_random_ones_carry_nothing_of_it(workspace: Workspace, circuit: str) -> None:
+    found = run_edge_screening(workspace, circuit, COLOR, EdgeOptions(limit=4, top=60, integrated_steps=2))
+    edges = found.edges.set_index("edge")
+    planted_one = edges.loc[f"{WRITES}->{READS}.v"]
+    assert planted_one["part"] == "top"
+    assert np.sign(planted_one["estimate"]) == np.sign(planted_one["mean"])
+    drawn = edges[edges["part"] == "random"]["mean"].abs()
+    assert len(drawn) >= 3
+    assert drawn.max() < abs(planted_one["mean"]) / 20
+    values = edges[[name.startswith(f"{WRITES}->") and name.endswith(".v") for name in edges.index]]["mean"].abs()
+    assert values.idxmax() == f"{WRITES}->{READS}.v"
 
 
 @pytest.mark.slow

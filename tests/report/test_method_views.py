@@ -149,12 +149,22 @@ def test_a_comparison_says_what_was_measured_what_was_refused_and_takes_no_name_
 
 def test_points_lines_and_curves_are_as_many_as_there_are_heads_kinds_and_paths(shown: tuple[Any, list[str]]) -> None:
     opened = shown[0]
-    assert opened.locator("section#readings svg.drawing circle").count() == 48
+    assert opened.locator("section#readings svg.drawing circle[fill-opacity]").count() == 48
     assert "0.2 [−0.1, 0.4], p = 0.3 (48 heads)" in opened.locator("section#readings dd").first.inner_text()
     assert opened.locator("section#directions svg.drawing path[stroke-width='2']").count() == 3
     assert opened.locator("section#paths svg.drawing g path").count() == 4
     words = opened.locator("section#paths svg.drawing text").all_text_contents()
     assert {"embeddings", "logits", "H2", "mlp"} <= set(words)
+
+
+def test_the_keyboard_reaches_every_point_and_the_strongest_path(shown: tuple[Any, list[str]]) -> None:
+    opened = shown[0]
+    for view, words in (("readings", "L0H0"), ("paths", "embeddings → L0H2.v")):
+        drawing = opened.locator(f"section#{view} svg.drawing")
+        drawing.focus()
+        opened.keyboard.press("ArrowRight")
+        assert words in opened.locator(".tooltip").inner_text(), view
+        opened.keyboard.press("Escape")
 
 
 def test_a_study_without_them_has_none_of_these_views(build_study: BuildStudy) -> None:

@@ -3,6 +3,7 @@
 import { element, shape, shown, tooltip, withInterval } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName, sortableTable } from "./figures.js";
+import { walkPoints } from "./keys.js";
 import { taskChooser } from "./tasks.js";
 
 const DRAWN = 24, WIDTH = 760, ROW = 58, LEFT = 70, RIGHT = 70;
@@ -28,12 +29,16 @@ function graph(entry) {
   const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", "aria-label": `The strongest paths of ${entry.model}, ${entry.label}`, "font-size": 11, "font-family": "inherit" });
   for (const layer of layers) if (Number.isFinite(layer) && layer >= 0) drawing.append(shape("text", { x: 6, y: height - 20 - ROW * layers.indexOf(layer), fill: "currentColor", opacity: 0.7 }, `layer ${layer}`));
   const curves = shape("g", { fill: "none" });
-  for (const row of [...rows].reverse()) {
+  const told = (row) => [`${row.sender} → ${row.receiver}`, withInterval(row.mean, row.low ?? NaN, row.high ?? NaN, "nats"), `estimated ${shown(row.estimate, 3)}; n = ${row.n}`];
+  const placed = (row) => {
     const [from, to] = [row.sender, row.receiver].map((name) => at(nodeOf(name)));
-    const bend = from.y === to.y ? 22 : 0, middle = (from.y + to.y) / 2 - bend;
+    return { from, to, middle: (from.y + to.y) / 2 - (from.y === to.y ? 22 : 0) };
+  };
+  for (const row of [...rows].reverse()) {
+    const { from, to, middle } = placed(row);
     const curve = shape("path", { d: `M${from.x} ${from.y - 9}C${from.x} ${middle},${to.x} ${middle},${to.x} ${to.y + 9}`, stroke: row.mean < 0 ? LINES[0] : LINES[1],
       "stroke-width": 1 + (7 * Math.abs(row.mean)) / most, "stroke-opacity": isTold(row) ? 0.75 : 0.3, "stroke-dasharray": isTold(row) ? "" : "5 4" });
-    curve.addEventListener("pointermove", (event) => tooltip().show([`${row.sender} → ${row.receiver}`, withInterval(row.mean, row.low ?? NaN, row.high ?? NaN, "nats"), `estimated ${shown(row.estimate, 3)}; n = ${row.n}`], event.clientX, event.clientY));
+    curve.addEventListener("pointermove", (event) => tooltip().show(told(row), event.clientX, event.clientY));
     curve.addEventListener("pointerleave", () => tooltip().hide());
     curves.append(curve);
   }
@@ -42,6 +47,10 @@ function graph(entry) {
     const { x, y } = at(node);
     drawing.append(shape("text", { x, y: y + 4, "text-anchor": "middle", fill: "currentColor", class: "halo" }, typeof node.place === "number" || node.place === "mlp" ? node.name.replace(/^L\d+\.?/, "") : node.name));
   }
+  walkPoints(drawing, WIDTH, [rows.map((row) => {
+    const { from, to, middle } = placed(row);
+    return { x: (from.x + to.x) / 2, y: middle, lines: told(row) };
+  })]);
   return element("div", { class: "wide" }, drawing);
 }
 

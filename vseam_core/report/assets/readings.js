@@ -4,6 +4,7 @@ import { element, selection, shape, shown, tooltip, withInterval } from "./dom.j
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { ticksOf } from "./charts.js";
+import { walkPoints } from "./keys.js";
 import { taskChooser } from "./tasks.js";
 
 const WIDTH = 560, HEIGHT = 380, MARGIN = { left: 58, right: 16, top: 12, bottom: 44 };
@@ -25,9 +26,10 @@ function scatter(points, label, below) {
   for (const tick of ticksOf(bottom, top, 5)) drawing.append(line(MARGIN.left, WIDTH - MARGIN.right, up(tick), up(tick), tick), words({ x: MARGIN.left - 6, y: up(tick) + 4, "text-anchor": "end" }, shown(tick, 3)));
   drawing.append(words({ x: (MARGIN.left + WIDTH - MARGIN.right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, below),
     words({ x: 13, y: (MARGIN.top + HEIGHT - MARGIN.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(MARGIN.top + HEIGHT - MARGIN.bottom) / 2})` }, "effect of replacing the head (nats)"));
+  const told = (point) => [point.name, `reading ${shown(point.x, 3)}`, `effect ${shown(point.y, 3)} nats`];
   for (const point of points) {
     const dot = shape("circle", { cx: across(point.x), cy: up(point.y), r: 4, fill: LINES[0], "fill-opacity": 0.7 });
-    dot.addEventListener("pointermove", (event) => tooltip().show([point.name, `reading ${shown(point.x, 3)}`, `effect ${shown(point.y, 3)} nats`], event.clientX, event.clientY));
+    dot.addEventListener("pointermove", (event) => tooltip().show(told(point), event.clientX, event.clientY));
     dot.addEventListener("pointerleave", () => tooltip().hide());
     drawing.append(dot);
   }
@@ -36,6 +38,7 @@ function scatter(points, label, below) {
     const far = across(point.x) > WIDTH - 70;
     drawing.append(shape("text", { x: across(point.x) + (far ? -7 : 7), y: up(point.y) + 4, "text-anchor": far ? "end" : "start", fill: "currentColor", class: "halo" }, point.name));
   }
+  walkPoints(drawing, WIDTH, [[...points].sort((one, two) => one.x - two.x).map((point) => ({ x: across(point.x), y: up(point.y), lines: told(point) }))]);
   return element("div", { class: "wide" }, drawing);
 }
 
