@@ -11,11 +11,11 @@ import rich.console
 import rich.table
 import torch
 
-from perf.engine import Bench, Row, head_scan, token_wise
+from perf.engine import Bench, Row, head_scan, tiles, token_wise
 from perf.paths import paths
 from perf.recurrent import recurrent
 from perf.screening import screening
-from perf.shapes import MANY_HEADS, SEVEN_BILLION, SMALL
+from perf.shapes import MANY_HEADS, SEVEN_BILLION, SMALL, TILES
 
 _VERSIONS = ("vseam", "torch", "transformers", "nnsight", "transformer-lens")
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for the 7B shape in bfloat16")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, for the slow way as for ours")
     parser.add_argument("--cells", type=int, default=12, help="how many cells the slow way is timed on")
-    parser.add_argument("--only", choices=("token-wise", "heads", "paths", "screening", "states"), help="measure one part only")
+    parser.add_argument("--only", choices=("token-wise", "heads", "tiles", "paths", "screening", "states"), help="measure one part only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = _on_gpu(options) if options.device.startswith("cuda") else _on_cpu(options)
@@ -40,6 +40,8 @@ def _on_cpu(options: argparse.Namespace) -> list[Row]:
         rows += token_wise(bench, 35)
     if options.only in (None, "heads"):
         rows += head_scan(bench, 2, 35)
+    if options.only in (None, "tiles"):
+        rows += tiles(Bench(TILES, "cpu", torch.float32, options.cells), 0.8)
     if options.only in (None, "paths"):
         rows += paths(bench, 20)
     if options.only in (None, "screening"):
@@ -72,7 +74,7 @@ def _print(rows: list[Row], options: argparse.Namespace) -> None:
     table = rich.table.Table("work", "against", "cells", "s per cell", "ours, s", "ratio", "mark", "counted limit", "largest difference")
     for row in rows:
         limit = "" if row.limit is None else f"{row.limit:.1f}× ({row.ratio / row.limit:.0%} reached)"
-        mark = f"≥ {row.reach:g}× {'met' if row.ratio >= row.reach else 'MISSED'}"
+        mark = f"≥ {row.reach:.3g}× {'met' if row.ratio >= row.reach else 'MISSED'}"
         difference = "" if row.error is None else f"{row.error:.1e}"
         figures = (str(row.cells), f"{row.slow:.3f}", f"{row.ours:.2f}", f"{row.ratio:.1f}×")
         table.add_row(row.work, row.against, *figures, mark, limit, difference)

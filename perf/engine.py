@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ from perf.others import nnsight_patch, transformer_lens_patch
 from perf.shapes import ANSWER, RandomLlava, Shape, image
 from vseam_core.api.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.config.bytes import readable_bytes
+from vseam_core.engine.memory import PeakMemory
+from vseam_core.engine.recording import ALWAYS, record
 from vseam_core.engine.replay import ReplayEngine
 
 Cell = Callable[[int, int], torch.Tensor]
@@ -222,6 +225,18 @@ def token_wise(bench: Bench, reach: float, others: bool = True) -> list[Row]:
             )
         )
     return rows
+
+
+def tiles(bench: Bench, share: float) -> list[Row]:
+    """Token-wise patching beside an image of many tiles: the mark is a share of the counted limit; memory beside one recording."""
+    (row,) = token_wise(bench, 0, others=False)
+    engine = ReplayEngine(bench.model)
+    with PeakMemory(bench.model.device) as peak:
+        engine.run(list(bench.patches().values()))
+    recording = record(bench.model, engine.decoder, bench.corrupt, ALWAYS, keys=True).bytes
+    assert row.limit is not None
+    remark = f"at most {readable_bytes(peak.bytes)} beside the model, {peak.bytes / recording:.2f} × one recording (mark ≤ 1.5 ×)"
+    return [replace(row, work=f"{row.work}, {bench.shape.image_positions} image positions", reach=share * row.limit, remark=remark)]
 
 
 def head_scan(bench: Bench, everywhere: float | None, on_text: float | None) -> list[Row]:

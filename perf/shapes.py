@@ -62,6 +62,8 @@ class Shape:
 SMALL = Shape()
 RECURRENT = Shape(layers=24, mlp=896, carries_state=True)
 MANY_HEADS = Shape(layers=32, heads=32, width=256, mlp=512, image_positions=256)
+# About the 2,880 image positions that LLaVA-NeXT makes of five tiles, as one square.
+TILES = Shape(image_positions=54**2)
 SEVEN_BILLION = Shape(layers=32, heads=32, width=4096, mlp=11008, vision_layers=24, vision_width=1024)
 
 
