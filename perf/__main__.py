@@ -17,7 +17,7 @@ from perf.recurrent import recurrent
 from perf.screening import screening
 from perf.shapes import MANY_HEADS, SEVEN_BILLION, SMALL, TILES
 
-_VERSIONS = ("vseam", "torch", "transformers", "nnsight", "transformer-lens")
+_VERSIONS = ("vseam", "torch", "transformers", "nnsight", "vlmprobe", "transformer-lens")
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def _on_cpu(options: argparse.Namespace) -> list[Row]:
     bench = Bench(SMALL, "cpu", torch.float32, options.cells)
     rows: list[Row] = []
     if options.only in (None, "token-wise"):
-        rows += token_wise(bench, 35)
+        rows += token_wise(bench, 60)
     if options.only in (None, "heads"):
-        rows += head_scan(bench, 2, 35)
+        rows += head_scan(bench, 2, 38)
     if options.only in (None, "tiles"):
         rows += tiles(Bench(TILES, "cpu", torch.float32, options.cells), 0.8)
     if options.only in (None, "paths"):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from perf.counting import Counter
-from perf.others import nnsight_patch, transformer_lens_patch
+from perf.others import nnsight_patch, transformer_lens_patch, vlmprobe_patch
 from perf.shapes import ANSWER, RandomLlava, Shape, image
 from vseam_core.api.interventions import AnswerScore, MeanOfOthers, Patch, Run, Site, SiteEdit
 from vseam_core.api.prompts import EncodedPrompt
@@ -204,9 +204,10 @@ def token_wise(bench: Bench, reach: float, others: bool = True) -> list[Row]:
     if not others:
         return rows
     inputs = {**bench.model.collate([bench.corrupt]), "use_cache": False}
-    for name, cell in (
-        ("nnsight", nnsight_patch(bench.model, inputs, bench.donors)),
-        ("TransformerLens (no vision)", transformer_lens_patch(bench.model, bench.embeddings, bench.donors)),
+    for name, mark, cell in (
+        ("nnsight", 45, nnsight_patch(bench.model, inputs, bench.donors)),
+        ("vlmprobe", 45, vlmprobe_patch(bench.model, inputs, bench.donors)),
+        ("TransformerLens (no vision)", 100, transformer_lens_patch(bench.model, bench.embeddings, bench.donors)),
     ):
         if cell is None:
             continue
@@ -219,7 +220,7 @@ def token_wise(bench: Bench, reach: float, others: bool = True) -> list[Row]:
                 cells=len(runs),
                 slow=sum(times) / len(times),
                 ours=rows[0].ours,
-                reach=20,
+                reach=mark,
                 limit=None,
                 error=None,
             )

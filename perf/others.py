@@ -30,6 +30,30 @@ def nnsight_patch(model: RandomLlava, inputs: dict[str, torch.Tensor], donors: l
     return cell
 
 
+def vlmprobe_patch(model: RandomLlava, inputs: dict[str, torch.Tensor], donors: list[torch.Tensor]) -> Cell | None:
+    """The same with vlmprobe's adapter for given sites, full model; None where vlmprobe is not installed.
+
+    Its own list of models is for transformers 5.3 only, and its sweeps patch residuals, several passes for every position.
+    """
+    if importlib.util.find_spec("vlmprobe") is None:
+        return None
+    from vlmprobe.adapters import HookPoint, TorchModelAdapter
+
+    layers = range(model.shape.layers)
+    sites = {str(layer): HookPoint(f"model.language_model.layers.{layer}.self_attn", selector=0) for layer in layers}
+    adapter: Any = TorchModelAdapter(model.module, sites)
+
+    def cell(layer: int, position: int) -> torch.Tensor:
+        def patch(value: torch.Tensor) -> torch.Tensor:
+            value = value.clone()
+            value[:, position] = donors[layer][:, position]
+            return value
+
+        return adapter.run(inputs, interventions={str(layer): patch}).logits[0, -1]  # type: ignore[no-any-return]
+
+    return cell
+
+
 def transformer_lens_patch(model: RandomLlava, embeddings: torch.Tensor, donors: list[torch.Tensor]) -> Cell | None:
     """The same in TransformerLens's own Llama of that shape, from the embeddings on (it has no images); None without
     a version below 4."""
