@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,8 +29,12 @@ def use_editing(context: click.Context, parameter: click.Parameter, value: Any) 
         application.editing[str(parameter.name)] = dict(value) if str(parameter.name).endswith("options") else value
 
 
+# A path with fields in braces is text, where YAML would see a mapping that goes wrong.
+_PATTERN = re.compile(r"\{[A-Za-z_]\w*\}.+")
+
+
 class AssignmentType(click.ParamType):
-    """NAME=VALUE, the value read as YAML: a number, true, a word, a list."""
+    """NAME=VALUE, the value read as YAML (a number, true, a word, a list), but for a pattern such as `{question_id}.png`."""
 
     name = "assignment"
 
@@ -38,8 +43,10 @@ class AssignmentType(click.ParamType):
         import yaml
 
         name, equals, text = str(value).partition("=")
+        if not (name and equals):
+            self.fail(f"{value!r}: expected NAME=VALUE")
         try:
-            return (name.replace("-", "_"), yaml.safe_load(text)) if name and equals else self.fail(f"{value!r}: expected NAME=VALUE")
+            return name.replace("-", "_"), text if _PATTERN.fullmatch(text) else yaml.safe_load(text)
         except yaml.YAMLError:
             self.fail(f"{value!r}: the value is not YAML", param, ctx)
 

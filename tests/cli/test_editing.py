@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from vseam_cli.editing_options import AssignmentType
 from vseam_core.config.editor_settings import EditorChoice, WhichPairs
 from vseam_core.experiments.tracing import TraceOptions, run_trace
 from vseam_core.runs.runner import Outcome
@@ -260,3 +261,11 @@ def test_the_planner_and_the_mask_of_the_defaults_take_options(vseam: Vseam, pho
     unknown = vseam("edit", *plain, "--mask-option", "pading=1")
     assert unknown.code == 2
     assert "did you mean 'padding'" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [("images={question_id}.png", "{question_id}.png"), ("strength=0.8", 0.8), ("terms=[a, b]", ["a", "b"]), ("x={a: 1}", {"a": 1})],
+)
+def test_an_editor_s_option_is_yaml_but_for_a_path_with_fields(given: str, value: object) -> None:
+    assert AssignmentType().convert(given, None, None)[1] == value
