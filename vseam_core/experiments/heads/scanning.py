@@ -14,9 +14,9 @@ from vseam_core.api.presentation import Replacement
 from vseam_core.api.types import HeadEffect, HeadId, Sample, ScanDirection
 from vseam_core.config.defaults import EDITOR, OPERATION
 from vseam_core.config.editor_settings import EditorChoice
-from vseam_core.errors import VseamError
+from vseam_core.errors import SampleError, VseamError
 from vseam_core.experiments.answering import baselines_of, judge_again
-from vseam_core.experiments.encoding import Prepared, prepare, prompt_identity
+from vseam_core.experiments.encoding import NO_COMPETITOR, Prepared, prepare, prompt_identity
 from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
 from vseam_core.experiments.heads.looking import image_attention, keeps_attention
 from vseam_core.experiments.heads.samples import Chosen, find_samples
@@ -186,14 +186,22 @@ class Target:
 
 def _target(loaded: LoadedModel, sample: Sample, editor: Editor | None, direction: ScanDirection, seed: int) -> Target:
     if editor is None:
-        clean = prepare(loaded, sample)
+        clean = _with_competitor(prepare(loaded, sample))
         return Target(clean, None, clean)
     pair = editor.edit(sample, seed)
-    clean, corrupt = prepare(loaded, pair.clean), prepare(loaded, pair.corrupt)
+    clean, corrupt = _with_competitor(prepare(loaded, pair.clean)), prepare(loaded, pair.corrupt)
     if direction == "noising":
         return Target(clean, corrupt, clean)
     # Denoising reads the clean answer in the corrupt run.
     return Target(replace(corrupt, answer=clean.answer), clean, clean)
+
+
+def _with_competitor(clean: Prepared) -> Prepared:
+    """The sample, if its answer can be held against another one. Raises `SampleError`."""
+    if not clean.answer.competitor:
+        reason = "heads are scanned by the logit difference, which needs the dataset's column competitor, options, or an edited image"
+        raise SampleError(f"{clean.sample.identifier}: {clean.note or NO_COMPETITOR}; {reason}")
+    return clean
 
 
 def all_heads(shape: ModelShape) -> list[HeadId]:
