@@ -40,7 +40,7 @@ def info(application: Application, database: str) -> None:
 @options.use("db")
 @click.pass_obj
 def check(application: Application, database: str) -> None:
-    """Look for damage: the file's structure, references between rows, and every array by the checksum that it was stored with.
+    """Look for damage: the file's structure, references between rows, arrays by the checksums they were stored with, records of JSON.
 
     Says where each fault lies and exits with 2 where there is one; changes nothing.
     """

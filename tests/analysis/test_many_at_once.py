@@ -25,7 +25,11 @@ def test_sums_within_clusters_are_those_of_a_loop(kind: str) -> None:
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.5), (-1.0, 1.0)])
 @pytest.mark.parametrize("kind", CLUSTERS)
-def test_errors_skewness_and_zeros_are_those_of_a_loop_over_clusters(kind: str, weights: tuple[float, ...]) -> None:
+def test_errors_skewness_and_zeros_are_those_of_a_loop_over_clusters(
+    kind: str, weights: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vseam_core.analysis.cluster_moments._AT_ONCE", 1)
+    monkeypatch.setattr("vseam_core.analysis.cluster_moments._FEWEST_CELLS", 5)  # five cells at a time
     codes, groups = CLUSTERS[kind], np.arange(90) % len(weights)
     moments = combined_moments(EFFECTS, groups, weights, codes)
     parts, zeros = [], []

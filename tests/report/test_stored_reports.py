@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
 import re
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.report.stored import MODEL, build_database
+from tests.store.builders import model_info, run_spec
 from vseam_cli.main import execute
 from vseam_core.errors import StoreError, UnknownNameError
+from vseam_core.report.data.how import how_measured
 from vseam_core.report.live import LiveServer, state_of
 from vseam_core.results.reading_old import open_any
 from vseam_core.results.stored_study import find_study
@@ -81,6 +84,20 @@ def test_runs_are_reported_by_their_numbers(database, tmp_path, monkeypatch, cap
     assert json.loads(capsys.readouterr().out)["study"] == "runs 1"
     assert execute(["report", "99", "--db", str(database)]) == 2
     assert "no run 99" in capsys.readouterr().err
+
+
+def test_runs_stand_in_the_order_of_the_study_whatever_the_order_in_which_workers_opened_them(tmp_path):
+    expected = list(itertools.product(("b", "a", "b@random-1"), ("two", "one"), ("head_scan", "trace")))
+    expected.sort(key=lambda run: (run[0] == "a", "@" in run[0]))
+    for order in (expected, expected[::-1]):
+        with open_store(tmp_path / f"{order[0][0]}.db") as store:
+            study = store.ensure_study("s", {"models": ["b", "a"], "datasets": ["two", "one"]})
+            for model, dataset, method in order:
+                store.ensure_run(run_spec(model=model_info(name=model), dataset=dataset, method=method), study=study)
+            chosen = find_study(store, ())
+            assert list(zip(*(chosen.runs[name] for name in ("model", "dataset", "method")), strict=True)) == expected
+            listed = how_measured(store, chosen)["runs"]
+            assert [run["model"] for run in listed] == [model for model, _, _ in expected if "@" not in model]
 
 
 def test_an_unknown_study_is_told_the_closest_name(database):

@@ -152,3 +152,7 @@ def test_a_column_of_json_that_holds_something_else_is_damage_and_is_said(
     change(path, f"UPDATE {table} SET {column} = ? WHERE {column} IS NOT NULL", text)
     with pytest.raises(StoreError, match="the record is damaged"):
         read(filled)
+    found = [line for line in filled.check() if f", {column}: the record is damaged, expected" in line]
+    with closing(sqlite3.connect(path)) as connection:
+        rows = [f"{table}, row {row}" for (row,) in connection.execute(f"SELECT id FROM {table} WHERE {column} IS NOT NULL ORDER BY id")]
+    assert [line.split(f", {column}")[0] for line in found] == rows

@@ -15,6 +15,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,7 +64,7 @@ class Samples:
 
     def images(self, rows: Flags) -> int:
         """How many images these samples show."""
-        return len(np.unique(self.codes[rows]))
+        return int(np.count_nonzero(np.bincount(self.codes[rows])))
 
     def moments(self, rows: Flags) -> Moments:
         """Means over some samples with their clustered errors."""
@@ -111,20 +112,21 @@ def mean_map(samples: Samples, rows: Flags, seed: int, splits: int, balanced: bo
     if not rows.any():
         return MeanMap()
     classes = samples.classes(rows)
+    effects, codes = (samples.effects, samples.codes) if rows.all() else (samples.effects[rows], samples.codes[rows])
     enough = len(classes) == 2 and min(samples.images(part) for part in classes.values()) >= MINIMUM_CLUSTERS
     if balanced and enough and samples.gold_yes is not None:
-        moments = combined_moments(samples.effects[rows], samples.gold_yes[rows].astype(int), (0.5, 0.5), samples.codes[rows])
+        moments = combined_moments(effects, samples.gold_yes[rows].astype(int), (0.5, 0.5), codes)
     else:
-        moments = samples.moments(rows)
+        moments = clustered_moments(effects, codes)
     low, high = moments.interval() or (None, None)
-    by_class = {label: samples.effects[part].mean(axis=0) for label, part in classes.items() if label and part.any()}
+    by_class = {label: mean_over(effects, part[rows]) for label, part in classes.items() if label and part.any()}
     reliability, rest = None, None
-    if rows.sum() >= MINIMUM_ANSWERS:
-        halves = _half_maps(samples.effects[rows], samples.codes[rows], seed, splits)
-        strongest = int(np.abs(samples.effects[rows].mean(axis=0)).argmax())
+    if len(effects) >= MINIMUM_ANSWERS:
+        halves = _half_maps(effects, codes, seed, splits)
+        strongest = int(np.abs(effects.mean(axis=0)).argmax())
         reliability, rest = _agreement(halves), _agreement(np.delete(halves, strongest, axis=2))
     return MeanMap(
-        n=int(rows.sum()),
+        n=len(effects),
         images=samples.images(rows),
         mean=moments.mean,
         standard_error=moments.standard_error,
@@ -136,6 +138,11 @@ def mean_map(samples: Samples, rows: Flags, seed: int, splits: int, balanced: bo
         reliability=reliability,
         reliability_rest=rest,
     )
+
+
+def mean_over(effects: Array, rows: Flags) -> Array:
+    """The mean of effects `[n, …]` over some samples, without a copy of them."""
+    return np.asarray(np.tensordot(rows.astype(np.float64), effects, axes=1) / rows.sum())
 
 
 def sampled_claims(samples: Samples, family: int | None, least: Flags) -> tuple[Claim, Claim]:
@@ -224,8 +231,7 @@ def split_half_reliability(effects: ArrayLike, clusters: ArrayLike, *, seed: int
 def _half_maps(effects: ArrayLike, clusters: ArrayLike, seed: int, splits: int) -> Array:
     """The maps of means of both halves of the images, `[2, splits, cells]`; without splits below `MINIMUM_CLUSTERS` images.
 
-    A half are the images whose draws are the smallest: where they lie is found without sorting, and the sums of all splits are one
-    matrix product, some splits at a time so that many images fit the memory.
+    The sums of all splits are one matrix product, some splits at a time so that many images fit the memory.
     """
     array = finite("effects", effects)
     codes, count = cluster_codes(clusters, len(array))
@@ -234,16 +240,30 @@ def _half_maps(effects: ArrayLike, clusters: ArrayLike, seed: int, splits: int) 
     sums = cluster_sums(array.reshape(len(array), -1), codes, count)
     sizes = np.bincount(codes, minlength=count).astype(np.float64)
     total = sums.sum(axis=0)
-    random, at_once = generator(seed, "split half"), max(1, _DRAWS_AT_ONCE // count)
+    halves, at_once = _halves(seed, count, splits), max(1, _DRAWS_AT_ONCE // count)
     maps = np.zeros((2, splits, sums.shape[1]))
     for start in range(0, splits, at_once):
-        draws = random.random((min(at_once, splits - start), count))
-        limits = np.partition(draws, count // 2, axis=1)[:, count // 2, None]
-        first = (draws < limits).astype(np.float64)
+        first = halves[start : start + at_once].astype(np.float64)
         one, images = first @ sums, (first @ sizes)[:, None]
         maps[0, start : start + at_once] = one / images
         maps[1, start : start + at_once] = (total - one) / (len(codes) - images)
     return maps
+
+
+@lru_cache(maxsize=4)
+def _halves(seed: int, images: int, splits: int) -> Flags:
+    """Which images are in the first half, `[splits, images]`: those whose draws are the smallest.
+
+    Kept, since the measures of a scan, and scans of one size, are halved alike, and drawing takes longer than what is done with it.
+    """
+    random, at_once = generator(seed, "split half"), max(1, _DRAWS_AT_ONCE // images)
+    first = np.zeros((splits, images), dtype=bool)
+    for start in range(0, splits, at_once):
+        draws = random.random((min(at_once, splits - start), images))
+        # The limit is found without sorting.
+        first[start : start + at_once] = draws < np.partition(draws, images // 2, axis=1)[:, images // 2, None]
+    first.setflags(write=False)
+    return first
 
 
 def _agreement(halves: Array) -> float | None:

@@ -32,6 +32,7 @@ from vseam_core.analysis.head_claims import (
     MeanMap,
     Samples,
     mean_map,
+    mean_over,
     negative_claim,
     sampled_claims,
     smallest_effect,
@@ -256,8 +257,8 @@ def _frame(
     _, layers, heads = effects.shape
     total = layers * heads
     published = {
-        "positive": np.maximum(0, effects[correct]).mean(axis=0) if correct.any() else None,
-        "negative": np.maximum(0, -effects[~correct]).mean(axis=0) if not correct.all() else None,
+        "positive": mean_over(np.maximum(0, effects), correct) if correct.any() else None,
+        "negative": mean_over(np.maximum(0, -effects), ~correct) if not correct.all() else None,
         "signed": effects.mean(axis=0) if len(effects) else None,
     }
     columns: dict[str, Any] = {name: optional(values) for name, values in published.items()}

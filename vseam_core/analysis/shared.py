@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from math import factorial, prod
 from typing import Any
@@ -211,11 +212,7 @@ def split_half_ceiling(
         return SplitHalfCeiling(None, None, reason)
     sums = cluster_sums(array[mask].reshape(len(codes), -1), codes, count)
     sizes = np.bincount(codes, minlength=count).astype(float)
-    random = generator(seed, "split-half ceiling")
-    first, ties = np.zeros((splits, count)), np.zeros((splits, 2, sums.shape[1]))
-    for split in range(splits):
-        first[split, np.array_split(random.permutation(count), 2)[0]] = 1
-        ties[split] = random.random(ties.shape[1:])
+    first, ties = _ceiling_draws(seed, count, sums.shape[1], splits)
     maps = _half_means(first, sums, sizes) * (1 if sign == "positive" else -1)
     tops = [[_top(maps[split, half], k, ties[split, half]) for half in range(2)] for split in range(splits)]
     overlaps = [len(one & two) for one, two in tops]
@@ -223,11 +220,28 @@ def split_half_ceiling(
     return SplitHalfCeiling(float(np.mean(overlaps)), float(np.mean(jaccards)))
 
 
-def _half_means(first: Array, sums: Array, sizes: Array) -> Array:
-    """Means over the images of a half and over those of the other, `[splits, 2, heads]`; `first` `[splits, images]` is 1 or 0.
+@lru_cache(maxsize=4)
+def _ceiling_draws(seed: int, images: int, heads: int, splits: int) -> tuple[np.ndarray, Array]:
+    """Which images are in the first half of each split, `[splits, images]`, and what decides between tied heads, `[splits, 2, heads]`.
+
+    Kept, since tasks of one size are halved alike.
+    """
+    random = generator(seed, "split-half ceiling")
+    first, ties = np.zeros((splits, images), dtype=bool), np.zeros((splits, 2, heads))
+    for split in range(splits):
+        first[split, np.array_split(random.permutation(images), 2)[0]] = True
+        ties[split] = random.random(ties.shape[1:])
+    for kept in (first, ties):
+        kept.setflags(write=False)
+    return first, ties
+
+
+def _half_means(halves: np.ndarray, sums: Array, sizes: Array) -> Array:
+    """Means over the images of a half and over those of the other, `[splits, 2, heads]`; `halves` `[splits, images]` is true or false.
 
     All splits are one matrix product. Heads that are alike in every image stay tied, however that product rounds.
     """
+    first = halves.astype(np.float64)
     distinct: dict[bytes, int] = {}
     alike = [distinct.setdefault(column.tobytes(), head) for head, column in enumerate(sums.T)]
     one, images = first @ sums, (first @ sizes)[:, None]

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from vseam_core.analysis.cluster_moments import cell_moments
+
 MINIMUM_CLUSTERS = 10
 SKEWED = 2.0
 """A cell is called skewed from twice the skewness on that a normal sample of its size shows by chance (root mean square)."""
@@ -185,30 +187,22 @@ def combined_moments(values: ArrayLike, groups: ArrayLike, weights: Sequence[flo
     counts = np.stack([np.bincount(codes[member == group], minlength=count) for group in range(len(weights))], axis=1)
     if not counts.sum(axis=0).all():
         raise ValueError("a mean needs at least one value")
-    means = [array[member == group].mean(axis=0) for group in range(len(weights))]
-    total = np.asarray(sum(weight * mean for weight, mean in zip(weights, means, strict=True)))
     fewest = int((counts > 0).sum(axis=0).min())
     if fewest < MINIMUM_CLUSTERS:
+        means = [array[member == group].mean(axis=0) for group in range(len(weights))]
+        total = np.asarray(sum(weight * mean for weight, mean in zip(weights, means, strict=True)))
         return Moments(total, None, len(array), count, too_few_clusters(fewest))
-    parts = np.zeros((count, *array.shape[1:]))
-    for group, (weight, mean) in enumerate(zip(weights, means, strict=True)):
-        rows = member == group
-        factor = weight / (rows.sum() * np.sqrt(1 - counts[:, group] / rows.sum()))
-        parts += cluster_sums(array[rows] - mean, codes[rows], count) * factor.reshape(-1, *[1] * (array.ndim - 1))
-    error = np.sqrt((parts**2).sum(axis=0))
-    # Divided by what size alone makes of its spread, so that large clusters do not look like outliers.
-    spread = np.sqrt((counts * (np.asarray(weights) / counts.sum(axis=0)) ** 2).sum(axis=1))
-    skewness = _skewness(parts / spread.reshape(-1, *[1] * (array.ndim - 1)))
-    degrees = bell_mccaffrey_degrees(counts, weights)
+    found = cell_moments(array.reshape(len(array), -1), member, weights, codes, counts)
+    shape = array.shape[1:]
     return Moments(
-        mean=total,
-        standard_error=error,
+        mean=found.mean.reshape(shape),
+        standard_error=found.error.reshape(shape),
         n=len(array),
         clusters=count,
         reason="",
-        degrees=degrees,
-        skewness=skewness,
-        zeros=_zero_clusters(array, codes, count),
+        degrees=bell_mccaffrey_degrees(counts, weights),
+        skewness=found.skewness.reshape(shape),
+        zeros=found.zeros.reshape(shape),
     )
 
 
@@ -232,22 +226,6 @@ def bell_mccaffrey_degrees(counts: ArrayLike, weights: Sequence[float] = (1.0,))
 def expected_skewness(n: int) -> float:
     """The mean squared skewness of a normal sample of size n."""
     return 6 * (n - 2) / ((n + 1) * (n + 3))
-
-
-def _skewness(parts: Array) -> Array:
-    """m3 / m2^(3/2) over the first axis; 0 where there is no spread."""
-    deviations = parts - parts.mean(axis=0)
-    squares = deviations**2
-    second, third = squares.mean(axis=0), (squares * deviations).mean(axis=0)  # a third power as such takes far longer
-    return np.divide(third, second**1.5, out=np.zeros_like(second), where=second > 0)
-
-
-def _zero_clusters(values: Array, codes: NDArray[np.intp], count: int) -> Array:
-    """The share of clusters whose samples are all exactly 0, in the shape of one sample."""
-    nonzero = values != 0
-    if nonzero.all():
-        return np.zeros(values.shape[1:])
-    return np.asarray((cluster_sums(nonzero.astype(np.float64), codes, count) == 0).mean(axis=0))
 
 
 def too_few_clusters(count: int) -> str:

@@ -8,6 +8,7 @@ import binascii
 import csv
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from vseam_core.datasets.answers import gold_answer, written
 from vseam_core.datasets.table_files import TABLE_SUFFIXES, read_folder, read_table
 from vseam_core.errors import InvalidFileError, SampleError
-from vseam_core.files import parse_json, read_bytes
+from vseam_core.files import parse_json, read_bytes, why_not_read
 
 # Where official releases keep their records inside one object.
 _LISTS = ("questions", "data", "annotations")
@@ -160,8 +161,10 @@ def read_records(path: Path, split: str = "") -> Iterator[Record]:
     if path.is_dir():
         yield from (Record(place, fields) for place, fields in read_folder(path, split))
         return
-    if not path.is_file():
+    if not os.path.exists(path):
         raise InvalidFileError(f"{path}: no such file")
+    if reason := why_not_read(path):
+        raise InvalidFileError(f"{path}: {reason}")
     suffix = path.suffix.lower()
     match suffix:
         case ".csv" | ".tsv":

@@ -12,6 +12,7 @@ from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.shared import LevelTest, level_test_of, shared_heads, split_half_ceiling
 from vseam_core.results.scoring import ScoredHeads, correct_flags
 from vseam_core.runs.workspace import Workspace
+from vseam_core.store.scores import replace_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ def share_heads(
         name: split_half_ceiling(
             _of_existing_heads(task),
             task.sampled if sign == "positive" else ~correct_flags(task.effects),
-            task.effects.samples["image_id"].to_numpy(),
+            task.effects.images,
             sign=sign,
             k=k,
             seed=seed,
@@ -42,13 +43,13 @@ def share_heads(
         for name, task in tasks.items()
     }
     frame = shared_heads({name: task.scores for name, task in tasks.items()}, sign=sign, k=k, seed=seed, ceilings=ceilings)
-    keys = [key for task in tasks.values() for key in task.effects.samples["key"]]
-    workspace.store.replace_scores("shared_head_tests", None, _as_stored(frame, model, tasks, levels), keys)
     test = level_test_of(frame, levels, categories, seed=seed)
     samples = next(iter(tasks.values())).effects.samples
     row = asdict(test) | {"model": model, "pool": "score", "measure": "logit_diff", "sign": sign, "k": k}
     row |= {column: samples[column].iloc[0] for column in ("operation", "positions")}
-    workspace.store.replace_scores("level_tests", None, pd.DataFrame([row]), keys)
+    tables = {"shared_head_tests": _as_stored(frame, model, tasks, levels), "level_tests": pd.DataFrame([row])}
+    with workspace.store.transaction() as connection:
+        replace_tables(connection, None, tables, [key for task in tasks.values() for key in task.effects.samples["key"]])
     return frame.assign(model=model), test
 
 

@@ -119,7 +119,7 @@ class Registry:
 
     def _question_file(self, name: str) -> Resolved[DatasetRecord]:
         path = Path(name).expanduser()
-        if not path.is_file():
+        if not os.path.exists(path):
             raise UnknownNameError(f"dataset {name!r}: expected a file of questions there; there is none")
         return self._table(name, str(path), "file", {})
 
@@ -248,7 +248,7 @@ def load_registry(plugins: Plugins, path: str | Path | None = None, images: str 
     file = registry_path(path)
     if file is None:
         return Registry(plugins, images=images)
-    if not file.is_file():
+    if not os.path.exists(file):
         raise InvalidFileError(f"{file}: no such registry file")
     from vseam_core.plugins.registry_yaml import read_registry_file
 

@@ -17,6 +17,8 @@ from vseam_core.runs.workspace import Workspace
 
 ESTIMATE = "logit_diff_estimate"
 """The measure of effects that a screening estimated instead of running them."""
+_CORRECTNESS = {"logit_diff": "correct_strict", "published_prob": "correct_published"}
+"""The measures that heads are scored by, and when an answer is right: claims go by the benchmark's rule."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +85,9 @@ def aggregate_head_run(
 
     scored, frames = {}, []
     exists: np.ndarray | None = None
-    for measure, correctness in (("logit_diff", "correct_strict"), ("published_prob", "correct_published")):
-        effects = workspace.store.head_effects(outcome.run, measure=measure, keys=outcome.keys)
+    both = workspace.store.head_effects(outcome.run, measure=tuple(_CORRECTNESS), keys=outcome.keys)
+    for measure, correctness in _CORRECTNESS.items():
+        effects = both.of_measure(measure)
         if not len(effects):
             continue
         if exists is None:
@@ -153,7 +156,7 @@ def score_effects(
         effects.base,
         samples[correctness].to_numpy(dtype=bool),
         (samples["answer"].str.lower() == "yes").to_numpy() if yes_no else None,
-        samples["image_id"].to_numpy(),
+        effects.images,
         measure=measure,
         seed=seed,
         stack=str(samples["stack"].iloc[0]),

@@ -14,6 +14,7 @@ from vseam_core.analysis.shared import LevelTest
 from vseam_core.api.presentation import Presentation, Replacement, presentation_of, replacement_of
 from vseam_core.errors import UnknownNameError, did_you_mean
 from vseam_core.results.study_results import EDGES, HeadMap, StudyMaterial
+from vseam_core.runs.identity import canonical_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,7 @@ def study_of(store: Store, number: int) -> StoredStudy:
     given = row["configuration"]
     models = tuple(given.get("models") or dict.fromkeys(_plain_models(runs)))
     datasets = tuple(given.get("datasets") or dict.fromkeys(runs["dataset"]))
-    return StoredStudy(row["name"], number, given, runs, models, datasets)
+    return StoredStudy(row["name"], number, given, _in_order(runs, models, datasets), models, datasets)
 
 
 def _of_runs(store: Store, numbers: Sequence[int]) -> StoredStudy:
@@ -76,7 +77,20 @@ def _of_runs(store: Store, numbers: Sequence[int]) -> StoredStudy:
         raise UnknownNameError(f"no run {missing[0]} in {store.label}: {known}")
     runs = runs[runs["id"].isin(numbers)]
     models, datasets = tuple(dict.fromkeys(_plain_models(runs))), tuple(dict.fromkeys(runs["dataset"]))
-    return StoredStudy(f"runs {' '.join(map(str, numbers))}", None, {}, runs, models, datasets)
+    return StoredStudy(f"runs {' '.join(map(str, numbers))}", None, {}, _in_order(runs, models, datasets), models, datasets)
+
+
+def _in_order(runs: pd.DataFrame, models: Sequence[str], datasets: Sequence[str]) -> pd.DataFrame:
+    """Runs by model, dataset and what they do. Their numbers say nothing: where several workers open runs, they are chance."""
+    place = {name: index for index, name in enumerate((*models, *datasets))}
+
+    def order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        model, _, seed = row["model"].partition("@random-")
+        names = (place.get(model, len(place)), model, seed, place.get(row["dataset"], len(place)), row["dataset"])
+        return (*names, row["method"], row["pool"], row["split"], canonical_json(row["configuration"]), row["id"])
+
+    rows = frame_records(runs)
+    return runs.iloc[sorted(range(len(rows)), key=lambda index: order(rows[index]))].reset_index(drop=True)
 
 
 def _plain_models(runs: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ same command again finds the finished ones by their keys.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -76,8 +76,7 @@ def run_units(
     """
     outcome = Outcome(run)
     subjects = {unit.key: unit.subject or unit.identifier for unit in units}
-    store.make_current(run, subjects)
-    statuses = store.unit_statuses(run, subjects)
+    statuses = store.make_current(run, subjects)
     waiting = [unit for unit in units if unit.key not in statuses]
     outcome.reused = len(units) - len(waiting)
     pending: list[UnitResult] = []
@@ -104,16 +103,14 @@ def run_units(
     if waiting:
         statuses = store.unit_statuses(run, subjects)
     outcome.keys = [unit.key for unit in units if statuses.get(unit.key) == "done"]
-    outcome.skips = _skips(store, run, {unit.key for unit in units})
+    outcome.skips = _skips(store, run, subjects)
     if finish:
         store.finish_run(run)
     return outcome
 
 
-def _skips(store: Store, run: int, keys: set[str]) -> list[Skip]:
-    frame = store.skips(run)
-    asked = frame[frame["key"].isin(keys)]
-    return [Skip(str(row.identifier), str(row.reason)) for row in asked.itertuples()]
+def _skips(store: Store, run: int, asked: Container[str]) -> list[Skip]:
+    return [Skip(str(row.identifier), str(row.reason)) for row in store.skips(run).itertuples() if row.key in asked]
 
 
 def _compute_or_skip(compute: Compute[Payload], units: Sequence[Unit[Payload]]) -> list[UnitResult]:

@@ -13,6 +13,8 @@ metadata = MetaData()
 """What all tables belong to."""
 
 ARRAY_DTYPE = "<f4"
+JSON_KIND = "json"
+"""Where a column of JSON notes what its text holds: an object (`dict`) or a list."""
 
 # A server orders text as SQLite does, by code points, and holds the same whole numbers.
 TEXT = String().with_variant(String(collation="C"), "postgresql")
@@ -34,6 +36,16 @@ def text(name: str, default: str | None = None) -> Column[str]:
 def optional_text(name: str) -> Column[str]:
     """A text, or null where there is none."""
     return Column(name, TEXT, nullable=True)
+
+
+def json_object(name: str, default: str | None = None, *, nullable: bool = False) -> Column[str]:
+    """An object as JSON text; `vseam db check` looks whether it is one."""
+    return Column(name, TEXT, nullable=nullable, server_default=default, info={JSON_KIND: dict})
+
+
+def json_list(name: str) -> Column[str]:
+    """A list as JSON text."""
+    return Column(name, TEXT, nullable=False, info={JSON_KIND: list})
 
 
 def count(name: str, default: str | None = None) -> Column[int]:

@@ -42,25 +42,32 @@ def unit_statuses(connection: Connection, run_id: int, keys: Iterable[str] | Non
     return found
 
 
-def outdated(connection: Connection, run_id: int, subjects: Mapping[str, str]) -> list[Outdated]:
-    """The rows to change so that of all units about these subjects exactly those with these keys are current."""
+def outdated(connection: Connection, run_id: int, subjects: Mapping[str, str]) -> tuple[list[Outdated], dict[str, str]]:
+    """The rows to change so that of all units about these subjects exactly those with these keys are current.
+
+    Beside them the status of every unit with one of these keys: one look at a run of many units is enough for both.
+    """
     table = schema.units
-    query = select(table.c.id, table.c.key, table.c.subject, table.c.superseded).where(table.c.run_id == run_id)
+    query = select(table.c.id, table.c.key, table.c.subject, table.c.superseded, table.c.status).where(table.c.run_id == run_id)
     names = set(subjects.values())
     if len(subjects) > FEW:
-        rows = plain_rows(connection, query)
+        rows = plain_rows(connection, query.order_by(table.c.id))
     else:
         found = [plain_rows(connection, query.where(table.c.subject.in_(chunk))) for chunk in chunks(names)]
         found += [plain_rows(connection, query.where(table.c.key.in_(chunk))) for chunk in chunks(subjects)]
         rows = list(dict.fromkeys(row for part in found for row in part))
+    statuses = {key: status for _, key, _, _, status in rows if key in subjects}
+    # All is as it should be where an earlier call asked for the same: that is seen without a look at each.
+    if {key: subject for _, key, subject, superseded, _ in rows if not superseded} == subjects:
+        return [], statuses
     wanted: list[Outdated] = []
-    for unit, key, subject, superseded in rows:
+    for unit, key, subject, superseded, _ in rows:
         if key in subjects:
             if superseded or subject != subjects[key]:
                 wanted.append(Outdated(unit, subjects[key], False))
         elif subject in names and not superseded:
             wanted.append(Outdated(unit, subject, True))
-    return wanted
+    return wanted, statuses
 
 
 def update(connection: Connection, rows: Iterable[Outdated]) -> None:

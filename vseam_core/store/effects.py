@@ -1,29 +1,26 @@
-"""Reading arrays back: trace effects as records, head effects as one stack, both with what the model answered."""
+"""Reading arrays back: trace effects as records with what the model answered (head effects: `head_effects`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import CompoundSelect, Connection, Select, select, union
 
 from vseam_core.api.types import TraceEffect
 from vseam_core.errors import StoreError
 from vseam_core.store import schema
-from vseam_core.store.codec import decode_array, decode_equal_arrays, decode_head_effect, decode_json
+from vseam_core.store.codec import decode_array, decode_json
 from vseam_core.store.currency import is_current
-from vseam_core.store.frames import plain_rows
-from vseam_core.store.records import HeadEffectSet, TraceRecord
+from vseam_core.store.frames import equal_to, plain_rows
+from vseam_core.store.records import TraceRecord
 from vseam_core.store.shared_rows import FEW, chunks
 
-_SAMPLE_COLUMNS = ("identifier", "image_id", "dataset", "pool", "split", "level", "category", "form", "answer")
-_KINDS = ("operation", "positions", "measure", "stack", "height", "width", "dtype", "measured")
-"""What the head effects of a scan have in common."""
+SAMPLE_COLUMNS = ("identifier", "image_id", "dataset", "pool", "split", "level", "category", "form", "answer")
 _SAME_MODEL = ("weights_hash", "processor_hash", "dtype", "attention")
 
 
-class _Answers:
+class Answers:
     """Whether the run's model answered samples rightly: from the same unit where it says so, else from any run of that model.
 
     `asked` are the units and samples (row ids) that will be asked for, where that is known: other runs are read for what is missing only.
@@ -78,7 +75,7 @@ def read_trace_effects(
             units.c.key,
             *[edits.c[name] for name in ("clean_id", "corrupt_id", "kind", "editor", "source_term", "target_term")],
             edits.c.identifier.label("pair"),
-            *[clean.c[name] for name in _SAMPLE_COLUMNS],
+            *[clean.c[name] for name in SAMPLE_COLUMNS],
             corrupt.c.answer.label("corrupt_answer"),
             *[axes.c[name] for name in ("layers", "columns", "column_kind", "roles")],
         )
@@ -88,9 +85,9 @@ def read_trace_effects(
     )
     mine = edits.join(table).join(units)
     images = [select(edits.c[name]).select_from(mine).where(units.c.run_id == run_id) for name in ("clean_id", "corrupt_id")]
-    answers = _Answers(connection, run_id, union(*images))
+    answers = Answers(connection, run_id, union(*images))
     names = [str(column.key) for column in query.selected_columns]
-    rows = _rows(connection, _narrowed(query, table, run_id, equals), keys)
+    rows = rows_of(connection, narrowed(query, table, run_id, equals), keys)
     records = [_trace_record(dict(zip(names, row, strict=True)), answers) for row in rows]
     return sorted(records, key=_trace_order)
 
@@ -100,7 +97,7 @@ def _trace_order(record: TraceRecord) -> tuple[str, ...]:
     return (record.pair, effect.tracer, effect.stack, effect.site_kind, effect.direction, effect.measure, record.key)
 
 
-def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
+def _trace_record(row: Mapping[str, Any], answers: Answers) -> TraceRecord:
     layers, columns, roles = (decode_json(row[name], f"the {name} of {row['pair']}", list) for name in ("layers", "columns", "roles"))
     effect = TraceEffect(
         tracer=row["tracer"],
@@ -116,7 +113,7 @@ def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
         clean=row["clean"],
         corrupt=row["corrupt"],
     )
-    names = ("key", "pair", "kind", "editor", "source_term", "target_term", *_SAMPLE_COLUMNS, "corrupt_answer")
+    names = ("key", "pair", "kind", "editor", "source_term", "target_term", *SAMPLE_COLUMNS, "corrupt_answer")
     return TraceRecord(
         **{name: row[name] for name in names},
         clean_correct=answers.of(row["unit_id"], row["clean_id"])[0],
@@ -125,76 +122,16 @@ def _trace_record(row: Mapping[str, Any], answers: _Answers) -> TraceRecord:
     )
 
 
-def read_head_effects(connection: Connection, run_id: int, keys: Sequence[str] | None, equals: Mapping[str, str | None]) -> HeadEffectSet:
-    """The head effects of a run as one stack. Raises `StoreError` where matrices of different shapes were asked for at once."""
-    table, units, samples = schema.head_effects, schema.units, schema.samples
-    joined = table.join(units).join(samples)
-    alike = _alike(connection, _narrowed(select(*[table.c[name] for name in _KINDS]).select_from(joined), table, run_id, equals))
-    own = [column for column in table.c if column.name != "id" and column.name not in alike]
-    about = [samples.c[name] for name in (*_SAMPLE_COLUMNS, "competitor")]
-    query = _narrowed(select(*own, *about, units.c.key).select_from(joined), table, run_id, equals)
-    found = _rows(connection, query, keys)
-    rows = _columns(found, [column.name for column in (*own, *about, units.c.key)]) | {
-        name: [value] * len(found) for name, value in alike.items()
-    }
-    kind = ("operation", "positions", "measure", "stack")
-    names = list(zip(*[rows[name] for name in ("identifier", *kind, "key")], strict=True))
-    order = sorted(range(len(names)), key=names.__getitem__)
-    if order != list(range(len(order))):
-        rows = {name: [column[at] for at in order] for name, column in rows.items()}
-    matrices = _matrices(rows)
-    shapes = sorted({(stack, *matrix.shape) for stack, matrix in zip(rows["stack"], matrices, strict=True)})
-    if len({shape[1:] for shape in shapes}) > 1:
-        listed = ", ".join(f"{stack} {height} x {width}" for stack, height, width in shapes)
-        raise StoreError(f"the head effects of run {run_id} have several shapes ({listed}): ask for one stack at a time")
-    height, width = shapes[0][1:] if shapes else (0, 0)
-    values = np.asarray(matrices, dtype=np.float32).reshape(len(order), height, width)
-    columns = {name: rows[name] for name in ("key", *_SAMPLE_COLUMNS, "competitor", *kind)}
-    mine = select(table.c.sample_id).select_from(table.join(units)).where(units.c.run_id == run_id)
-    asked = list(zip(rows["unit_id"], rows["sample_id"], strict=True))
-    return HeadEffectSet(
-        values, np.array(rows["base"], dtype=np.float64), _head_frame(columns, _Answers(connection, run_id, mine, asked).of_all(asked))
-    )
-
-
-def _columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:
-    """Rows as a list of values for each column."""
-    return {name: list(values) for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)}
-
-
-def _alike(connection: Connection, query: Select[Any]) -> dict[str, Any]:
-    """What a query gives where all its rows are alike, by column; nothing where they are not. It is then read once, not 100,000 times."""
-    kinds = connection.execute(query.distinct().limit(2)).mappings().all()
-    return dict(kinds[0]) if len(kinds) == 1 else {}
-
-
-def _matrices(rows: Mapping[str, Sequence[Any]]) -> np.ndarray | list[np.ndarray]:
-    """The matrix of every row; of many whole ones of one shape, all at once."""
-    together = decode_equal_arrays(rows)
-    if together is not None:
-        return together
-    each = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
-    return [decode_head_effect(row, f"{row['operation']} of {row['identifier']}") for row in each]
-
-
-def _head_frame(columns: Mapping[str, Sequence[Any]], known: Sequence[tuple[bool | None, bool | None]]) -> Any:
-    import pandas as pd
-
-    frame = pd.DataFrame(dict(columns))
-    frame["correct_strict"] = pd.array([strict for strict, _ in known], dtype="boolean")
-    frame["correct_published"] = pd.array([published for _, published in known], dtype="boolean")
-    return frame
-
-
-def _narrowed(query: Select[Any], table: Any, run_id: int, equals: Mapping[str, str | None]) -> Select[Any]:
+def narrowed(query: Select[Any], table: Any, run_id: int, equals: Mapping[str, str | Sequence[str] | None]) -> Select[Any]:
+    """A query for the current units of a run, narrowed to equal columns of its table (a list: any of its values)."""
     query = query.where(schema.units.c.run_id == run_id, is_current())
     for name, value in equals.items():
         if value is not None:
-            query = query.where(table.c[name] == value)
+            query = equal_to(query, table.c[name], value)
     return query
 
 
-def _rows(connection: Connection, query: Select[Any], keys: Sequence[str] | None) -> list[tuple[Any, ...]]:
+def rows_of(connection: Connection, query: Select[Any], keys: Sequence[str] | None) -> list[tuple[Any, ...]]:
     """The rows of a query that has the units' keys among its columns, of some units or of all."""
     if keys is None:
         return plain_rows(connection, query)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Index, Table, UniqueConstraint
 
-from vseam_core.store.columns import TEXT, count, flag, metadata, number, optional_flag, optional_number, reference, row_id, text
+from vseam_core.store.columns import (
+    TEXT,
+    count,
+    flag,
+    json_object,
+    metadata,
+    number,
+    optional_flag,
+    optional_number,
+    reference,
+    row_id,
+    text,
+)
 
 answers = Table(
     "stored_answers",
@@ -55,7 +67,7 @@ rescalings = Table(
     text("model"),
     text("weights_hash"),
     text("dataset"),
-    text("scales"),
+    json_object("scales"),
     count("fitted_run"),
     text("saved"),
 )

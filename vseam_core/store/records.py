@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vseam_core.api.types import TraceEffect
@@ -76,3 +77,15 @@ class HeadEffectSet:
 
     def __len__(self) -> int:
         return len(self.base)
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """The image of each sample as a number, in the order of their names: what samples are clustered by."""
+        import pandas as pd
+
+        return pd.factorize(self.samples["image_id"], sort=True)[0]
+
+    def of_measure(self, measure: str) -> HeadEffectSet:
+        """Those of one measure."""
+        chosen = (self.samples["measure"] == measure).to_numpy(dtype=bool)
+        return HeadEffectSet(self.values[chosen], self.base[chosen], self.samples[chosen].reset_index(drop=True))

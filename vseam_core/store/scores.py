@@ -53,12 +53,25 @@ def replace_rows(connection: Connection, name: str, run_id: int | None, frame: p
     come from the run, other missing columns from the table's default or null. Raises `StoreError` for unknown or missing columns,
     infinity, and null where a number must be.
     """
+    replace_tables(connection, run_id, {name: frame}, keys)
+
+
+def replace_tables(connection: Connection, run_id: int | None, frames: Mapping[str, pd.DataFrame], keys: Iterable[str]) -> None:
+    """`replace_rows` for frames of several tables that rest on the same units, which are looked up once."""
+    units = set(keys)
+    digest = sample_set_hash(units)
+    rows = {name: _replacing(connection, name, run_id, frame, digest) for name, frame in frames.items()}
+    if any(rows.values()):
+        _put_sample_set(connection, units, run_id, digest)
+    for name, some in rows.items():
+        insert(connection, score_table(name), some)
+
+
+def _replacing(connection: Connection, name: str, run_id: int | None, frame: pd.DataFrame, digest: str) -> list[dict[str, Any]]:
+    """The rows of a frame, after those in whose place they come are gone."""
     table = score_table(name)
     run = _run(connection, run_id, table)
-    units = set(keys)
-    fixed = {"sample_set_hash": sample_set_hash(units)}
-    if run_id is not None:
-        fixed["run_id"] = run_id  # type: ignore[assignment]
+    fixed: dict[str, Any] = {"sample_set_hash": digest} | ({} if run_id is None else {"run_id": run_id})
     rows = [_row(table, {**run, **values, **fixed}, index) for index, values in enumerate(_records(frame))]
     _check_columns(table, frame)
     if not rows and run_id is not None and name in _WHOLE_RUN:
@@ -66,9 +79,7 @@ def replace_rows(connection: Connection, name: str, run_id: int | None, frame: p
     for chosen in {tuple(row[column] for column in SLICES[name]) for row in rows}:
         for values in spellings(dict(zip(SLICES[name], chosen, strict=True))):
             connection.execute(table.delete().where(*[table.c[column] == value for column, value in values.items()]))
-    if rows:
-        _put_sample_set(connection, units, run_id, fixed["sample_set_hash"])
-        connection.execute(table.insert(), rows)
+    return rows
 
 
 def spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:

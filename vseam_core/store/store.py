@@ -19,6 +19,7 @@ from vseam_core.store.checking import find_damage
 from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database, NothingBesideError
 from vseam_core.store.frames import RunIds
+from vseam_core.store.head_effects import read_head_effects
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
 from vseam_core.store.presentations import put_presentation, read_presentation
 from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
@@ -174,17 +175,19 @@ class Store:
         with self._database.reading() as connection:
             return currency.unit_statuses(connection, run_id, keys)
 
-    def make_current(self, run_id: int, subjects: Mapping[str, str]) -> None:
+    def make_current(self, run_id: int, subjects: Mapping[str, str]) -> dict[str, str]:
         """Let the units with these keys (key → what the unit is about) be current, and all others about the same superseded.
 
         Units that are not stored yet are current when they are saved. Nothing is deleted: superseded units keep their results, and
-        are current again when a later call names them.
+        are current again when a later call names them. Returns what `unit_statuses` says of these units.
         """
         with self._database.reading() as connection:
-            outdated = currency.outdated(connection, run_id, subjects)
+            outdated, statuses = currency.outdated(connection, run_id, subjects)
         if outdated:
             with self._database.writing() as connection:
-                currency.update(connection, currency.outdated(connection, run_id, subjects))
+                outdated, statuses = currency.outdated(connection, run_id, subjects)
+                currency.update(connection, outdated)
+        return statuses
 
     def save(self, run_id: int, results: Sequence[UnitResult]) -> list[str]:
         """Write units in one transaction; a key that is there already is replaced with everything that hung on it.
@@ -334,16 +337,19 @@ class Store:
         self,
         run_id: int,
         operation: str | None = None,
-        measure: str | None = None,
+        measure: str | Sequence[str] | None = None,
         keys: Sequence[str] | None = None,
         *,
         positions: str | None = None,
         stack: str | None = None,
     ) -> HeadEffectSet:
-        """The head effects of a run as arrays `[n, layers, heads]` and `[n]` with a table of samples in the same order."""
+        """The head effects of a run as arrays `[n, layers, heads]` and `[n]` with a table of samples in the same order.
+
+        Several measures at once are read in little more time than one; `HeadEffectSet.of_measure` takes them apart.
+        """
         with self._database.reading() as connection:
             equals = {"operation": operation, "measure": measure, "positions": positions, "stack": stack}
-            return effects.read_head_effects(connection, run_id, keys, equals)
+            return read_head_effects(connection, run_id, keys, equals)
 
     def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, keys: Iterable[str]) -> None:
         """Store aggregates (`head_scores`, `evaluations`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
@@ -363,7 +369,7 @@ class Store:
             return scores_frame(connection, table, run_ids, equals)
 
     def check(self) -> list[str]:
-        """What is damaged, one line each: the file's structure, references between rows, arrays by their checksums."""
+        """What is damaged, one line each: the file's structure, references between rows, arrays by their checksums, columns of JSON."""
         with self._database.reading() as connection:
             return find_damage(connection)
 

@@ -52,9 +52,11 @@ def study_page_data(store: Store, chosen: StoredStudy, material: StudyMaterial, 
 
 def _skips(store: Store, chosen: StoredStudy, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     labels = {task.dataset: task.label for task in tasks}
+    place = {run: index for index, run in enumerate(chosen.run_ids)}
+    rows = sorted(frame_records(store.skips(chosen.run_ids)), key=lambda row: place[row["run_id"]])
     return [
         {"id": row["identifier"], "label": labels.get(row["dataset"], row["dataset"])}
         | {name: row[name] for name in ("model", "dataset", "method", "reason")}
-        for row in frame_records(store.skips(chosen.run_ids))
+        for row in rows
         if "@random-" not in row["model"]
     ]
