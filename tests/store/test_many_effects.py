@@ -20,7 +20,7 @@ SELECT units.key, samples.*, effects.operation, effects.measure, effects.base, e
     answers.correct_strict, answers.correct_published
 FROM stored_head_effects AS effects JOIN units ON units.id = effects.unit_id JOIN samples ON samples.id = effects.sample_id
 LEFT JOIN stored_baselines AS answers ON answers.unit_id = effects.unit_id AND answers.sample_id = effects.sample_id
-WHERE effects.measure != 'logprob' AND NOT units.superseded
+WHERE NOT units.superseded
 ORDER BY samples.identifier, effects.operation, effects.positions, effects.measure, effects.stack, units.key
 """
 
@@ -55,16 +55,20 @@ def test_effects_of_several_measures_are_those_of_their_rows(
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         rows = [row for row in connection.execute(ROWS) if row["key"] in keys]
-    found = store.head_effects(run, measure=MEASURES, keys=keys)
-    assert len(found) == len(rows) == 2 * (6 + 2 * 4)  # six even and four odd numbers below 11 without 5, two measures
+    found = store.head_effects(run, keys=keys)
+    assert len(found) == len(rows) == 3 * (6 + 2 * 4)  # six even and four odd numbers below 11 without 5, three measures
     np.testing.assert_array_equal(found.values, [np.frombuffer(row["data"], dtype="<f4").reshape(2, 3) for row in rows])
     assert found.base.tolist() == [row["base"] for row in rows]
     for name in ("key", "identifier", "image_id", "category", "competitor", "operation", "measure", "correct_strict", "correct_published"):
         assert found.samples[name].tolist() == [row[name] for row in rows], name
     images = sorted({row["image_id"] for row in rows})
     assert found.images.tolist() == [images.index(row["image_id"]) for row in rows]
-    for measure in MEASURES:
-        alone, part = store.head_effects(run, measure=measure, keys=keys), found.of_measure(measure)
-        np.testing.assert_array_equal(alone.values, part.values)
-        assert alone.base.tolist() == part.base.tolist()
-        assert alone.samples.equals(part.samples)
+    parts = store.head_effects_by_measure(run, (*MEASURES, "nothing"), keys=keys)
+    assert list(parts) == list(MEASURES)
+    for measure, part in parts.items():
+        alone = store.head_effects(run, measure=measure, keys=keys)
+        mine = [index for index, row in enumerate(rows) if row["measure"] == measure]
+        for one in (part, alone):
+            np.testing.assert_array_equal(one.values, found.values[mine])
+            assert one.base.tolist() == found.base[mine].tolist()
+            assert one.samples.equals(found.samples.iloc[mine].reset_index(drop=True))

@@ -151,15 +151,16 @@ def cluster_sums(values: Array, codes: NDArray[np.intp], count: int) -> Array:
     """Sums within clusters: `[n, …]` to `[clusters, …]`; zero for a cluster without samples."""
     if count == 0 or len(codes) == 0:
         return np.zeros((count, *values.shape[1:]))
-    order = np.argsort(codes, kind="stable")
-    inside = codes[order]
-    starts = np.flatnonzero(np.r_[True, inside[1:] != inside[:-1]])
+    if (codes[1:] < codes[:-1]).any():
+        order = np.argsort(codes, kind="stable")
+        codes, values = codes[order], values[order]
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
     # One question per image is the usual case, and needs no additions.
-    sums = values[order] if len(starts) == len(codes) else np.add.reduceat(values[order], starts, axis=0)
+    sums = values if len(starts) == len(codes) else np.add.reduceat(values, starts, axis=0)
     if len(starts) == count:
         return sums
     placed = np.zeros((count, *values.shape[1:]))
-    placed[inside[starts]] = sums
+    placed[codes[starts]] = sums
     return placed
 
 

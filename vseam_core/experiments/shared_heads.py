@@ -48,8 +48,9 @@ def share_heads(
     row = asdict(test) | {"model": model, "pool": "score", "measure": "logit_diff", "sign": sign, "k": k}
     row |= {column: samples[column].iloc[0] for column in ("operation", "positions")}
     tables = {"shared_head_tests": _as_stored(frame, model, tasks, levels), "level_tests": pd.DataFrame([row])}
+    keys = [key for task in tasks.values() for key in task.effects.samples["key"].to_numpy(dtype=object)]
     with workspace.store.transaction() as connection:
-        replace_tables(connection, None, tables, [key for task in tasks.values() for key in task.effects.samples["key"]])
+        replace_tables(connection, None, tables, keys, runs=[task.outcome.run for task in tasks.values()])
     return frame.assign(model=model), test
 
 

@@ -85,11 +85,9 @@ def aggregate_head_run(
 
     scored, frames = {}, []
     exists: np.ndarray | None = None
-    both = workspace.store.head_effects(outcome.run, measure=tuple(_CORRECTNESS), keys=outcome.keys)
-    for measure, correctness in _CORRECTNESS.items():
-        effects = both.of_measure(measure)
-        if not len(effects):
-            continue
+    found = workspace.store.head_effects_by_measure(outcome.run, tuple(_CORRECTNESS), keys=outcome.keys)
+    for measure, effects in found.items():
+        correctness = _CORRECTNESS[measure]
         if exists is None:
             exists = existing_heads(workspace, outcome, effects)
         floor = noise_floor if measure == "logit_diff" else 0.0
@@ -127,7 +125,7 @@ def store_verdicts(workspace: Workspace, scored: ScoredHeads) -> None:
 
 def _as_stored(scores: HeadScores, effects: HeadEffectSet) -> pd.DataFrame:
     """The table of scores with what its effects have in common."""
-    frame = scores.frame.assign(measure=scores.measure, pool=one_pool(effects.samples["pool"]))
+    frame = scores.frame.assign(measure=scores.measure, pool=one_pool(effects.samples["pool"].unique()))
     for column in ("operation", "positions"):
         frame[column] = effects.samples[column].iloc[0]
     return frame

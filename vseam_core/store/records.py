@@ -84,8 +84,3 @@ class HeadEffectSet:
         import pandas as pd
 
         return pd.factorize(self.samples["image_id"], sort=True)[0]
-
-    def of_measure(self, measure: str) -> HeadEffectSet:
-        """Those of one measure."""
-        chosen = (self.samples["measure"] == measure).to_numpy(dtype=bool)
-        return HeadEffectSet(self.values[chosen], self.base[chosen], self.samples[chosen].reset_index(drop=True))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Boolean, Column, ColumnElement, Connection, Double, Integer, Table, literal, select
+from sqlalchemy import Boolean, Column, ColumnElement, Connection, Double, Integer, Table, func, literal, select
 
 from vseam_core.errors import StoreError, did_you_mean
 from vseam_core.store import schema
@@ -56,13 +56,22 @@ def replace_rows(connection: Connection, name: str, run_id: int | None, frame: p
     replace_tables(connection, run_id, {name: frame}, keys)
 
 
-def replace_tables(connection: Connection, run_id: int | None, frames: Mapping[str, pd.DataFrame], keys: Iterable[str]) -> None:
-    """`replace_rows` for frames of several tables that rest on the same units, which are looked up once."""
+def replace_tables(
+    connection: Connection,
+    run_id: int | None,
+    frames: Mapping[str, pd.DataFrame],
+    keys: Iterable[str],
+    runs: Sequence[int] | None = None,
+) -> None:
+    """`replace_rows` for frames of several tables that rest on the same units, which are looked up once.
+
+    `runs` are those that the units are of (default: the run of the frames; without one, any).
+    """
     units = set(keys)
     digest = sample_set_hash(units)
     rows = {name: _replacing(connection, name, run_id, frame, digest) for name, frame in frames.items()}
     if any(rows.values()):
-        _put_sample_set(connection, units, run_id, digest)
+        _put_sample_set(connection, units, [run_id] if runs is None and run_id is not None else runs, digest)
     for name, some in rows.items():
         insert(connection, score_table(name), some)
 
@@ -89,11 +98,16 @@ def spellings(chosen: dict[str, Any]) -> list[dict[str, Any]]:
     return [chosen, {**chosen, "task_a": chosen["task_b"], "task_b": chosen["task_a"]}]
 
 
-def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, digest: str) -> None:
+def _put_sample_set(connection: Connection, keys: set[str], runs: Sequence[int] | None, digest: str) -> None:
     """Note which stored units aggregates rest on, once per set; sets that nothing rests on any more go."""
     sets, members = schema.sample_sets, schema.sample_set_units
-    wanted, others = _unit_ids(connection, keys, run_id)
     known = connection.execute(select(sets.c.id).where(sets.c.hash == digest)).scalar_one_or_none()
+    if known is not None and runs is not None:
+        # Units with other keys are never put into it, and those that are deleted go from it: as many as there are keys are all of them.
+        there = select(func.count()).select_from(members.join(schema.units))
+        if connection.execute(there.where(members.c.sample_set_id == known, schema.units.c.run_id.in_(runs))).scalar_one() == len(keys):
+            return
+    wanted, others = _unit_ids(connection, keys, runs)
     if known is not None:
         there = select(members.c.unit_id).where(members.c.sample_set_id == known)
         if {unit for (unit,) in plain_rows(connection, there)} == wanted:
@@ -110,23 +124,23 @@ def _put_sample_set(connection: Connection, keys: set[str], run_id: int | None, 
     # Nearly all that there are: the database knows them itself.
     units = schema.units
     every = select(literal(known), units.c.id)
-    connection.execute(members.insert().from_select(members.c.keys(), every if run_id is None else every.where(units.c.run_id == run_id)))
+    connection.execute(members.insert().from_select(members.c.keys(), every if runs is None else every.where(units.c.run_id.in_(runs))))
     for chunk in chunks(others):
         connection.execute(members.delete().where(members.c.sample_set_id == known, members.c.unit_id.in_(chunk)))
 
 
-def _unit_ids(connection: Connection, keys: set[str], run_id: int | None) -> tuple[set[int], list[int]]:
-    """The row ids of the units with these keys, of one run or (where a key stands in several, all of them) of any.
+def _unit_ids(connection: Connection, keys: set[str], runs: Sequence[int] | None) -> tuple[set[int], list[int]]:
+    """The row ids of the units with these keys, of some runs or (where a key stands in several, all of them) of any.
 
-    Beside them, where the keys are many, the ids of all other units of the run or of any.
+    Beside them, where the keys are many, the ids of all other units of these runs or of any.
     """
     units = schema.units
     query = select(units.c.key, units.c.id)
-    if run_id is None or len(keys) > FEW:
+    if runs is None or len(keys) > FEW:
         # Without its run a key stands in no index, so that asking for some keys is as much work as asking for all.
-        rows = plain_rows(connection, query if run_id is None else query.where(units.c.run_id == run_id))
+        rows = plain_rows(connection, query if runs is None else query.where(units.c.run_id.in_(runs)))
         return {number for key, number in rows if key in keys}, [number for key, number in rows if key not in keys]
-    found = [plain_rows(connection, query.where(units.c.run_id == run_id, units.c.key.in_(chunk))) for chunk in chunks(keys)]
+    found = [plain_rows(connection, query.where(units.c.run_id.in_(runs), units.c.key.in_(chunk))) for chunk in chunks(keys)]
     return {number for part in found for _, number in part}, []
 
 

@@ -19,7 +19,7 @@ from vseam_core.store.checking import find_damage
 from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database, NothingBesideError
 from vseam_core.store.frames import RunIds
-from vseam_core.store.head_effects import read_head_effects
+from vseam_core.store.head_effects import read_by_measure, read_head_effects
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
 from vseam_core.store.presentations import put_presentation, read_presentation
 from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
@@ -337,19 +337,21 @@ class Store:
         self,
         run_id: int,
         operation: str | None = None,
-        measure: str | Sequence[str] | None = None,
+        measure: str | None = None,
         keys: Sequence[str] | None = None,
         *,
         positions: str | None = None,
         stack: str | None = None,
     ) -> HeadEffectSet:
-        """The head effects of a run as arrays `[n, layers, heads]` and `[n]` with a table of samples in the same order.
-
-        Several measures at once are read in little more time than one; `HeadEffectSet.of_measure` takes them apart.
-        """
+        """The head effects of a run as arrays `[n, layers, heads]` and `[n]` with a table of samples in the same order."""
         with self._database.reading() as connection:
             equals = {"operation": operation, "measure": measure, "positions": positions, "stack": stack}
             return read_head_effects(connection, run_id, keys, equals)
+
+    def head_effects_by_measure(self, run_id: int, measures: Sequence[str], keys: Sequence[str] | None = None) -> dict[str, HeadEffectSet]:
+        """`head_effects` of each of these measures that is there, in little more time than for one."""
+        with self._database.reading() as connection:
+            return read_by_measure(connection, run_id, keys, measures)
 
     def replace_scores(self, table: str, run_id: int | None, frame: pd.DataFrame, keys: Iterable[str]) -> None:
         """Store aggregates (`head_scores`, `evaluations`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
