@@ -46,7 +46,7 @@ for part in range(SCANS // AT_ONCE):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)  # under one where nothing else runs; a busy machine took more than that for a third
 @pytest.mark.skipif(sys.platform != "linux", reason="memory and files are looked up in /proc")
 def test_a_thousand_scans_in_one_process_take_no_more_memory_and_no_more_open_files(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCANS], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -70,7 +70,9 @@ def read_by_measure(connection: Connection, run_id: int, keys: Sequence[str] | N
 
 def _effect_set(effects: _Effects, known: _Known, rows: np.ndarray) -> HeadEffectSet:
     """Some of the effects, by sample, then operation, positions, measure, stack and unit."""
-    places = known.about.index.get_indexer(effects.samples)
+    import pandas as pd
+
+    places = known.about.index.get_indexer(pd.Index(effects.samples))
     ranks = np.argsort(sorted(range(len(effects.named)), key=effects.named.__getitem__)) if effects.named else np.zeros(0, dtype=int)
     order = [places[rows], ranks[effects.kinds[rows]]]
     sorted_rows = rows[np.lexsort(order[::-1])]
@@ -89,10 +91,12 @@ def _effect_set(effects: _Effects, known: _Known, rows: np.ndarray) -> HeadEffec
 
 
 def _read(connection: Connection, run_id: int, keys: Sequence[str] | None, equals: Equals) -> tuple[_Effects, _Known]:
+    import pandas as pd
+
     unit_keys = _unit_keys(connection, run_id, keys)
     effects = _effects(connection, run_id, None if keys is None else unit_keys, equals)
     about = _about(connection, run_id, effects.samples)
-    if (about.index.get_indexer(effects.samples) < 0).any():
+    if (about.index.get_indexer(pd.Index(effects.samples)) < 0).any():
         raise StoreError(f"head effects of run {run_id} refer to samples that are not there: `vseam db check` lists them")
     strict, published = _answered(connection, run_id, effects)
     return effects, _Known(about, unit_keys, strict, published)

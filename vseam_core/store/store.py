@@ -330,8 +330,7 @@ class Store:
     ) -> list[TraceRecord]:
         """The trace effects of a run (of the units in `keys`), ordered by pair whatever the order of saving."""
         with self._database.reading() as connection:
-            equals = {"tracer": tracer, "direction": direction, "measure": measure}
-            return effects.read_trace_effects(connection, run_id, keys, equals)
+            return effects.read_trace_effects(connection, run_id, keys, {"tracer": tracer, "direction": direction, "measure": measure})
 
     def head_effects(
         self,
@@ -357,9 +356,7 @@ class Store:
         """Store aggregates (`head_scores`, `evaluations`, `screenings`, `trace_scores`, `shared_head_tests`) in the place of older ones.
 
         `keys` are the units that they rest on: once one of those is superseded, the aggregates are no longer shown. Rows that agree
-        with the frame in what was computed go (run, pool, operation, positions, measure, stack; for traces tracer, site kind, direction,
-        measure; for evaluations run, units and the run compared with; for shared heads model, pair of tasks, sign, k and null). An
-        empty frame clears the head scores, screenings or trace scores of a run. NaN becomes null.
+        with the frame in the columns of `scores.SLICES` go. An empty frame clears the scores of a run. NaN becomes null.
         """
         with self._database.writing() as connection:
             replace_rows(connection, table, run_id, frame, keys)
