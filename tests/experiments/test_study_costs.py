@@ -137,6 +137,7 @@ def test_costs_name_time_and_memory_and_are_drawn_with_the_steps() -> None:
     assert f"{traces.name}: {traces.tasks} tasks, {traces.passes:,} passes" in mermaid(plan.steps)
 
 
+@pytest.mark.slow  # counts on both embedded models and all categories
 @pytest.mark.parametrize("workers", [4, 8])
 def test_the_default_study_keeps_workers_at_work_for_nine_tenths_of_the_time(workers: int, passes_of_default: dict[str, float]) -> None:
     with open_workspace(":memory:") as workspace:
