@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from vseam_core.errors import VseamError
 from vseam_plugins.models import hf, loading
+from vseam_plugins.models.agreement import _written_by
 
 from .builders import picture
 from .checkpoints import build_checkpoint
@@ -225,3 +226,13 @@ def test_an_index_of_weights_that_is_none_is_refused(folder: Path, content: str)
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(content)
     assert "is not an index of safetensors files" in failure(folder)
+
+
+def test_what_a_processor_writes_for_an_image_is_looked_for_in_the_methods_that_it_calls() -> None:
+    """Llama 4 writes its patches in a method of their own: the model's image token is one of them, and none that only its tokenizer has."""
+    from transformers.models.llama4.processing_llama4 import Llama4Processor
+
+    written = _written_by(Llama4Processor)
+    assert "<|patch|>" in written
+    assert "<|python_start|>" not in written
+    assert _written_by(object) == ""
