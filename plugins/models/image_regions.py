@@ -105,17 +105,6 @@ def _merged(case: ImagePrompt) -> Sequence[Box]:
     return grid_boxes(rows // merge, columns // merge)
 
 
-def _merged_and_padded(case: ImagePrompt) -> Sequence[Box]:
-    """Kimi K2.5: the same, but the image is not stretched: it stands in the upper left of its grid."""
-    from transformers.models.kimi_k25.image_processing_kimi_k25 import navit_resize
-
-    (width, height), processor = case.image, case.image_processor
-    side = int(dict(processor.size)["max_height"])
-    resized, padded = navit_resize(height, width, processor.patch_size, processor.merge_size, processor.max_patches, side)
-    block = processor.patch_size * processor.merge_size
-    return grid_boxes(padded[0] // block, padded[1] // block, (0.0, 0.0, padded[1] / resized[1], padded[0] / resized[0]))
-
-
 def _pooled_patches(case: ImagePrompt) -> Sequence[Box]:
     """Gemma 4: the image is stretched to a grid of about its shape, and blocks of patches are averaged; their places are inputs."""
     if len(case.inputs["image_position_ids"]) != 1:
@@ -139,23 +128,12 @@ def _shuffled_tiles(case: ImagePrompt) -> Sequence[Box]:
     """InternVL and Aya Vision: stretched over a canvas of square tiles, each a grid of merged patches; then the whole image."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-    return _tiles_of(case, get_optimal_tiled_canvas)
-
-
-def _shuffled_tiles_of_cohere(case: ImagePrompt) -> Sequence[Box]:
-    """Cohere 2 Vision: the same with another choice of canvas."""
-    from transformers.models.cohere2_vision.image_processing_cohere2_vision import get_optimal_tiled_canvas
-
-    return _tiles_of(case, get_optimal_tiled_canvas)
-
-
-def _tiles_of(case: ImagePrompt, canvas_of: Callable[..., tuple[int, int]]) -> Sequence[Box]:
     tiles, _, height, width = case.pixels.shape
     side = math.isqrt(case.count // tiles)
     if tiles == 1:
         return grid_boxes(side, side)
     processor = case.image_processor
-    columns, rows = canvas_of(case.image[::-1], (height, width), processor.min_patches, processor.max_patches)
+    columns, rows = get_optimal_tiled_canvas(case.image[::-1], (height, width), processor.min_patches, processor.max_patches)
     return [*_tiles(rows, columns, side), *grid_boxes(side, side)]
 
 
@@ -178,31 +156,6 @@ def _padded_tiles(case: ImagePrompt) -> Sequence[Box]:
     if len(case.pixels) == 1:
         return grid_boxes(side, side, view)
     return [*_tiles(canvas[0] // tile, canvas[1] // tile, side, view), *grid_boxes(side, side)]
-
-
-def _pooled_crops(case: ImagePrompt) -> Sequence[Box]:
-    """Molmo 2: the whole image squeezed into one crop; then a finer grid over all crops without their margins; both pooled in blocks."""
-    from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
-
-    processor, (width, height) = case.image_processor, case.image
-    crop, patch = int(dict(processor.size)["height"]), int(processor.patch_size)
-    *_, canvas_height, canvas_width = compute_crop_geometry(height, width, processor.max_crops, processor.overlap_margins, crop, patch)
-    whole_rows, whole_columns, rows, columns = (int(value) for value in case.inputs["image_grids"][0])
-    pool = [int(value) for value in processor.pooling_size]
-    return [
-        *_blocks(whole_rows, whole_columns, (crop // patch, crop // patch), pool),
-        *_blocks(rows, columns, (canvas_height // patch, canvas_width // patch), pool),
-    ]
-
-
-def _blocks(rows: int, columns: int, patches: tuple[int, int], pool: Sequence[int]) -> Sequence[Box]:
-    """A grid of blocks of patches, over the image and as much beyond its edges as the last block needs, half of it on either side."""
-    edges = []
-    for count, size, patched in zip((rows, columns), pool, patches, strict=True):
-        beyond = count * size - patched
-        edges.append((-(beyond // 2) / patched, 1 + (beyond + 1) // 2 / patched))
-    (top, bottom), (left, right) = edges
-    return grid_boxes(rows, columns, (left, top, right, bottom))
 
 
 def _crops_and_whole(case: ImagePrompt) -> Sequence[Box]:
@@ -296,14 +249,11 @@ _RULES: Mapping[Any, Callable[[ImagePrompt], Sequence[Box]]] = {
     "pixtral": _rows_with_breaks,
     "mistral3": _rows_with_breaks,
     **dict.fromkeys(_STRETCHED, _merged),
-    "kimi_k25": _merged_and_padded,
     "gemma3": _pooled,
     "gemma4": _pooled_patches,
     "internvl": _shuffled_tiles,
     "aya_vision": _shuffled_tiles,
-    "cohere2_vision": _shuffled_tiles_of_cohere,
     "llama4": _padded_tiles,
-    "molmo2": _pooled_crops,
     "idefics3": _crops_and_whole,
     "smolvlm": _crops_and_whole,
     "llava_next": _whole_and_unpadded_tiles,

@@ -28,6 +28,8 @@ from vseam_core.engine.selfcheck import checked_engine
 _REASONS = ("answers, but nothing in it can be traced", "the answer 'Yes' cannot be written in this model's vocabulary")
 _HEAD = """# Families
 
+*For those who choose a model: what can be done with each type of the library, and why the rest cannot.*
+
 Every image-text-to-text type that transformers {version} knows, in a tiny model with random weights and a prompt of text, by the
 checks that `vseam doctor` makes; written by `tests/engine/families_page.py` on {date}. *Replay*: exact, only what an edit reaches
 is computed. *Full passes*: every run is a forward pass with plain hooks. *Answers*: nothing inside was found that could be
@@ -61,7 +63,7 @@ _FOLDERS = """
 
 `vseam eval`, `trace` (groups and token-wise) and `heads scan` on checkpoint folders in the library's own layout, tiny, with random weights.
 LLaVA, ViP-LLaVA, LLaVA-NeXT, LLaVA-OneVision, InternVL, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, PaliGemma, Gemma 3, Idefics3, SmolVLM, Aya Vision,
-InstructBLIP, BLIP-2 and Mllama run whole studies so (`tests/models/test_whole_studies.py`). The last seven need torchvision
+InstructBLIP, BLIP-2 and Mllama run whole studies so (`tests/models/test_whole_studies.py`). The last five need torchvision
 (`make test-torchvision`).
 
 | family | eval | trace | heads scan | why not |

@@ -167,7 +167,8 @@ def _save_processor(recipe: Recipe, folder: Path) -> None:
         # The library's own files name a processor for videos too.
         file = folder / "processor_config.json"
         settings = json.loads(file.read_text())
-        settings["video_processor"] = {"video_processor_type": recipe.processor.replace("Processor", "VideoProcessor")}
+        own = recipe.processor.replace("Processor", "VideoProcessor")
+        settings["video_processor"] = {"video_processor_type": own if hasattr(transformers, own) else "Qwen2VLVideoProcessor"}
         file.write_text(json.dumps(settings))
 
 

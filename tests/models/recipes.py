@@ -177,9 +177,9 @@ BY_TORCHVISION: dict[str, Recipe] = {
          "<|tile_y_separator|>": 108}, "<|image|>",
     ),
     "cohere2_vision": Recipe(
-        "Cohere2VisionForConditionalGeneration", _small("cohere2_vision", alignment_intermediate_size=64),
+        "Cohere2VisionForConditionalGeneration", _small("cohere2_vision", alignment_intermediate_size=64, vision_config__patch_size=4),
         "cohere2_vision.image_processing_cohere2_vision:Cohere2VisionImageProcessor",
-        {"size": SQUARE, "max_patches": 4, "patch_size": IMAGE_SIZE // PATCH // 2}, "Cohere2VisionProcessor", {},
+        {"size": SQUARE, "max_patches": 4, "patch_size": 4}, "Cohere2VisionProcessor", {},
         {"<image>": 100, "<boi>": 104, "<eoi>": 105, "<break>": 106}, "<image>",
         {"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>", "img_line_break_token": "<break>"},
     ),
@@ -190,16 +190,5 @@ BY_TORCHVISION: dict[str, Recipe] = {
         "Lfm2VlProcessor", {},
         {"<image>": 100, "<|image_start|>": 104, "<|image_end|>": 105, "<|img_thumbnail|>": 106,
          **{f"<|img_row_{row}_col_{column}|>": 106 + 4 * (row - 1) + column for row in (1, 2, 3, 4) for column in (1, 2, 3, 4)}},
-    ),
-    "molmo2": Recipe(
-        "Molmo2ForConditionalGeneration", _small("molmo2", image_patch_id=100), "molmo2.image_processing_molmo2:Molmo2ImageProcessor",
-        {"size": SQUARE, "patch_size": PATCH, "max_crops": 4, "overlap_margins": [1, 1]}, "Molmo2Processor", {},
-        {"<im_patch>": 100, "<|video|>": 101, "<im_start>": 104, "<im_end>": 105, "<|image|>": 106, "<im_col>": 107,
-         "<low_res_im_start>": 108, "<frame_start>": 109, "<frame_end>": 110, "<im_low>": 111}, "<|image|>",
-    ),
-    "kimi_k25": Recipe(
-        "Kimi_K25ForConditionalGeneration", _small("kimi_k25"), "kimi_k25.image_processing_kimi_k25:Kimi_K25ImageProcessor",
-        {"patch_size": PATCH, "max_patches": 64}, "Kimi_K25Processor", {}, {"<|media_pad|>": 100, "<|video|>": 101}, "<|media_pad|>",
-        {"image_token": "<|media_pad|>", "video_token": "<|video|>"},
     ),
 }  # fmt: skip
