@@ -66,7 +66,7 @@ def study_of(store: Store, number: int) -> StoredStudy:
     given = row["configuration"]
     models = tuple(given.get("models") or dict.fromkeys(_plain_models(runs)))
     datasets = tuple(given.get("datasets") or dict.fromkeys(runs["dataset"]))
-    return StoredStudy(row["name"], number, given, _in_order(runs, models, datasets), models, datasets)
+    return StoredStudy(row["name"], number, given, _in_order(runs, models, datasets, given.get("heads", ())), models, datasets)
 
 
 def _of_runs(store: Store, numbers: Sequence[int]) -> StoredStudy:
@@ -80,14 +80,17 @@ def _of_runs(store: Store, numbers: Sequence[int]) -> StoredStudy:
     return StoredStudy(f"runs {' '.join(map(str, numbers))}", None, {}, _in_order(runs, models, datasets), models, datasets)
 
 
-def _in_order(runs: pd.DataFrame, models: Sequence[str], datasets: Sequence[str]) -> pd.DataFrame:
-    """Runs by model, dataset and what they do. Their numbers say nothing: where several workers open runs, they are chance."""
+def _in_order(runs: pd.DataFrame, models: Sequence[str], datasets: Sequence[str], scans: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:
+    """Runs by model, dataset and what they do, head scans as the study lists them. Their numbers say nothing: several workers open runs."""
     place = {name: index for index, name in enumerate((*models, *datasets))}
+    turn = {(scan.get("operation"), scan.get("positions")): index for index, scan in reversed(list(enumerate(scans)))}
 
     def order(row: Mapping[str, Any]) -> tuple[Any, ...]:
         model, _, seed = row["model"].partition("@random-")
         names = (place.get(model, len(place)), model, seed, place.get(row["dataset"], len(place)), row["dataset"])
-        return (*names, row["method"], row["pool"], row["split"], canonical_json(row["configuration"]), row["id"])
+        settings = row["configuration"]
+        scanned = turn.get(((settings.get("operation") or {}).get("name"), settings.get("positions")), len(turn))
+        return (*names, row["method"], scanned, row["pool"], row["split"], canonical_json(settings), row["id"])
 
     rows = frame_records(runs)
     return runs.iloc[sorted(range(len(rows)), key=lambda index: order(rows[index]))].reset_index(drop=True)
