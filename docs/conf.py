@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ nb_execution_mode = os.environ.get("VSEAM_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(ROOT / "build" / "tutorials")
 nb_execution_in_temp = True
 os.environ["COLUMNS"] = "150"  # what commands in a tutorial take for the width of their terminal
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for `!vseam`
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True

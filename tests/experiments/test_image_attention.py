@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from tests.experiments.conftest import SIZES, small_study
 from vseam_core.experiments.encoding import encode_sample
+from vseam_core.experiments.study_run import run_study
 from vseam_core.report.data.looks import ATTENTION_BYTES
 from vseam_core.report.data.study import study_page_data
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.results.image_attention import MOST_BYTES, NAME, attention_of, attention_over_image, grid_of, overlaps
 from vseam_core.results.stored_study import find_study, read_material
-from vseam_core.runs.workspace import Workspace
+from vseam_core.results.study_results import StudyMaterial
+from vseam_core.runs.workspace import Workspace, open_workspace
 
+STUDY = small_study(
+    datasets=["scenes/color"],
+    sizes=SIZES.model_copy(update={"pairs": 4, "score": 8, "hard": 0, "scan_sampled": 6, "scan_wrong": 0}),
+    stages=["scan", "report"],
+)
 SQUARES = [(x / 4, y / 3, (x + 1) / 4, (y + 1) / 3) for y in range(3) for x in range(4)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, StudyMaterial]]:
+    with open_workspace(tmp_path_factory.mktemp("looking") / "results.db", device="cpu") as workspace:
+        yield workspace, run_study(workspace, STUDY)
 
 
 def kept_beside(workspace: Workspace, operation: str) -> dict[str, dict]:
