@@ -89,7 +89,8 @@ def _in_order(runs: pd.DataFrame, models: Sequence[str], datasets: Sequence[str]
         model, _, seed = row["model"].partition("@random-")
         names = (place.get(model, len(place)), model, seed, place.get(row["dataset"], len(place)), row["dataset"])
         settings = row["configuration"]
-        scanned = turn.get(((settings.get("operation") or {}).get("name"), settings.get("positions")), len(turn))
+        operation = settings.get("operation")  # a name alone in runs of before
+        scanned = turn.get((operation["name"] if isinstance(operation, dict) else operation, settings.get("positions")), len(turn))
         return (*names, row["method"], scanned, row["pool"], row["split"], canonical_json(settings), row["id"])
 
     rows = frame_records(runs)
