@@ -135,7 +135,8 @@ class KnownSamples:
         frame = self.store.baselines(run_ids)
         frame = frame[frame["identifier"].isin(self._places)].drop_duplicates(["model", "identifier"], keep="last")
         for model in models:
-            rows = frame[frame["model"] == model]
+            # In the page's own order: that of the runs is chance where several workers open them.
+            rows = frame[frame["model"] == model].sort_values("identifier", key=lambda names: names.map(self._places))
             texts = list(dict.fromkeys(rows["predicted"]))
             places = {text: index for index, text in enumerate(texts)}
             self.page.content["answers"].append(
