@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -193,7 +195,7 @@ def test_few_runs_are_made_once_although_they_are_tried_first(model: TinyVLM, ru
 
 def test_a_budget_too_small_for_one_run_says_so(model: TinyVLM, runs: list[Run]) -> None:
     with pytest.raises(MemoryBudgetError, match="raise --memory-budget"):
-        ReplayEngine(model, memory_budget=2**17).run(runs)
+        ReplayEngine(model, memory_budget=2**14).run(runs)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,22 @@ def test_a_single_run_and_a_few_say_what_a_batch_takes() -> None:
     assert sizer.tokens("kind") == 512
     sizer.halve("kind", 100)
     assert sizer.tokens("kind") == 50
+
+
+def test_weights_are_no_part_of_what_a_batch_takes_and_keep_nothing_of_a_measurement() -> None:
+    layer, given = torch.nn.Linear(1000, 1000, bias=False).requires_grad_(False), torch.randn(10, 1000)
+    with PeakMemory(CPU) as peak:
+        made = layer(given)
+        added = made + 1
+        del made
+        added.mul_(2)
+        halves = added.split(5)
+    assert peak.bytes == 2 * 10 * 1000 * 4, "two results at one time; what is a view, or changed in place, takes nothing"
+    del halves
+    seen = weakref.ref(peak)
+    del peak
+    gc.collect()
+    assert seen() is None
 
 
 def test_only_what_comes_near_the_budget_is_measured() -> None:

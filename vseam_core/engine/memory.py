@@ -72,7 +72,7 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self._device = device
         self._live = 0
-        self._known: set[int] = set()
+        self._live_ones: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self.bytes = 0
 
     def __enter__(self) -> PeakMemory:
@@ -93,21 +93,21 @@ class PeakMemory(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         for value in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(value, torch.Tensor):
-                self._count(value.untyped_storage())
+                self._count(value.untyped_storage(), args)
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
+    def _count(self, storage: torch.UntypedStorage, args: Any) -> None:
         key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-        self._known.add(key)
+        if key in self._live_ones or any(isinstance(one, torch.Tensor) and one.untyped_storage()._cdata == key for one in args):
+            return  # made before, or a view of what was there (a weight, turned)
+        # The reference is ours: what outlives this measurement keeps nothing of it.
+        self._live_ones[key] = weakref.ref(storage, lambda _: self._free(key, size))
         self._live += size
         self.bytes = max(self.bytes, self._live)
-        weakref.finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self._live -= size
+        if self._live_ones.pop(key, None) is not None:
+            self._live -= size
 
 
 class BatchSizer:
