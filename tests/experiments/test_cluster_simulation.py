@@ -13,6 +13,7 @@ from vseam_core.store import open_store
 DATASETS = ("scenes/color", "scenes/animal")
 
 
+@pytest.mark.slow  # the planner, the executor and the store of a cluster: their own tests are quick
 @pytest.mark.parametrize("workers", [8])
 def test_every_unit_is_stored_once_and_time_is_modelled_time_and_what_driver_and_store_took(workers: int, tmp_path: Path) -> None:
     figures = simulate(str(tmp_path / "results.db"), workers, 64, DATASETS, Shape(layers=2, heads=3, text=4))
