@@ -116,6 +116,7 @@ def test_a_database_of_an_older_version_is_reported_and_left_as_it_is(version, t
     content = content_of(next((tmp_path / "reports").glob("*/index.html")))
     assert content["scans"]
     assert content["how"]["models"]
+    assert ["database", str(path)] in content["how"]["facts"], "not the copy that was read"
 
 
 def test_a_file_that_is_no_database_is_refused_as_always(tmp_path):

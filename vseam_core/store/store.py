@@ -72,6 +72,10 @@ class Store:
         """The database's file or URL, as messages name it."""
         return self._database.label
 
+    def name_as(self, location: str) -> None:
+        """Have messages and pages name it so: a copy stands for the file that it is of."""
+        self._database.label = location
+
     def is_same_as(self, other: Store) -> bool:
         """Whether two open stores are of one database."""
         return self._database.is_same_as(other._database)
