@@ -31,7 +31,7 @@ def open_any(location: str | Path) -> Iterator[Store]:
         _copied(Path(location), copy)
         migrate(copy)
         with open_store(copy, create=False) as store:
-            store.name_as(str(location))
+            store.label = str(location)
             yield store
 
 

@@ -38,12 +38,13 @@ class Store:
     """An open results database; close it, or use it as a context manager. Open one with `open_store`.
 
     Every method is one transaction: it happens whole or not at all. Methods raise `StoreError` with one line for
-    whatever the database or its file refuses. `warnings` holds what a user should be told about the database (no
-    write-ahead log).
+    whatever the database or its file refuses. `label` names its file or URL in messages and pages; `warnings` holds what
+    a user should be told about the database (no write-ahead log).
     """
 
     def __init__(self, location: str | Path, create: bool = True, *, busy_seconds: float = 30.0) -> None:
         self._database = Database(location, busy_seconds=busy_seconds)
+        self.label = self._database.label
         try:
             self._database.check_place(create)
             try:
@@ -66,15 +67,6 @@ class Store:
             if not fresh:
                 check_version(connection, self.label)
             return fresh
-
-    @property
-    def label(self) -> str:
-        """The database's file or URL, as messages name it."""
-        return self._database.label
-
-    def name_as(self, location: str) -> None:
-        """Have messages and pages name it so: a copy stands for the file that it is of."""
-        self._database.label = location
 
     def is_same_as(self, other: Store) -> bool:
         """Whether two open stores are of one database."""
