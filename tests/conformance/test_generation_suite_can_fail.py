@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -55,8 +56,10 @@ class Idle(BranchedGeneration):
 class Drawn(NoisedImageContrast):
     """Another noise each time."""
 
+    drawn = itertools.count()
+
     def branches(self, context: Any) -> Any:
-        return (Branch(context.prompt), Branch(noised(context.prompt, 900, int(torch.randint(1 << 30, ())))))
+        return (Branch(context.prompt), Branch(noised(context.prompt, 900, next(self.drawn))))
 
 
 class Spoiling(OwnGeneration):

@@ -11,6 +11,7 @@ import torch
 
 from tests.models.builders import picture
 from tests.models.checkpoints import build_checkpoint
+from tests.models.command_line import NEEDED
 from vseam_core.api.generation import GenerationContext
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.budgeted import FullPassEngine
@@ -35,6 +36,8 @@ FAMILIES = [
 
 
 def load(family: str, folder: Path) -> HuggingFaceModel:
+    if family in NEEDED:
+        pytest.importorskip(NEEDED[family])
     return hf.load(family, str(build_checkpoint(family, folder / family, seed=1)), device="cpu")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vseam_core.api.generation import BranchedGeneration, GenerationContext, GenerationMethod, OwnGeneration
+from vseam_core.api.interventions import AnswerValues
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.generation import Question, Response, question_of
@@ -150,7 +151,12 @@ class GenerationMethodConformance:
 
 
 def _differ(one: Response, other: Response) -> bool:
-    if one.text != other.text:
-        return True
-    values = [each.values.logit_diff for each in (one, other) if each.values is not None]
-    return len(values) == 2 and abs(values[0] - values[1]) > _TOLERANCE
+    """Another text, or another value of the first token: a method that rules both answers out says so by their log-probability alone."""
+    if one.text != other.text or one.values is None or other.values is None:
+        return one.text != other.text or one.values is not other.values
+    pairs = zip(_read(one.values), _read(other.values), strict=True)
+    return not all(abs(first - second) <= _TOLERANCE for first, second in pairs)
+
+
+def _read(values: AnswerValues) -> tuple[float, float, float]:
+    return values.logit_diff, values.logprob, values.logit
