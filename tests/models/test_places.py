@@ -46,6 +46,7 @@ FAMILIES = (
 )  # fmt: skip
 SIZES = {"wide": (96, 36), "tall": (30, 100)}
 CELLS = 12
+"""Squares a side; fewer where the tests have to be quick."""
 
 
 class Enough(Exception):
@@ -101,15 +102,15 @@ def image_embeddings(model: HuggingFaceModel, image: Image.Image) -> np.ndarray:
     return kept[0][list(prompt.positions("image"))].double().numpy()
 
 
-def responses(model: HuggingFaceModel, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """How much each image position changes with each of CELLS × CELLS squares, `[cells, positions]`, and the cells' boxes."""
+def responses(model: HuggingFaceModel, size: tuple[int, int], cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much each image position changes with each of cells × cells squares, `[cells, positions]`, and the cells' boxes."""
     width, height = size
     plain = np.full((height, width, 3), 128, dtype=np.uint8)
     base = image_embeddings(model, Image.fromarray(plain))
-    edges_x, edges_y = np.linspace(0, width, CELLS + 1).round().astype(int), np.linspace(0, height, CELLS + 1).round().astype(int)
+    edges_x, edges_y = np.linspace(0, width, cells + 1).round().astype(int), np.linspace(0, height, cells + 1).round().astype(int)
     changes, boxes = [], []
-    for row in range(CELLS):
-        for column in range(CELLS):
+    for row in range(cells):
+        for column in range(cells):
             x0, x1, y0, y1 = edges_x[column], edges_x[column + 1], edges_y[row], edges_y[row + 1]
             changed = plain.copy()
             changed[y0:y1, x0:x1] = 255
@@ -118,10 +119,16 @@ def responses(model: HuggingFaceModel, size: tuple[int, int]) -> tuple[np.ndarra
     return np.array(changes), np.array(boxes)
 
 
-@pytest.mark.parametrize("size", [pytest.param(SIZES["wide"], id="wide"), pytest.param(SIZES["tall"], id="tall", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", FAMILIES, indirect=True)
-def test_a_position_changes_with_its_own_part_of_the_image_and_no_other(model: HuggingFaceModel, size: tuple[int, int]) -> None:
-    check_places(model, size)
+def test_a_position_changes_with_its_own_part_of_the_image_and_no_other(model: HuggingFaceModel) -> None:
+    check_places(model, SIZES["wide"], 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("model", FAMILIES, indirect=True)
+def test_a_position_changes_with_its_own_part_of_a_finer_image(model: HuggingFaceModel, size: str) -> None:
+    check_places(model, SIZES[size])
 
 
 @pytest.mark.parametrize("family", ["pixtral_llava", "mistral3"])
@@ -155,11 +162,11 @@ class BrokenRows:
         return {**{name: written[name] for name in ("input_ids", "attention_mask")}, "pixel_values": values, "image_sizes": sizes}
 
 
-def check_places(model: HuggingFaceModel, size: tuple[int, int]) -> None:
+def check_places(model: HuggingFaceModel, size: tuple[int, int], squares: int = CELLS) -> None:
     """Every box of an image's positions against what moves the position."""
     prompt = model.encode(Image.new("RGB", size), QUESTION)
     assert prompt.image_boxes is not None, prompt.notes
-    changes, cells = responses(model, size)
+    changes, cells = responses(model, size, squares)
     assert len(prompt.image_boxes) == changes.shape[1]
     placed = 0
     for box, change in zip(np.array(prompt.image_boxes), changes.T, strict=True):
@@ -186,7 +193,7 @@ def check_places(model: HuggingFaceModel, size: tuple[int, int]) -> None:
         centres = (cells[:, :2] + cells[:, 2:]) / 2
         weighted = (change[:, None] * centres).sum(0) / change.sum()
         middle = (box[:2] + box[2:]) / 2
-        assert (np.abs(weighted - middle) <= 0.35 * (box[2:] - box[:2]) + 1 / CELLS).all()
+        assert (np.abs(weighted - middle) <= 0.35 * (box[2:] - box[:2]) + 1 / squares).all()
         placed += 1
     assert placed >= 4
 

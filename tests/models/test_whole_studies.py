@@ -27,8 +27,8 @@ WITH_REGIONS = (
     "aya_vision", "qwen2_vl", "qwen3_vl",
 )  # fmt: skip
 WITHOUT_REGIONS = ("instructblip_llama", "instructblip_t5", "blip2_opt", "blip2_t5", "mllama")
-# Twelve run by default; each of the rest is nearly like one of them.
-SLOW = ("llava", "vipllava", "smolvlm", "qwen2_vl", "instructblip_llama", "paligemma")
+# Nine run by default; each of the rest is nearly like one of them.
+SLOW = ("llava", "vipllava", "smolvlm", "qwen2_vl", "instructblip_llama", "paligemma", "aya_vision", "llava_onevision", "blip2_opt")
 # Packages that a family's processor needs.
 NEEDED = {"smolvlm": "num2words"}
 STUDY = """

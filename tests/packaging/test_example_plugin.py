@@ -145,7 +145,7 @@ def test_its_model_is_traced_and_evaluated_on_its_benchmark(vseam: Vseam) -> Non
 
 
 @pytest.mark.timeout(300)
-def test_the_commands_on_the_page_about_plugins_work_as_written(clean: Path, tmp_path: Path) -> None:
+def test_the_commands_on_the_page_about_plugins_work_as_written(vseam: Vseam, clean: Path, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     lines = [line.partition("#")[0].strip() for line in page.splitlines() if line.startswith("    ") and "class" not in line]
     commands = [shlex.split(line) for line in lines if line.split(" ")[0] in ("vseam", "pip", "pytest", "python")]
@@ -165,6 +165,22 @@ def test_the_commands_on_the_page_about_plugins_work_as_written(clean: Path, tmp
         if words == ["plugins"]:
             assert "my-plugin-windows" in outcome.stdout
     assert list(tmp_path.glob("vseam-my-plugin/dist/*.whl"))
+    given = ("--model", "llava-tiny", "--dataset", "scenes/color", "--limit", "3", "--json")
+    traced = json.loads(vseam("trace", *given, "--tracer", "my-plugin-windows").stdout)
+    assert [table["title"].split(":")[0] for table in traced["tables"]] == ["Strongest cells of my-plugin-windows"]
+    drawn = [Path(file).name for file in traced["figures"]]
+    assert drawn == ["my-plugin-windows_llava-tiny.png", "my-plugin-windows_llava-tiny.svg", "index.html"]
+
+
+@pytest.mark.timeout(300)
+def test_a_package_with_a_plugin_of_every_kind_is_listed(vseam: Vseam, clean: Path, tmp_path: Path) -> None:
+    assert vseam("plugins", "new", "my-own").returncode == 0
+    offline = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", str(tmp_path / "vseam-my-own")]
+    install = [sys.executable, "-m", "pip", "--python", str(clean / "bin" / "python"), "install", *offline]
+    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
+    listed = vseam("plugins").stdout
+    for name in ("my-own/colours", "my-own-invert", "my-own-windows", "my-own-damp", "my-own-grey"):
+        assert name in listed
 
 
 def test_the_example_imports_the_core_alone() -> None:
