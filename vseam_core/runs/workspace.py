@@ -118,11 +118,11 @@ class Workspace:
     def model(self, name: str) -> LoadedModel:
         """The model of that name, loaded and checked once."""
         if name not in self._models:
-            from vseam_core.engine.selfcheck import checked_engine
+            from vseam_core.engine.remembered_check import engine_checked_once
 
             given = self._given_models.get(name)
             model = given or self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
-            engine, trust = checked_engine(model, self.memory_budget or self._share_of_memory(model))
+            engine, trust = engine_checked_once(model, self.memory_budget or self._share_of_memory(model))
             # It decides on the shapes of batches, and so on the last digits of results.
             trust["memory_budget"] = getattr(engine, "memory_budget", None)
             if trust.get("fallback"):
@@ -144,7 +144,10 @@ class Workspace:
         return list(islice(samples, self.portion.start, self.portion.stop) if self.portion else samples)
 
     def give_model(self, model: VisionLanguageModel) -> str:
-        """Use a model that somebody loaded; the name that it goes by here from now on, which is its own. It is checked when it is used."""
+        """Use a model that somebody loaded; the name that it goes by here from now on, which is its own.
+
+        It is checked when it is used, and again only where it was changed since.
+        """
         name = model.info.name
         if self._given_models.get(name) is not model:
             self.release(name)
@@ -165,7 +168,7 @@ class Workspace:
         return choice
 
     def release(self, name: str) -> None:
-        """Forget a loaded model, so that its memory is free again."""
+        """Forget a loaded model and what its engine recorded, so that their memory is free again."""
         self._models.pop(name, None)
         self._kept.clear()
 
