@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.experiments.test_workers import KillingAt, left_by_one, run, study
+from tests.framework.dying import DYING
 from tests.robustness.kill_campaign import content
 from vseam_core.runs.executors.base import Done, Event, Lost, Task
 from vseam_core.runs.executors.graph import run_tasks
@@ -27,17 +28,6 @@ ray = pytest.importorskip(
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-DYING = """
-import os, pathlib, signal
-
-def work(workspace, folder):
-    died = pathlib.Path(folder) / "died"
-    if not died.exists():
-        died.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
-"""
 
 
 class Nodes:

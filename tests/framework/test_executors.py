@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.framework.dying import DYING
 from vseam_core.errors import VseamError
 from vseam_core.runs.executors import local
 from vseam_core.runs.executors.base import Call, Done, Event, Failed, Lost, Task
@@ -137,18 +138,6 @@ def test_one_bar_is_shown_for_all_portions_and_none_for_what_has_nothing_to_do()
         advance(0)
         advance(3)
     assert [(kind, text) for kind, text, _ in said] == [("start", "scan"), ("advance", "scan"), ("advance", "scan"), ("end", "scan")]
-
-
-DYING = """
-import os, pathlib, signal
-
-def work(workspace, folder):
-    died = pathlib.Path(folder) / "died"
-    if not died.exists():
-        died.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
-"""
 
 
 def test_what_a_killed_process_was_doing_is_done_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,73 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from tests.models.builders import build_llava, picture
-from vseam_core.api.generation import BranchedGeneration, GenerationContext
-from vseam_core.api.interventions import AnswerIds
+from tests.generation.by_hand import ANSWER, QUESTIONS, STEPS, Weights, answered, attention_by_hand, context_of, greedy_by_hand, last_logits
+from tests.models.builders import build_llava
+from vseam_core.api.generation import GenerationContext
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.budgeted import FullPassEngine
-from vseam_core.engine.generation import Question, question_of
-from vseam_core.engine.readouts import answer_values
+from vseam_core.engine.generation import Question
 from vseam_core.errors import UnsupportedError, VseamError
 from vseam_plugins.generation.contrast import ImageAttention, NoisedImageContrast
 from vseam_plugins.generation.prompts import kept_signal, noised, without_image
 from vseam_plugins.models import hf
 from vseam_plugins.models.hf import HuggingFaceModel
 
-STEPS = 6
-ANSWER = AnswerIds((4,), (5,), (4,))
-QUESTIONS = ("Is the red dog left of the cat?", "Is the blue cat left?", "Is red?")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceModel:
     return hf.load("tiny", str(build_llava(tmp_path_factory.mktemp("llava"), seed=3)), device="cpu")
-
-
-def context_of(model: HuggingFaceModel, question: str, seed: int = 0) -> GenerationContext:
-    shape = FullPassEngine(model).shape
-    return GenerationContext(model.encode(picture(seed), question), shape, model, lambda: picture(seed))
-
-
-def answered(model: HuggingFaceModel, method: BranchedGeneration) -> list[tuple[GenerationContext, str, float]]:
-    """What the engine generates, all questions in one batch."""
-    contexts = [context_of(model, question, seed) for seed in range(2) for question in QUESTIONS]
-    questions = [question_of(method, each, each.prompt, ANSWER) for each in contexts]
-    responses = FullPassEngine(model).respond(questions, STEPS)
-    assert all(response.values is not None for response in responses)
-    return [(each, found.text, found.values.logit_diff) for each, found in zip(contexts, responses, strict=True) if found.values]
-
-
-def greedy_by_hand(model: HuggingFaceModel, logits_of: Callable[[Sequence[int]], torch.Tensor]) -> tuple[str, float]:
-    """The argmax of `logits_of` the tokens so far, until the end of text."""
-    tokens: list[int] = []
-    first = logits = logits_of([])
-    for _ in range(STEPS):
-        token = int(logits.argmax())
-        if token == model.tokenizer.eos_token_id:
-            break
-        tokens.append(token)
-        logits = logits_of(tokens)
-    finite = torch.where(first.isneginf(), first[~first.isneginf()].min() - 100, first)
-    return model.tokenizer.decode(tokens, skip_special_tokens=True).strip(), answer_values(finite[None], [ANSWER])[0].logit_diff
-
-
-def last_logits(model: HuggingFaceModel, prompt: EncodedPrompt, tokens: Sequence[int]) -> torch.Tensor:
-    """A plain forward pass of a prompt and some tokens, alone in its batch."""
-    ids = torch.tensor([[*prompt.ids, *tokens]])
-    pixels = {name: value for name, value in prompt.inputs.items() if name == "pixel_values"}
-    with torch.no_grad():
-        logits: torch.Tensor = model.module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **pixels).logits[0, -1]
-    return logits
 
 
 def masked(combined: torch.Tensor, original: torch.Tensor, beta: float) -> torch.Tensor:
@@ -95,40 +50,14 @@ def test_vcd_generates_what_two_plain_forward_passes_for_each_token_say(model: H
     assert [text for _, text, _ in found] != plain, "a contrast that changes no text proves nothing"
 
 
-@contextmanager
-def attention_by_hand(model: HuggingFaceModel, method: ImageAttention, sources: Sequence[int], first: int) -> Iterator[None]:
-    """Attention written out: every query from position `first` on has its logits at `sources` turned up, in the method's layers."""
-    layers = model.module.model.language_model.layers
-    last = len(layers) - 1 if method.last_layer is None else method.last_layer
+def turned_up(method: ImageAttention, sources: Sequence[int]) -> Weights:
+    """Weights whose logits at `sources` are turned up."""
 
-    def attention(module: Any) -> Callable[..., Any]:
-        def forward(hidden_states: torch.Tensor, position_embeddings: Any, attention_mask: Any = None, **_: Any) -> Any:
-            length = hidden_states.shape[1]
-            split = [
-                p(hidden_states)[0].view(length, -1, module.head_dim).transpose(0, 1) for p in (module.q_proj, module.k_proj, module.v_proj)
-            ]
-            query, key = (each[0] for each in apply_rotary_pos_emb(split[0][None], split[1][None], *position_embeddings))
-            outputs = []
-            for head in range(len(query)):
-                rows = []
-                for at in range(length):
-                    scores = key[head, : at + 1] @ query[head, at] / math.sqrt(module.head_dim)
-                    if at >= first:
-                        scores[list(sources)] += method.alpha * scores[list(sources)].abs()
-                    rows.append(scores.softmax(-1) @ split[2][head, : at + 1])
-                outputs.append(torch.stack(rows))
-            return module.o_proj(torch.cat(outputs, -1)[None]), None
+    def weights(head: int, scores: torch.Tensor) -> torch.Tensor:
+        scores[list(sources)] += method.alpha * scores[list(sources)].abs()
+        return scores.softmax(-1)
 
-        return forward
-
-    changed = [layer.self_attn for layer in layers[method.first_layer : last + 1]]
-    try:
-        for module in changed:
-            module.forward = attention(module)
-        yield
-    finally:
-        for module in changed:
-            del module.forward
+    return weights
 
 
 @pytest.mark.parametrize(
@@ -137,12 +66,14 @@ def attention_by_hand(model: HuggingFaceModel, method: ImageAttention, sources: 
 def test_pai_generates_what_attention_written_out_says(model: HuggingFaceModel, method: ImageAttention) -> None:
     plain = [text for _, text, _ in answered(model, ImageAttention(alpha=0, gamma=1))]
     found = answered(model, method)
+    layers = range(method.first_layer, len(model.module.model.language_model.layers))
+    assert method.last_layer is None
     for context, text, difference in (found[0], found[-1]):
         prompt = context.prompt
         words = [token for token, kind in zip(prompt.ids, prompt.classes, strict=True) if kind != "image"]
 
         def logits(tokens: Sequence[int], prompt: EncodedPrompt = prompt, words: Sequence[int] = words) -> torch.Tensor:
-            with attention_by_hand(model, method, prompt.positions("image"), prompt.last):
+            with attention_by_hand(model, layers, prompt.last, turned_up(method, prompt.positions("image"))):
                 image = last_logits(model, prompt, tokens)
             if method.gamma == 1:
                 return image

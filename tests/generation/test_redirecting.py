@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from tests.generation.test_contrast import ANSWER, QUESTIONS, answered, context_of, greedy_by_hand, last_logits
+from tests.generation.by_hand import ANSWER, QUESTIONS, Weights, answered, attention_by_hand, context_of, greedy_by_hand, last_logits
 from tests.models.builders import build_llava, picture
 from vseam_core.api.generation import Branch, BranchedGeneration, GenerationContext
 from vseam_core.api.interventions import AttentionWeights, Run
@@ -36,44 +33,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceModel:
     return hf.load("tiny", str(build_llava(tmp_path_factory.mktemp("llava"), seed=3)), device="cpu")
 
 
-@contextmanager
-def attention_by_hand(
-    model: HuggingFaceModel, heads: Mapping[int, Sequence[int]], places: Sequence[int], share: float, first: int
-) -> Iterator[None]:
-    """Attention written out: of every query from position `first` on, the weights of these heads (by layer) are set to the share."""
+def looking(share: float, places: Sequence[int], heads: Sequence[int]) -> Weights:
+    """Weights that, in these heads, give the places together the share."""
 
-    def attention(module: Any, changed: Sequence[int]) -> Callable[..., Any]:
-        def forward(hidden_states: torch.Tensor, position_embeddings: Any, attention_mask: Any = None, **_: Any) -> Any:
-            length = hidden_states.shape[1]
-            split = [
-                p(hidden_states)[0].view(length, -1, module.head_dim).transpose(0, 1) for p in (module.q_proj, module.k_proj, module.v_proj)
-            ]
-            query, key = (each[0] for each in apply_rotary_pos_emb(split[0][None], split[1][None], *position_embeddings))
-            outputs = []
-            for head in range(len(query)):
-                rows = []
-                for at in range(length):
-                    weights = (key[head, : at + 1] @ query[head, at] / math.sqrt(module.head_dim)).softmax(-1)
-                    given = weights[list(places)].sum() if at >= first else torch.tensor(1.0)
-                    if at >= first and head in changed and given < share:
-                        there = torch.zeros(at + 1, dtype=torch.bool)
-                        there[list(places)] = True
-                        weights = torch.where(there, weights * share / given, weights * (1 - share) / (1 - given))
-                        assert float(weights.sum()) == pytest.approx(1, abs=1e-5)
-                    rows.append(weights @ split[2][head, : at + 1])
-                outputs.append(torch.stack(rows))
-            return module.o_proj(torch.cat(outputs, -1)[None]), None
+    def weights(head: int, scores: torch.Tensor) -> torch.Tensor:
+        plain = scores.softmax(-1)
+        given = plain[list(places)].sum()
+        if head not in heads or given >= share:
+            return plain
+        there = torch.zeros(len(plain), dtype=torch.bool)
+        there[list(places)] = True
+        changed = torch.where(there, plain * share / given, plain * (1 - share) / (1 - given))
+        assert float(changed.sum()) == pytest.approx(1, abs=1e-5)
+        return changed
 
-        return forward
-
-    modules = {layer: model.module.model.language_model.layers[layer].self_attn for layer in heads}
-    try:
-        for layer, module in modules.items():
-            module.forward = attention(module, heads[layer])
-        yield
-    finally:
-        for module in modules.values():
-            del module.forward
+    return weights
 
 
 def test_redirected_heads_generate_what_weights_set_by_hand_say(model: HuggingFaceModel) -> None:
@@ -85,7 +59,11 @@ def test_redirected_heads_generate_what_weights_set_by_hand_say(model: HuggingFa
         assert len(places) == 2
 
         def logits(tokens: Sequence[int], context: GenerationContext = context, places: Sequence[int] = places) -> torch.Tensor:
-            with attention_by_hand(model, {0: [1], 1: [2, 3]}, places, 0.8, context.prompt.last):
+            last = context.prompt.last
+            with (
+                attention_by_hand(model, [0], last, looking(0.8, places, heads=[1])),
+                attention_by_hand(model, [1], last, looking(0.8, places, heads=[2, 3])),
+            ):
                 return last_logits(model, context.prompt, tokens)
 
         expected_text, expected = greedy_by_hand(model, logits)
