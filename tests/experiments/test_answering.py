@@ -19,7 +19,7 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.api.types import Sample
 from vseam_core.config.study import HeadScan, Method, Sizes
 from vseam_core.datasets.images import FileImage
-from vseam_core.engine import remembered_check
+from vseam_core.engine import selfcheck
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.encoding import NO_COMPETITOR, ask, competitors_of, prepare
 from vseam_core.experiments.evaluation import evaluate
@@ -45,7 +45,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
         counts[image_digest(image), question, tuple(prefix)] += 1
         return whole(self, template, image, question, roles, prefix)
 
-    check = remembered_check.engine_checked_once
+    check = selfcheck.checked_engine
 
     def uncounted(*given: Any) -> Any:
         # What the check of a model encodes when it is loaded is no question of a dataset.
@@ -57,7 +57,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
             counts.update(before)
 
     monkeypatch.setattr(HuggingFaceModel, "_encode", counting)
-    monkeypatch.setattr(remembered_check, "engine_checked_once", uncounted)
+    monkeypatch.setattr(selfcheck, "checked_engine", uncounted)
     return counts
 
 

@@ -119,10 +119,13 @@ class Workspace:
         """The model of that name, loaded and checked once."""
         if name not in self._models:
             from vseam_core.engine.remembered_check import engine_checked_once
+            from vseam_core.engine.selfcheck import checked_engine
 
             given = self._given_models.get(name)
             model = given or self.registry.load_model(name, device=self.device, **loading_of(self.loading, name))
-            engine, trust = engine_checked_once(model, self.memory_budget or self._share_of_memory(model))
+            # Only a model of the caller's comes back after it was let go; weights are read once more to know it again.
+            checked = engine_checked_once if given else checked_engine
+            engine, trust = checked(model, self.memory_budget or self._share_of_memory(model))
             # It decides on the shapes of batches, and so on the last digits of results.
             trust["memory_budget"] = getattr(engine, "memory_budget", None)
             if trust.get("fallback"):
