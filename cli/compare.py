@@ -127,49 +127,21 @@ def _tell(application: Application, found: Sequence[Comparison], database: str) 
     application.output.note(f"every number is in {database}; ask it with `vseam query`")
 
 
-_RESULTS = (
-    *("method", "setting", "accuracy", "from", "to", "gain", "gain from", "gain to", "p", "q", "F1", "yes", "seconds", "passes"),
-)  # fmt: skip
-_CONTROLS = (
-    *("method", "gain over threshold", "from", "to", "p", "q", "own threshold", "accuracy with it"),
-    *("gain over threshold with it", "with it from", "with it to", "p with it", "q with it"),
-)
-
-
 def tables(each: Comparison) -> list[Table]:
     """What came out, and whether it is more than a threshold."""
+    from vseam_core.analysis.frames import frame_records
+    from vseam_core.experiments.comparing.stored import comparison_rows
+    from vseam_core.report.tables.comparisons import CONTROLS, RESULTS, is_controlled
+    from vseam_core.report.tables.table import shown
+
+    rows = frame_records(comparison_rows(each))
     about = f"{each.model} on {each.dataset} (split {each.split}; settings chosen on {each.n_choose}, {each.n_test} test samples)"
-    shown = [Table(_RESULTS, [_result(row) for row in each.rows], about)]
-    controlled = [row for row in each.rows if "own_threshold_accuracy" in row.figures]
+    found = [Table(list(RESULTS), [list(shown(row, RESULTS).values()) for row in rows], about)]
+    controlled = [list(shown(row, CONTROLS).values()) for row in rows if is_controlled(row)]
     if controlled:
         title = f"{each.model} on {each.dataset}: more than the unchanged model with a yes/no threshold?"
-        shown.append(Table(_CONTROLS, [_control(row) for row in controlled], title))
-    return shown
-
-
-def _result(row: Compared) -> list[Any]:
-    accuracy, gain = row.figures.get("accuracy", {}), row.figures.get("gain", {})
-    return [
-        row.method,
-        "not measured" if row.refused else row.change,
-        *(accuracy.get(name) for name in ("value", "low", "high")),
-        *(gain.get(name) for name in ("value", "low", "high", "p_value", "q_value")),
-        *(_value(row, name) for name in ("f1", "yes_ratio", "seconds_per_answer", "forward_passes_per_answer")),
-    ]
-
-
-def _control(row: Compared) -> list[Any]:
-    over, own = row.figures.get("gain_over_threshold", {}), row.figures.get("own_threshold_gain", {})
-    return [
-        row.method,
-        *(over.get(name) for name in ("value", "low", "high", "p_value", "q_value")),
-        *(_value(row, name) for name in ("own_threshold", "own_threshold_accuracy")),
-        *(own.get(name) for name in ("value", "low", "high", "p_value", "q_value")),
-    ]
-
-
-def _value(row: Compared, name: str) -> Any:
-    return row.figures.get(name, {}).get("value")
+        found.append(Table(list(CONTROLS), controlled, title))
+    return found
 
 
 def _as_data(each: Comparison) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from vseam_core.report.tables.answers import accuracy_table, skips_table
 from vseam_core.report.tables.beside_effects import beside_effects_table
+from vseam_core.report.tables.comparisons import comparison_tables
+from vseam_core.report.tables.directions import directions_table
 from vseam_core.report.tables.edges import edge_tables
 from vseam_core.report.tables.heads import ablation_tables, head_table, published_table, suppressor_table
-from vseam_core.report.tables.methods import comparison_tables, directions_table
 from vseam_core.report.tables.rescaling import rescaling_table
 from vseam_core.report.tables.screening import screening_table
 from vseam_core.report.tables.sharing import level_table, shared_table

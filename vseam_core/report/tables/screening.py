@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from vseam_core.report.tables.table import ReportTable, table_of
-from vseam_core.report.tasks import rows_by_task
+from vseam_core.report.tables.table import AGREEMENT, Columns, ReportTable, table_by_task
 from vseam_core.results.study_results import StudyMaterial
 
-COLUMNS = (
-    *("model", "category", "by", "steps", "answers", "n", "heads", "top", "random"),
-    *("rank", "rank top", "rank random", "scale", "strongest", "recall", "low", "high", "remark"),
-)
+COLUMNS: Columns = {
+    **{"by": "operation", "steps": "integrated_steps", "answers": "subset", "n": "n", "heads": "heads", "top": "top", "random": "random"},
+    **AGREEMENT,
+    "remark": lambda row: f"{row['reason']} ({row['vanished']})" if row["vanished"] else row["reason"],
+}
 
 
 def screening_table(material: StudyMaterial) -> ReportTable | None:
     """Rank correlation and recall of every screening, per model, category and kind of answer; and where gradients vanish."""
-    records = [_record(model, task.label, row) for model, task, row in rows_by_task(material, material.screenings)]
-    if not records:
-        return None
-    return table_of(
+    return table_by_task(
         "Screening of heads: gradient estimates against exact runs",
+        material,
+        material.screenings,
         COLUMNS,
-        records,
         "Every head was estimated; the `top` best by their estimates and some `random` others were run exactly, and only those can "
         "pass a claim (their q-values hold over all heads).",
         "rank: Spearman's correlation of estimated and exact mean effects over all heads, random ones weighing as many as they stand "
@@ -32,21 +27,3 @@ def screening_table(material: StudyMaterial) -> ReportTable | None:
         "the random part (few heads there: wide limits).",
         folded=("by", "steps", "heads", "top", "random", "strongest"),
     )
-
-
-def _record(model: str, category: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    remark = f"{row['reason']} ({row['vanished']})" if row["vanished"] else row["reason"]
-    kept = {name: row[name] for name in ("n", "heads", "top", "random", "scale", "strongest", "recall")}
-    return kept | {
-        "model": model,
-        "category": category,
-        "by": row["operation"],
-        "steps": row["integrated_steps"],
-        "answers": row["subset"],
-        "rank": row["rank_correlation"],
-        "rank top": row["rank_top"],
-        "rank random": row["rank_random"],
-        "low": row["recall_low"],
-        "high": row["recall_high"],
-        "remark": remark,
-    }

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vseam_core.report.tasks import rows_by_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vseam_core.results.study_results import StudyMaterial
+
+Columns = Mapping[str, str | Callable[[Mapping[str, Any]], Any]]
+"""The columns of a table, in order: the stored column that each shows, or how its value is made of a stored row."""
+AGREEMENT: Columns = {
+    **{"rank": "rank_correlation", "rank top": "rank_top", "rank random": "rank_random", "scale": "scale"},
+    **{"strongest": "strongest", "recall": "recall", "low": "recall_low", "high": "recall_high"},
+}
+"""How far estimates agree with exact effects: of heads and of paths."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,27 @@ def table_of(
     rows = tuple(tuple(record.get(name) for name in used) for record in records)
     common = f"In every row: {', '.join(said)}." if said else ""
     return ReportTable(title, tuple(used), rows, tuple(note for note in (common, *notes) if note))
+
+
+def shown(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """A stored row as a table shows it."""
+    return {name: row[of] if isinstance(of, str) else of(row) for name, of in columns.items()}
+
+
+def table_by_task(
+    title: str,
+    material: StudyMaterial,
+    frame: pd.DataFrame | None,
+    columns: Columns,
+    *notes: str,
+    folded: Sequence[str] = (),
+    only: Callable[[Mapping[str, Any]], bool] = lambda row: True,
+) -> ReportTable | None:
+    """`table_of` the rows of a stored table, by model and task; None where there is none. `only` says which are shown."""
+    records = [
+        {"model": model, "category": task.label, **shown(row, columns)} for model, task, row in rows_by_task(material, frame) if only(row)
+    ]
+    return table_of(title, ("model", "category", *columns), records, *notes, folded=folded) if records else None
 
 
 def counted(number: int, noun: str) -> str:
