@@ -290,8 +290,8 @@ class AnyTinyModel(VisionLanguageModel):
         self._pixels = PIXELS.get(name)
 
     def prompt(self, ids: Sequence[int]) -> EncodedPrompt:
-        """A prompt of the given token ids, behind those that stand for the image."""
-        ids = (*FIRST.get(self.info.family, ()), *ids)
+        """A prompt of the given token ids, beside those that stand for the image."""
+        ids = (*FIRST.get(self.info.family, ()), *ids, *BEHIND.get(self.info.family, ()))
         inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         if self._pixels is not None:
             inputs = {name: value for name, value in {**inputs, **self._pixels(inputs["input_ids"])}.items() if value is not None}
@@ -348,9 +348,19 @@ def _beside_queries(ids: torch.Tensor) -> dict[str, Any]:
     return {**_square(ids), "image_embeds_position_mask": (ids == IMAGE_ID).long()}
 
 
+def _in_front(ids: torch.Tensor) -> dict[str, Any]:
+    """The model itself puts the positions of the image in front of the words."""
+    words = ids[:, IN_FRONT:]
+    return {**_square(ids), "input_ids": words, "attention_mask": torch.ones_like(words)}
+
+
 def _page(ids: torch.Tensor) -> dict[str, Any]:
-    boxes = torch.zeros(*ids.shape, 4)
-    return {**_square(ids), "bbox": boxes, "decoder_input_ids": torch.zeros(1, 1, dtype=torch.long)}
+    """Words with places on a page. The model puts what is left of the image behind them: a position for each patch."""
+    words = ids[:, :-PATCHES]
+    places = torch.rand(*words.shape, 4, generator=torch.Generator().manual_seed(int(ids.sum())))
+    boxes = torch.cat([places[..., :2] / 2, places[..., :2] / 2 + places[..., 2:] / 2], -1)
+    inputs = {"input_ids": words, "attention_mask": torch.ones_like(words), "decoder_input_ids": torch.zeros(1, 1, dtype=torch.long)}
+    return {**_square(ids), **inputs, "bbox": boxes}
 
 
 def _frames(ids: torch.Tensor) -> dict[str, Any]:
@@ -359,12 +369,17 @@ def _frames(ids: torch.Tensor) -> dict[str, Any]:
 
 
 IMAGE_ID = 100
-# Positions in front of a prompt that stand for the image, where a type does not run without.
-FIRST: dict[str, tuple[int, ...]] = {"kosmos-2": (IMAGE_ID,) * 4, "instructblipvideo": (IMAGE_ID,) * 8}
+PATCHES = (32 // 8) ** 2
+IN_FRONT = PATCHES + 1
+# Positions in front of a prompt and behind it that stand for the image, where a type does not run without.
+FIRST: dict[str, tuple[int, ...]] = {
+    "kosmos-2": (IMAGE_ID,) * 4, "instructblipvideo": (IMAGE_ID,) * 8, "git": (IMAGE_ID,) * IN_FRONT,
+}  # fmt: skip
+BEHIND: dict[str, tuple[int, ...]] = {"udop": (IMAGE_ID,) * PATCHES}
 # What types cannot run without, besides ids; None leaves an input out.
 PIXELS: dict[str, Callable[[torch.Tensor], dict[str, Any]]] = {
     "blip": _square,
-    "git": _square,
+    "git": _in_front,
     "idefics": _one_of_several,
     "kosmos-2": _beside_queries,
     "instructblipvideo": _frames,

@@ -34,8 +34,8 @@ KINDS = {
     "lfm3_vl": "ReplayEngine",  # short convolutions
     "mistral_large4": "FullPassEngine",  # sparse key selection
     "inkling_mm_model": "FullPassEngine",  # logits that are not the unembedding's
-    "git": "FullPassEngine",  # answers only
-    "pp_formulanet": "FullPassEngine",  # an encoder of the image alone: answers only
+    "git": "FullPassEngine",  # layers like BERT's
+    "pp_formulanet": "ReplayEngine",  # an encoder of the image alone
 }
 
 

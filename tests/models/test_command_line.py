@@ -19,7 +19,7 @@ from vseam_core.plugins.registry import load_registry
 from vseam_plugins.models import hf
 
 # Nothing in them was found that could be changed.
-ANSWER_ONLY = {"blip", "git", "t5gemma2"}
+ANSWER_ONLY = {"git"}
 # The library makes its own tokenizer for these types, in whose words the tests' vocabulary has no "Yes" as one token.
 TOKENIZED_OTHERWISE = {"qwen3_5", "qwen3_5_moe", "qwen4_exp"}
 BY_DEFAULT = ("janus", "blip")

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from vseam_core.api.prompts import EncodedPrompt
 
-SiteKind = Literal["residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value"]
+SiteKind = Literal[
+    "residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value",
+    "cross_attention_output", "cross_head_output",
+]  # fmt: skip
 Stack = Literal["decoder", "encoder", "vision", "connector"]
 IMAGE_STACKS: tuple[Stack, ...] = ("vision", "connector")
 """Stacks that look at the image before the language model does: the vision tower, and a Q-Former."""
@@ -26,6 +29,8 @@ class Site:
 
     `query`, `key` and `value` are the outputs of the projections of those names, before any head norm and rotation, where a family has them
     apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
+    `cross_attention_output` and `cross_head_output` are the same of attention to the image, where it stands in a layer beside the layer's
+    own (BLIP, Pix2Struct); where it is a layer's only attention (Mllama), `attention_output` and `head_output` are its.
     In the stack `vision` layers are those of the vision tower, and positions the rows that they hold (a class token and patches; the tiles
     of an image one after another). In the stack `connector` they are those of a Q-Former, and its queries.
     """

@@ -14,8 +14,11 @@ import torch
 from torch import nn
 
 from vseam_core.api.interfaces import ModelShape
+from vseam_core.api.interventions import SiteKind
 from vseam_core.engine import module_discovery as finder
 from vseam_core.errors import UnsupportedError
+
+CROSS_KINDS: tuple[SiteKind, ...] = ("cross_attention_output", "cross_head_output")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,9 @@ class DecoderLayer:
     key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
     projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
     the image. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
-    state from position to position in attention's place, `is_single` a layer that is attention, such a mixer or an MLP alone. A layer with
+    state from position to position in attention's place, `attention_writer` is the module that gives what attention adds to the residual
+    (W_O, where a module behind it adds the residual too: BERT), `cross_projection` the W_O of attention to the image that stands beside the
+    layer's own, `is_single` a layer that is attention, such a mixer or an MLP alone. A layer with
     `keys_from` has no keys and values of its own: it reads those of that layer. `missing` gives for each kind of site that the layer lacks
     the reason; the parts it would need are None. Heads and widths are 0 where the layer has no heads.
     """
@@ -38,6 +43,8 @@ class DecoderLayer:
     query: nn.Module | None = None
     key: nn.Module | None = None
     value: nn.Module | None = None
+    attention_writer: Any = None
+    cross_projection: Any = None
     is_cross_attention: bool = False
     mlp_is_flat: bool = False
     keeps_state: bool = False
@@ -96,6 +103,8 @@ class Decoder:
     def lacks(self, layer: int, kind: str) -> str:
         """Why a layer has no site of this kind; "" where it has one."""
         part = self.layers[layer]
+        if kind in CROSS_KINDS and part.cross_projection is None:
+            return f"layer {layer} of this model has no attention to the image beside its own"
         if kind in ("query", "key", "value") and getattr(part, kind) is None:
             return f"layer {layer} of this model has no {kind} projection of its own"
         return part.missing.get(kind, "")
@@ -194,6 +203,8 @@ def layer_of(module: Any, layer: nn.Module, projections: Sequence[str] = finder.
             key_value_heads = finder.key_value_heads_of(module, parts.attention, value, heads, head_dim)
     if parts.is_cross_attention:
         key = value = None
+    if parts.cross_projection is not None and finder.width_read_by(parts.cross_projection) != heads * head_dim:
+        missing["cross_head_output"] = f"{type(layer).__name__}: its attention to the image has other heads than its own"
     if query is not None and heads and getattr(query, "out_features", 0) == 2 * heads * head_dim:
         query = None  # it makes a gate for each head as well (Qwen3.5)
     return DecoderLayer(
@@ -204,6 +215,8 @@ def layer_of(module: Any, layer: nn.Module, projections: Sequence[str] = finder.
         query=query,
         key=key,
         value=value,
+        attention_writer=parts.attention_writer or parts.attention,
+        cross_projection=parts.cross_projection,
         is_cross_attention=parts.is_cross_attention,
         mlp_is_flat=parts.mlp_is_flat,
         keeps_state=parts.keeps_state,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vseam_core.api.interventions import AttentionBlock, SiteKind
+from vseam_core.api.interventions import IMAGE_STACKS, AttentionBlock, SiteKind
 from vseam_core.engine.decoder import Decoder, DecoderLayer
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
@@ -35,7 +35,8 @@ class SiteHooks:
     it leaves there, and what is changed behind these goes unseen.
 
     Activations are `[batch, positions, width]`; `head_output` is the input of W_O, `[batch, positions, heads × head_dim]`. A family whose
-    MLP works on `[batch × positions, width]` hands over that. Of several residual lanes, `[batch, positions, lanes, width]`
+    MLP works on `[batch × positions, width]` hands over that, a vision tower its rows and columns of patches. Of several residual lanes,
+    `[batch, positions, lanes, width]`
     (hyper-connections), all of a position are one activation, `[batch, positions, lanes × width]`. Raises `UnsupportedError` for a site
     that the family does not have.
     """
@@ -69,7 +70,7 @@ class SiteHooks:
             raise UnsupportedError(reason)
 
         def change(value: torch.Tensor) -> torch.Tensor | None:
-            if value.ndim <= _WITHOUT_LANES or not site[1].startswith("residual"):
+            if value.ndim <= _WITHOUT_LANES or not site[1].startswith("residual") or self._decoder.shape.stack in IMAGE_STACKS:
                 return self._visit(site, value)
             changed = self._visit(site, value.flatten(_WITHOUT_LANES - 1))
             return None if changed is None else changed.reshape(value.shape)
@@ -80,11 +81,15 @@ class SiteHooks:
             case "residual_after":
                 return layer.module.register_forward_hook(_on_output(change), prepend=self._first)
             case "attention_output":
-                return layer.attention.register_forward_hook(_on_output(change), prepend=self._first)
+                return layer.attention_writer.register_forward_hook(_on_output(change), prepend=self._first)
             case "mlp_output":
                 return layer.mlp.register_forward_hook(_on_output(change), prepend=self._first)
             case "head_output":
                 return layer.output_projection.register_forward_pre_hook(_on_input(change), with_kwargs=True, prepend=self._first)
+            case "cross_attention_output":
+                return layer.cross_projection.register_forward_hook(_on_output(change), prepend=self._first)
+            case "cross_head_output":
+                return layer.cross_projection.register_forward_pre_hook(_on_input(change), with_kwargs=True, prepend=self._first)
             case "query" | "key" | "value":
                 return getattr(layer, site[1]).register_forward_hook(_on_output(change), prepend=self._first)
 
@@ -119,7 +124,7 @@ def _on_output(change: Change) -> Callable[..., Any]:
 def heads_at(decoder: Decoder, site: SiteKey) -> int | None:
     """How many heads a site is split into; None where it is not."""
     layer, kind = decoder.layers[site[0]], site[1]
-    if kind in ("head_output", "query"):
+    if kind in ("head_output", "query", "cross_head_output"):
         return layer.heads
     return layer.key_value_heads if kind in ("key", "value") else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -19,13 +19,17 @@ _LAYER_LISTS = ("layers", "block", "h", "blocks", "layer")
 _ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
 # Mixers that carry a state from position to position: they stand where attention does.
 _STATE_NAMES = ("linear_attn", "conv", "mamba")
+# Attention to the image that is a layer's only attention, and such as stands beside its own.
 _CROSS_ATTENTION_NAMES = ("cross_attn",)
+_BESIDE_NAMES = ("encoder_attn", "crossattention", "cross_attn")
 # The one part of a layer that holds nothing else: attention, a mixer with a state, or an MLP (Nemotron-H).
 _ONLY_PART = "mixer"
 PROJECTION_NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo", "o")
 _MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
 _NORM_NAMES = ("norm", "final_layer_norm", "final_layernorm", "ln_f", "norm_f", "embedding_norm", "layer_norm")
-_QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"))
+_QUERY_KEY_VALUE_NAMES = (("q_proj", "k_proj", "v_proj"), ("q", "k", "v"), ("query", "key", "value"))
+# What an encoder says that it reads first, where that is words; others read pixels or patches alone.
+_READS_WORDS = ("input_ids", "inputs_embeds")
 _HEAD_COUNT_NAMES = ("num_heads", "n_heads", "num_attention_heads", "num_v_heads")
 
 
@@ -39,26 +43,58 @@ class LayerParts:
     attention: nn.Module | None
     output_projection: nn.Module | None
     mlp: nn.Module | None
-    is_cross_attention: bool
-    mlp_is_flat: bool
-    keeps_state: bool
-    is_single: bool
-    missing: Mapping[str, str]
+    attention_writer: nn.Module | None = None
+    cross_projection: nn.Module | None = None
+    is_cross_attention: bool = False
+    mlp_is_flat: bool = False
+    keeps_state: bool = False
+    is_single: bool = False
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_stacks(module: Any) -> tuple[nn.Module, nn.Module | None]:
-    """The stack that holds image and text positions, and the decoder that generates from it (None: the stack generates itself)."""
-    if not _is_encoder_decoder(module):
+    """The stack that holds text positions, and the decoder that generates from it (None: the stack generates itself).
+
+    An encoder that reads words holds the image's positions too. Beside one that reads the image alone (Pix2Struct), words stand in the
+    decoder, which looks at the image by cross-attention.
+    """
+    pair = _encoder_and_decoder(module)
+    if pair is None:
         return _find_decoder_only(module), None
+    encoder, generator = pair
+    if not reads_words(encoder):
+        return _find_decoder_only(generator), None
+    while layers_of(encoder) is None:
+        # The words' layers of T5Gemma 2 stand beside a vision tower.
+        inner = _child(encoder, _INNER_NAMES)
+        if inner is None:
+            raise UnsupportedError(f"{type(module).__name__}: no encoder with a list of layers found beside its text decoder")
+        encoder = inner
+    return encoder, generator
+
+
+def reads_words(encoder: nn.Module) -> bool:
+    """Whether an encoder is given words (and perhaps an image), by what it says itself."""
+    return getattr(encoder, "main_input_name", _READS_WORDS[0]) in _READS_WORDS
+
+
+def image_encoder_of(module: Any) -> nn.Module | None:
+    """The encoder of an encoder-decoder that reads the image alone; None where there is none."""
+    pair = _encoder_and_decoder(module)
+    return None if pair is None or reads_words(pair[0]) else pair[0]
+
+
+def _encoder_and_decoder(module: Any) -> tuple[nn.Module, nn.Module] | None:
+    """Both halves of what its configuration calls an encoder-decoder, else None. Raises `UnsupportedError` where they are not found."""
+    if not _is_encoder_decoder(module):
+        return None
     current = module
     while current is not None:
         encoder, generator = getattr(current, "encoder", None), getattr(current, "decoder", None)
-        if isinstance(encoder, nn.Module) and isinstance(generator, nn.Module) and layers_of(encoder) is not None:
-            if getattr(encoder, "main_input_name", "") == "pixel_values":
-                raise UnsupportedError(f"{type(module).__name__}: its encoder reads the image alone, its words stand in the decoder")
+        if isinstance(encoder, nn.Module) and isinstance(generator, nn.Module):
             return encoder, generator
         current = _child(current, _INNER_NAMES)
-    raise UnsupportedError(f"{type(module).__name__}: no encoder with a list of layers found beside its text decoder")
+    raise UnsupportedError(f"{type(module).__name__}: no encoder found beside its text decoder")
 
 
 def layers_of(stack: nn.Module) -> nn.ModuleList | None:
@@ -77,45 +113,118 @@ def final_norm_of(stack: nn.Module) -> nn.Module | None:
 
 def parts_of(layer: nn.Module, projections: Sequence[str] = PROJECTION_NAMES) -> LayerParts:
     """The parts of one layer, as far as they are found; `projections` are the names that W_O may have."""
-    inner = getattr(layer, "layer", None)
-    flat, cross, state, single = False, False, False, False
-    if isinstance(inner, nn.ModuleList) and hasattr(inner[0], "SelfAttention"):
-        # T5: the layer is a list of sub-layers that add to the residual themselves.
-        attention, mlp = _child(inner[0], ("SelfAttention",)), _child(inner[-1], ("DenseReluDense",))
-    elif (only := _child(layer, (_ONLY_PART,))) is not None:
-        attention, mlp, state = _kind_of(only)
-        single = True
-    else:
-        attention, mlp = _child(layer, _ATTENTION_NAMES), _child(layer, _MLP_NAMES)
-        if attention is None:
-            attention = _child(layer, _CROSS_ATTENTION_NAMES)
-            cross = attention is not None
-        if attention is None:
-            attention = _child(layer, _STATE_NAMES)
-            state = attention is not None
-        if mlp is None and isinstance(getattr(layer, "fc1", None), nn.Module):
-            # OPT: no MLP module; the second linear map's output is what the residual gets.
-            mlp, flat = _child(layer, ("fc2",)), True
-    projection = _child(attention, projections) if attention is not None else None
-    if projection is None and not single:
-        # What has no output projection of its own (BERT) adds the residual inside: its output is not attention's.
-        attention = None
-    found = {"attention_output": attention, "head_output": projection, "mlp_output": mlp}
+    found = next(filter(None, (kind(layer) for kind in (_like_t5, _like_bert, _like_pix2struct))), None)
+    if found is None:
+        only = _child(layer, (_ONLY_PART,))
+        found = _usual(layer, projections) if only is None else _single(only, projections)
+    if found.output_projection is None and not found.is_single:
+        # What has no output projection of its own may add the residual inside: its output is not attention's.
+        found = replace(found, attention=None)
+    parts = {"attention_output": found.attention, "head_output": found.output_projection, "mlp_output": found.mlp}
     names = {"attention_output": "attention", "head_output": "attention output projection", "mlp_output": "MLP"}
     among = [child for child, _ in layer.named_children()]
-    missing = {kind: f"{type(layer).__name__}: no {names[kind]} found among {among}" for kind, part in found.items() if part is None}
-    if single:
-        missing = {kind: f"this layer is {type(only).__name__} alone: it has no {names[kind]}" for kind in missing}
+    said = (
+        f"this layer is {type(only).__name__} alone: it has no %s"
+        if found.is_single
+        else f"{type(layer).__name__}: no %s found among {among}"
+    )
+    missing = {kind: said % names[kind] for kind, part in parts.items() if part is None}
+    return replace(found, missing={**missing, **found.missing})
+
+
+def _like_t5(layer: nn.Module) -> LayerParts | None:
+    """A layer that is a list of sub-layers which add to the residual themselves."""
+    inner = getattr(layer, "layer", None)
+    if not isinstance(inner, nn.ModuleList) or not hasattr(inner[0], "SelfAttention"):
+        return None
+    attention, cross = _child(inner[0], ("SelfAttention",)), _child(inner[1], ("EncDecAttention",))
     return LayerParts(
         attention=attention,
+        output_projection=_projection_of(attention, PROJECTION_NAMES),
+        mlp=_child(inner[-1], ("DenseReluDense",)),
+        cross_projection=_projection_of(cross, PROJECTION_NAMES),
+    )
+
+
+def _like_bert(layer: nn.Module) -> LayerParts | None:
+    """A layer whose sub-layers end in a module that projects, adds the residual and norms the sum: what it adds is what it projects."""
+    attention, output = getattr(layer, "attention", None), getattr(layer, "output", None)
+    inner = _child(attention, ("self",)) if isinstance(attention, nn.Module) else None
+    if inner is None or output is None or not isinstance(getattr(layer, "intermediate", None), nn.Module):
+        return None
+    projection, cross = _dense_of(attention), getattr(layer, "crossattention", None)
+    # A hook on the MLP would be called for each chunk of positions.
+    chunks = bool(getattr(layer, "chunk_size_feed_forward", 0))
+    return LayerParts(
+        attention=inner,
         output_projection=projection,
+        mlp=None if chunks else _child(output, ("dense",)),
+        attention_writer=projection,
+        cross_projection=None if cross is None else _dense_of(cross),
+        missing={"mlp_output": f"{type(layer).__name__}: its MLP takes the positions in chunks"} if chunks else {},
+    )
+
+
+def _dense_of(attention: Any) -> nn.Module | None:
+    output = getattr(attention, "output", None)
+    return _child(output, ("dense",)) if isinstance(output, nn.Module) else None
+
+
+def _like_pix2struct(layer: nn.Module) -> LayerParts | None:
+    """A layer of named sub-layers which norm their input and add to the residual themselves."""
+    attention, cross, mlp = (
+        _child(part, (name,)) if isinstance(part, nn.Module) else None
+        for part, name in (
+            (getattr(layer, "self_attention", None), "attention"),
+            (getattr(layer, "encoder_decoder_attention", None), "attention"),
+            (getattr(layer, "mlp", None), "DenseReluDense"),
+        )
+    )
+    if attention is None or mlp is None:
+        return None
+    return LayerParts(
+        attention=attention,
+        output_projection=_projection_of(attention, PROJECTION_NAMES),
         mlp=mlp,
-        is_cross_attention=cross,
+        cross_projection=_projection_of(cross, PROJECTION_NAMES),
+    )
+
+
+def _single(only: nn.Module, projections: Sequence[str]) -> LayerParts:
+    attention, mlp, state = _kind_of(only)
+    return LayerParts(attention, _projection_of(attention, projections), mlp, keeps_state=state, is_single=True)
+
+
+def _usual(layer: nn.Module, projections: Sequence[str]) -> LayerParts:
+    """A layer that adds the outputs of its parts to the residual."""
+    attention, mlp = _child(layer, _ATTENTION_NAMES), _child(layer, _MLP_NAMES)
+    cross, state, flat, is_cross = _child(layer, _BESIDE_NAMES), False, False, False
+    if attention is None:
+        attention, cross = _child(layer, _CROSS_ATTENTION_NAMES), None
+        is_cross = attention is not None
+    if attention is None:
+        attention = _child(layer, _STATE_NAMES)
+        state = attention is not None
+    if mlp is None and isinstance(getattr(layer, "fc1", None), nn.Module):
+        # OPT: no MLP module; the second linear map's output is what the residual gets.
+        mlp, flat = _child(layer, ("fc2",)), True
+    return LayerParts(
+        attention=attention,
+        output_projection=_projection_of(attention, projections),
+        mlp=mlp,
+        cross_projection=_projection_of(cross, projections),
+        is_cross_attention=is_cross,
         mlp_is_flat=flat,
         keeps_state=state,
-        is_single=single,
-        missing=missing,
     )
+
+
+def _projection_of(attention: nn.Module | None, projections: Sequence[str]) -> nn.Module | None:
+    """W_O by its usual names; one named `output` only where it is a linear map, and no sub-layer that adds the residual."""
+    if attention is None:
+        return None
+    output = getattr(attention, "output", None)
+    return _child(attention, projections) or (output if isinstance(output, nn.Linear) else None)
 
 
 def _kind_of(only: nn.Module) -> tuple[nn.Module | None, nn.Module | None, bool]:
@@ -144,12 +253,18 @@ def heads_of(module: Any, attention: nn.Module, projection: Any, keeps_state: bo
     if keeps_state and not any(isinstance(getattr(attention, name, None), int) for name in _HEAD_COUNT_NAMES):
         return 0, 0
     heads = _head_count(module, attention)
-    width = getattr(projection, "in_features", None)
+    width = width_read_by(projection)
     if not heads:
         return f"{type(attention).__name__}: the number of heads is neither in the module nor in the config"
-    if not isinstance(width, int) or width % heads:
+    if width is None or width % heads:
         return f"{type(attention).__name__}: W_O reads {width} features, not a multiple of {heads} heads"
     return heads, width // heads
+
+
+def width_read_by(projection: Any) -> int | None:
+    """How many features a linear map reads; GPT-2's name it in their own way."""
+    width = getattr(projection, "in_features", getattr(projection, "nx", None))
+    return width if isinstance(width, int) else None
 
 
 def key_value_heads_of(module: Any, attention: nn.Module, value: Any, heads: int, head_dim: int) -> int:
@@ -183,7 +298,10 @@ def unembedding_of(module: Any) -> nn.Module | None:
     found: nn.Module | None = module.get_output_embeddings()
     if found is not None:
         return found
-    return next((part.lm_head for part in module.modules() if isinstance(getattr(part, "lm_head", None), nn.Linear)), None)
+    named = (getattr(part, "lm_head", None) for part in module.modules())
+    # BLIP: only its text decoder says which.
+    said = (part.get_output_embeddings() for part in module.modules() if hasattr(part, "get_output_embeddings"))
+    return next((part for part in (*named, *said) if isinstance(part, nn.Linear)), None)
 
 
 def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, float]:
@@ -191,7 +309,8 @@ def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, 
 
     Only the owner's own habits count: a Cohere language model scales its logits, the same decoder inside Aya Vision does not.
     """
-    owner = next((parent for parent in module.modules() if any(child is unembedding for child in parent.children())), module)
+    # A head of its own (T5Gemma 2) has no configuration: what scales its logits stands in the model around it.
+    owner = next((part for part in reversed(list(module.modules())) if hasattr(part, "config") and _holds(part, unembedding)), module)
     config = owner.config.get_text_config(decoder=True)
     softcap = getattr(config, "final_logit_softcapping", None)
     scale = getattr(owner, "logit_scale", None)
@@ -202,10 +321,15 @@ def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, 
         return softcap, 1.0 / float(config.logits_scaling)
     if "output_multiplier" in written and getattr(config, "output_multiplier", None):
         return softcap, float(config.output_multiplier)
-    if getattr(config, "is_encoder_decoder", False) and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
+    scaled = any(f"{name}**-0.5" in written for name in ("model_dim", "d_model"))
+    if scaled and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
         # T5 with tied embeddings scales what it unembeds; its unembedding has no bias, so the logits scale alike.
         return softcap, float(config.d_model) ** -0.5
     return softcap, 1.0
+
+
+def _holds(part: nn.Module, inner: nn.Module) -> bool:
+    return any(child is inner for child in part.modules())
 
 
 def masked_tokens_of(module: Any) -> tuple[int, ...]:

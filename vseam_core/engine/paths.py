@@ -199,6 +199,7 @@ def _check_family(decoder: Decoder) -> None:
             or ("it is attention or an MLP alone" if layer.is_single else "")
             or ("it carries a state in attention's place" if layer.keeps_state else "")
             or ("it is a cross-attention layer" if layer.is_cross_attention else "")
+            or ("it looks at the image beside its own attention" if layer.cross_projection is not None else "")
             or ("it reads the keys of another layer" if layer.keys_from is not None else "")
         )
         if reason:

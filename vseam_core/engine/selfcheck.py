@@ -15,7 +15,7 @@ from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Engine
 from vseam_core.engine.budgeted import BudgetedEngine, FullPassEngine
 from vseam_core.engine.capabilities import of_structure, with_checks
-from vseam_core.engine.decoder import Decoder
+from vseam_core.engine.decoder import CROSS_KINDS, Decoder
 from vseam_core.engine.memory import MemoryBudgetError, is_out_of_memory
 from vseam_core.engine.probe import probe
 from vseam_core.engine.reference import ReferenceEngine
@@ -23,7 +23,9 @@ from vseam_core.engine.replay import ReplayEngine
 from vseam_core.engine.states import PackedStates
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
 
-_IDENTITY_KINDS: tuple[SiteKind, ...] = ("residual_before", "residual_after", "attention_output", "mlp_output", "head_output")
+_IDENTITY_KINDS: tuple[SiteKind, ...] = (
+    "residual_before", "residual_after", "attention_output", "mlp_output", "head_output", *CROSS_KINDS,
+)  # fmt: skip
 # The largest difference of a logit that is still rounding; coarser for half precision.
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
 _EAGER_IN_FLOAT64 = 1e-5
@@ -110,6 +112,7 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     record["alone"] = engine.alone_because
     record |= dict.fromkeys(("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "ablation_effect", "recomputed"))
     if not engine.decoder.unreadable:
+        _refuse_other_positions(engine, prompt)
         record |= _checks_of_runs(model, engine, prompt, logits)
         if record["logits_error"] == float("inf"):
             # There is nothing to compare: something between the last residual and the unembedding was not found.
@@ -120,6 +123,17 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
             engine.no_lens_because = f"final norm and unembedding give other logits than the model, by {record['logits_error']:.3g}"
     _refuse_if_wrong(model, engine, record)
     return record
+
+
+def _refuse_other_positions(engine: Engine, prompt: EncodedPrompt) -> None:
+    """Raise `UnsupportedError` where the layers hold another number of positions than the prompt says: edits would stand elsewhere."""
+    site = (0, cast(SiteKind, "residual_before"))
+    held = len(engine.plain_activations(prompt, [site])[site])
+    if held != len(prompt):
+        raise UnsupportedError(
+            f"{engine.model.info.name}: its {engine.shape.stack} holds {held} positions for a prompt of {len(prompt)}: "
+            "where its words stand among them is not known"
+        )
 
 
 def _checks_of_runs(model: VisionLanguageModel, engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
 
 WORDS = {"vision": "vision tower", "connector": "Q-Former"}
-_NAMES = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower")
+_NAMES = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower", "image_encoder")
 _QFORMERS = ("qformer",)
 _INNER_NAMES = ("vision_model", "encoder", "transformer", "model")
 _PROJECTION_NAMES = (*finder.PROJECTION_NAMES, "proj", "projection", "projection_layer")
@@ -40,16 +40,24 @@ Forward = Callable[[Any], torch.Tensor]
 
 def find_tower(module: Any) -> Decoder:
     """The vision tower as a stack that can be addressed; one that is `unreadable`, with the reason, where none is found."""
-    for parent in (module, getattr(module, "model", None)):
-        for name in _NAMES:
-            tower = getattr(parent, name, None)
-            current = tower
-            while isinstance(current, nn.Module):
-                if (layers := finder.layers_of(current)) is not None:
-                    return _stack("vision", current, [layer_of(tower, layer, _PROJECTION_NAMES) for layer in layers])
-                following = [getattr(current, inner, None) for inner in _INNER_NAMES]
-                current = next((one for one in following if isinstance(one, nn.Module)), None)
+    for tower in _towers(module):
+        current = tower
+        while isinstance(current, nn.Module):
+            if (layers := finder.layers_of(current)) is not None:
+                return _stack("vision", current, [layer_of(tower, layer, _PROJECTION_NAMES) for layer in layers])
+            following = [getattr(current, inner, None) for inner in _INNER_NAMES]
+            current = next((one for one in following if isinstance(one, nn.Module)), None)
     return unreadable_decoder(module, f"{type(module).__name__}: no vision tower with a list of layers found")
+
+
+def _towers(module: Any) -> Iterator[Any]:
+    """What may be a vision tower, by the library's usual names, and the encoder of an encoder-decoder that reads the image alone."""
+    for parent in (module, getattr(module, "model", None), getattr(module, getattr(module, "base_model_prefix", ""), None)):
+        yield from filter(None, (getattr(parent, name, None) for name in _NAMES))
+    try:
+        yield finder.image_encoder_of(module)
+    except UnsupportedError:
+        return
 
 
 def find_connector(module: Any) -> Decoder:
