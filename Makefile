@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 # One more version of transformers, in a folder of its own beside the environment's other packages.
 NEWEST := $(VENV)/newest-transformers
 
+# Images of containers often forbid byte code: every process of the tests would then compile torch and transformers anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run study test test-newest test-all test-versions test-torchvision test-postgres test-cluster perf statistics docs lint clean
 
 run: $(READY)  ## the whole study at its default size, on the two embedded models
