@@ -14,7 +14,11 @@ from tests.experiments.test_workers import study
 from vseam_core.config.study import Ablation, HeadScan, Method, Sizes, Study, default_study
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.experiments import study_costs
+from vseam_core.experiments.answering import BaselineOptions, run_baseline
+from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.study_costs import StudyCosts, costed_plan
+from vseam_core.experiments.study_options import scan_options
+from vseam_core.experiments.study_parts import study_dataset
 from vseam_core.experiments.study_plan import costed, mermaid, scheduled, steps_of
 from vseam_core.experiments.study_tasks import StudyTasks
 from vseam_core.runs.executors.base import Call, Task
@@ -99,6 +103,21 @@ def test_planned_passes_are_those_that_are_counted_while_the_study_runs(of: Stud
             samples = SIZES.pairs * 2 if "traces" in name else SIZES.scan_sampled
             assert runs == passes - samples
             assert answers <= samples
+
+
+def test_the_heads_that_a_screening_verifies_are_planned_as_many_as_it_runs(counted: Counter[str]) -> None:
+    screened = STUDY.with_overrides(
+        heads=[HeadScan(operation="zero", method="screen", screen_top=4)], stages=["scan"], sizes={**SIZES.model_dump(), "scan_sampled": 4}
+    )
+    with open_workspace(":memory:") as workspace:
+        task = next(task for task in StudyTasks(workspace, screened, 0, 1).every() if task.work is study_dataset)
+        planned = StudyCosts(workspace, screened, StudyTasks(workspace, screened, 0, 1), "llava-tiny").passes(task)
+        answered = run_baseline(workspace, "llava-tiny", "scenes/color", BaselineOptions("score", limit=6))
+        baselines = workspace.store.baselines(answered.run)
+        counted.clear()
+        run_scan(workspace, "llava-tiny", "scenes/color", scan_options(screened, screened.heads[0]), baselines)
+    # The best four and, of the others, three at random; the unchanged model in both parts.
+    assert counted["runs"] == planned == 4 * (2 + 4 + 3)
 
 
 def never_made(database: Path, of: Study) -> int:

@@ -21,7 +21,7 @@ from vseam_core.api.contexts import ModelShape
 from vseam_core.api.types import HeadId
 from vseam_core.config.study import HeadScan, Sizes
 from vseam_core.errors import UnknownNameError
-from vseam_core.experiments.ablation import head_norms, plan_conditions
+from vseam_core.experiments.ablation import head_norms, most_passes, plan_conditions
 from vseam_core.experiments.heads.donors_and_means import reference_set
 from vseam_core.experiments.heads.scanning import all_heads
 from vseam_core.experiments.rescaling.candidates import Candidate, shuffles
@@ -86,6 +86,8 @@ def test_sets_to_ablate_and_factors_to_shuffle_hold_only_heads_that_there_are(fi
     conditions = plan_conditions(references, selected, 20, 0)
     assert len({condition.heads for condition in conditions if condition.name == "random"}) == 20
     assert all(EXISTS[head.layer, head.head] for condition in conditions for head in condition.heads)
+    # Three variants of each set but the empty one; the conditions are one unit, which runs the unchanged model besides.
+    assert most_passes(len(selected), 20, variants=3) == 3 * (len(conditions) - 1) + 1 + 1
     assert {len(condition.heads) for condition in conditions if condition.name == "faithfulness"} == {sum(COUNTS) - 2}
     candidate = Candidate("fitted", Setting(1.0, 2), {HeadId(2, 1): 1.5, HeadId(0, 5): 0.5})
     dealt = shuffles(candidate, references.engine.shape, 20, 0)

@@ -70,6 +70,11 @@ def default_top(heads: int) -> int:
     return min(heads, max(LEAST_TOP, heads // 40))
 
 
+def random_beside(top: int, rest: int) -> int:
+    """How many of the `rest` of the heads are verified beside the `top` ones: a tenth as many, at least 3."""
+    return min(rest, max(LEAST_RANDOM, -(-top // 10)))
+
+
 def choose_heads(estimates: Mapping[str, ArrayLike], top: int, seed: int) -> HeadChoice:
     """The `top` heads by |mean estimate|, and at random a tenth as many (at least 3) of the others, drawn with `seed`.
 
@@ -86,7 +91,7 @@ def choose_heads(estimates: Mapping[str, ArrayLike], top: int, seed: int) -> Hea
     in_turn = np.stack([there[np.argsort(-values, kind="stable")] for values in maps], axis=1).ravel()
     chosen = list(dict.fromkeys(in_turn.tolist()))[: min(top, len(there))]
     rest = np.setdiff1d(there, chosen)
-    count = min(len(rest), max(LEAST_RANDOM, -(-len(chosen) // 10)))
+    count = random_beside(len(chosen), len(rest))
     drawn = generator(seed, "screening").choice(rest, count, replace=False) if count else rest
     flags = np.zeros((2, np.prod(shape, dtype=int)), dtype=bool)
     flags[0, chosen], flags[1, drawn] = True, True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from vseam_core.analysis.head_sets import matched_random_sets
 from vseam_core.analysis.statistics import accuracy_change
 from vseam_core.api.stored_weights import stored_weight
 from vseam_core.api.types import HeadId
-from vseam_core.config.defaults import EDITOR, OPERATION
-from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.experiments.evaluation_sets import EvaluationSet, evaluate_conditions, evaluation_set
-from vseam_core.experiments.heads.changes import REFERENCE_SIZE, Change, HeadChange, HeadOperation, head_operation
+from vseam_core.experiments.heads.changes import Change, HeadChange, HeadOperation, OperationOptions, operation_of
 from vseam_core.experiments.heads.donors_and_means import ReferenceSet, reference_set
 from vseam_core.experiments.heads.scanning import all_heads
 from vseam_core.runs.experiment import Experiment, OpenRun
@@ -30,22 +28,14 @@ NORM_PROMPTS = 16
 
 
 @dataclass(frozen=True)
-class AblationOptions:
-    """What to ablate with, on how many test samples, beside how many matched random sets (199 give p ≥ 0.005).
+class AblationOptions(OperationOptions):
+    """What to ablate with, on how many test samples, beside how many matched random sets (199 give p ≥ 0.005)."""
 
-    `donors` is for operations that take some, unless `operation_options` say how many.
-    """
-
+    donors: int | None = 1
     sign: Literal["positive", "negative"] = "positive"
-    operation: str = OPERATION
-    positions: str = "all"
     split: str = "plain"
     samples: int = 40
     random_sets: int = 199
-    donors: int = 1
-    editor: EditorChoice | str = EDITOR
-    reference_size: int = REFERENCE_SIZE
-    operation_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,16 +59,7 @@ def run_ablation(
     study: int | None = None,
 ) -> Outcome:
     """Ablate `selected` (best head first, chosen on the score pool) on the test pool, with everything it must be held against."""
-    operation = head_operation(
-        workspace,
-        model,
-        dataset,
-        options.operation,
-        options.operation_options,
-        donors=options.donors,
-        positions=options.positions,
-        reference_size=options.reference_size,
-    )
+    operation = operation_of(workspace, model, dataset, options)
     parts = {
         "operation": operation.component,
         "sign": options.sign,
@@ -102,18 +83,28 @@ def run_ablation(
 
 
 def plan_conditions(references: ReferenceSet, selected: Sequence[HeadId], random_sets: int, seed: int) -> list[Condition]:
-    """The selected set, its cumulative beginnings, everything but it (faithfulness), each head left out, and random sets.
-
-    The first condition is the empty set: the unablated model, measured the same way.
-    """
+    """The sets that follow from the selected one, and random sets matched to it."""
     heads = tuple(selected)
-    others = tuple(head for head in all_heads(references.engine.shape) if head not in heads)
-    conditions = [Condition("base", -1, ()), Condition("selected", -1, heads), Condition("faithfulness", -1, others)]
-    conditions += [Condition("cumulative", -1, heads[:size]) for size in range(1, len(heads))]
     norms = head_norms(references)
     there = ~np.isnan(norms)
     matched = matched_random_sets(heads, np.where(there, norms, 0.0), random_sets, seed, there)
-    return conditions + [Condition("random", trial, drawn) for trial, drawn in enumerate(matched.sets)]
+    others = tuple(head for head in all_heads(references.engine.shape) if head not in heads)
+    return _of_the_selected(heads, others) + [Condition("random", trial, drawn) for trial, drawn in enumerate(matched.sets)]
+
+
+def _of_the_selected(heads: tuple[HeadId, ...], others: tuple[HeadId, ...]) -> list[Condition]:
+    """The empty set (the unablated model, measured the same way), the selected one, everything but it, and its beginnings."""
+    conditions = [Condition("base", -1, ()), Condition("selected", -1, heads), Condition("faithfulness", -1, others)]
+    return conditions + [Condition("cumulative", -1, heads[:size]) for size in range(1, len(heads))]
+
+
+def most_passes(selected: int, random_sets: int, variants: float) -> float:
+    """The forward passes that one image takes, at the most, with so many variants of an operation that replaces `selected` heads.
+
+    The empty set changes nothing, and has one variant; each unit runs the unchanged model once more.
+    """
+    conditions = len(_of_the_selected(tuple(HeadId(0, head) for head in range(selected)), ())) + random_sets
+    return (conditions - 1) * variants + 1 + -(-conditions // SETS_PER_UNIT)
 
 
 def head_norms(references: ReferenceSet) -> np.ndarray:

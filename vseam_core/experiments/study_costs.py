@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from vseam_core.analysis.screening import random_beside
 from vseam_core.api.interventions import Run
 from vseam_core.api.types import Sample
 from vseam_core.config.study import HeadScan, Method, Study
 from vseam_core.engine.generation import Question
 from vseam_core.errors import SampleError, UnsupportedError
-from vseam_core.experiments.ablation import SETS_PER_UNIT, AblationOptions
+from vseam_core.experiments import ablation
 from vseam_core.experiments.answering import MAX_NEW_TOKENS, BaselineOptions
 from vseam_core.experiments.encoding import Prepared, prepare, prepare_pair
-from vseam_core.experiments.heads.changes import HeadOperation, head_operation
-from vseam_core.experiments.heads.confirming import MOST_CANDIDATES, OPERATIONS
+from vseam_core.experiments.heads import confirming
+from vseam_core.experiments.heads.changes import HeadOperation, OperationOptions, operation_of
 from vseam_core.experiments.heads.looking import keeps_attention, looking_run
 from vseam_core.experiments.heads.scanning import ScanOptions, all_heads, screened_heads
+from vseam_core.experiments.rescaling import fit
 from vseam_core.experiments.study_options import ablation_options, rescaling_options, scan_options, trace_options
 from vseam_core.experiments.study_parts import against_random_models, study_dataset
 from vseam_core.experiments.study_plan import PlannedStep, Schedule, costed, scheduled, steps_of
@@ -194,7 +196,7 @@ class StudyCosts:
 
         return _mean(self._of_samples(dataset, BaselineOptions(self._study.scan_pool, self._splits(dataset)[0]), of))
 
-    def _scan_of(self, dataset: str, options: ScanOptions | AblationOptions) -> Callable[[Sample], tuple[Sequence[Run], Prepared]]:
+    def _scan_of(self, dataset: str, options: OperationOptions) -> Callable[[Sample], tuple[Sequence[Run], Prepared]]:
         """The runs of replacing every head on a sample."""
         operation = self._operation(dataset, options)
         heads = [[head] for head in all_heads(operation.shape)]
@@ -208,18 +210,9 @@ class StudyCosts:
 
         return of
 
-    def _operation(self, dataset: str, options: ScanOptions | AblationOptions) -> HeadOperation:
-        return head_operation(
-            self._workspace,
-            self._model,
-            dataset,
-            options.operation,
-            options.operation_options,
-            donors=options.donors,
-            positions=options.positions,
-            reference_size=options.reference_size,
-            stack=getattr(options, "stack", ""),
-        )
+    def _operation(self, dataset: str, options: OperationOptions) -> HeadOperation:
+        stack = options.stack if isinstance(options, ScanOptions) else ""
+        return operation_of(self._workspace, self._model, dataset, options, stack)
 
     def _splits(self, dataset: str) -> tuple[str, ...]:
         return self._workspace.benchmark(dataset).splits()
@@ -236,15 +229,16 @@ class StudyCosts:
         options, sizes = scan_options(self._study, scan), self._study.sizes
         runs, _ = next(iter(self._of_samples(dataset, BaselineOptions(), self._scan_of(dataset, options))), ([], None))
         shape = self._loaded.engine.shape_of(options.stack)
-        heads = screened_heads(options, shape)
-        # Some random ones beside the best.
-        return (sizes.scan_sampled + sizes.scan_wrong) * (2 + (heads + -(-heads // 10)) * len(runs) / len(all_heads(shape)))
+        every = len(all_heads(shape))
+        top = min(every, screened_heads(options, shape))
+        verified = top + random_beside(top, every - top)
+        return (sizes.scan_sampled + sizes.scan_wrong) * (2 + verified * len(runs) / every)
 
     def _confirmed(self, dataset: str) -> int:
         if "negative" not in self._study.ablation.signs:
             return 0
         samples = self._tasks.number(dataset, "test", self._splits(dataset)[-1], self._study.sizes.confirm)
-        return len(OPERATIONS) * (1 + MOST_CANDIDATES) * samples
+        return confirming.most_passes(samples)
 
     def _ablations(self) -> list[tuple[Any, Method]]:
         return [(sign, method) for sign in self._study.ablation.signs for method in self._study.ablation.operations]
@@ -254,10 +248,8 @@ class StudyCosts:
         options = ablation_options(self._study, method, sign, splits[0] if sign == "positive" else splits[-1])
         found = self._of_samples(dataset, BaselineOptions("score"), self._scan_of(dataset, options))
         variants = max((len(runs) for runs, _ in found), default=0) / len(all_heads(self._loaded.engine.shape))
-        # Every set but the empty one, in one variant for each donor; the unchanged model once for each unit, and as a condition.
-        sets = 1 + self._study.top_k + options.random_sets
         images = 2 * self._tasks.number(dataset, "test", options.split, options.samples)
-        return images * (sets * variants + 1 + -(-(sets + 1) // SETS_PER_UNIT))
+        return images * ablation.most_passes(self._study.top_k, options.random_sets, variants)
 
     def _rescaled(self, dataset: str) -> int:
         sizes, splits = self._study.sizes, self._splits(dataset)
@@ -267,10 +259,8 @@ class StudyCosts:
             return sum(self._tasks.number(of, pool, split, limit) for split in splits)
 
         choose, test = number(dataset, "choose", sizes.choose), number(dataset, "test", sizes.test)
-        grid = (2 + len(self._study.rescaling.settings())) * choose
-        # Fitted, published and shuffled on this dataset, fitted on the others: each beside the unchanged model, on the edited image too.
-        tests = (2 + options.shuffles) * test + sum(number(name, "test", sizes.test) for name in options.transfer)
-        return grid + 4 * tests + choose + test
+        transferred = sum(number(name, "test", sizes.test) for name in options.transfer)
+        return fit.most_passes(options, len(self._study.rescaling.settings()), choose, test, transferred)
 
     def _random(self) -> float:
         """The traces of one random model, which are those of the model on fewer pairs."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vseam_core.api.interfaces import HeadContext, HeadIntervention, ModelShape, Variant
 from vseam_core.api.interventions import AnswerIds, AnswerScore, Run
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import HeadId
+from vseam_core.config.defaults import EDITOR, OPERATION
+from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.engine.generation import Question
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.encoding import Prepared
@@ -21,6 +23,22 @@ from vseam_core.runs.workspace import Workspace
 
 REFERENCE_SIZE = 64
 """How many samples lend donors and means, unless something else is asked for."""
+
+
+@dataclass(frozen=True)
+class OperationOptions:
+    """What heads are replaced by in a stage, at which positions, and from what.
+
+    `donors` is for operations that take some, unless `operation_options` say how many; `reference_size` samples lend donors and means.
+    `editor` makes the other image of a pair.
+    """
+
+    operation: str = OPERATION
+    positions: str = "all"
+    reference_size: int = REFERENCE_SIZE
+    donors: int | None = None
+    editor: EditorChoice | str = EDITOR
+    operation_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +137,21 @@ def head_operation(
         positions=positions,
         references=references,
         seed=workspace.seed,
+    )
+
+
+def operation_of(workspace: Workspace, model: str, dataset: str, options: OperationOptions, stack: str = "") -> HeadOperation:
+    """`head_operation` as the options of a stage say."""
+    return head_operation(
+        workspace,
+        model,
+        dataset,
+        options.operation,
+        options.operation_options,
+        donors=options.donors,
+        positions=options.positions,
+        reference_size=options.reference_size,
+        stack=stack,
     )
 
 

@@ -31,6 +31,11 @@ Named = tuple[str, tuple[HeadId, ...]]
 UNCHANGED = "none"
 
 
+def most_passes(samples: int) -> int:
+    """The forward passes of a confirmation on so many samples, at the most: every candidate and the unchanged model by each operation."""
+    return len(OPERATIONS) * (1 + MOST_CANDIDATES) * samples
+
+
 @dataclass(frozen=True)
 class ConfirmationOptions:
     """On which test samples candidates are tried, and where heads are replaced."""

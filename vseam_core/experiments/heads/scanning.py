@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +12,10 @@ from vseam_core.api.interfaces import Editor, HeadIntervention, ModelShape
 from vseam_core.api.interventions import AnswerScore, Run
 from vseam_core.api.presentation import Replacement
 from vseam_core.api.types import HeadEffect, HeadId, Sample, ScanDirection
-from vseam_core.config.defaults import EDITOR, OPERATION
-from vseam_core.config.editor_settings import EditorChoice
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import NO_COMPETITOR, Prepared, prepare, prompt_identity
-from vseam_core.experiments.heads.changes import REFERENCE_SIZE, HeadOperation, head_operation
+from vseam_core.experiments.heads.changes import HeadOperation, OperationOptions, operation_of
 from vseam_core.experiments.heads.looking import image_attention, keeps_attention
 from vseam_core.experiments.heads.samples import Chosen, find_samples
 from vseam_core.experiments.image_stacks import say_what_is_left_out
@@ -33,28 +31,22 @@ SCAN_MEASURES: tuple[str, ...] = ("logit_diff", "published_prob")
 
 
 @dataclass(frozen=True)
-class ScanOptions:
+class ScanOptions(OperationOptions):
     """Which replacement, where, on how many answers.
 
     `sampled` samples of the easiest split are scanned whatever the model answered, and wrong answers of all splits until there are
     `wrong` (as many for each gold class where there are enough). `direction` is for `patch`: noising puts corrupt heads into the
     clean run, denoising clean heads into the corrupt run; both are read on the clean answer, so that a head that supports it is
-    positive either way. `donors` is for operations that take some, unless `operation_options` say how many.
+    positive either way.
 
     `method`: `exact` replaces every head; `screen` estimates all of them from gradients and replaces the `screen_top` best (None: one in
     40, at least 8) and a random tenth as many, with `integrated_steps` points between sample and donor (0: none). `stack` is whose heads
     are scanned, "" the language model's.
     """
 
-    operation: str = OPERATION
-    positions: str = "all"
     sampled: int = 40
     wrong: int = 20
-    reference_size: int = REFERENCE_SIZE
     direction: ScanDirection = "noising"
-    editor: EditorChoice | str = EDITOR
-    operation_options: Mapping[str, Any] = field(default_factory=dict)
-    donors: int | None = None
     method: Literal["exact", "screen"] = "exact"
     screen_top: int | None = None
     integrated_steps: int = 0
@@ -105,17 +97,7 @@ def open_scan(workspace: Workspace, model: str, dataset: str, options: ScanOptio
 
     Raises `VseamError` for a direction that the operation does not have.
     """
-    operation = head_operation(
-        workspace,
-        model,
-        dataset,
-        options.operation,
-        options.operation_options,
-        donors=options.donors,
-        positions=options.positions,
-        reference_size=options.reference_size,
-        stack=options.stack,
-    )
+    operation = operation_of(workspace, model, dataset, options, options.stack)
     check_direction(operation.intervention, options.direction)
     paired = operation.intervention.needs().pair
     screening = {"top": screened_heads(options, operation.shape), "integrated_steps": options.integrated_steps}

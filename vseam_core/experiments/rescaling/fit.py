@@ -78,6 +78,17 @@ def run_rescaling(
     return Outcome(opened.run, outcome.keys + tested.keys, made, reused, outcome.skips + tested.skips)
 
 
+def most_passes(options: RescalingOptions, settings: int, choose: int, test: int, transferred: int) -> int:
+    """The forward passes of a rescaling, at the most: `settings` are tried on `choose` samples and the best one is tested on `test`.
+
+    `transferred` samples are those of the datasets that it is tried on untouched.
+    """
+    grid = (2 + settings) * choose  # the unchanged model, and a candidate that changes nothing
+    tests = (2 + options.shuffles) * test + transferred  # fitted, published and shuffled
+    bias = choose + test
+    return grid + 4 * tests + bias  # each test beside the unchanged model, on the edited image too
+
+
 def _computer(fitting: Fitting) -> Callable[[Sequence[Unit[Measurement]]], list[UnitResult]]:
     return lambda part: [fitting.measure(unit) for unit in part]
 
