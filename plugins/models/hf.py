@@ -33,12 +33,14 @@ from vseam_core.huggingface.prompting import (
     unknown_words,
     write_prompt,
 )
+from vseam_plugins.models.continued import IN_FRONT, ContinuedPrompts
 from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt
 from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, first_logits, greedy_settings, needs_image
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
+from vseam_plugins.models.token_ids import decoder_start_id, enters_by_cross_attention, image_token_id, special_tokens
 
 OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "device_map", "max_memory", "offload_folder",
@@ -65,10 +67,11 @@ class HuggingFaceModel(VisionLanguageModel):
         self.info = checkpoint.info
         self.tokenizer = checkpoint.processor.tokenizer
         self.config = checkpoint.module.config
-        self.image_id = _image_token_id(self.config)
+        self.image_id = image_token_id(self.config)
         self.template = PromptTemplate.parse(template or self._default_template())
-        self.special_tokens = _special_tokens(self.tokenizer)
-        self.decoder_start_id = _decoder_start_id(self.config)
+        self.special_tokens = special_tokens(self.tokenizer)
+        self.decoder_start_id = decoder_start_id(self.module)
+        self._continued = ContinuedPrompts(self.module, self.tokenizer)
         self._separator = separator
 
     @classmethod
@@ -122,6 +125,8 @@ class HuggingFaceModel(VisionLanguageModel):
         self._check_question(question)
         written = write_prompt(self.tokenizer, template, question)
         inputs = self._process(image, written.text)
+        if self.decoder_start_id is None:
+            inputs = self._continued.as_generated_from(inputs)
         ids = tuple(inputs["input_ids"][0].tolist())
         origins = align(ids, written)
         if self.decoder_start_id is not None:
@@ -131,15 +136,17 @@ class HuggingFaceModel(VisionLanguageModel):
             inputs = self._append(inputs, tuple(answer_prefix))
             ids, origins = (*ids, *answer_prefix), [*origins, *[None] * len(answer_prefix)]
         self._check_ids(ids, inputs)
+        front = self._positions_in_front(inputs)
+        ids, origins = (*[IN_FRONT] * front, *ids), [*[None] * front, *origins]
         classes = classify(
-            ids, origins, written, image_id=self.image_id, bos_id=self.tokenizer.bos_token_id,
+            ids, origins, written, image_id=IN_FRONT if front else self.image_id, bos_id=self.tokenizer.bos_token_id,
             special_ids=frozenset(self.special_tokens.values()), appended=len(answer_prefix),
         )  # fmt: skip
         boxes, without_places = self._places(inputs, classes.count("image"), image.size)
         return EncodedPrompt(
             inputs=inputs,
             ids=ids,
-            tokens=tuple(self.tokenizer.convert_ids_to_tokens(list(ids))),
+            tokens=("<image>",) * front + tuple(self.tokenizer.convert_ids_to_tokens(list(ids[front:]))),
             classes=classes,
             roles=assign_roles(origins, written, roles),
             text=written.text,
@@ -184,7 +191,7 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """What the tokenizer writes for each id by itself, without space around it."""
-        return [str(self.tokenizer.decode([number])).strip() for number in ids]
+        return ["" if number == IN_FRONT else str(self.tokenizer.decode([number])).strip() for number in ids]
 
     @property
     def device(self) -> torch.device:
@@ -225,7 +232,7 @@ class HuggingFaceModel(VisionLanguageModel):
         """The greedy answers of one batch, and the logits `[batch, vocabulary]` of the first step, as `logits` gave them back."""
         batch = self.collate(prompts)
         with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self.decoder_start_id, max_new_tokens):
-            output = self.module.generate(**batch, logits_processor=[logits])
+            output = self.module.generate(**self._continued.for_generation(batch), logits_processor=[logits])
         width = batch["input_ids"].shape[1]
         # Some families return the prompt before the answer, some the answer alone.
         repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
@@ -342,6 +349,12 @@ class HuggingFaceModel(VisionLanguageModel):
             if limit is not None and length > limit:
                 raise SampleError(f"the {what} has {length} tokens, the model reads at most {limit}")
 
+    def _positions_in_front(self, inputs: Mapping[str, torch.Tensor]) -> int:
+        """How many positions of the image the model itself puts in front of the words (GIT); elsewhere they stand among the ids."""
+        if self.image_id is not None or self.decoder_start_id is not None or enters_by_cross_attention(self.config):
+            return 0
+        return self._continued.positions_in_front(inputs)
+
     def _places(self, inputs: Mapping[str, Any], count: int, image: tuple[int, int]) -> tuple[tuple[Box, ...] | None, str]:
         """Where image positions lie in the image, or None and the reason why that is not known."""
         try:
@@ -361,33 +374,6 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def _qformer_pad_id(self) -> int:
         return getattr(getattr(self.processor, "qformer_tokenizer", None), "pad_token_id", None) or 0
-
-
-def _image_token_id(config: Any) -> int | None:
-    """The id that marks image positions, or None where the image enters by cross-attention only (Mllama)."""
-    if getattr(config.get_text_config(decoder=True), "cross_attention_layers", None):
-        return None
-    found = getattr(config, "image_token_id", None)
-    return found if found is not None else getattr(config, "image_token_index", None)
-
-
-def _decoder_start_id(config: Any) -> int | None:
-    """The token that an encoder-decoder language model starts its answer with; None where the answer continues the prompt."""
-    text = config.get_text_config(decoder=True)
-    if not (getattr(config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False)):
-        return None
-    start = getattr(text, "decoder_start_token_id", None)
-    return text.pad_token_id if start is None else int(start)
-
-
-def _special_tokens(tokenizer: Any) -> dict[str, int]:
-    """Every control token of a vocabulary with its id: the named ones (BOS, padding) and those added as special (`<image>`).
-
-    Not the token of unknown words: it stands for a word.
-    """
-    added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    return {token: index for token, index in {**added, **named}.items() if index != tokenizer.unk_token_id}
 
 
 load = HuggingFaceModel.load

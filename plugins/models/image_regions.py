@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vseam_core.api.types import Box
@@ -76,6 +76,11 @@ def _single_grid(case: ImagePrompt) -> Sequence[Box]:
     if size is None or len(shape) != 4 or shape[0] != 1:
         raise NoPlacesError("its image positions are not known to be one grid of patches")
     return _grid_of(case, shape[-2] // size, shape[-1] // size)
+
+
+def _behind_a_class(case: ImagePrompt) -> Sequence[Box]:
+    """GIT: one grid of patches behind the tower's class token, which has no place of its own."""
+    return [NOWHERE, *_single_grid(replace(case, count=case.count - 1))]
 
 
 def _grid_of(case: ImagePrompt, rows: int, columns: int) -> Sequence[Box]:
@@ -249,6 +254,7 @@ _RULES: Mapping[Any, Callable[[ImagePrompt], Sequence[Box]]] = {
     "pixtral": _rows_with_breaks,
     "mistral3": _rows_with_breaks,
     **dict.fromkeys(_STRETCHED, _merged),
+    "git": _behind_a_class,
     "gemma3": _pooled,
     "gemma4": _pooled_patches,
     "internvl": _shuffled_tiles,
