@@ -17,6 +17,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """A slow test may take half an hour where it doesn't say otherwise: on a busy machine the usual limit ended sound ones."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """`install("acme-vlm", acme=SOURCE)`: a distribution with one plugin module per keyword."""
