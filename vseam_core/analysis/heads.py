@@ -170,18 +170,19 @@ def score_heads(
         stack=stack,
         shape=(samples.effects.shape[1], samples.effects.shape[2]),
         n=len(right),
-        n_sampled=maps["support"].n,
-        n_correct=maps["correct"].n,
-        n_wrong=maps["wrong"].n,
         base_correct=float(values[right].mean()) if right.any() else None,
         base_wrong=float(values[wrong].mean()) if wrong.any() else None,
-        reliability_support=maps["support"].reliability,
-        reliability_wrong=maps["wrong"].reliability,
-        resolved_support=maps["support"].resolved,
-        resolved_wrong=maps["wrong"].resolved,
-        reason_support=reasons["support"],
-        reason_wrong=reasons["wrong"],
+        **_of_maps(maps, reasons),
     )
+
+
+def _of_maps(maps: Mapping[str, MeanMap], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """What scores say of their maps, by their fields."""
+    found: dict[str, Any] = {"n_sampled": maps["support"].n, "n_correct": maps["correct"].n, "n_wrong": maps["wrong"].n}
+    for name in ("support", "wrong"):
+        of_one = {"reliability": maps[name].reliability, "resolved": maps[name].resolved, "reason": reasons[name]}
+        found |= {f"{field}_{name}": value for field, value in of_one.items()}
+    return found
 
 
 def _checked(

@@ -165,13 +165,7 @@ class FileBenchmark(Benchmark):
 
         Raises `SampleError` for a part that is empty, and for a multiple choice record where the benchmark does not ask its options.
         """
-        for what, text in (("question", question), ("answer", answer), ("image", image)):
-            if not text.strip():
-                raise SampleError(f"{record.place}: the {what} is empty")
-        if not self.asks_options and (column := options_column(record)):
-            raise SampleError(f"{record.place}: a multiple choice record ({column}); the dataset `table` asks the options too")
-        if options and answer.strip() not in list(LETTERS[: len(options)]):
-            raise SampleError(f"{record.place}: the gold answer {answer!r:.60} is none of the letters of {len(options)} options")
+        self._check_parts(record, options, question=question, answer=answer, image=image)
         competitor = _other_letter(answer.strip(), options) if options else other_word(answer)
         if options and not instruction:
             question, instruction = asked_with(question.strip(), options), INSTRUCTION
@@ -196,6 +190,16 @@ class FileBenchmark(Benchmark):
             instruction=instruction,
             options=tuple(LETTERS[: len(options)]),
         )
+
+    def _check_parts(self, record: Record, options: Sequence[str], **texts: str) -> None:
+        for what, text in texts.items():
+            if not text.strip():
+                raise SampleError(f"{record.place}: the {what} is empty")
+        if not self.asks_options and (column := options_column(record)):
+            raise SampleError(f"{record.place}: a multiple choice record ({column}); the dataset `table` asks the options too")
+        answer = texts["answer"]
+        if options and answer.strip() not in list(LETTERS[: len(options)]):
+            raise SampleError(f"{record.place}: the gold answer {answer!r:.60} is none of the letters of {len(options)} options")
 
     def image_source(self, name: str, content: bytes | None = None) -> ImageSource:
         """Where an image comes from: its bytes where a record carries them, else the file of that name."""

@@ -10,31 +10,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from vseam_core.api.interventions import AnswerIds, AnswerScore, AttentionBlock, MeanOfOthers, Patch, PathPatch, Run, Site, SiteEdit
-from vseam_core.api.prompts import EncodedPrompt
-from vseam_core.config.bytes import readable_bytes
 from vseam_core.engine.base import Advance, Engine
-from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
+from vseam_core.engine.gradients import at_least_float32, line_to_donor, slope_at
+from vseam_core.engine.hooks import SiteKey, heads_at
 from vseam_core.engine.layout import Layout
-from vseam_core.engine.memory import MemoryBudgetError
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.engine.paths import Opening, on_host, without_paths
 from vseam_core.engine.vision_tower import changes_the_image
 from vseam_core.errors import UnsupportedError
 
-ROWS_PER_PASS = 4
-"""Points of the integrated line in one backward pass: each keeps the whole decoder's activations in memory."""
 CHUNK_BYTES = 256 * 2**20
-HALF_SCALE = 2.0**10
-"""Float16 has no gradients below 6e-8: they are computed this many times too large, which is exact, and divided in float32."""
 
 
 class Estimate(NamedTuple):
@@ -98,7 +90,7 @@ def _of_one_base(engine: Engine, runs: Sequence[Run], answer: AnswerIds, steps: 
         for edit in _edits(run):
             by_site[_key(edit)][index].append(edit)
     donors = _donor_activations(engine, runs)
-    local = _gradients(engine, runs[0].base, answer, sorted(by_site), _line(engine, runs[0], steps) if steps else None)
+    slope = slope_at(engine, runs[0].base, answer, sorted(by_site), line_to_donor(engine, runs[0], steps) if steps else None)
     changes = [0.0] * len(runs)
     for site, edits_of_runs in by_site.items():
         heads = heads_at(engine.decoder, site)
@@ -106,9 +98,9 @@ def _of_one_base(engine: Engine, runs: Sequence[Run], answer: AnswerIds, steps: 
         for index, edits in edits_of_runs.items():
             donor = runs[index].donor
             _pack(rows, index, edits, donors[donor.key].get(site) if donor else None, (len(runs[0].base), heads))
-        for index, change in _changes_at(local.live[site], local.gradients[site], rows, heads):
+        for index, change in _changes_at(slope.live[site], slope.gradients[site], rows, heads):
             changes[index] += change
-    return [Estimate(local.base, change) for change in changes]
+    return [Estimate(slope.base, change) for change in changes]
 
 
 def _edits(run: Run) -> list[SiteEdit]:
@@ -127,161 +119,6 @@ def _donor_activations(engine: Engine, runs: Sequence[Run]) -> dict[str, Mapping
         if run.donor is not None:
             wanted[run.donor.key] |= {_key(edit) for edit in _edits(run) if isinstance(edit.operation, Patch)}
     return {key: engine.activations(prompts[key], sites) if sites else {} for key, sites in wanted.items()}
-
-
-def _line(engine: Engine, run: Run, steps: int) -> tuple[torch.Tensor, list[float]]:
-    """The donor's decoder input minus the base's, `[positions, width]`, and the midpoints of `steps` equal parts of the way."""
-    assert run.donor is not None
-    if len(run.donor) != len(run.base):
-        raise UnsupportedError(f"donor and base differ in length ({len(run.donor)} and {len(run.base)} positions)")
-    start: SiteKey = (0, "residual_before")
-    base, donor = (engine.activations(prompt, [start])[start] for prompt in (run.base, run.donor))
-    return donor - base, [(step + 0.5) / steps for step in range(steps)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Local:
-    """The base run and the slope around it: `live` and `gradients` are `[positions, width]` by site."""
-
-    base: float
-    live: dict[SiteKey, torch.Tensor]
-    gradients: dict[SiteKey, torch.Tensor]
-
-
-def _gradients(
-    engine: Engine, base: EncodedPrompt, answer: AnswerIds, sites: Sequence[SiteKey], line: tuple[torch.Tensor, list[float]] | None
-) -> _Local:
-    """Live values and gradients of the logit difference at the base; along `line`, the mean gradient of its points."""
-    if line is None:
-        difference, live, gradients = _backward(engine, base, answer=answer, sites=sites, direction=None, along=[0.0], weights=[1.0])
-        return _Local(float(difference[0]), live, gradients)
-    direction, points = line
-    # The base itself is the first row: it gives the live values and has no weight in the mean.
-    rows = [(0.0, 0.0), *((point, 1 / len(points)) for point in points)]
-    try:
-        return _along(engine, base, answer=answer, sites=sites, direction=direction, rows=rows, together=ROWS_PER_PASS)
-    except MemoryBudgetError:
-        return _along(engine, base, answer=answer, sites=sites, direction=direction, rows=rows, together=1)
-
-
-def _along(
-    engine: Engine,
-    base: EncodedPrompt,
-    answer: AnswerIds,
-    sites: Sequence[SiteKey],
-    direction: torch.Tensor,
-    rows: Sequence[tuple[float, float]],
-    together: int,
-) -> _Local:
-    """The weighted sum of the gradients at the points of a line, given as (point, weight), so many `together` in one pass."""
-    local: _Local | None = None
-    for start in range(0, len(rows), together):
-        along, weights = zip(*rows[start : start + together], strict=True)
-        difference, live, gradients = _backward(engine, base, answer=answer, sites=sites, direction=direction, along=along, weights=weights)
-        if local is None:
-            local = _Local(float(difference[0]), live, gradients)
-        else:
-            for site, gradient in gradients.items():
-                local.gradients[site] += gradient
-    assert local is not None
-    return local
-
-
-def _backward(
-    engine: Engine,
-    base: EncodedPrompt,
-    answer: AnswerIds,
-    sites: Sequence[SiteKey],
-    direction: torch.Tensor | None,
-    along: Sequence[float],
-    weights: Sequence[float],
-) -> tuple[torch.Tensor, dict[SiteKey, torch.Tensor], dict[SiteKey, torch.Tensor]]:
-    """One forward and backward pass with a row per point of the line: differences `[rows]`, live values of the first row, and
-    the weighted sum over rows of the gradients."""
-    live: dict[SiteKey, torch.Tensor] = {}
-    taps: dict[SiteKey, torch.Tensor] = {}
-    start: SiteKey = (0, "residual_before")
-
-    def move(_: SiteKey, value: torch.Tensor) -> torch.Tensor | None:
-        return None if direction is None else value + torch.tensor(along).to(value)[:, None, None] * direction.to(value)
-
-    def tap(site: SiteKey, value: torch.Tensor) -> torch.Tensor:
-        # A zero that is added is a leaf whose gradient is the site's, even where the model goes on to change the sum in place.
-        # Some families hand over `[rows × positions, width]`.
-        rows = value.detach().reshape(len(along), -1, value.shape[-1])
-        live[site], taps[site] = rows[0].clone(), torch.zeros_like(rows, requires_grad=True)
-        return value + taps[site].view(value.shape)
-
-    module = engine.model.module
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(_without_parameter_gradients(module))
-        if engine.budget_for_batches is not None:
-            stack.enter_context(_SavedWithin(engine.budget_for_batches, module, len(base)))
-        if direction is None:
-            # The pass is a plain one but for its gradients: what is run exactly afterwards can start from it.
-            stack.enter_context(engine.watching(base))
-        stack.enter_context(SiteHooks(engine.decoder, [start], move))
-        stack.enter_context(SiteHooks(engine.decoder, sites, tap))
-        logits = module(**engine.model.collate([base] * len(along)), use_cache=False).logits[:, -1]
-        scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
-        gold, *rivals = (logits.double()[:, list(tokens)].logsumexp(-1) for tokens in (answer.gold, *answer.competitors))
-        difference = gold - torch.stack(rivals).amax(0)
-        objective = scale * (difference * torch.tensor(weights).to(difference)).sum()
-        leaves = [taps[site] for site in sites]
-        found = torch.autograd.grad(objective, leaves, allow_unused=True) if leaves else ()
-    # A site that the answer cannot see (no path to the last position) has no gradient and no effect.
-    gradients = {
-        site: torch.zeros_like(live[site]) if gradient is None else _wide(gradient.detach()).sum(0) / scale
-        for site, gradient in zip(sites, found, strict=True)
-    }
-    return difference.detach(), live, {site: _wide(gradient) for site, gradient in gradients.items()}
-
-
-def _wide(value: torch.Tensor) -> torch.Tensor:
-    """At least float32: products of activations and gradients are summed over many features."""
-    return value.to(torch.promote_types(value.dtype, torch.float32))
-
-
-class _SavedWithin(torch.autograd.graph.saved_tensors_hooks):
-    """Counts what a forward pass keeps for its backward pass, and stops with `MemoryBudgetError` as soon as that exceeds a budget.
-
-    Parameters are no part of it: the model holds them anyway.
-    """
-
-    def __init__(self, budget: int, module: nn.Module, positions: int):
-        held = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-        total = 0
-
-        def keep(value: torch.Tensor) -> torch.Tensor:
-            nonlocal total
-            storage = value.untyped_storage()
-            if storage.data_ptr() not in held:
-                held.add(storage.data_ptr())
-                total += storage.nbytes()
-            if total > budget:
-                raise MemoryBudgetError(
-                    f"the backward pass of a screening over {positions} positions keeps more than the {readable_bytes(budget)} that the "
-                    "memory budget leaves for it: raise --memory-budget, or scan with --method exact"
-                )
-            # Detached: the same storage, without a cycle through the graph.
-            return value.detach()
-
-        super().__init__(keep, lambda value: value)
-
-
-@contextmanager
-def _without_parameter_gradients(module: nn.Module) -> Iterator[None]:
-    """Parameters ask for no gradients inside, and again what they asked for outside."""
-    asking = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    try:
-        for parameter in asking:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(True)
 
 
 @dataclass(eq=False)
@@ -335,7 +172,7 @@ def _changes_at(live: torch.Tensor, gradient: torch.Tensor, rows: Sequence[_Row]
         layout = Layout.of_batch([len(live)] * len(chunk), len(live), live.device)
         # `edited` is a copy of our own, so it may become the product in place.
         edited = apply_edits(copies, edits, layout, heads).view(len(chunk), *live.shape)
-        product = _wide(edited).sub_(_wide(live)).mul_(gradient)
+        product = at_least_float32(edited).sub_(at_least_float32(live)).mul_(gradient)
         contributions = product.reshape(*product.shape[:2], heads or 1, -1).sum(-1).double().cpu().numpy()
         for row, contribution in zip(chunk, contributions, strict=True):
             for index, region in row.regions:
@@ -362,8 +199,8 @@ def edge_estimates(
     """
     paths = [_paths_of(sender, receivers, positions) for sender in senders]
     engine.check([replace(run, interventions=(path,)) for path in paths if path is not None])
-    line = _line(engine, run, integrated_steps) if integrated_steps else None
-    local = _gradients(engine, run.base, answer, sorted(set(receivers)), line)
+    line = line_to_donor(engine, run, integrated_steps) if integrated_steps else None
+    slope = slope_at(engine, run.base, answer, sorted(set(receivers)), line)
     found: list[dict[SiteKey, np.ndarray]] = [{} for _ in senders]
     for place, path in enumerate(paths):
         if path is None:
@@ -377,10 +214,10 @@ def edge_estimates(
         (received,) = engine.received([opening])
         rows = list(opening.positions)
         for site, values in received.items():
-            change = values - on_host(local.live[site][rows])
-            product = (change * on_host(local.gradients[site][rows])).sum(axis=0, dtype=np.float64)
+            change = values - on_host(slope.live[site][rows])
+            product = (change * on_host(slope.gradients[site][rows])).sum(axis=0, dtype=np.float64)
             found[place][site] = product.reshape(heads_at(engine.decoder, site) or 1, -1).sum(axis=1)
-    return local.base, found
+    return slope.base, found
 
 
 def _paths_of(sender: Site, receivers: Sequence[SiteKey], positions: tuple[int, ...] | None) -> PathPatch | None:

@@ -79,26 +79,13 @@ def run_units(
     statuses = store.make_current(run, subjects)
     waiting = [unit for unit in units if unit.key not in statuses]
     outcome.reused = len(units) - len(waiting)
-    pending: list[UnitResult] = []
 
-    def save() -> None:
-        store.save(run, [replace(result, subject=subjects.get(result.key, "")) for result in pending])
-        pending.clear()
+    def save(results: Sequence[UnitResult]) -> None:
+        store.save(run, [replace(result, subject=subjects.get(result.key, "")) for result in results])
 
     with progress.task(description, len(units)) as advance:
         advance(outcome.reused)
-        try:
-            saved = time.monotonic()
-            for start in range(0, len(waiting), chunk):
-                part = waiting[start : start + chunk]
-                pending.extend(_compute_or_skip(compute, part))
-                if time.monotonic() - saved >= COMMIT_SECONDS:
-                    save()
-                    saved = time.monotonic()
-                advance(len(part))
-        finally:
-            # Also on Ctrl-C: what is computed is not lost.
-            save()
+        _compute_and_save([waiting[start : start + chunk] for start in range(0, len(waiting), chunk)], compute, save, advance)
     outcome.made = len(waiting)
     if waiting:
         statuses = store.unit_statuses(run, subjects)
@@ -107,6 +94,28 @@ def run_units(
     if finish:
         store.finish_run(run)
     return outcome
+
+
+def _compute_and_save(
+    parts: Sequence[Sequence[Unit[Payload]]],
+    compute: Compute[Payload],
+    save: Callable[[Sequence[UnitResult]], None],
+    advance: Callable[[int], None],
+) -> None:
+    """Compute part after part, and save what has come together about once a second."""
+    pending: list[UnitResult] = []
+    saved = time.monotonic()
+    try:
+        for part in parts:
+            pending.extend(_compute_or_skip(compute, part))
+            if time.monotonic() - saved >= COMMIT_SECONDS:
+                save(pending)
+                pending.clear()
+                saved = time.monotonic()
+            advance(len(part))
+    finally:
+        # Also on Ctrl-C: what is computed is not lost.
+        save(pending)
 
 
 def _skips(store: Store, run: int, asked: Container[str]) -> list[Skip]:
