@@ -66,8 +66,8 @@ class ContinuedPrompts:
         ids = inputs["input_ids"]
         held = self._first_input(decoder, inputs)
         more = len(held) - ids.shape[1]
-        if more <= 0:
-            return 0
+        if more <= 0 or held.is_meta:
+            return max(0, more)  # weights that are not here change nothing: the count alone is known
         other = ids.clone()
         other[0, -1] = (other[0, -1] + 1) % self._module.get_input_embeddings().num_embeddings
         changed = (self._first_input(decoder, {**inputs, "input_ids": other}) != held).any(-1).nonzero().flatten().tolist()

@@ -256,6 +256,7 @@ _RULES: Mapping[Any, Callable[[ImagePrompt], Sequence[Box]]] = {
     **dict.fromkeys(_STRETCHED, _merged),
     "git": _behind_a_class,
     "gemma3": _pooled,
+    "t5gemma2": _pooled,
     "gemma4": _pooled_patches,
     "internvl": _shuffled_tiles,
     "aya_vision": _shuffled_tiles,

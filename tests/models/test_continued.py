@@ -71,6 +71,12 @@ def test_the_first_generated_token_is_the_argmax_of_what_is_scored(model: Huggin
         assert texts == ["" if top in model.special_tokens.values() else model.tokenizer.decode([top]).strip()]
 
 
+def test_the_files_alone_say_how_many_positions_there_are(model: HuggingFaceModel) -> None:
+    described = hf.describe("again", model.info.source)
+    assert (described.problem, described.image_positions) == ("", 17 if model.info.family == "git" else 0)
+    assert described.positions == len(model.encode(picture(1), "Is the dog red?"))
+
+
 def test_a_patch_at_a_word_stands_at_that_word(model: HuggingFaceModel) -> None:
     """The embedding of another word, put where the prompt says that word stands, is the prompt with that word."""
     engine, _ = checked_engine(model)

@@ -39,7 +39,19 @@ WITHOUT_PLACES = {
     "mllama": "cross-attention",
 }
 # Those that say their grid as the others do are run by `make test-all`.
-ALIKE = ("qwen3_5", "qwen3_5_moe", "qwen3_vl_moe", "exaone4_5", "paddleocr_vl", "video_llama_3", "glm4v", "glm4v_moe", "glm46v", "git")
+ALIKE = (
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_vl_moe",
+    "exaone4_5",
+    "paddleocr_vl",
+    "video_llama_3",
+    "glm4v",
+    "glm4v_moe",
+    "glm46v",
+    "git",
+    "t5gemma2",
+)
 FAMILIES = (
     "vipllava", "llava_next", "llava_onevision", "internvl", "aya_vision", "idefics3", "smolvlm", "qwen2_vl", "qwen2_5_vl", "qwen3_vl",
     "paligemma", "gemma3", "gemma4", *(pytest.param(family, marks=pytest.mark.slow) for family in ALIKE),
