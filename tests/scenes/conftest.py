@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vseam_plugins.benchmarks.scenes.world import Scene, scene_graph
+from tests.scenes.labels import scene_graph
+from vseam_plugins.benchmarks.scenes.world import Scene
 
 GROUPS = {
     "animal": {"dog", "cat", "bird", "fish"},

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.scenes.labels import patch_labels, scene_graph
 from vseam_plugins.benchmarks.scenes import sprites, world
 from vseam_plugins.benchmarks.scenes.world import Action, Scene, SceneObject
 
@@ -157,7 +158,7 @@ def test_the_noise_has_the_asked_standard_deviation() -> None:
 
 
 def test_the_four_patches_of_a_cell_carry_its_objects_labels() -> None:
-    labels = world.patch_labels(quiet((DOG, CAR))).reshape(6, 6, 3)
+    labels = patch_labels(quiet((DOG, CAR))).reshape(6, 6, 3)
     dog = [sprites.KINDS.index("dog") + 1, sprites.COLORS.index("red") + 1, sprites.MATERIALS.index("plain") + 1]
     assert (labels[2:4, 0:2] == dog).all()
     assert labels[2:4, 2:4, 1].tolist() == [[sprites.COLORS.index("blue") + 1] * 2] * 2
@@ -165,28 +166,8 @@ def test_the_four_patches_of_a_cell_carry_its_objects_labels() -> None:
     assert not labels[:, 4:].any()
 
 
-def test_action_labels_tell_agent_from_patient_in_the_patches_of_the_glyph() -> None:
-    scene = quiet((DOG, CAR, CUP), (Action("pulling", 1, 0), Action("carrying", 1, 2)))
-    labels = world.action_labels(scene).reshape(6, 6)
-    names = {(row, column): world.ACTION_LABELS[labels[row, column]] for row, column in np.argwhere(labels).tolist()}
-    assert names == {
-        (3, 2): "puller-left", (3, 1): "pulled-right",
-        (2, 2): "carrier", (2, 3): "carrier", (1, 2): "carried", (1, 3): "carried",
-    }  # fmt: skip
-
-
-def test_action_labels_mark_patches_that_the_glyph_touches() -> None:
-    for scene in scenes(100):
-        marked = world.action_labels(scene).reshape(6, 6) > 0
-        touched = np.zeros((6, 6), bool)
-        for j in range(len(scene.actions)):
-            x0, y0, x1, y1 = world.action_box(scene, j)
-            touched[y0 // 20 : (y1 - 1) // 20 + 1, x0 // 20 : (x1 - 1) // 20 + 1] = True
-        assert np.array_equal(marked, touched)
-
-
 def test_the_scene_graph_has_gqas_form_and_names_the_true_relations() -> None:
-    graph = world.scene_graph(quiet((DOG, CAR, CUP), (Action("pulling", 0, 1),)))
+    graph = scene_graph(quiet((DOG, CAR, CUP), (Action("pulling", 0, 1),)))
     assert (graph["width"], graph["height"]) == (120, 120)
     objects = graph["objects"]
     assert isinstance(objects, dict)

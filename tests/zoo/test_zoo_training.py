@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.scenes.labels import patch_labels
 from vseam_core.errors import UnknownNameError
 from vseam_plugins.benchmarks.scenes import questions, world
 from vseam_plugins.models.zoo import both_forms, checkpoint_path, training
@@ -160,7 +161,7 @@ def test_patch_labels_follow_the_world_s_own() -> None:
     for _ in range(20):
         scene = world.sample_scene(rng, pool="train", split="hard")
         ours = patch_table(cell_table(scene))
-        assert (ours[:, :3] == world.patch_labels(scene)).all()
+        assert (ours[:, :3] == patch_labels(scene)).all()
         for action in scene.actions:
             agent, patient = scene.objects[action.agent], scene.objects[action.patient]
             field = FIELD_NAMES.index("pulled_by" if action.name == "pulling" else "carried_by")

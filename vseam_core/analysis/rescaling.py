@@ -46,22 +46,11 @@ class SettingResult:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The chosen setting and its result, and how many settings reached the same accuracy."""
-
-    setting: Setting
-    accuracy: float
-    change: float
-    tied: int
-
-
-@dataclass(frozen=True)
 class YesNoBias:
     """A threshold on logit(yes) - logit(no) fitted on the choose pool: yes above it. 0 is the model's own answer."""
 
     threshold: float
     accuracy: float
-    unbiased_accuracy: float
     n: int
 
     def answers(self, scores: ArrayLike) -> np.ndarray:
@@ -144,7 +133,7 @@ def scale_change(scales: ArrayLike) -> float:
     return float(np.linalg.norm(finite("scales", scales) - 1))
 
 
-def choose(results: Sequence[SettingResult]) -> Choice:
+def choose(results: Sequence[SettingResult]) -> SettingResult:
     """The setting with the highest accuracy on the choose pool.
 
     Ties go to the smallest change, then to fewer heads, then to the smaller strength, then to the tighter clip: of
@@ -161,8 +150,7 @@ def choose(results: Sequence[SettingResult]) -> Choice:
         setting = results[index].setting
         return round(changes[index], 12), setting.top_k, abs(setting.strength), np.inf if setting.clip is None else setting.clip
 
-    chosen = results[min(best, key=cost)]
-    return Choice(chosen.setting, chosen.accuracy, chosen.change, len(best))
+    return results[min(best, key=cost)]
 
 
 def shuffled_within_layers(scales: ArrayLike, count: int, seed: int, exists: NDArray[np.bool_] | None = None) -> Array:
@@ -202,5 +190,4 @@ def fit_yes_no_bias(scores: ArrayLike, gold_yes: ArrayLike) -> YesNoBias:
     thresholds = np.where((starts <= 0) & (ends > 0), 0.0, np.where(middle < ends, middle, starts))
     best = np.flatnonzero(right == right.max())
     threshold = float(thresholds[best[np.argmin(np.abs(thresholds[best]))]])
-    unbiased = float(np.mean((values > 0) == gold))
-    return YesNoBias(threshold, float(right.max() / len(values)), unbiased, len(values))
+    return YesNoBias(threshold, float(right.max() / len(values)), len(values))

@@ -156,16 +156,3 @@ class CommandRecord(PluginRecord):
     """A verb of the command line: `factory` names a `click.Command` or `click.Group` (`"module:attribute"`)."""
 
     kind: ClassVar[str] = "command"
-
-
-RECORD_TYPES: tuple[type[PluginRecord], ...] = (
-    ModelRecord,
-    DatasetRecord,
-    EditorRecord,
-    MaskProviderRecord,
-    EditPlannerRecord,
-    TracerRecord,
-    HeadInterventionRecord,
-    GenerationMethodRecord,
-    CommandRecord,
-)

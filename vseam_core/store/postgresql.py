@@ -7,8 +7,6 @@ isolation it needs, whatever the server's default is: a snapshot that was taken 
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 _TURN = 0x767365616D  # "vseam"
@@ -36,9 +34,3 @@ def postgresql_engine(url: URL, busy_seconds: float, writing_option: str) -> Eng
 
     event.listen(engine, "begin", begin)
     return engine
-
-
-def server_bytes(connection: Connection) -> int:
-    """How much room the database takes on the server."""
-    found: Any = connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one()
-    return int(found)

@@ -1,4 +1,4 @@
-"""The scenes world: what a scene is, how one is drawn at random, rendered, labelled and described.
+"""The scenes world: what a scene is, how one is drawn at random, and rendered.
 
 An image has 120 x 120 pixels and 3 x 3 cells of 40 pixels; a cell holds at most one object, and no kind occurs twice.
 With vision patches of 20 pixels a cell is exactly 2 x 2 patches. Two actions exist, both drawn: *pulling* (a rope
@@ -293,60 +293,3 @@ def render(scene: Scene) -> NDArray[np.uint8]:
         image += np.float32(scene.noise) * _noise(scene.noise_seed)
     np.clip(image, 0, 255, out=image)
     return image.astype(np.uint8)
-
-
-# ---- labels and description
-
-
-def patch_labels(scene: Scene) -> NDArray[np.int64]:
-    """Kind, colour and material of every vision patch, [36, 3] in row order; 0 is background, else index + 1."""
-    grid = np.zeros((GRID, 2, GRID, 2, 3), np.int64)
-    for thing in scene.objects:
-        label = (KINDS.index(thing.kind) + 1, COLORS.index(thing.color) + 1, MATERIALS.index(thing.material) + 1)
-        grid[thing.row, :, thing.column] = label
-    return grid.reshape(PATCHES * PATCHES, 3)
-
-
-ACTION_LABELS = ("none", "puller-right", "pulled-left", "puller-left", "pulled-right", "carrier", "carried")
-
-
-def action_labels(scene: Scene) -> NDArray[np.int64]:
-    """Which part of an action's glyph a patch shows, [36]: an index into ACTION_LABELS.
-
-    "puller-right" is the puller's patch with the pulled object on its right; "pulled-left" the pulled object's patch
-    with the puller on its left. Where a carried object's patch also shows a rope, the rope's label stands.
-    """
-    grid = np.zeros((PATCHES, PATCHES), np.int64)
-    for action in sorted(scene.actions, key=lambda a: a.name):  # carrying first: ropes overwrite
-        agent, patient = scene.objects[action.agent], scene.objects[action.patient]
-        if action.name == "carrying":
-            columns = slice(2 * agent.column, 2 * agent.column + 2)
-            grid[2 * agent.row, columns] = 5
-            grid[2 * agent.row - 1, columns] = 6
-        else:
-            row = 2 * agent.row + 1
-            to_right = agent.column < patient.column
-            grid[row, 2 * agent.column + (1 if to_right else 0)] = 1 if to_right else 3
-            grid[row, 2 * patient.column + (0 if to_right else 1)] = 2 if to_right else 4
-    return grid.reshape(PATCHES * PATCHES)
-
-
-def scene_graph(scene: Scene) -> dict[str, object]:
-    """The scene in the form of GQA's scene graphs: size, and per object name, box, attributes and relations."""
-    objects = {}
-    for i, thing in enumerate(scene.objects):
-        relations = []
-        for k, other in enumerate(scene.objects):
-            names = []
-            if thing.column != other.column:
-                names.append("to the left of" if thing.column < other.column else "to the right of")
-            if thing.row != other.row:
-                names.append("above" if thing.row < other.row else "below")
-            names += [a.name for a in scene.actions if (a.agent, a.patient) == (i, k)]
-            relations += [{"name": name, "object": str(k)} for name in names]
-        x0, y0, x1, y1 = object_box(scene, i)
-        objects[str(i)] = {
-            "name": thing.kind, "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0,
-            "attributes": [thing.color, thing.material], "relations": relations,
-        }  # fmt: skip
-    return {"width": IMAGE, "height": IMAGE, "objects": objects}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,6 +290,3 @@ class AnswerStage(Stage):
 
     def finished(self, step: int) -> bool:
         return self.progress.finished(self.recipe, step)
-
-
-StageLog = Callable[[dict[str, Any]], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 from vseam_core.files import write_atomically
 from vseam_plugins.models.zoo import checkpoint_path
 from vseam_plugins.models.zoo.batches import Mixture
-from vseam_plugins.models.zoo.card import Record, read_record, write_card
+from vseam_plugins.models.zoo.card import Record, write_card
 from vseam_plugins.models.zoo.evaluation import Score, evaluate_checkpoint
 from vseam_plugins.models.zoo.networks import NETWORKS, Network
 from vseam_plugins.models.zoo.objectives import FieldHead, RelationHead, TruthHead, WordAlignment
@@ -192,14 +192,6 @@ def measure_priors(folder: Path, record: Record, asked: int, device: str = "cpu"
         return []
     models = [(record.title, folder), (record.name, checkpoint_path(record.name))]
     return compare_priors(models, record.name, asked=asked, seed=record.seed, device=device)
-
-
-def refresh_card(folder: Path, per_kind: int, others: Sequence[Path] = ()) -> None:
-    """Score a trained checkpoint again and write its card, listing the recorded scores of `others` (other seeds)."""
-    record, _ = read_record(folder)
-    listed = {other_record.seed: scores for other_record, scores in map(read_record, others)}
-    scores, priors = score_checkpoint(folder, record, per_kind), measure_priors(folder, record, per_kind)
-    write_card(folder, record, recipe=RECIPES[record.name], scores=scores, others=listed, priors=priors)
 
 
 def train(

@@ -181,7 +181,7 @@ class _Part:
         answers = _questions(evaluation.answers)
         own = base.control if evaluation.run == base.run else thresholded(_questions(chosen.answered.answers), answers)
         figures = {row["metric"]: row for row in frame_records(evaluation.metrics) if row["subset"] == "all"}
-        extra = [*self._against_threshold(answers, own, base, evaluation.run == base.run), *self._cost(chosen.options, answers)]
+        extra = [*self._against_threshold(answers, own, base, evaluation.run == base.run), *self._cost(chosen.options)]
         self._store(evaluation, extra, base)
         return Compared(
             method=method.name,
@@ -230,8 +230,8 @@ class _Part:
             figures={row["metric"]: {**_empty(row["metric"]), **row} for row in rows},
         )
 
-    def _cost(self, change: ChangeOptions, answers: pd.DataFrame) -> list[dict[str, Any]]:
-        cost = self._measured_cost(change, answers) if self._options.timed else None
+    def _cost(self, change: ChangeOptions) -> list[dict[str, Any]]:
+        cost = self._measured_cost(change) if self._options.timed else None
         if cost is None:
             return []
         return [
@@ -239,7 +239,7 @@ class _Part:
             {**_empty("forward_passes_per_answer"), "value": cost.forward_passes, "n": cost.n},
         ]
 
-    def _measured_cost(self, change: ChangeOptions, answers: pd.DataFrame) -> Cost | None:
+    def _measured_cost(self, change: ChangeOptions) -> Cost | None:
         from vseam_core.experiments.selection import selected_samples, settled
 
         benchmark = self._workspace.benchmark(self._dataset)

@@ -11,7 +11,6 @@ from vseam_core.results.stored_study import StoredStudy
 from vseam_core.store.store import Store
 
 _MODEL_FACTS = ("family", "source", "weights_hash", "processor_hash", "dtype", "attention", "layers", "heads", "head_dim", "device")
-_SINGLE_STAGES = {"trace": "trace", "scan": "heads scan"}
 
 
 def how_measured(store: Store, chosen: StoredStudy) -> dict[str, Any]:
