@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import transformers
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -173,18 +173,39 @@ def _save_processor(recipe: Recipe, folder: Path) -> None:
 
 
 def build_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """One token for each word; the special tokens at their ids, the gaps filled."""
-    words = {**SPECIAL, **{word: index for index, word in enumerate(WORDS, len(SPECIAL))}, **recipe.tokens}
+    """One token for each word, or a token for each letter and for yes and no; the special tokens at their ids, the gaps filled."""
+    merges = _merges() if recipe.in_bytes else []
+    pieces = WORDS if not recipe.in_bytes else dict.fromkeys((*_letters(), *("".join(merge) for merge in merges)))
+    words = {**SPECIAL, **{word: index for index, word in enumerate(pieces, len(SPECIAL))}, **recipe.tokens}
+    assert len(set(words.values())) == len(words), "two tokens have one id"
     taken = set(words.values())
     words |= {f"<filler_{index}>": index for index in range(configs.VOCABULARY) if index not in taken}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    if recipe.in_bytes:
+        tokenizer = Tokenizer(models.BPE(words, merges))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", configs.BOS)])
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in (*SPECIAL, *recipe.tokens)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", padding_side="left",
         model_max_length=512, extra_special_tokens=dict(recipe.named),
     )  # fmt: skip
+
+
+def _letters() -> list[str]:
+    """Every letter of the words, with byte-level's signs for a space and a new line."""
+    return ["Ġ", "Ċ", *dict.fromkeys("".join(WORDS))]
+
+
+def _merges() -> list[tuple[str, str]]:
+    """What makes yes and no one token each, at a text's beginning and behind a space, as in vocabularies that were learned."""
+    merges: list[tuple[str, str]] = []
+    for word in ("Yes", "No", "yes", "no"):
+        merges += [*((word[:end], word[end]) for end in range(1, len(word))), ("Ġ", word)]
+    return merges
 
 
 def _chat(placeholder: str) -> str:

@@ -18,8 +18,9 @@ SQUARE = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
 class Recipe:
     """How a family's checkpoint is made: architecture, image processor (`module:class`), processor, and the tokens of its images.
 
-    `placeholder` is what stands for the image in a chat. `named` are the tokenizer's named image tokens. A processor class that wants
-    torchvision (for videos) is not built: its files are written as the library writes them.
+    `placeholder` is what stands for the image in a chat. `named` are the tokenizer's named image tokens. `in_bytes`: the library gives the
+    type a byte-level tokenizer whatever its files say. A processor class that wants torchvision (for videos) is not built: its files are
+    written as the library writes them.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Recipe:
     placeholder: str | None = "<image>"
     named: Mapping[str, str] = field(default_factory=dict)
     layers: int = 2
+    in_bytes: bool = False
 
 
 def _small(name: str, **more: Any) -> Callable[[], Any]:
@@ -71,11 +73,15 @@ _GEMMA4_TOWER = {
 FURTHER: dict[str, Recipe] = {
     "qwen3_5": Recipe(
         "Qwen3_5ForConditionalGeneration", configs.qwen3_5, _QWEN, {**_GRID, "patch_size": 4},
-        "Qwen3VLProcessor", layers=4, **_QWEN_TOKENS,
+        "Qwen3VLProcessor", layers=4, in_bytes=True, **_QWEN_TOKENS,
     ),
-    "qwen3_5_moe": Recipe("Qwen3_5MoeForConditionalGeneration", _small("qwen3_5_moe"), _QWEN, _GRID, "Qwen3VLProcessor", **_QWEN_TOKENS),
+    "qwen3_5_moe": Recipe(
+        "Qwen3_5MoeForConditionalGeneration", _small("qwen3_5_moe"), _QWEN, _GRID, "Qwen3VLProcessor", in_bytes=True, **_QWEN_TOKENS
+    ),
     "qwen3_vl_moe": Recipe("Qwen3VLMoeForConditionalGeneration", _small("qwen3_vl_moe"), _QWEN, _GRID, "Qwen3VLProcessor", **_QWEN_TOKENS),
-    "qwen4_exp": Recipe("Qwen4ExpForConditionalGeneration", _small("qwen4_exp"), _QWEN, _GRID, "Qwen3VLProcessor", **_QWEN_TOKENS),
+    "qwen4_exp": Recipe(
+        "Qwen4ExpForConditionalGeneration", _small("qwen4_exp"), _QWEN, _GRID, "Qwen3VLProcessor", in_bytes=True, **_QWEN_TOKENS
+    ),
     "exaone4_5": Recipe("Exaone4_5_ForConditionalGeneration", _small("exaone4_5"), _QWEN, _GRID, "Exaone4_5_Processor", **_QWEN_TOKENS),
     "lfm3_vl": Recipe("Lfm3VlForConditionalGeneration", _small("lfm3_vl"), _QWEN, _GRID, "Lfm3VlProcessor", **_QWEN_TOKENS),
     "video_llama_3": Recipe(

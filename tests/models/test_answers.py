@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers.models.qwen3_5.tokenization_qwen3_5 import Qwen3_5Tokenizer
 
 from vseam_core.api.interventions import AnswerIds
 from vseam_core.engine.readouts import answer_values
@@ -143,3 +144,15 @@ def test_a_tokenizer_that_merges_prompt_and_answer_is_refused() -> None:
     reader = AnswerReader(build_tokenizer("words"), "Is the red", "", frozenset())
     with pytest.raises(SampleError, match="cannot be written"):
         reader.answer_ids("dog", "cat")
+
+
+def test_a_byte_level_vocabulary_without_the_word_writes_an_answer_in_pieces() -> None:
+    """The library's tokenizer of Qwen3.5, which it makes whatever pre-tokenizer a checkpoint's file names."""
+    letters = {piece: index for index, piece in enumerate(("<|endoftext|>", *"ĠĊYesNoIthdgr:?"))}
+    tokenizer = Qwen3_5Tokenizer(vocab=letters, merges=[])
+    after_template = AnswerReader(tokenizer, "Is the dog red?\n", "", frozenset({0})).answer_ids("Yes", "No")
+    assert (after_template.gold, after_template.competitor, after_template.prefix) == ((letters["Y"],), (letters["N"],), ())
+    after_colon = AnswerReader(tokenizer, "dog:", " ", frozenset({0})).answer_ids("Yes", "No")
+    assert (after_colon.gold, after_colon.competitor, after_colon.prefix) == ((letters["Y"],), (letters["N"],), (letters["Ġ"],))
+    with pytest.raises(SampleError, match="'Zebra' cannot be written"):
+        AnswerReader(tokenizer, "dog:", " ", frozenset({0})).answer_ids("Zebra", "No")
