@@ -50,11 +50,13 @@ test-version-%:
 	.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable . pytest pytest-timeout pytest-xdist hypothesis beartype
 	.venv-$*/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/engine tests/models
 
-# torchvision has to fit torch: both are installed together. With timm the three types whose vision towers it holds are built too.
+# torchvision has to fit torch, and a wheel of torch alone may be another build: constraints/torchvision.txt names a pair, and pip takes both from
+# one place. With timm the three types whose vision towers it holds are built too.
 test-torchvision:  ## processors that need torchvision, both back ends of image processors, in an environment of their own
 	$(PYTHON) -m venv .venv-torchvision
-	.venv-torchvision/bin/python -m pip install --quiet --constraint constraints.txt --constraint constraints/torchvision.txt \
-		--editable . torchvision timm num2words pytest pytest-timeout pytest-xdist hypothesis beartype
+	grep --invert-match '^torch==' constraints.txt | cat - constraints/torchvision.txt > .venv-torchvision/constraints.txt
+	.venv-torchvision/bin/python -m pip install --quiet --constraint .venv-torchvision/constraints.txt \
+		--editable . torch torchvision timm num2words pytest pytest-timeout pytest-xdist hypothesis beartype
 	.venv-torchvision/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/models tests/engine/test_every_type.py
 	.venv-torchvision/bin/pytest --numprocesses auto --dist load tests/models/test_command_line.py tests/engine/test_every_type.py \
 		-k "llama4 or cohere2_vision or lfm2_vl or pixtral or mistral3 or gemma4 or fast_vlm or gemma3n or perception_lm"
