@@ -96,6 +96,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gemma4": {"text_config.layer_types": _LONG_SHORT},
     "gemma4_unified": {"text_config.layer_types": _LONG_SHORT},
     "kimi_k25": _LATENT,
+    "gemma3n": {
+        "text_config.layer_types": _LONG_SHORT,
+        "text_config.num_kv_shared_layers": 2,
+        "vision_config.architecture": "mobilenetv3_small_050",  # prompts are text: any tower of timm does
+    },
+    "perception_lm": {
+        "vision_config.architecture": "vit_pe_core_tiny_patch16_384",
+        "vision_config.model_args": {"embed_dim": WIDTH, "num_heads": HEADS, "depth": 2, "img_size": [32, 32], "global_pool": ""},
+    },
     "mistral_large4": {"text_config.num_key_value_heads": HEADS},
     "mistral4": {
         "num_key_value_heads": HEADS,

@@ -33,7 +33,7 @@ KINDS = {
     "qwen3_5": "ReplayEngine",  # gated delta net
     "lfm3_vl": "ReplayEngine",  # short convolutions
     "mistral_large4": "FullPassEngine",  # sparse key selection
-    "inkling_mm_model": "FullPassEngine",  # logits that are not the unembedding's
+    "inkling_mm_model": "FullPassEngine",  # relative positions of its own
     "git": "FullPassEngine",  # layers like BERT's
     "pp_formulanet": "ReplayEngine",  # an encoder of the image alone
 }

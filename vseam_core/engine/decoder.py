@@ -16,6 +16,7 @@ from torch import nn
 from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import SiteKind
 from vseam_core.engine import module_discovery as finder
+from vseam_core.engine.unembedding import logit_transform, masked_tokens_of, unembedding_of, unpadded_vocabulary
 from vseam_core.errors import UnsupportedError
 
 CROSS_KINDS: tuple[SiteKind, ...] = ("cross_attention_output", "cross_head_output")
@@ -66,7 +67,8 @@ class Decoder:
     """The stack of a VLM that the engine addresses; `shape.stack` says whether it is a decoder or an encoder.
 
     `shape` gives the most heads and the widest head of any layer; layers may differ (`DecoderLayer.heads`). `key_value_heads` is smaller
-    than `shape.heads` under grouped-query attention. `masked_tokens` are the ids whose logits the model sets to the lowest number.
+    than `shape.heads` under grouped-query attention. `masked_tokens` are the ids whose logits the model sets to the lowest number,
+    `vocabulary` how many logits it keeps where its unembedding is padded (None: all).
     `unreadable` says why no stack was found, where none was: the model still answers. `generator` is None in a decoder-only model.
     Otherwise (T5) it is the decoder that must run again with new `encoder_hidden_states`, namely `final_norm` of this stack's last
     residual. Logits are `softcap · tanh(logit_scale · unembedding(…) / softcap)`, the softcap where there is one.
@@ -82,6 +84,7 @@ class Decoder:
     key_value_heads: int = 0
     generator: nn.Module | None = None
     masked_tokens: tuple[int, ...] = ()
+    vocabulary: int | None = None
     unreadable: str = ""
 
     def logits(self, residual: torch.Tensor) -> torch.Tensor:
@@ -91,7 +94,7 @@ class Decoder:
         generator's last hidden state as it returns it, after its own final norm.
         """
         hidden = residual if self.generator is not None else self.final_norm(residual)
-        logits = self.unembedding(hidden)
+        logits = self.unembedding(hidden)[..., : self.vocabulary]
         if self.logit_scale != 1.0:
             logits = logits * self.logit_scale
         if self.logit_softcap:
@@ -135,7 +138,7 @@ def find_decoder(module: Any) -> Decoder:
     sources = finder.sources_of_keys([layer.attention for layer in layers])
     layers = tuple(replace(layer, keys_from=sources.get(index)) for index, layer in enumerate(layers))
     final_norm = finder.final_norm_of(stack)
-    unembedding = finder.unembedding_of(module)
+    unembedding = unembedding_of(module)
     if unembedding is None:
         raise UnsupportedError(f"{name}: no unembedding found in {type(stack).__name__}")
     if getattr(stack, "project_out", None) is not None:
@@ -144,7 +147,7 @@ def find_decoder(module: Any) -> Decoder:
     counts = tuple(layer.heads for layer in layers)
     by_layer = counts if len(set(counts)) > 1 else ()
     shared = max(layer.key_value_heads for layer in layers)
-    softcap, scale = finder.logit_transform(module, unembedding)
+    softcap, scale = logit_transform(module, unembedding)
     return Decoder(
         stack=stack,
         layers=layers,
@@ -164,7 +167,8 @@ def find_decoder(module: Any) -> Decoder:
         logit_scale=scale,
         key_value_heads=shared,
         generator=generator,
-        masked_tokens=finder.masked_tokens_of(module),
+        masked_tokens=masked_tokens_of(module),
+        vocabulary=unpadded_vocabulary(module, unembedding),
     )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from vseam_core.api.interventions import IMAGE_STACKS, AttentionBlock, SiteKind
 from vseam_core.engine.decoder import Decoder, DecoderLayer
+from vseam_core.engine.lanes import WITHOUT_LANES, as_handed_on, lanes_stand_first, side_by_side
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.errors import UnsupportedError
@@ -24,8 +25,6 @@ SiteKey = tuple[int, SiteKind]
 # What the library's modules call the cache that they are handed: versions and families differ.
 CACHE_NAMES = ("cache", "past_key_values", "past_key_value", "cache_params")
 Change = Callable[[torch.Tensor], torch.Tensor | None]
-# How many axes a residual has: batch, positions, width.
-_WITHOUT_LANES = 3
 
 
 class SiteHooks:
@@ -35,10 +34,8 @@ class SiteHooks:
     it leaves there, and what is changed behind these goes unseen.
 
     Activations are `[batch, positions, width]`; `head_output` is the input of W_O, `[batch, positions, heads × head_dim]`. A family whose
-    MLP works on `[batch × positions, width]` hands over that, a vision tower its rows and columns of patches. Of several residual lanes,
-    `[batch, positions, lanes, width]`
-    (hyper-connections), all of a position are one activation, `[batch, positions, lanes × width]`. Raises `UnsupportedError` for a site
-    that the family does not have.
+    MLP works on `[batch × positions, width]` hands over that, a vision tower its rows and columns of patches. Of several residual lanes
+    all of a position are one activation, `[batch, positions, lanes × width]`. Raises `UnsupportedError` for a site that the family lacks.
     """
 
     def __init__(
@@ -68,12 +65,13 @@ class SiteHooks:
         layer: DecoderLayer = self._decoder.layers[site[0]]
         if reason := self._decoder.lacks(*site):
             raise UnsupportedError(reason)
+        first = lanes_stand_first(layer.module)
 
         def change(value: torch.Tensor) -> torch.Tensor | None:
-            if value.ndim <= _WITHOUT_LANES or not site[1].startswith("residual") or self._decoder.shape.stack in IMAGE_STACKS:
+            if value.ndim <= WITHOUT_LANES or not site[1].startswith("residual") or self._decoder.shape.stack in IMAGE_STACKS:
                 return self._visit(site, value)
-            changed = self._visit(site, value.flatten(_WITHOUT_LANES - 1))
-            return None if changed is None else changed.reshape(value.shape)
+            changed = self._visit(site, side_by_side(value, first))
+            return None if changed is None else as_handed_on(changed, value, first)
 
         match site[1]:
             case "residual_before":
@@ -196,6 +194,8 @@ class BlockHooks:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             kwargs = named_arguments(module, args, kwargs)
             hidden = kwargs["hidden_states"]
+            if lanes_stand_first(module):
+                hidden = hidden[0]
             before = self._allowed(layer, hidden, kwargs.get("attention_mask"))
             allowed = self._without(layer, before)
             self._emptied[layer] = before.any(-1) & ~allowed.any(-1)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from vseam_core.engine.lanes import with_lanes
 from vseam_core.errors import UnsupportedError
 
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "transformer", "text_decoder", "bert", "git", "encoder")
@@ -107,8 +108,8 @@ def layers_of(stack: nn.Module) -> nn.ModuleList | None:
 
 
 def final_norm_of(stack: nn.Module) -> nn.Module | None:
-    """The norm after the stack's last layer."""
-    return _child(stack, _NORM_NAMES)
+    """The norm after the stack's last layer, with what reads several residual lanes before it."""
+    return with_lanes(stack, _child(stack, _NORM_NAMES))
 
 
 def parts_of(layer: nn.Module, projections: Sequence[str] = PROJECTION_NAMES) -> LayerParts:
@@ -291,53 +292,6 @@ def sources_of_keys(attentions: Sequence[nn.Module | None]) -> dict[int, int]:
         elif getattr(attention, "store_full_length_kv", False):
             made[kind] = layer
     return sources
-
-
-def unembedding_of(module: Any) -> nn.Module | None:
-    """The map from the last hidden state to logits: the model's own, or that of the language model inside."""
-    found: nn.Module | None = module.get_output_embeddings()
-    if found is not None:
-        return found
-    named = (getattr(part, "lm_head", None) for part in module.modules())
-    # BLIP: only its text decoder says which.
-    said = (part.get_output_embeddings() for part in module.modules() if hasattr(part, "get_output_embeddings"))
-    return next((part for part in (*named, *said) if isinstance(part, nn.Linear)), None)
-
-
-def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, float]:
-    """The softcap (None: none) and the factor that the module owning the unembedding applies to its logits.
-
-    Only the owner's own habits count: a Cohere language model scales its logits, the same decoder inside Aya Vision does not.
-    """
-    # A head of its own (T5Gemma 2) has no configuration: what scales its logits stands in the model around it.
-    owner = next((part for part in reversed(list(module.modules())) if hasattr(part, "config") and _holds(part, unembedding)), module)
-    config = owner.config.get_text_config(decoder=True)
-    softcap = getattr(config, "final_logit_softcapping", None)
-    scale = getattr(owner, "logit_scale", None)
-    if isinstance(scale, (int, float)):
-        return softcap, float(scale)
-    written = source_of(type(owner).forward)
-    if "logits_scaling" in written and getattr(config, "logits_scaling", None):
-        return softcap, 1.0 / float(config.logits_scaling)
-    if "output_multiplier" in written and getattr(config, "output_multiplier", None):
-        return softcap, float(config.output_multiplier)
-    scaled = any(f"{name}**-0.5" in written for name in ("model_dim", "d_model"))
-    if scaled and getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
-        # T5 with tied embeddings scales what it unembeds; its unembedding has no bias, so the logits scale alike.
-        return softcap, float(config.d_model) ** -0.5
-    return softcap, 1.0
-
-
-def _holds(part: nn.Module, inner: nn.Module) -> bool:
-    return any(child is inner for child in part.modules())
-
-
-def masked_tokens_of(module: Any) -> tuple[int, ...]:
-    """The ids that a model never lets follow: it sets their logits to the lowest number (Chameleon's image tokens)."""
-    mapping = getattr(getattr(module, "model", None), "vocabulary_mapping", None)
-    if mapping is None or "vocabulary_mapping.image_tokens" not in source_of(type(module).forward):
-        return ()
-    return tuple(int(token) for token in mapping.image_tokens)
 
 
 def source_of(function: Any) -> str:

@@ -16,6 +16,7 @@ from vseam_core.engine.base import Engine
 from vseam_core.engine.budgeted import BudgetedEngine, FullPassEngine
 from vseam_core.engine.capabilities import of_structure, with_checks
 from vseam_core.engine.decoder import CROSS_KINDS, Decoder
+from vseam_core.engine.lanes import ReadLanes
 from vseam_core.engine.memory import MemoryBudgetError, is_out_of_memory
 from vseam_core.engine.probe import probe
 from vseam_core.engine.reference import ReferenceEngine
@@ -191,7 +192,8 @@ def _logits_error(engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor, o
     site = (engine.shape.layers - 1, cast(SiteKind, "residual_after"))
     last = engine.activations(prompt, [site])[site][-1]
     with torch.no_grad():
-        if isinstance(engine, FullPassEngine) and getattr(engine.decoder.unembedding, "in_features", last.shape[-1]) != last.shape[-1]:
+        narrower = getattr(engine.decoder.unembedding, "in_features", last.shape[-1]) != last.shape[-1]
+        if isinstance(engine, FullPassEngine) and narrower and not isinstance(engine.decoder.final_norm, ReadLanes):
             return float("inf")  # something between the last residual and the unembedding was not found
         return _largest([of_answer, float((engine.decoder.logits(last).double() - logits).abs().max())])
 
