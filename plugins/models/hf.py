@@ -34,6 +34,7 @@ from vseam_core.huggingface.prompting import (
     write_prompt,
 )
 from vseam_plugins.models.continued import IN_FRONT, ContinuedPrompts
+from vseam_plugins.models.decoder_words import WORDS, words_in_decoder
 from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt
 from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, first_logits, greedy_settings, needs_image
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
@@ -72,6 +73,10 @@ class HuggingFaceModel(VisionLanguageModel):
         self.special_tokens = special_tokens(self.tokenizer)
         self.decoder_start_id = decoder_start_id(self.module)
         self._continued = ContinuedPrompts(self.module, self.tokenizer)
+        self._in_decoder = words_in_decoder(self.module, self.processor, self.decoder_start_id)
+        self._words = "input_ids" if self._in_decoder is None else WORDS
+        # Whether an answer stands apart from the words of its prompt, not behind them.
+        self._answers_apart = self.decoder_start_id is not None and (self._in_decoder is None or self._in_decoder.are_drawn)
         self._separator = separator
 
     @classmethod
@@ -127,9 +132,9 @@ class HuggingFaceModel(VisionLanguageModel):
         inputs = self._process(image, written.text)
         if self.decoder_start_id is None:
             inputs = self._continued.as_generated_from(inputs)
-        ids = tuple(inputs["input_ids"][0].tolist())
-        origins = align(ids, written)
-        if self.decoder_start_id is not None:
+        ids = tuple(inputs[self._words][0].tolist())
+        origins = [None] * len(ids) if self._in_decoder is not None and self._in_decoder.are_drawn else align(ids, written)
+        if self.decoder_start_id is not None and self._in_decoder is None:
             # What is generated already stands in the decoder; the positions that methods address are the encoder's.
             inputs["decoder_input_ids"], answer_prefix = torch.tensor([[self.decoder_start_id, *answer_prefix]]), ()
         if answer_prefix:
@@ -233,9 +238,10 @@ class HuggingFaceModel(VisionLanguageModel):
         batch = self.collate(prompts)
         with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self.decoder_start_id, max_new_tokens):
             output = self.module.generate(**self._continued.for_generation(batch), logits_processor=[logits])
-        width = batch["input_ids"].shape[1]
+        given = batch[self._words]
+        width = given.shape[1]
         # Some families return the prompt before the answer, some the answer alone.
-        repeats = output.shape[1] >= width and torch.equal(output[:, :width], batch["input_ids"])
+        repeats = output.shape[1] >= width and torch.equal(output[:, :width], given)
         texts = self.tokenizer.batch_decode(output[:, width:] if repeats else output, skip_special_tokens=True)
         return [text.strip() for text in texts], first_logits(self.module, batch, logits)
 
@@ -274,14 +280,14 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def _reader(self, prompt: EncodedPrompt) -> AnswerReader:
         # A decoder of its own begins with the answer; otherwise the answer continues the prompt.
-        text = prompt.text if self.decoder_start_id is None else ""
+        text = "" if self._answers_apart else prompt.text
         return AnswerReader(self.tokenizer, text, self._separator_after(text), frozenset(self.special_tokens.values()))
 
     def _separator_after(self, text: str) -> str:
         """What stands between a prompt and its answer."""
         if self._separator is not None:
             return self._separator
-        return "" if self.decoder_start_id is not None else default_separator(text, self.special_tokens)
+        return "" if self._answers_apart else default_separator(text, self.special_tokens)
 
     def _frame(self) -> PromptTemplate:
         """What stands around a question whatever the benchmark asks: the template without a family's own instruction."""
@@ -315,6 +321,8 @@ class HuggingFaceModel(VisionLanguageModel):
             raise SampleError(f"the image is empty ({image.size[0]} × {image.size[1]} pixels)")
         special = {} if adds_special_tokens(self.tokenizer, text) else {"add_special_tokens": False}
         try:
+            if self._in_decoder is not None:
+                return self._in_decoder.inputs(image.convert("RGB"), text)
             encoded = self.processor(images=[image.convert("RGB")], text=[text], return_tensors="pt", padding=False, **special)
         except Exception as error:  # processors raise anything for an image or a text they cannot take
             raise SampleError(f"the processor refuses the sample: {type(error).__name__}: {error}") from error
@@ -328,7 +336,9 @@ class HuggingFaceModel(VisionLanguageModel):
         if self.info.family in _PREFIX_LANGUAGE_MODELS:
             raise UnsupportedError(f"{self.info.family} reads its whole prompt both ways: no place for a shared answer prefix")
         extended = dict(inputs)
-        extended["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([prefix])], dim=1)
+        extended[self._words] = torch.cat([inputs[self._words], torch.tensor([prefix])], dim=1)
+        if self._in_decoder is not None:
+            return extended
         # Longer by the answer prefix, these repeat their last entry.
         for name in PER_POSITION:
             if name in inputs:
@@ -367,6 +377,8 @@ class HuggingFaceModel(VisionLanguageModel):
         return {"unknown_words": ", ".join(unknown)} if unknown else {}
 
     def _reason_against_padding(self) -> str | None:
+        if self._in_decoder is not None:
+            return "its words stand in the decoder"
         return reason_against_padding(self.config, self.module.dtype, self.info.attention)
 
     def _pad_id(self) -> int:

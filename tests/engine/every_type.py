@@ -404,7 +404,8 @@ def _image_and_text() -> Any:
     """A ViT beside a GPT-2 that attends to it."""
     from transformers import GPT2Config, ViTConfig
 
-    decoder = GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=64, vocab_size=VOCABULARY, add_cross_attention=True)
+    tokens = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    decoder = GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=64, add_cross_attention=True, **tokens)
     vision = {name: VISION[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size")}
     encoder = ViTConfig(**vision, patch_size=8)
     return CONFIG_MAPPING["vision-encoder-decoder"].from_encoder_decoder_configs(encoder, decoder)

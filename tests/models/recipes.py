@@ -158,6 +158,15 @@ FURTHER: dict[str, Recipe] = {
         "BlipForConditionalGeneration", _small("blip"), "blip.image_processing_pil_blip:BlipImageProcessorPil", {"size": SQUARE},
         "BlipProcessor", placeholder=None,
     ),
+    "pix2struct": Recipe(
+        "Pix2StructForConditionalGeneration", _small("pix2struct", vision_config__seq_len=64, vision_config__num_hidden_layers=1),
+        "pix2struct.image_processing_pil_pix2struct:Pix2StructImageProcessorPil",
+        {"patch_size": SQUARE | {"height": PATCH, "width": PATCH}, "max_patches": 16}, "Pix2StructProcessor", placeholder=None,
+    ),
+    "vision-encoder-decoder": Recipe(
+        "VisionEncoderDecoderModel", _small("vision-encoder-decoder"), "vit.image_processing_pil_vit:ViTImageProcessorPil",
+        {"size": SQUARE}, "TrOCRProcessor", placeholder=None, layers=4,
+    ),
     "git": Recipe("GitForCausalLM", _small("git"), _CLIP, _CLIP_PIXELS, "GitProcessor", placeholder=None),
     "gemma4": Recipe(
         "Gemma4ForConditionalGeneration", _small("gemma4", vision_config=_GEMMA4_TOWER),
