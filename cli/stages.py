@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vseam_cli.application import Application
 from vseam_cli.closing import show_closing, write_pages
 from vseam_cli.options import given
-from vseam_core.config.study import Study, default_study, load_study
+from vseam_core.config.study import Study, default_study
+from vseam_core.config.study_file import load_study
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS, VseamError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def study_of(application: Application, file: str | Path | None, limit: int | None, **overrides: Any) -> Study:
     """The study of a file, or the default one, with what the command line says laid over it; every name is checked."""
-    from vseam_core.config.study import check_names
+    from vseam_core.config.study_file import check_names
 
     study = load_study(file, application.registry) if file else default_study()
     overrides["editor"] = application.editor_choice(overrides.get("editor"), study.editor)

@@ -27,7 +27,7 @@ def study() -> None:
 @click.pass_obj
 def check(application: Application, file: Path) -> None:
     """Check FILE, names included, and print the tasks it expands to."""
-    from vseam_core.config.study import load_study
+    from vseam_core.config.study_file import load_study
 
     loaded = load_study(file, application.registry)
     tasks = loaded.expand()
@@ -50,7 +50,7 @@ def check(application: Application, file: Path) -> None:
 @click.pass_obj
 def plan(application: Application, file: Path, workers: int, drawn: bool, measure: bool, device: str | None) -> None:
     """Print the steps of FILE: the tasks that workers do, their samples, and what each waits for. Nothing is stored."""
-    from vseam_core.config.study import load_study
+    from vseam_core.config.study_file import load_study
     from vseam_core.experiments.study_plan import mermaid, planned_steps
 
     loaded = load_study(file, application.registry)

@@ -57,7 +57,8 @@ from vseam_core.api.types import (
     TraceEffect as TraceEffect,
 )
 from vseam_core.config.editor_settings import EditorChoice as EditorChoice
-from vseam_core.config.study import Study as Study, default_study as default_study, load_study as load_study
+from vseam_core.config.study import Study as Study, default_study as default_study
+from vseam_core.config.study_file import load_study as load_study
 from vseam_core.errors import (
     InvalidFileError as InvalidFileError,
     NameClashError as NameClashError,

@@ -13,7 +13,8 @@ from scipy.stats import spearmanr
 
 from tests.experiments.conftest import SIZES, small_study
 from vseam_core.analysis.frames import frame_records
-from vseam_core.config.study import METHOD_STAGES, HeadScan, Method, default_study, load_study
+from vseam_core.config.study import METHOD_STAGES, HeadScan, Method, default_study
+from vseam_core.config.study_file import load_study
 from vseam_core.config.study_methods import Comparing, PathScreening
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError
 from vseam_core.experiments.nothing_left import require_results

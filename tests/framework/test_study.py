@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vseam_core.config.study import Study, check_names, default_study, load_study
+from vseam_core.config.study import Study, default_study
+from vseam_core.config.study_file import check_names, load_study
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.registry import Registry, load_registry
