@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answer_rules import YES_NO_RULES
-from vseam_core.datasets.answers import normal_answer, other_word, yes_or_no
+from vseam_core.datasets.answer_rules import YES_NO_RULES, yes_or_no
+from vseam_core.datasets.answers import normal_answer, other_word
 from vseam_core.datasets.file_benchmark import FileBenchmark
 from vseam_core.datasets.images import image_folders
 from vseam_core.datasets.records import KEY, Record, lines_of, text_of

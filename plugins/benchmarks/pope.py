@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answer_rules import YES_NO_RULES, only_yes_no
-from vseam_core.datasets.answers import normal_answer, other_word, pope_official, yes_or_no
+from vseam_core.datasets.answer_rules import YES_NO_RULES, only_yes_no, pope_official, yes_or_no
+from vseam_core.datasets.answers import normal_answer, other_word
 from vseam_core.datasets.file_benchmark import FileBenchmark, spans_of
 from vseam_core.datasets.images import without_suffix
 from vseam_core.datasets.records import Record

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answers import gold_answer, normal_answer, reference_answer, vqa_accuracy
+from vseam_core.datasets.answers import gold_answer, normal_answer, reference_answer
 from vseam_core.datasets.file_benchmark import FileBenchmark, find_file
 from vseam_core.datasets.records import KEY, Record, read_records
+from vseam_core.datasets.vqa_accuracy import vqa_accuracy
 from vseam_core.errors import SampleError
 
 _PLACES: Mapping[str, tuple[str, ...]] = {

@@ -10,7 +10,9 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from vseam_core.api.interfaces import Benchmark
 from vseam_core.api.types import Answered, Sample
-from vseam_core.datasets.answers import normalise_vqa, other_word, pope_official, vqa_accuracy, yes_or_no
+from vseam_core.datasets.answer_rules import pope_official, yes_or_no
+from vseam_core.datasets.answers import other_word
+from vseam_core.datasets.vqa_accuracy import normalise_vqa, vqa_accuracy
 from vseam_plugins.benchmarks.cocoqa import CocoQaBenchmark
 from vseam_plugins.benchmarks.gqa import GqaBenchmark
 from vseam_plugins.benchmarks.mme import MmeBenchmark

@@ -34,6 +34,8 @@ def test_the_architecture_page_names_the_whole_way_and_every_room() -> None:
     assert len(NAMES) >= 30
     for room in ROOMS.split("|"):
         assert f"`{room}/" in ARCHITECTURE, room
+    for file in (ROOT / "vseam_core").glob("[!_]*.py"):
+        assert f"`{file.stem}`" in ARCHITECTURE, file
 
 
 @pytest.mark.parametrize(("title", "count", "steps"), RECIPES)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vseam_core.errors import VseamError
-from vseam_core.report.data.shared import plain_table
+from vseam_core.report.data.rows import plain_table
 from vseam_core.report.data.study import tables_page_data
 from vseam_core.report.figures.drawing import save_figure
 from vseam_core.report.figures.planned import planned_figures

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from vseam_core.datasets.answers import normal_answer, normalise_punctuation, pope_official, yes_or_no
+from vseam_core.datasets.answers import normal_answer
+from vseam_core.datasets.vqa_accuracy import normalise_punctuation
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 OFFICIAL = "official"
@@ -130,6 +131,18 @@ def _only_text_in(answer: str, options: Sequence[str]) -> str | None:
     """The one option whose text is part of the answer, also of a longer word."""
     found = [letter for letter, option in zip(LETTERS, options, strict=False) if option.lower() in answer.lower()]
     return found[0] if len(found) == 1 else None
+
+
+def pope_official(text: str) -> str:
+    """POPE's own reading of an answer: of the first sentence, "no" where it holds No, no or not as a word, else "yes"."""
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def yes_or_no(text: str) -> str | None:
+    """A strict reading: the answer's first word if it is yes or no, else None."""
+    words = re.findall(r"[A-Za-z]+", text.lower())
+    return words[0] if words and words[0] in ("yes", "no") else None
 
 
 def lmms_yes_no(answer: str) -> str | None:

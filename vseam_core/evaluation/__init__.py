@@ -1,1 +1,1 @@
-"""Running a benchmark on a model: answers, accuracy with clustered errors, paired comparison."""
+"""The figures of answers: metrics with errors clustered by image, paired comparison, the yes/no threshold beside which they stand."""

@@ -1,1 +1,1 @@
-"""Figures and closing tables."""
+"""What a study found, for people: findings in sentences, tables, figures, and the interactive page."""

@@ -12,8 +12,8 @@ from vseam_core.report.data.known_samples import KnownSamples, answered_pairs
 from vseam_core.report.data.looks import add_looks
 from vseam_core.report.data.methods import add_methods
 from vseam_core.report.data.page_data import PageData
+from vseam_core.report.data.rows import add_rows
 from vseam_core.report.data.scans import add_scans
-from vseam_core.report.data.shared import add_summaries
 from vseam_core.report.data.traces import add_traces
 from vseam_core.report.findings import study_findings
 from vseam_core.report.tables.table import ReportTable
@@ -30,7 +30,7 @@ def tables_page_data(material: StudyMaterial, tables: Sequence[ReportTable]) -> 
     page.content["models"] = list(material.models)
     page.content["tasks"] = [asdict(task) for task in tasks]
     page.content["findings"] = [asdict(finding) for finding in study_findings(material)]
-    add_summaries(page, material, tasks, tables)
+    add_rows(page, material, tasks, tables)
     add_methods(page, material)
     return page
 

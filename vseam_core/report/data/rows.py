@@ -1,4 +1,4 @@
-"""The other figures of a page: shared heads, ablations beside random sets, rescalings beside controls, tables."""
+"""Whatever of a page is rows and no array: shared heads, ablations beside random sets, rescalings beside controls, tables, notes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vseam_core.report.words import ACROSS_FORMS, CONFOUND
 from vseam_core.results.study_results import StudyMaterial
 
 
-def add_summaries(page: PageData, material: StudyMaterial, tasks: list[Task], tables: Sequence[ReportTable]) -> None:
+def add_rows(page: PageData, material: StudyMaterial, tasks: list[Task], tables: Sequence[ReportTable]) -> None:
     """Put what is no array into the page: everything here is a few hundred rows at most."""
     page.content["shared"] = _shared(material, tasks)
     page.content["ablations"] = _ablations(material, tasks)
