@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -115,19 +115,24 @@ class AttentionMaps(Tracer):
         values: np.ndarray,
         axes: Mapping[str, object],
     ) -> TraceEffect:
-        return TraceEffect(
-            tracer=self.name,
-            stack=context.shape.stack,
-            site_kind=site,
-            direction=direction,
-            measure="weight",
-            layers=context.shape.attention_layers,
-            values=values.astype(np.float32),
-            # All of a query's weight: there is no patch that a weight could be a share of.
-            clean=1.0,
-            corrupt=1.0,
-            **axes,  # type: ignore[arg-type]
-        )
+        return effect_of_weights(self.name, context, direction, site, values, {"layers": context.shape.attention_layers, **axes})
+
+
+def effect_of_weights(
+    tracer: str, context: TraceContext, direction: Direction, site: str, values: np.ndarray, axes: Mapping[str, Any]
+) -> TraceEffect:
+    """Attention weights as an effect; `axes` are its layers and columns. All of a query's weight is 1: no patch has a share in it."""
+    return TraceEffect(
+        tracer=tracer,
+        stack=context.shape.stack,
+        site_kind=site,
+        direction=direction,
+        measure="weight",
+        values=values.astype(np.float32),
+        clean=1.0,
+        corrupt=1.0,
+        **axes,
+    )
 
 
 def _as_wide(weights: np.ndarray, heads: int) -> np.ndarray:

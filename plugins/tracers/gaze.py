@@ -14,6 +14,7 @@ from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, EncodedPrompt
 from vseam_core.api.types import Direction, TraceEffect
 from vseam_core.errors import SampleError, UnsupportedError, VseamError
+from vseam_plugins.tracers.attention_maps import effect_of_weights
 from vseam_plugins.tracers.grids import baseline_runs, chosen_names, expect_results, stack_of
 from vseam_plugins.tracers.regions import COVERAGE, region_positions
 
@@ -90,21 +91,8 @@ class Gaze(Tracer):
 
     def _effect(self, context: TraceContext, direction: Direction, site: str, values: np.ndarray) -> TraceEffect:
         columns = tuple(f"H{head}" for head in range(context.shape.heads))
-        return TraceEffect(
-            tracer=self.name,
-            stack=context.shape.stack,
-            site_kind=site,
-            direction=direction,
-            measure="weight",
-            layers=tuple(range(context.shape.layers)),
-            columns=columns,
-            column_kind="group",
-            roles=columns,
-            values=values.astype(np.float32),
-            # All of a query's weight: there is no patch that a weight could be a share of.
-            clean=1.0,
-            corrupt=1.0,
-        )
+        axes = {"layers": tuple(range(context.shape.layers)), "columns": columns, "column_kind": "group", "roles": columns}
+        return effect_of_weights(self.name, context, direction, site, values, axes)
 
 
 def _with_a_place(prompt: EncodedPrompt) -> list[int]:

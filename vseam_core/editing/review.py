@@ -14,7 +14,8 @@ from vseam_core.files import read_bytes
 from vseam_core.store.codec import decode_json
 
 if TYPE_CHECKING:
-    from vseam_core.store.store import Store, Verdict
+    from vseam_core.store.reviews import Verdict
+    from vseam_core.store.store import Store
 
 SCHEMA = "vseam.edit-review/1"
 _SHORTEST_KEY = 6

@@ -6,15 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
 from vseam_core.api.types import Pair
 from vseam_core.errors import StoreError
-from vseam_core.runs.identity import unit_key
 from vseam_core.runs.spec import RunSpec, UnitResult
-from vseam_core.store import currency, effects, naming, reading, schema
+from vseam_core.store import currency, effects, naming, reading, reviews, schema
 from vseam_core.store.checking import find_damage
 from vseam_core.store.codec import encode_json, non_finite
 from vseam_core.store.connection import Database, NothingBesideError
@@ -23,15 +22,14 @@ from vseam_core.store.head_effects import read_by_measure, read_head_effects
 from vseam_core.store.migrations import MIGRATIONS, check_version, create_schema, is_empty, now
 from vseam_core.store.presentations import put_presentation, read_presentation
 from vseam_core.store.records import HeadEffectSet, NamedRescaling, TraceRecord
-from vseam_core.store.run_rows import identity_json, run_identity, run_row
+from vseam_core.store.reviews import Verdict
+from vseam_core.store.run_rows import identity_json, put_run, put_study
 from vseam_core.store.scores import replace_rows, score_table, scores_frame
 from vseam_core.store.shared_rows import put_edits, put_samples
-from vseam_core.store.writing import save_units
+from vseam_core.store.writing import rejudge, save_units
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Verdict = Literal["accepted", "rejected"]
 
 
 class Store:
@@ -102,14 +100,8 @@ class Store:
     def ensure_study(self, name: str, configuration: Mapping[str, Any]) -> int:
         """The id of the study of that name and configuration, which is stored if it is new."""
         text = identity_json(configuration, f"the configuration of study {name!r}")
-        table, digest = schema.studies, unit_key(configuration=text)
         with self._database.writing() as connection:
-            here = (table.c.name == name, table.c.configuration_hash == digest)
-            known = connection.execute(select(table.c.id).where(*here)).scalar_one_or_none()
-            if known is not None:
-                return int(known)
-            row = {"name": name, "configuration": text, "configuration_hash": digest, "created": now()}
-            return _inserted(connection.execute(table.insert().values(**row)))
+            return put_study(connection, name, text)
 
     def ensure_run(
         self,
@@ -125,24 +117,13 @@ class Store:
         The identity is everything in `spec` that changes results: not the model's path or device. Device, versions
         and trust record describe the latest opening.
         """
-        identity = run_identity(spec)
         changing = {"device": device or spec.model.device, "finished": None}
         if versions is not None:
             changing["versions"] = encode_json(versions, "library versions")
         if trust is not None:
             changing["trust"] = encode_json(trust, "the trust record")
-        table = schema.runs
         with self._database.writing() as connection:
-            known = connection.execute(select(table.c.id).where(table.c.identity == identity)).scalar_one_or_none()
-            if known is None:
-                row = {"versions": "{}", **run_row(spec), **changing}
-                run_id = _inserted(connection.execute(table.insert().values(identity=identity, started=now(), **row)))
-            else:
-                run_id = int(known)
-                connection.execute(table.update().where(table.c.id == run_id).values(**changing))
-            if study is not None:
-                _link(connection, study, run_id)
-            return run_id
+            return put_run(connection, spec, changing, study)
 
     def present_run(self, run_id: int, presentation: Mapping[str, Any], gathered: Collection[str] = ()) -> None:
         """Keep how the effects of a run are shown; the latest wins, and no identity changes.
@@ -221,11 +202,8 @@ class Store:
 
     def rejudge(self, table: str, run_id: int, verdicts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
         """Give rows of `answers` or `baselines`, by unit key and pair role, another verdict: the benchmark's rule has changed."""
-        rows, units = {"answers": schema.answers, "baselines": schema.baselines}[table], schema.units
         with self._database.writing() as connection:
-            for (key, role), verdict in verdicts.items():
-                unit = select(units.c.id).where(units.c.run_id == run_id, units.c.key == key).scalar_subquery()
-                connection.execute(rows.update().where(rows.c.unit_id == unit, rows.c.pair_role == role).values(**verdict))
+            rejudge(connection, table, run_id, verdicts)
 
     def name_rescaling(self, name: str, row: NamedRescaling) -> None:
         """Keep a rescaling under a name. Raises `StoreError` where another one has it."""
@@ -286,34 +264,21 @@ class Store:
 
     def reviews(self) -> dict[str, list[dict[str, str]]]:
         """People's verdicts by the edit's identifier: reviewer, verdict, comment and when."""
-        edits, reviews = schema.edits, schema.edit_reviews
-        columns = [reviews.c[name] for name in ("reviewer", "verdict", "comment", "reviewed")]
-        query = select(edits.c.identifier, *columns).join(reviews, reviews.c.edit_id == edits.c.id).order_by(reviews.c.id)
-        found: dict[str, list[dict[str, str]]] = {}
         with self._database.reading() as connection:
-            for row in connection.execute(query).mappings():
-                found.setdefault(row["identifier"], []).append({column.name: row[column.name] for column in columns})
-        return found
+            return reviews.read_all(connection)
 
     def is_accepted(self, pair: Pair) -> bool:
         """Whether somebody accepted an edit and nobody rejected it."""
-        edits, reviews = schema.edits, schema.edit_reviews
-        query = select(reviews.c.verdict).join(edits, reviews.c.edit_id == edits.c.id).where(edits.c.identifier == pair.identifier)
         with self._database.reading() as connection:
-            return set(connection.execute(query).scalars()) == {"accepted"}
+            return reviews.verdicts_on(connection, pair.identifier) == {"accepted"}
 
     def review_edit(self, pair: str, verdict: Verdict, reviewer: str = "", comment: str = "") -> None:
         """Store a person's verdict on an edit; the same reviewer's earlier one is replaced. Raises `StoreError`."""
         if verdict not in ("accepted", "rejected"):
             raise StoreError(f"the verdict on {pair!r} is {verdict!r}, expected accepted or rejected")
-        edits, reviews = schema.edits, schema.edit_reviews
         with self._database.writing() as connection:
-            edit = connection.execute(select(edits.c.id).where(edits.c.identifier == pair)).scalar_one_or_none()
-            if edit is None:
+            if not reviews.put(connection, pair, verdict, reviewer, comment):
                 raise StoreError(f"there is no edit {pair!r} in {self.label}")
-            connection.execute(reviews.delete().where(reviews.c.edit_id == edit, reviews.c.reviewer == reviewer))
-            row = {"edit_id": edit, "reviewer": reviewer, "verdict": verdict, "comment": comment, "reviewed": now()}
-            connection.execute(reviews.insert().values(**row))
 
     def trace_effects(
         self,
@@ -382,15 +347,3 @@ class Store:
             "counts": counts,
             "warnings": list(self.warnings),
         }
-
-
-def _inserted(result: Any) -> int:
-    return int(result.inserted_primary_key[0])
-
-
-def _link(connection: Connection, study: int, run_id: int) -> None:
-    table = schema.study_runs
-    row = {"study_id": study, "run_id": run_id}
-    here = [table.c[name] == value for name, value in row.items()]
-    if connection.execute(select(table).where(*here)).first() is None:
-        connection.execute(table.insert().values(**row))

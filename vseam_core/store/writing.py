@@ -210,3 +210,11 @@ def _modulations(units: Sequence[UnitResult], ids: _References) -> Iterator[dict
 def _native(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Numpy scalars as Python's own: databases know no other."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
+
+
+def rejudge(connection: Connection, table: str, run_id: int, verdicts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+    """Give rows of `answers` or `baselines`, by unit key and pair role, another verdict."""
+    rows, units = {"answers": schema.answers, "baselines": schema.baselines}[table], schema.units
+    for (key, role), verdict in verdicts.items():
+        unit = select(units.c.id).where(units.c.run_id == run_id, units.c.key == key).scalar_subquery()
+        connection.execute(rows.update().where(rows.c.unit_id == unit, rows.c.pair_role == role).values(**verdict))
