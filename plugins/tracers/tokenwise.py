@@ -12,11 +12,14 @@ from vseam_core.api.prompts import POSITION_CLASSES, PositionClass, role_of_posi
 from vseam_core.errors import SampleError
 from vseam_plugins.tracers.grids import PATCH_DIRECTIONS, PATCH_MEASURES, PatchGrid, PatchingTracer, chosen_names, stack_of
 
-SITES: tuple[SiteKind, ...] = ("attention_output", "mlp_output", "residual_after")
+SITES: tuple[SiteKind, ...] = ("attention_output", "mlp_output", "residual_after", "cross_attention_output")
 
 
 class TokenwisePatching(PatchingTracer):
     """Patches the attention or MLP output (optionally the residual) at every layer and every text position by itself.
+
+    In layers that look at the image beside their own attention (BLIP, Pix2Struct), `cross_attention_output` is a site too: where words take
+    up what the image shows.
 
     `positions` names other classes of positions: with `image` the report lays effects over the image, layer by layer. Effects are
     `[layers, positions]`, patched minus base: denoising patched − corrupt, noising patched − clean. Columns are

@@ -50,8 +50,9 @@ def test_tokenwise_patching_plans_one_run_per_direction_site_layer_and_text_posi
 
 @pytest.mark.parametrize(("direction", "base", "donor"), [("denoising", "corrupt", "clean"), ("noising", "clean", "corrupt")])
 def test_every_tokenwise_value_is_the_patched_measure_minus_the_base_measure(direction, base, donor):
-    effects = traced(TokenwisePatching(), context())
-    for kind in ("attention_output", "mlp_output"):
+    kinds = ("attention_output", "mlp_output", "cross_attention_output")
+    effects = traced(TokenwisePatching(kinds), context())
+    for kind in kinds:
         for measure in ("logit_diff", "prob_sum", "logit"):
             effect = effects[kind, direction, measure]
             assert effect.values.shape == (3, len(TEXT_POSITIONS))

@@ -59,6 +59,7 @@ class PackedAttention:
             others = ", ".join(sorted(map(str, used - _REPLACED)))
             raise UnsupportedError(f"its attention implementation is {others}; replay knows eager and sdpa")
         self._implementations = used
+        self._before: list[str] = []
         self._read: dict[tuple[nn.Module, str], bool] = {}
         self.call: AttentionCall | None = None
 
@@ -72,17 +73,28 @@ class PackedAttention:
                 # In front of other hooks: edits of the heads act on what was given.
                 handle = projection.register_forward_pre_hook(self._give, prepend=True)
                 stack.callback(handle.remove)
-            before = [config._attn_implementation for config in self._configurations]
+            before = self._before = [config._attn_implementation for config in self._configurations]
             ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = self._attend
             try:
-                for config in self._configurations:
-                    config._attn_implementation = IMPLEMENTATION
+                self._name([IMPLEMENTATION] * len(before))
                 yield self
             finally:
-                for config, implementation in zip(self._configurations, before, strict=True):
-                    config._attn_implementation = implementation
+                self._name(before)
                 del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION]
                 self.call = None
+
+    @contextmanager
+    def standing_aside(self) -> Iterator[None]:
+        """While entered, attention is as the model has it: where an encoder and its decoder share a configuration (BART)."""
+        try:
+            self._name(self._before)
+            yield
+        finally:
+            self._name([IMPLEMENTATION] * len(self._configurations))
+
+    def _name(self, implementations: Sequence[str]) -> None:
+        for config, implementation in zip(self._configurations, implementations, strict=True):
+            config._attn_implementation = implementation
 
     def _attend(
         self,

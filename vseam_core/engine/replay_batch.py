@@ -338,7 +338,9 @@ class ReplayBatch:
             if name not in CACHE_NAMES
         }
         arguments |= {"encoder_hidden_states": self._decoder.final_norm(handed), "use_cache": False}
-        return self._decoder.logits(self._decoder.generator(**arguments).last_hidden_state[:, -1])
+        with self._attention.standing_aside():
+            generated = self._decoder.generator(**arguments)
+        return self._decoder.logits(generated.last_hidden_state[:, -1])
 
     def _arguments(self, layer: int, layout: Layout) -> dict[str, Any]:
         """The layer's recorded arguments at the tokens of the layout, of all prompts one after another."""

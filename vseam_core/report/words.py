@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-SITE_WORDS = {"attention_output": "attention output", "mlp_output": "MLP output", "residual_after": "residual stream"}
+SITE_WORDS = {
+    "attention_output": "attention output",
+    "mlp_output": "MLP output",
+    "residual_after": "residual stream",
+    "cross_attention_output": "attention to the image",
+}
 ROLE_WORDS = {
     "structural_before": "before the image",
     "structural_after": "after the image",
