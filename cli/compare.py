@@ -14,7 +14,7 @@ from vseam_cli.output import Table
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 
 if TYPE_CHECKING:
-    from vseam_core.experiments.comparing.run import Compared, Comparison
+    from vseam_core.experiments.comparing.comparison import Compared, Comparison
 
 SCHEMA = "compare/1"
 

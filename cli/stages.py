@@ -56,8 +56,8 @@ def run_stages(
 
     `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the findings.
     """
-    from vseam_core.experiments.nothing_left import require_results
-    from vseam_core.experiments.study_run import run_study
+    from vseam_core.experiments.study.nothing_left import require_results
+    from vseam_core.experiments.study.run import run_study
     from vseam_core.report.tables.closing import closing_tables
 
     remark, problem = "", None

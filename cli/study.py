@@ -13,8 +13,8 @@ from vseam_cli.application import Application
 from vseam_cli.output import Table
 
 if TYPE_CHECKING:
-    from vseam_core.experiments.study_costs import CostedPlan, ModelCosts
-    from vseam_core.experiments.study_plan import PlannedStep
+    from vseam_core.experiments.study.costs import CostedPlan, ModelCosts
+    from vseam_core.experiments.study.plan import PlannedStep
 
 
 @options.verb_group("study", example="vseam study check study.yaml")
@@ -51,14 +51,14 @@ def check(application: Application, file: Path) -> None:
 def plan(application: Application, file: Path, workers: int, drawn: bool, measure: bool, device: str | None) -> None:
     """Print the steps of FILE: the tasks that workers do, their samples, and what each waits for. Nothing is stored."""
     from vseam_core.config.study_file import load_study
-    from vseam_core.experiments.study_plan import mermaid, planned_steps
+    from vseam_core.experiments.study.plan import mermaid, planned_steps
 
     loaded = load_study(file, application.registry)
     application.check_loading(loaded.models)
     costs = None
     with application.workspace(":memory:", device, loaded.seed) as workspace:
         if measure:
-            from vseam_core.experiments.study_costs import costed_plan
+            from vseam_core.experiments.study.costs import costed_plan
 
             costs = costed_plan(workspace, loaded, workers)
         steps = costs.steps if costs else planned_steps(workspace, loaded, workers)

@@ -72,7 +72,7 @@ from vseam_core.errors import (
 )
 from vseam_core.experiments.evaluation import Evaluation as Evaluation
 from vseam_core.experiments.rescaling.checkpoint import fitted_scales as fitted_scales, save_rescaled_model as save_rescaled_model
-from vseam_core.experiments.study_run import run_study as run_study
+from vseam_core.experiments.study.run import run_study as run_study
 from vseam_core.plugins.discovery import Plugins as Plugins, build_plugins as build_plugins
 from vseam_core.plugins.hookspecs import hookimpl as hookimpl
 from vseam_core.plugins.registry import Registry as Registry, load_registry as load_registry

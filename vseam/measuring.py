@@ -144,8 +144,8 @@ def _study(
     Raises `VseamError` where nothing was left to measure.
     """
     from vseam_core.config.study import Study
-    from vseam_core.experiments.nothing_left import require_results
-    from vseam_core.experiments.study_run import run_study
+    from vseam_core.experiments.study.nothing_left import require_results
+    from vseam_core.experiments.study.run import run_study
     from vseam_core.report.data.study import study_page_data
     from vseam_core.report.tables.closing import closing_tables
     from vseam_core.results.stored_study import study_of

@@ -38,7 +38,7 @@ from perf.cluster.processor import ProcessorTime
 from perf.cluster.stub import SEVEN_BILLION, Shape, Stub
 from vseam_core.config.study import Method, Sizes, Study
 from vseam_core.experiments.shared_heads import share_heads
-from vseam_core.experiments.study_tasks import StudyTasks
+from vseam_core.experiments.study.tasks import StudyTasks
 from vseam_core.results.scoring import ScoredHeads
 from vseam_core.runs.executors.base import Call, Done, Event, Said
 from vseam_core.runs.executors.counted import CountedExecutor

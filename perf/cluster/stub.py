@@ -13,7 +13,7 @@ from perf.cluster.figures import Figures
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.types import HeadEffect, ModelInfo, Pair, Sample, TraceEffect
 from vseam_core.experiments.answering import TOGETHER, BaselineOptions
-from vseam_core.experiments.study_tasks import answer_portion, scan_portion, trace_portion
+from vseam_core.experiments.study.tasks import answer_portion, scan_portion, trace_portion
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces
 from vseam_core.runs import runner
 from vseam_core.runs.executors.base import Call

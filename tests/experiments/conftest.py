@@ -9,7 +9,7 @@ import torch
 
 from tests.checked_once import checked_once
 from vseam_core.config.study import HeadScan, Method, Sizes, Study
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.workspace import Workspace, open_workspace
 

@@ -23,7 +23,7 @@ from vseam_core.engine import selfcheck
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.encoding import NO_COMPETITOR, ask, competitors_of, prepare
 from vseam_core.experiments.evaluation import evaluate
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
 from vseam_core.plugins.records import DatasetRecord

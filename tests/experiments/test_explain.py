@@ -22,7 +22,7 @@ from vseam_core.errors import VseamError
 from vseam_core.experiments.encoding import prepare_pair
 from vseam_core.experiments.explain.options import ExplainOptions
 from vseam_core.experiments.explain.running import explain
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.report.data.study import study_page_data
 from vseam_core.results.explanation import Explanation
 from vseam_core.results.stored_study import find_study

@@ -12,7 +12,7 @@ import torch
 
 from tests.experiments.conftest import SIZES, small_study
 from vseam_core.experiments.encoding import encode_sample
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.report.data.looks import ATTENTION_BYTES
 from vseam_core.report.data.study import study_page_data
 from vseam_core.report.tables.closing import closing_tables

@@ -17,8 +17,8 @@ from vseam_core.config.study import METHOD_STAGES, HeadScan, Method, default_stu
 from vseam_core.config.study_file import load_study
 from vseam_core.config.study_methods import Comparing, PathScreening
 from vseam_core.errors import InvalidFileError, UnknownNameError, VseamError
-from vseam_core.experiments.nothing_left import require_results
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.nothing_left import require_results
+from vseam_core.experiments.study.run import run_study
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
 from vseam_core.plugins.records import GenerationMethodRecord

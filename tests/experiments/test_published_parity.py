@@ -20,7 +20,7 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoPr
 
 from vseam_core.api.types import Sample
 from vseam_core.config.study import HeadScan, Method, Sizes, Study
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.runs.workspace import Workspace, open_workspace
 
 TOLERANCE = 1e-4

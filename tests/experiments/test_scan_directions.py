@@ -14,7 +14,7 @@ from vseam_core.api.interventions import AnswerScore, Patch, Run, Site, SiteEdit
 from vseam_core.config.study import HeadScan, Sizes
 from vseam_core.errors import VseamError
 from vseam_core.experiments.encoding import Prepared, prepare_pair
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.runs.workspace import Workspace, open_workspace
 
 SIZES = Sizes(score=12, hard=4, scan_sampled=10, scan_wrong=0, reference=4)

@@ -17,7 +17,7 @@ from vseam_core.config.study import HeadScan, Sizes
 from vseam_core.errors import UnsupportedError, VseamError
 from vseam_core.experiments.heads.scan import ScanOptions, run_scan
 from vseam_core.experiments.heads.screening import ESTIMATE, aggregate_screening
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.results.stored_study import find_study, read_material
 from vseam_core.runs.runner import Outcome

@@ -14,8 +14,8 @@ import pytest
 from tests.experiments.conftest import SIZES, small_study
 from vseam_core.analysis.frames import frame_records
 from vseam_core.api.types import TraceEffect
-from vseam_core.experiments.study_parts import StudyRun
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.parts import StudyRun
+from vseam_core.experiments.study.run import run_study
 from vseam_core.report.data.study import study_page_data
 from vseam_core.report.figures.planned import planned_figures
 from vseam_core.report.findings import study_findings

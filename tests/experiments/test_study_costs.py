@@ -13,14 +13,14 @@ from tests.experiments.in_process import InProcess
 from tests.experiments.test_workers import study
 from vseam_core.config.study import Ablation, HeadScan, Method, Sizes, Study, default_study
 from vseam_core.engine.replay import ReplayEngine
-from vseam_core.experiments import study_costs
 from vseam_core.experiments.answering import BaselineOptions, run_baseline
 from vseam_core.experiments.heads.scan import run_scan
-from vseam_core.experiments.study_costs import StudyCosts, costed_plan
-from vseam_core.experiments.study_options import scan_options
-from vseam_core.experiments.study_parts import study_dataset
-from vseam_core.experiments.study_plan import costed, mermaid, scheduled, steps_of
-from vseam_core.experiments.study_tasks import StudyTasks
+from vseam_core.experiments.study import costs as study_costs
+from vseam_core.experiments.study.costs import StudyCosts, costed_plan
+from vseam_core.experiments.study.options import scan_options
+from vseam_core.experiments.study.parts import study_dataset
+from vseam_core.experiments.study.plan import costed, mermaid, scheduled, steps_of
+from vseam_core.experiments.study.tasks import StudyTasks
 from vseam_core.runs.executors.base import Call, Task
 from vseam_core.runs.executors.counted import CountedExecutor
 from vseam_core.runs.executors.graph import run_tasks

@@ -6,8 +6,8 @@ import pytest
 
 from tests.experiments.conftest import SIZES, small_study
 from vseam_core.experiments.answering import TOGETHER
-from vseam_core.experiments.study_plan import mermaid, planned_steps
-from vseam_core.experiments.study_tasks import StudyTasks
+from vseam_core.experiments.study.plan import mermaid, planned_steps
+from vseam_core.experiments.study.tasks import StudyTasks
 from vseam_core.runs.workspace import open_workspace
 
 

@@ -25,7 +25,7 @@ from vseam_core.experiments.ablation import head_norms, most_passes, plan_condit
 from vseam_core.experiments.heads.donors_and_means import reference_set
 from vseam_core.experiments.heads.scanning import all_heads
 from vseam_core.experiments.rescaling.candidates import Candidate, shuffles
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study.run import run_study
 from vseam_core.report.tables.closing import closing_tables
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.workspace import Workspace, open_workspace

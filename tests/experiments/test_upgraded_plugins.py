@@ -20,7 +20,7 @@ from vseam_core.experiments.heads.scan import ScanOptions, run_scan
 from vseam_core.experiments.heads.screening import ESTIMATE
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import RescalingOptions, run_rescaling
-from vseam_core.experiments.study_parts import finished
+from vseam_core.experiments.study.parts import finished
 from vseam_core.experiments.tracing import TraceOptions, run_trace
 from vseam_core.runs.workspace import Workspace
 

@@ -13,8 +13,8 @@ import pytest
 from tests.experiments.in_process import REASON, InProcess
 from tests.robustness.kill_campaign import content
 from vseam_core.config.study import Ablation, HeadScan, Method, Rescaling, Sizes, Study
-from vseam_core.experiments import study_tasks
-from vseam_core.experiments.study_run import run_study
+from vseam_core.experiments.study import tasks as study_tasks
+from vseam_core.experiments.study.run import run_study
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.executors import local
 from vseam_core.runs.executors.base import Call, Event, Executor, Lost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from vseam_core.config.study import Study
-from vseam_core.experiments.study_run import study_one_model
+from vseam_core.experiments.study.run import study_one_model
 from vseam_core.runs.progress import SilentProgress, Steps
 
 

@@ -14,8 +14,9 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import paired_comparison
 from vseam_core.api.generation import Branch, BranchedGeneration, Decoded, GenerationContext, OwnGeneration
 from vseam_core.errors import PluginError, UnknownNameError, UnsupportedError, VseamError
+from vseam_core.experiments.comparing.comparison import Compared, Comparison
 from vseam_core.experiments.comparing.methods import NamedMethod, method_choices
-from vseam_core.experiments.comparing.run import THRESHOLD, Compared, CompareOptions, Comparison, compare_methods
+from vseam_core.experiments.comparing.run import THRESHOLD, CompareOptions, compare_methods
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.hookspecs import hookimpl
 from vseam_core.plugins.records import GenerationMethodRecord

@@ -222,7 +222,7 @@ def main() -> None:
     import torch
     import transformers  # noqa: F401
 
-    import vseam_core.experiments.study_run
+    import vseam_core.experiments.study.run
     import vseam_core.report.writer  # noqa: F401
 
     torch.set_num_threads(1)

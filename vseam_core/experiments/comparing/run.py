@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vseam_core.analysis.frames import frame_records
@@ -11,6 +11,7 @@ from vseam_core.errors import VseamError
 from vseam_core.evaluation.metrics import METRIC_COLUMNS, comparison_table, yes_no_figures
 from vseam_core.evaluation.thresholds import Thresholded, thresholded
 from vseam_core.experiments.answering import MAX_NEW_TOKENS
+from vseam_core.experiments.comparing.comparison import Compared, Comparison
 from vseam_core.experiments.comparing.methods import MethodChoice
 from vseam_core.experiments.comparing.stored import store_comparison
 from vseam_core.experiments.comparing.timing import Cost, cost_of
@@ -39,40 +40,6 @@ class CompareOptions:
     max_new_tokens: int = MAX_NEW_TOKENS
     batch_size: int | None = None
     timed: int = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """One row of a comparison: the method, the setting that was chosen, and its figures, each by name as a row of `METRIC_COLUMNS`.
-
-    `change` says what was changed; `tried` settings were tried on the choose pool, where the chosen one had `chosen_accuracy`. A method
-    that could not be measured has no figures, and `refused` says why.
-    """
-
-    method: str
-    change: str = ""
-    run: int | None = None
-    tried: int = 1
-    chosen_accuracy: float | None = None
-    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    skips: int = 0
-    made: int = 0
-    reused: int = 0
-    refused: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """All methods of one model on one dataset, `none` and the threshold first."""
-
-    model: str
-    dataset: str
-    split: str
-    n_choose: int
-    n_test: int
-    rows: Sequence[Compared]
-    threshold_reason: str = ""
-    run: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

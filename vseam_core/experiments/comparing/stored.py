@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vseam_core.experiments.comparing.comparison import Compared, Comparison
 from vseam_core.runs.experiment import Experiment
 from vseam_core.runs.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vseam_core.experiments.comparing.run import Compared, Comparison
 
 EXPERIMENT = Experiment("comparison", version=1)
 _ENDS = {"low": "low", "high": "high", "p_value": "p", "q_value": "q"}

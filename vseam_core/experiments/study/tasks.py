@@ -22,9 +22,9 @@ from vseam_core.experiments.answering import TOGETHER, BaselineOptions, run_base
 from vseam_core.experiments.heads.samples import Chosen, chosen_of
 from vseam_core.experiments.heads.scan import scan_chosen
 from vseam_core.experiments.heads.scanning import ScanOptions, effect_name
-from vseam_core.experiments.study_findings import Findings
-from vseam_core.experiments.study_options import scan_options, trace_options
-from vseam_core.experiments.study_parts import (
+from vseam_core.experiments.study.findings import Findings
+from vseam_core.experiments.study.options import scan_options, trace_options
+from vseam_core.experiments.study.parts import (
     SCANNING,
     finished,
     random_bands,

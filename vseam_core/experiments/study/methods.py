@@ -13,8 +13,8 @@ from vseam_core.experiments.comparing.methods import MethodChoice, NamedMethod, 
 from vseam_core.experiments.comparing.run import compare_methods
 from vseam_core.experiments.directions import fit_directions
 from vseam_core.experiments.edges import run_edge_screening
-from vseam_core.experiments.study_findings import Findings
-from vseam_core.experiments.study_options import compare_options, direction_options, edge_options
+from vseam_core.experiments.study.findings import Findings
+from vseam_core.experiments.study.options import compare_options, direction_options, edge_options
 from vseam_core.plugins.discovery import Plugins
 from vseam_core.results.beside_effects import readings_beside_effects
 from vseam_core.results.scoring import ScoredHeads

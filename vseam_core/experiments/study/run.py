@@ -9,10 +9,10 @@ from __future__ import annotations
 from vseam_core.config.study import Study
 from vseam_core.experiments.heads.scanning import check_direction
 from vseam_core.experiments.image_stacks import check_operation
-from vseam_core.experiments.nothing_left import require_donors, small_pools
-from vseam_core.experiments.study_findings import Findings, gather
-from vseam_core.experiments.study_methods import compared_methods
-from vseam_core.experiments.study_parts import random_bands, random_seeds, study_dataset, trace_random_model, whole_of
+from vseam_core.experiments.study.findings import Findings, gather
+from vseam_core.experiments.study.methods import compared_methods
+from vseam_core.experiments.study.nothing_left import require_donors, small_pools
+from vseam_core.experiments.study.parts import random_bands, random_seeds, study_dataset, trace_random_model, whole_of
 from vseam_core.experiments.tracing import check_stack
 from vseam_core.results.study_results import StudyMaterial
 from vseam_core.runs.executors.base import Executor
@@ -38,7 +38,7 @@ def run_study(workspace: Workspace, study: Study, executor: Executor | None = No
     if executor is None or executor.count() == 1 or workspace.opening is None:
         found = [part for model in study.models for part in study_one_model(workspace, study, identity, model)]
         return gather(study, found, identity)
-    from vseam_core.experiments.study_tasks import parts_by_tasks
+    from vseam_core.experiments.study.tasks import parts_by_tasks
 
     return gather(study, parts_by_tasks(workspace, study, identity, executor), identity)
 

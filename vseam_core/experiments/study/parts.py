@@ -26,9 +26,9 @@ from vseam_core.experiments.heads.screening import aggregate_screening
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
-from vseam_core.experiments.study_findings import Findings
-from vseam_core.experiments.study_methods import MethodStages, Read
-from vseam_core.experiments.study_options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
+from vseam_core.experiments.study.findings import Findings
+from vseam_core.experiments.study.methods import MethodStages, Read
+from vseam_core.experiments.study.options import ablation_options, confirmation_options, rescaling_options, scan_options, trace_options
 from vseam_core.experiments.tracing import run_trace
 from vseam_core.results.scoring import ScoredHeads, aggregate_head_run, aggregate_trace_run, read_traces, store_accuracy, store_verdicts
 from vseam_core.results.study_results import HeadMap

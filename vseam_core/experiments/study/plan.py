@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vseam_core.config.study import Study
-from vseam_core.experiments.study_tasks import StudyTasks
+from vseam_core.experiments.study.tasks import StudyTasks
 from vseam_core.runs.executors.base import Call, Task
 from vseam_core.runs.executors.counted import CountedExecutor
 from vseam_core.runs.executors.graph import run_tasks

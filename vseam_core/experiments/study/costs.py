@@ -28,10 +28,10 @@ from vseam_core.experiments.heads.changes import HeadOperation, OperationOptions
 from vseam_core.experiments.heads.looking import keeps_attention, looking_run
 from vseam_core.experiments.heads.scanning import ScanOptions, all_heads, screened_heads
 from vseam_core.experiments.rescaling import fit
-from vseam_core.experiments.study_options import ablation_options, rescaling_options, scan_options, trace_options
-from vseam_core.experiments.study_parts import against_random_models, study_dataset
-from vseam_core.experiments.study_plan import PlannedStep, Schedule, costed, scheduled, steps_of
-from vseam_core.experiments.study_tasks import StudyTasks, answer_portion, scan_portion, trace_portion
+from vseam_core.experiments.study.options import ablation_options, rescaling_options, scan_options, trace_options
+from vseam_core.experiments.study.parts import against_random_models, study_dataset
+from vseam_core.experiments.study.plan import PlannedStep, Schedule, costed, scheduled, steps_of
+from vseam_core.experiments.study.tasks import StudyTasks, answer_portion, scan_portion, trace_portion
 from vseam_core.experiments.tracing import TraceOptions, trace_context
 from vseam_core.runs.executors.base import Task
 from vseam_core.runs.workspace import Workspace

@@ -1,0 +1,1 @@
+"""A whole study: its stages in order, divided among workers, planned and costed before it runs."""
