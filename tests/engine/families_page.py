@@ -107,7 +107,8 @@ def filled(page: str) -> str:
     text = "\n".join(lines) + "\n"
     if not marked:
         return text
-    return re.sub(r"(Rows were made with torch [0-9.]+)\.\n", rf"\1, those marked {_MARK} with {_versions(*_FILLED_BY)}.\n", text, count=1)
+    besides = f"those marked {_MARK} with {_versions(*_FILLED_BY)}\n(`make test-torchvision`)"
+    return re.sub(r"(Rows were made with torch [0-9.]+)\.\n", rf"\1, {besides}.\n", text, count=1)
 
 
 def _versions(*packages: str) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import SiteKind
 from vseam_core.engine import module_discovery as finder
+from vseam_core.engine.lanes import ReadLanes
 from vseam_core.engine.unembedding import logit_transform, masked_tokens_of, unembedding_of, unpadded_vocabulary
 from vseam_core.errors import UnsupportedError
 
@@ -118,6 +119,8 @@ class Decoder:
         for layer in self.layers:
             if layer.missing and not layer.is_single:
                 return next(iter(layer.missing.values()))
+        if isinstance(self.final_norm, ReadLanes):
+            return "its layers hand on several residual lanes"
         return self.unreadable
 
     @property
