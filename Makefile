@@ -92,6 +92,7 @@ lint: $(READY)  ## style, types, and the direction of imports
 # The marker file is made last, so that an interrupted installation starts again. Without --no-compile a third of the installation goes into
 # byte code of modules that are never imported; Python makes that of the others when they first are.
 $(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): some minutes, in which nothing is printed"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)

@@ -82,6 +82,7 @@ def edit(
 
 def _report(application: Application, exported: list[ExportedPair], skipped: list[tuple[str, str]]) -> None:
     from vseam_core.editing.checks import can_measure_ssim
+    from vseam_core.report.tables.table import counted
 
     checked = any(item.pair.record for item in exported)
     columns = (*_COLUMNS, "kind", "checks") if checked else _COLUMNS
@@ -90,7 +91,7 @@ def _report(application: Application, exported: list[ExportedPair], skipped: lis
     application.output.result("edit/1", data, [Table(columns, rows)])
     for identifier, reason in skipped:
         application.output.note(f"skipped {identifier}: {reason}")
-    application.output.note(f"{len(rows)} pairs are in {application.edits}")
+    application.output.note(f"{counted(len(rows), 'pair')} in {application.edits}")
     if checked and not can_measure_ssim():
         application.output.note("the check raw_ssim_outside was left out: pip install 'vseam[edit]'")
 

@@ -189,8 +189,10 @@ def _tell(application: Application, found: Sequence[Evaluation], database: str, 
         write_atomically(output, json.dumps(envelope, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     application.output.result(SCHEMA, data, [table for each in found for table in _tables(each)])
     for each in found:
-        made = f"{each.made} answered now, {each.reused} before" if each.reused else f"{each.made} answered"
-        application.output.note(f"run {each.run}: {made}; compare with it by `--compare {each.run}`")
+        word = "asked" if each.skips else "answered"
+        made = f"{each.made} {word} now, {each.reused} before" if each.reused else f"{each.made} {word}"
+        left_out = f", {len(each.skips)} of them skipped" if each.skips else ""
+        application.output.note(f"run {each.run}: {made}{left_out}; compare with it by `--compare {each.run}`")
         for skip in each.skips:
             application.output.note(f"skipped {skip.identifier}: {skip.reason}")
     application.output.note(f"every number is in {database}; ask it with `vseam query`")

@@ -120,6 +120,7 @@ def test_edits_of_real_files_are_made_checked_stored_and_skipped_with_reasons(vs
     result = json.loads(outcome.stdout)
     reasons = dict(result["skipped"])
     assert len(reasons) == 2
+    assert not any(reason.startswith(identifier) for identifier, reason in reasons.items())  # it stands before the reason already
     assert any("no rule reads 'Why?'" in reason for reason in reasons.values())
     assert any("4.jpg" in reason for reason in reasons.values())
     kinds = [dict(zip(result["columns"], row, strict=True))["kind"] for row in result["rows"]]

@@ -82,6 +82,7 @@ def test_a_lost_image_is_listed_and_the_exit_code_says_so(vseam: Vseam) -> None:
     assert found["pool"] == "all"
     assert len(found["skips"]) == 1
     assert "gone.png" in json.dumps(found["skips"])
+    assert "run 1: 2 asked, 1 of them skipped;" in outcome.stderr
     assert [("skipped" in json.loads(line)) for line in Path("a.jsonl").read_text().splitlines()] == [False, True]
 
 

@@ -17,6 +17,9 @@ from click.testing import CliRunner
 import vseam
 from vseam_cli.main import vseam as command_line
 from vseam_core import errors
+from vseam_core.config.study import load_study
+from vseam_core.plugins.discovery import build_plugins
+from vseam_core.plugins.registry import Registry
 
 from .pages import DOCS, ROOT, Page, navigation, pages, site_pages
 
@@ -90,6 +93,22 @@ def verb_of(words: list[str]) -> list[str]:
     context = click.Context(command_line)
     group = command_line.get_command(context, words[0]) if not words[0].startswith("-") else None
     return words[: 2 if isinstance(group, click.Group) and len(words) > 1 and group.get_command(context, words[1]) else 1 if group else 0]
+
+
+def test_study_files_on_pages_name_only_what_there_is(tmp_path: Path) -> None:
+    registry = Registry(build_plugins())
+    sections = [
+        (page.name, part) for page in pages() for block in page.blocks if block.language == "yaml" for part in block.text.split("# or\n")
+    ]
+    studies = [(name, text) for name, text in sections if not re.match(r"(models|datasets):\n", text)]  # that is a registry.yaml
+    assert len(studies) >= 6
+    for name, text in studies:
+        common = "" if "models:" in text else "models: [llava-tiny]\ndatasets: [scenes/color]\n"
+        (tmp_path / "study.yaml").write_text(common + text, encoding="utf-8")
+        try:
+            load_study(tmp_path / "study.yaml", registry)
+        except errors.VseamError as error:
+            pytest.fail(f"{name}: {error}")
 
 
 def test_enough_commands_and_links_are_looked_at() -> None:

@@ -295,13 +295,15 @@ def test_an_identifier_never_becomes_a_path(folder: EditFolder) -> None:
         assert len(path.name) < 150
 
 
-def test_a_plugin_may_supply_a_painter_and_is_asked_for_by_name(folder: EditFolder) -> None:
+def test_a_plugin_may_supply_a_painter_and_is_asked_for_by_name(folder: EditFolder, caplog: pytest.LogCaptureFixture) -> None:
     plugins = build_plugins(local={"fakes": FakePlugin()})
     editor = build_editor(plugins, EditorChoice(name="fake", planner="fake", mask="fake", options={"outside": 0}), folder)
     assert isinstance(editor, ComposedEditor)
     assert editor.edit(sample()).checks["raw_psnr_outside"] == 100.0
-    scenes = build_editor(plugins, EditorChoice(), folder)
-    assert scenes.name == "scenes"
+    assert build_editor(plugins, EditorChoice(), folder).name == "scenes"
+    assert not caplog.messages
+    assert build_editor(plugins, EditorChoice(planner="fake"), folder).name == "scenes"
+    assert caplog.messages == ["editor 'scenes' plans and masks by itself: planner 'fake' is for painters, and not used"]
     with pytest.raises(UnknownNameError, match="unknown edit planner 'fak'; did you mean 'fake'"):
         build_editor(plugins, EditorChoice(name="fake", planner="fak", mask="fake"), folder)
 

@@ -231,7 +231,7 @@ def expected_skewness(n: int) -> float:
 
 def too_few_clusters(count: int) -> str:
     """The reason why there is no standard error."""
-    return f"no standard error: {count} images, at least {MINIMUM_CLUSTERS} needed"
+    return f"no standard error: {count} image{'' if count == 1 else 's'}, at least {MINIMUM_CLUSTERS} needed"
 
 
 def clustered_mean(values: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Estimate:

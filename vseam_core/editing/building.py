@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from vseam_core.runs.identity import component_of
 if TYPE_CHECKING:
     from vseam_core.plugins.discovery import Plugins
 
+_log = logging.getLogger(__name__)
+
 IsAccepted = Callable[[Pair], bool]
 
 
@@ -26,6 +29,8 @@ def build_editor(plugins: Plugins, choice: EditorChoice, folder: EditFolder, is_
     `is_accepted` says whether a person accepted a pair; it is asked where the choice takes accepted pairs only.
     """
     supplied = plugins.editor(choice.name, **choice.options)
+    if unused := [] if isinstance(supplied, Painter) else _painters_own(choice):
+        _log.warning("editor %r plans and masks by itself: %s is for painters, and not used", choice.name, " and ".join(unused))
     editor = (
         supplied
         if isinstance(supplied, Editor)
@@ -34,6 +39,12 @@ def build_editor(plugins: Plugins, choice: EditorChoice, folder: EditFolder, is_
     if choice.pairs == "all":
         return editor
     return ChosenPairs(editor, choice.pairs == "accepted", is_accepted or (lambda pair: False), choice.options)
+
+
+def _painters_own(choice: EditorChoice) -> list[str]:
+    """What was asked for, beyond the defaults, of which only painters know."""
+    usual = EditorChoice()
+    return [f"{part} {named!r}" for part in ("planner", "mask") if (named := getattr(choice, part)) != getattr(usual, part)]
 
 
 def _model_check(choice: EditorChoice) -> ModelCheck | None:

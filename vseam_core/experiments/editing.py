@@ -66,7 +66,7 @@ class EditRun:
                 return controls
             raise SampleError("no control edit is possible")
         except SampleError as error:
-            self.skips.append(Skip(sample.identifier, str(error)))
+            self.skips.append(Skip(sample.identifier, str(error).removeprefix(f"{sample.identifier}: ")))
             return ()
 
     def _answered(self, pair: Pair, benchmark: Benchmark, folder: EditFolder) -> Pair:

@@ -71,7 +71,7 @@ def method_choice(plugins: Plugins, named: NamedMethod) -> MethodChoice:
     name = registered_name(named.name)
     known = plugins.names(GenerationMethodRecord)
     if name not in known:
-        words = (NONE, f"{RESCALE}:NAME", f"{ABLATE}:HEADS", *known)
+        words = (NONE, f"{RESCALE}:NAME", f"{ABLATE}:HEADS", *(each.replace("/", ":") for each in known))
         raise UnknownNameError(f"unknown method {named.name!r}; {did_you_mean(name, words)}{plugins.broken_note()}")
     settings = plugins.generation_method(name, **named.options).settings() or ({},)
     candidates: list[ChangeOptions] = []
