@@ -94,7 +94,7 @@ def _run(context: click.Context, stages: list[str], schema: str, saved: _Saved |
         **given,
     )
     finish = _saving(study, saved) if saved and (saved.folder or saved.name) else None
-    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish))
+    context.exit(run_stages(application, study, schema, database=database, device=device, reports=reports, finish=finish, about=stages[-1]))
 
 
 def _operation_of(scan: Mapping[str, Any]) -> dict[str, Any]:

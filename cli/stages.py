@@ -51,10 +51,12 @@ def run_stages(
     device: str | None,
     reports: str | Path | None,
     finish: Finish | None = None,
+    about: str = "",
 ) -> int:
     """Run a study, write its report if a folder is given, print what was found (or JSON). Returns the exit code.
 
-    `finish` is done while the models are still loaded and says what it did; if it fails, that is raised after the findings.
+    `about` is the stage that was asked for where others only lead to it: its tables come first. `finish` is done while the models are
+    still loaded and says what it did; if it fails, that is raised after the findings.
     """
     from vseam_core.experiments.study.nothing_left import require_results
     from vseam_core.experiments.study.run import run_study
@@ -70,7 +72,7 @@ def run_stages(
             remark = finish(workspace, material) if finish else ""
         except VseamError as error:
             problem = error
-        tables = closing_tables(material)
+        tables = closing_tables(material, about)
         written = write_pages(application, workspace.store, material, tables, reports)
     show_closing(application, material, tables, schema, database=database, written=written, reports=reports)
     if problem is not None:

@@ -39,6 +39,7 @@ def test_noise_is_never_found(build_study):
     assert [finding.kind for finding in findings] == ["open"] * len(findings)
     assert findings
     assert "not resolved" in findings[0].text.lower() or "no head passes" in findings[0].text
+    assert any("on 2 of 2 maps (n = 3 wrong answers, fewer than the 10 that it takes)" in finding.text for finding in findings)
 
 
 def test_nothing_measured_is_nothing_found(material):

@@ -42,6 +42,9 @@ def test_a_whole_study_closes_with_every_table_in_reading_order(material):
     starts += ["Ablation of positive", "Ablation of negative", "Do tasks of one level", "Heads that tasks share"]
     starts += ["Head rescaling", "Highest head scores", "Skipped"]
     assert [title.startswith(start) for title, start in zip(titles, starts, strict=True)] == [True] * len(starts)
+    shared_first = [table.title for table in closing_tables(material, "shared")]
+    of_sharing = [title for title in titles if title.startswith(("Do tasks", "Heads that tasks"))]
+    assert shared_first == of_sharing + [title for title in titles if title not in of_sharing]
 
 
 def test_accuracy_of_every_category_and_split_is_the_summary_own(material):

@@ -98,6 +98,9 @@ def test_runs_stand_in_the_order_of_the_study_whatever_the_order_in_which_worker
             assert list(zip(*(chosen.runs[name] for name in ("model", "dataset", "method")), strict=True)) == expected
             listed = how_measured(store, chosen)["runs"]
             assert [run["model"] for run in listed] == [model for model, _, _ in expected if "@" not in model]
+            store.finish_run(1)
+            facts = dict(how_measured(store, find_study(store, ()))["facts"])
+            assert len(facts["last run finished"]) == len(facts["first run started"]) == len("2026-01-01T00:00:00+00:00")
 
 
 def test_an_unknown_study_is_told_the_closest_name(database):

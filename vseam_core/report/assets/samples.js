@@ -121,8 +121,9 @@ function detailOf(page, model, entry, step) {
     return before || after ? element("tr", null, element("th", { scope: "row" }, name), element("td", null, words(before)), element("td", null, words(after))) : null;
   });
   return element("div", null, walk, element("h3", null, entry.question), imageRow(page, entry.place, { model }),
-    element("table", null, element("thead", null, element("tr", null, ["", `clean (gold ${entry.gold})`, `edited (gold ${entry.edited})`].map((words) => element("th", { scope: "col" }, words)))),
-      element("tbody", null, answers)),
+    element("div", { class: "wide" },
+      element("table", null, element("thead", null, element("tr", null, ["", `clean (gold ${entry.gold})`, `edited (gold ${entry.edited})`].map((words) => element("th", { scope: "col" }, words)))),
+        element("tbody", null, answers))),
     tracesOf(page, entry.place), headsOf(page, page.content.pairs[entry.place].clean),
     element("p", { class: "note" }, `${entry.id}; ${entry.kind === "edit" ? "edit" : `control edit: ${entry.kind}`} ${entry.edit}, ${entry.pool} pool`));
 }

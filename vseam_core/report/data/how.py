@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +25,7 @@ def how_measured(store: Store, chosen: StoredStudy) -> dict[str, Any]:
         facts += [
             ["seed", _distinct(run["seed"] for run in runs)],
             ["first run started", min(run["started"] for run in runs)],
-            ["last run finished", max(finished) if finished else "not finished"],
+            ["last run finished", re.sub(r"\.\d+", "", max(finished)) if finished else "not finished"],
             ["runs", f"{len(runs)}" + (f", {random} of them of randomly initialised models" if random else "")],
             ["versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))],
         ]

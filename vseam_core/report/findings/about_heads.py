@@ -173,7 +173,8 @@ def _unresolved(material: StudyMaterial) -> Finding | None:
     if negative:
         wrong = [scan.claims.n_wrong for scan in negative]
         few = sum(count < 10 for count in wrong)
-        scarce = f", {few} of them with fewer than 10" if few else ""
+        where = "" if few == len(negative) else f"on {few} of them "
+        scarce = f", {where}fewer than the 10 that it takes" if few else ""
         text += f"Open: no negative head is confirmed on {len(negative)} of {len(maps)} maps (n = {_span(wrong)} wrong answers{scarce})."
     return Finding(text.strip(), "open", link("heads")) if text else None
 

@@ -20,30 +20,40 @@ from vseam_core.results.study_results import StudyMaterial
 __all__ = ["ReportTable", "closing_tables"]
 
 
-def closing_tables(material: StudyMaterial) -> list[ReportTable]:
-    """Everything a study found as compact tables; stages that were not asked for have none.
+Maker = Callable[[StudyMaterial], ReportTable | None]
+
+_OF_STAGE: dict[str, tuple[Maker, ...]] = {
+    "ablate": tuple(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
+    "shared": (level_table, shared_table),
+    "rescale": (rescaling_table,),
+}
+_IN_ORDER: tuple[Maker, ...] = (
+    beside_effects_table,
+    screening_table,
+    lambda found: head_table(found, "positive"),
+    lambda found: head_table(found, "negative"),
+    suppressor_table,
+    *_OF_STAGE["ablate"],
+    *_OF_STAGE["shared"],
+    *_OF_STAGE["rescale"],
+    directions_table,
+    published_table,
+    skips_table,
+)
+
+
+def closing_tables(material: StudyMaterial, first: str = "") -> list[ReportTable]:
+    """Everything a study found as compact tables; stages that were not asked for have none, and those of the stage `first` come first.
 
     Values are those of the study's own tables, unrounded; None is a value that is unknown, and the row says why.
     """
-    makers: list[Callable[[StudyMaterial], ReportTable | None]] = [
-        beside_effects_table,
-        screening_table,
-        lambda found: head_table(found, "positive"),
-        lambda found: head_table(found, "negative"),
-        suppressor_table,
-        *(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
-        level_table,
-        shared_table,
-        rescaling_table,
-        directions_table,
-        published_table,
-        skips_table,
-    ]
+    asked = _OF_STAGE.get(first, ())
     tables: list[ReportTable | None] = [
+        *(make(material) for make in asked),
         accuracy_table(material),
         *comparison_tables(material),
         *trace_tables(material),
         *edge_tables(material),
+        *(make(material) for make in _IN_ORDER if make not in asked),
     ]
-    tables += [make(material) for make in makers]
     return [table for table in tables if table is not None]
