@@ -124,7 +124,8 @@ def _tell(application: Application, found: Sequence[Comparison], database: str) 
                 application.output.note(f"{row.method}: {row.skips} samples skipped (table `skips` of run {row.run})")
         if each.threshold_reason:
             application.output.note(f"{each.model} on {each.dataset}: no threshold beside the methods: {each.threshold_reason}")
-    application.output.note(f"every number is in {database}; ask it with `vseam query`")
+    pages = " or ".join(f"`vseam report {each.run}`" for each in found)
+    application.output.note(f"every number is in {database}; ask it with `vseam query`, or draw a page by {pages}")
 
 
 def tables(each: Comparison) -> list[Table]:

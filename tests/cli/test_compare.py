@@ -86,6 +86,10 @@ def test_a_method_that_a_family_lacks_leaves_the_others_standing(vseam: Vseam) -
     methods = {row["method"]: row for row in json.loads(outcome.stdout)["comparisons"][0]["methods"]}
     assert methods["pai"]["figures"] == []
     assert methods["vcd"]["run"]
+    number = outcome.stderr.rpartition("draw a page by `vseam report ")[2].partition("`")[0]
+    drawn = vseam("report", number, "--json")
+    assert drawn.code == 0, drawn.stderr
+    assert any("Ways to answer" in table["title"] for table in json.loads(drawn.stdout)["tables"])
 
 
 def test_the_commands_on_the_page_parse_and_its_methods_exist() -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import vseam
 from vseam_cli.main import vseam as command_line
 from vseam_core import errors
-from vseam_core.config.study import load_study
+from vseam_core.config.study_file import load_study
 from vseam_core.plugins.discovery import build_plugins
 from vseam_core.plugins.registry import Registry
 

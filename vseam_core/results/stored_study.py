@@ -54,7 +54,7 @@ def find_study(store: Store, names: Sequence[str]) -> StoredStudy:
     found = studies[studies["name"] == names[0]] if names else studies
     if found.empty:
         known = list(dict.fromkeys(studies["name"]))
-        said = did_you_mean(names[0], known) if names else "it holds no study"
+        said = did_you_mean(names[0], known) if names else "it holds no study; runs are named by number, such as `vseam report 1`"
         raise UnknownNameError(f"no study {names[0]!r} in {store.label}: {said}" if names else f"{store.label}: {said}")
     return study_of(store, int(found["id"].iloc[-1]))
 

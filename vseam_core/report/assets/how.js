@@ -21,6 +21,6 @@ export function howView(page) {
     how.commands?.length ? [element("h3", null, "Make it again"), element("pre", null, how.commands.join("\n"))] : null,
     how.configuration && Object.keys(how.configuration).length
       ? element("details", null, element("summary", null, "The study file as JSON"), element("pre", null, JSON.stringify(how.configuration, null, 1))) : null,
-    runs.length ? element("details", null, element("summary", null, `${runs.length} runs`),
+    runs.length ? element("details", null, element("summary", null, `${runs.length} ${runs.length === 1 ? "run" : "runs"}`),
       sortableTable(columns.map((name) => name.replace("units_", "")), runs.map((run) => columns.map((name) => run[name])))) : null);
 }

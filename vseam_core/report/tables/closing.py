@@ -23,7 +23,7 @@ __all__ = ["ReportTable", "closing_tables"]
 Maker = Callable[[StudyMaterial], ReportTable | None]
 
 _OF_STAGE: dict[str, tuple[Maker, ...]] = {
-    "ablate": tuple(lambda found, sign=sign: ablation_tables(found).get(sign) for sign in ("positive", "negative")),
+    "ablate": (lambda found: ablation_tables(found).get("positive"), lambda found: ablation_tables(found).get("negative")),
     "shared": (level_table, shared_table),
     "rescale": (rescaling_table,),
 }
