@@ -5,6 +5,7 @@ Beside an encoder of the image alone, words stand in the decoder and look at the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from torch import nn
 
 from tests.engine.every_type import AnyTinyModel
 from tests.engine.families import softmax_in_float64
-from vseam_core.api.interventions import AnswerIds, AnswerScore, Patch, Run, Site, SiteEdit, Zero
+from vseam_core.api.interventions import AnswerIds, AnswerScore, AttentionBlock, LensScore, Patch, Run, Site, SiteEdit, Zero
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Engine
 from vseam_core.engine.reference import ReferenceEngine
@@ -214,6 +215,43 @@ def test_a_site_patched_with_its_own_value_changes_nothing(name: str, dtype: str
     assert not np.abs(logits - untouched).max() > TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("name", ["blip", *(pytest.param(name, marks=pytest.mark.slow) for name in PLACES if name != "blip")])
+def test_a_knockout_is_the_mask_that_attention_is_given(name: str) -> None:
+    model, engine, base, _ = made(name, "float32")
+    layers, stack, names = PLACES[name]
+    attention = model.module.get_submodule(f"{layers}.0.{names['query'].rpartition('.')[0] if 'query' in names else 'attn'}")
+    targets, sources, heads = (len(base) - 1, 9, 10), tuple(range(9)), (0, 2, 3)
+
+    def without(_: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        given = inspect.signature(attention.forward).bind(*args, **named).arguments
+        arguments = {**{key: value for key, value in given.items() if key != "kwargs"}, **given.get("kwargs", {})}
+        key = "mask" if "mask" in inspect.signature(attention.forward).parameters else "attention_mask"
+        hidden, mask = arguments["hidden_states"], arguments.get(key)
+        seen = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool)
+        if mask is None:
+            seen = seen if stack == "encoder" else seen.tril()
+        else:
+            seen = mask[0, 0] if mask.dtype == torch.bool else mask[0, 0] == 0
+        seen = seen.repeat(1, 4, 1, 1)
+        for head in heads:
+            for target in targets:
+                seen[0, head, target, list(sources)] = False
+        arguments[key] = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+        return (), arguments
+
+    handle = attention.register_forward_pre_hook(without, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            wanted = model.module(**model.collate([base]), use_cache=False).logits[0, -1][list(TOKENS)].double()
+    finally:
+        handle.remove()
+    block = AttentionBlock((0,), targets, sources, heads, stack)  # type: ignore[arg-type]
+    for one in (engine, ReferenceEngine(model)):
+        plain_run, cut = one.run([Run(base, READOUTS), Run(base, READOUTS, (block,))])
+        assert [readout[0].logit for readout in cut.readouts] == pytest.approx(wanted.tolist(), abs=1e-4)
+        assert [readout[0].logit for readout in plain_run.readouts] != pytest.approx(wanted.tolist(), abs=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_LAYERS)
 def test_an_encoder_of_the_image_alone_is_changed_as_the_vision_tower(name: str) -> None:
@@ -275,6 +313,21 @@ def test_attention_that_adds_nothing_leaves_the_norm_of_the_residual_alone() -> 
         handle.remove()
     found = engine.run([Run(base, READOUTS, (SiteEdit(Site(1, "attention_output"), Zero()),))])[0]
     assert [readout[0].logit for readout in found.readouts] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["blip", "git"])
+def test_a_lens_reads_a_layer_as_the_head_reads_the_last(name: str) -> None:
+    model, engine, base, _ = made(name, "float32")
+    head = model.module.get_submodule({"blip": "text_decoder.cls", "git": "output"}[name])
+    place = len(base) - 3
+    with torch.no_grad():
+        logits = head(held(model, base, 1, "residual_after")[place]).double()
+    lens = LensScore(Site(1, "residual_after"), AnswerIds((20,), (21,), (20,)), (place,))
+    found = engine.run([Run(base, (lens,))])[0].readouts[0][0]
+    assert found.logit_diff == pytest.approx(float(logits[20] - logits[21]), abs=1e-4)
+    parts = LensScore(Site(1, "attention_output"), lens.answer, (place,))
+    with pytest.raises(UnsupportedError, match="direct attribution"):
+        engine.run([Run(base, (parts,))])
 
 
 def test_cross_attention_is_refused_where_a_layer_has_none() -> None:

@@ -17,7 +17,7 @@ from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import SiteKind
 from vseam_core.engine import module_discovery as finder
 from vseam_core.engine.lanes import ReadLanes
-from vseam_core.engine.unembedding import logit_transform, masked_tokens_of, unembedding_of, unpadded_vocabulary
+from vseam_core.engine.unembedding import head_transform_of, logit_transform, masked_tokens_of, unembedding_of, unpadded_vocabulary
 from vseam_core.errors import UnsupportedError
 
 CROSS_KINDS: tuple[SiteKind, ...] = ("cross_attention_output", "cross_head_output")
@@ -140,10 +140,10 @@ def find_decoder(module: Any) -> Decoder:
     layers = tuple(layer_of(module, layer) for layer in finder.layers_of(stack) or ())
     sources = finder.sources_of_keys([layer.attention for layer in layers])
     layers = tuple(replace(layer, keys_from=sources.get(index)) for index, layer in enumerate(layers))
-    final_norm = finder.final_norm_of(stack)
     unembedding = unembedding_of(module)
     if unembedding is None:
         raise UnsupportedError(f"{name}: no unembedding found in {type(stack).__name__}")
+    final_norm = finder.final_norm_of(stack) or head_transform_of(module, unembedding)
     if getattr(stack, "project_out", None) is not None:
         raise UnsupportedError(f"{name}: {type(stack).__name__} projects its last residual to another width before the unembedding")
     heads, head_dim = max(layer.heads for layer in layers), max(layer.head_dim for layer in layers)

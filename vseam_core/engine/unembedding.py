@@ -23,6 +23,13 @@ def unembedding_of(module: Any) -> nn.Module | None:
     return next((part for part in (*named, *said) if isinstance(part, nn.Linear)), None)
 
 
+def head_transform_of(module: Any, unembedding: nn.Module) -> nn.Module | None:
+    """What a head like BERT's makes of the last hidden state before the unembedding: a linear map, an activation and a norm (BLIP)."""
+    head = next((part for part in module.modules() if any(child is unembedding for child in part.children())), None)
+    found = getattr(head, "transform", None)
+    return found if isinstance(found, nn.Module) else None
+
+
 def logit_transform(module: Any, unembedding: nn.Module) -> tuple[float | None, float]:
     """The softcap (None: none) and the factor that the module owning the unembedding applies to its logits.
 
