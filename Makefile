@@ -98,4 +98,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:  ## what was built, not what was measured
-	rm -rf $(VENV) build site *.egg-info .mypy_packages .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site jupyter_execute *.egg-info .mypy_packages .mypy_cache .ruff_cache .pytest_cache

@@ -23,6 +23,7 @@ from vseam_cli.output import say
 from vseam_core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, VseamError, did_you_mean
 
 EXIT_BUG = 1
+_OWN_PACKAGES = ("vseam_core", "vseam_plugins", "vseam_cli", "vseam")
 # Name → (where it lies, its line in `vseam --help`), so that help needs no import.
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("vseam_cli.run:run", "Run a whole study: answer, edit, trace, score heads, ablate, rescale, compare, report."),
@@ -170,7 +171,26 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return _system_error(error, debug)
     except Exception as error:  # the last boundary: whatever arrives here is a bug, and is shown whole
         say(traceback.format_exc(), err=True)
-        return _say(f"this is a bug, please report it with the lines above: {type(error).__name__}: {error}", EXIT_BUG, False)
+        plugin = _plugin_that_raised(error)
+        whose = f"the plugin {plugin} has a bug, please report it there" if plugin else "this is a bug, please report it"
+        return _say(f"{whose} with the lines above: {type(error).__name__}: {error}", EXIT_BUG, False)
+
+
+def _plugin_that_raised(error: BaseException) -> str:
+    """The distribution of the plugin whose code ran last before the error, or "" where that was vseam's own."""
+    owners = _plugin_packages()
+    packages = [str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = next((name for name in reversed(packages) if name in owners or name in _OWN_PACKAGES), "")
+    return "" if last in _OWN_PACKAGES else owners.get(last, "")
+
+
+def _plugin_packages() -> dict[str, str]:
+    """Package → distribution of every installed plugin."""
+    from importlib.metadata import entry_points
+
+    from vseam_core.plugins.discovery import ENTRY_POINT_GROUP
+
+    return {entry.module.split(".")[0]: entry.dist.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.dist}
 
 
 def _check_text(words: Sequence[str]) -> None:

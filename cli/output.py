@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vseam_cli import table_formats
+from vseam_cli.column_widths import BETWEEN_COLUMNS, column_widths
 from vseam_core.errors import VseamError
 from vseam_core.runs.progress import SilentProgress
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 JSON_SCHEMA_PREFIX = "vseam"
 SECONDS_BETWEEN_LINES = 10.0
 UNLIMITED_WIDTH = 10_000
+STARTED_BY_A_NOTEBOOK = "JPY_PARENT_PID"  # what Jupyter sets for kernels, and so for the commands of their cells
 # What a terminal obeys instead of showing it: C0 but for tab and line feed, delete, C1, and what turns the direction of writing.
 _DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _UNSEEN = (*range(9), *range(11, 32), *range(127, 160), *_DIRECTIONS)
@@ -126,11 +129,13 @@ class Output:
     def progress(self) -> Iterator[Progress]:
         """Show progress on stderr with the time left: bars on a terminal and in a notebook, else now and then a line.
 
+        A command in a cell of a notebook (`!vseam …`) writes to what looks like a terminal, and each step of a bar would stay there.
+
         Nothing with --quiet.
         """
         if self.quiet:
             yield SilentProgress()
-        elif sys.stderr.isatty() or in_notebook():
+        elif in_notebook() or (sys.stderr.isatty() and STARTED_BY_A_NOTEBOOK not in os.environ):
             with _bars() as bars:
                 yield bars
         else:
@@ -276,30 +281,39 @@ def _print_tables(tables: Sequence[Table]) -> None:
     from rich.text import Text
 
     console = Console(file=sys.stdout)
+    terminal = console.width if console.is_terminal else UNLIMITED_WIDTH
     for table in tables:
-        parts = [*([Text(visible(table.title), style="bold")] if table.title else []), _drawn(table)]
+        title = [Text(visible(table.title), style="bold")] if table.title else []
+        drawn, width = _drawn(table, terminal)
         if console.is_terminal:
-            console.print(*parts, sep="\n")
+            console.print(*title)
+            console.width = max(terminal, width)
+            console.print(drawn)
+            console.width = terminal
             continue
         # A pipe or a file has no width: nothing is cut or folded, and no line ends in blanks.
-        console.width = UNLIMITED_WIDTH
+        parts = [*title, drawn]
+        console.width = terminal
         with console.capture() as captured:
             console.print(*parts, sep="\n")
         say("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 
-def _drawn(table: Table) -> rich.table.Table:
+def _drawn(table: Table, room: int) -> tuple[rich.table.Table, int]:
+    """The table as it is printed where `room` characters fit in a line, and how wide it is."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    cells = [[visible(name), *(cell(row[index]) for row in table.rows)] for index, name in enumerate(table.columns)]
+    widths = column_widths(cells, room)
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, name in enumerate(table.columns):
+    for index, (texts, width) in enumerate(zip(cells, widths, strict=True)):
         numeric = bool(table.rows) and all(isinstance(row[index], int | float | None) for row in table.rows)
-        drawn.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(Text(cell(value)) for value in row))
-    return drawn
+        drawn.add_column(Text(texts[0]), justify="right" if numeric else "left", overflow="fold", width=width)
+    for row in zip(*(texts[1:] for texts in cells), strict=True):
+        drawn.add_row(*map(Text, row))
+    return drawn, sum(widths) + BETWEEN_COLUMNS * (len(widths) - 1)
 
 
 def _is_worth_showing(record: logging.LogRecord, verbosity: int) -> bool:

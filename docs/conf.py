@@ -24,7 +24,8 @@ html_theme = "furo"
 html_show_sphinx = False
 html_copy_source = False
 html_show_search_summary = False  # a page from disk may not read others; what is found is listed all the same
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 exclude_patterns: list[str] = []
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_click", "sphinx_copybutton"]
@@ -35,11 +36,13 @@ myst_heading_anchors = 4
 nb_execution_mode = os.environ.get("VSEAM_DOCS_EXECUTE", "cache")
 nb_execution_cache_path = str(ROOT / "build" / "tutorials")
 nb_execution_in_temp = True
-os.environ["COLUMNS"] = "150"  # what commands in a tutorial take for the width of their terminal
+os.environ["COLUMNS"] = "106"  # what commands in a tutorial take for the width of their terminal
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for `!vseam`
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+# The tables that a result shows without a kernel: the interactive view needs one.
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_execution_excludepatterns = ["notebooks/*"]  # shown as they are: a test runs them
 
 # Pages that are written at the top of the repository, where everyone looks for them.

@@ -126,12 +126,17 @@ def _in_memory(rows: Sequence[Mapping[str, Any]]) -> Iterator[Record]:
         yield Record(f"row {number}", fields)
 
 
+def _numbers(text: str) -> Any:
+    """What a box is written as in a table: a list, or as `--box` takes it, `82,4,118,38`."""
+    return json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
+
+
 def _boxed(record: Record, column: str, name: str) -> tuple[SceneObject, ...]:
     value = record.fields.get(column)
     if value is None or value == "":
         return ()
     try:
-        x0, y0, x1, y1 = (float(number) for number in (json.loads(value) if isinstance(value, str) else value))
+        x0, y0, x1, y1 = (float(number) for number in (_numbers(value) if isinstance(value, str) else value))
         if not all(map(math.isfinite, (x0, y0, x1, y1))):
             raise ValueError
     except (ValueError, TypeError, RecursionError):

@@ -82,6 +82,14 @@ def test_a_bug_shows_its_traceback_and_has_its_own_exit_code(vseam: Vseam, add_v
     assert "this is a bug" in outcome.stderr
 
 
+def test_a_bug_of_a_plugin_names_the_plugin(vseam: Vseam, add_verb: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    its = {"__name__": "vseam_turned.heads"}
+    exec("def fail():\n    import json\n    json.loads('{')", its)  # the error itself is raised by a library that the plugin calls
+    monkeypatch.setattr("vseam_cli.main._plugin_packages", lambda: {"vseam_turned": "vseam-turned"})
+    add_verb(its["fail"])
+    assert "the plugin vseam-turned has a bug" in vseam("probe").stderr
+
+
 def test_a_verb_can_end_with_skips(vseam: Vseam, add_verb: Callable[..., None]) -> None:
     add_verb(lambda: click.get_current_context().exit(3))
     assert vseam("probe").code == 3

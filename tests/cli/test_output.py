@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vseam_cli.column_widths import column_widths
 from vseam_cli.main import execute
 from vseam_cli.options import given
 from vseam_cli.output import LineProgress, Output, Table, cell, plain, visible
@@ -33,6 +34,26 @@ def test_a_result_is_a_table_without_json_and_an_envelope_with_it(capsys: pytest
 def test_a_wide_table_is_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     Output().result("x/1", {}, [Table(("text",), [("word " * 200,)])])
     assert capsys.readouterr().out.count("word") == 200
+
+
+def test_on_a_narrow_terminal_text_is_folded_between_words_and_numbers_never() -> None:
+    numbers = ("score", "0.004785", "-12.5")
+    words = ("what it does", "replaces the head by another image's activation")
+    assert column_widths([numbers, words], 30) == [8, 19]
+    assert column_widths([numbers, words], 100) == [8, 47]
+    # "activation" and "0.004785" don't fit beside each other: lines are longer than the terminal, and cells are whole words.
+    assert column_widths([numbers, words], 15) == [8, 26]
+    assert column_widths([("path", "a" * 60)], 30) == [30]
+
+
+def test_a_command_in_a_cell_of_a_notebook_shows_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    with Output().progress() as progress:
+        assert isinstance(progress, LineProgress)
+    monkeypatch.delenv("JPY_PARENT_PID")
+    with Output().progress() as progress:
+        assert not isinstance(progress, LineProgress)
 
 
 def test_markup_and_control_characters_in_data_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:

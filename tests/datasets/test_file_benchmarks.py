@@ -245,6 +245,8 @@ def test_mme_folders_clevr_files_and_own_tables_are_read(tmp_path: Path) -> None
     columns = {"question": "q", "answer": "gold", "image": "file", "box": "where", "object": "thing"}
     (own,) = TableBenchmark(questions=table, columns=columns).samples("all")
     assert (own.competitor, own.objects[0].box, own.question[slice(*own.roles[0][:2])]) == ("no", (1, 2, 11, 22), "dog")
+    as_an_option = write(tmp_path / "plain.csv", table.read_text(encoding="utf-8").replace("[1, 2, 11, 22]", "1,2,11,22"))
+    assert next(iter(TableBenchmark(questions=as_an_option, columns=columns).samples("all"))).objects == own.objects
     with pytest.raises(InvalidFileError, match="columns: unknown part 'anser'"):
         TableBenchmark(columns={"anser": "x"})
     with pytest.raises(InvalidFileError, match="no column 'question'; expected one of q, gold"):

@@ -56,8 +56,8 @@ def test_python_on_a_page_can_be_parsed(page: Page) -> None:
 
 
 def without_shell(code: str) -> str:
-    """A cell without its options and its lines for the shell."""
-    return re.sub(r"^(:[\w-]+:|!|%).*$", "", code, flags=re.MULTILINE)
+    """A cell without its options and its lines for the shell, which may go on after a backslash."""
+    return re.sub(r"^(:[\w-]+:|!|%)(.*\\\n)*.*$", "", code, flags=re.MULTILINE)
 
 
 def commands(page: Page) -> list[str]:

@@ -118,7 +118,7 @@ def _check_image(sample: Sample, images: dict[str, Any], problems: Mapping[str, 
     for thing in sample.objects:
         x0, y0, x1, y1 = thing.box
         if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
-            problems["boxes outside the image"].add(sample, f"{thing.name}: {thing.box} in a image of {size[0]} × {size[1]}")
+            problems["boxes outside the image"].add(sample, f"{thing.name}: {thing.box} in an image of {size[0]} × {size[1]}")
 
 
 def _image_name(sample: Sample) -> str:

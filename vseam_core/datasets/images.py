@@ -125,9 +125,11 @@ class ImageFolders:
         if path.is_absolute() and not self.absolute:
             return MissingImage(f"image {name!r}: lies in none of the folders that the option images names")
         if not self.folders and self.beside is None:
-            return MissingImage(f"image {name!r}: no folder of images is given; set the dataset's option images, or VSEAM_DATA")
+            return MissingImage(
+                f"image {name!r}: no folder of images is given; name it by --images (the dataset's option images) or VSEAM_DATA"
+            )
         where = " and ".join(str(folder) for folder in self._all)
-        hint = "" if self.folders else "; set the dataset's option images, or VSEAM_DATA"
+        hint = "" if self.folders else "; name it by --images (the dataset's option images) or VSEAM_DATA"
         return MissingImage(f"image {name!r}: not found in {where} (tried {', '.join(SUFFIXES)} and COCO names){hint}")
 
     @property
