@@ -41,6 +41,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+suppress_warnings = ["misc.highlighting_failure"]  # Pygments knows no `!` line that goes on after a backslash; it is coloured all the same
 # The tables that a result shows without a kernel: the interactive view needs one.
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_execution_excludepatterns = ["notebooks/*"]  # shown as they are: a test runs them

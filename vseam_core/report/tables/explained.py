@@ -28,7 +28,8 @@ def _about_answers(found: Explanation) -> Iterator[str]:
     yield (
         f"{found.model} answers {clean.text!r} ({found.answer!r} {clean.probability:.1%}, {found.against!r} {clean.other_probability:.1%})."
     )
-    change = f"{found.edit.source_term} → {found.edit.target_term}" if found.edit.source_term else f"edited by {found.edit.editor}"
+    by = "your own" if found.edit.editor == "given" else f"by {found.edit.editor}"
+    change = f"{found.edit.source_term} → {found.edit.target_term}" if found.edit.source_term else by
     yield (
         f"On the edited image ({change}) it answers {edited.text!r}: the logit difference of {found.answer!r} against {found.against!r} "
         f"goes from {clean.logit_diff:+.2f} to {edited.logit_diff:+.2f} nats."
