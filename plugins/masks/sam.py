@@ -14,6 +14,7 @@ import numpy as np
 
 from vseam_core.api.interfaces import EditPlan, MaskProvider
 from vseam_core.api.types import Box, Sample
+from vseam_core.config.loading import HUB_TIMEOUT_SECONDS
 from vseam_core.errors import SampleError, VseamError
 from vseam_core.huggingface.fingerprints import weights_hash
 from vseam_plugins.masks.box import boxes_of
@@ -147,12 +148,27 @@ class GroundedSamMask(SamMask):
         return module.to(self.device), GroundingDinoProcessor(processor, tokenizer)
 
 
+def _can_be_asked_for(source: str) -> bool:
+    """Whether the hub answers. Without a connection the library would try five times, and say so each time, before it reads its cache."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(source, timeout=HUB_TIMEOUT_SECONDS)
+    except RepositoryNotFoundError:
+        return True
+    except (HTTPError, OSError):
+        return False
+    return True
+
+
 def load_module(mask: str, kind: Any, source: str, model_type: str, local_files_only: bool) -> Any:
     """A model in evaluation mode. Raises `VseamError` in one line: not there, of another kind, or without all of its weights."""
     from transformers import AutoConfig
 
     from vseam_plugins.models.loading import quietly
 
+    local_files_only = local_files_only or not (Path(source).is_dir() or _can_be_asked_for(source))
     try:
         with quietly(True):
             found_type = AutoConfig.from_pretrained(source, local_files_only=local_files_only).model_type

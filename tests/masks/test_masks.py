@@ -101,6 +101,23 @@ def test_sam_segments_in_the_box_what_the_library_segments(sam: Path) -> None:
     assert len(str(identity["weights"])) >= 16
 
 
+def test_without_a_connection_the_cache_alone_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def no_connection(*_: object, **__: object) -> None:
+        raise OSError("no connection")
+
+    def not_there(source: str, local_files_only: bool) -> None:
+        asked.append(local_files_only)
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_connection)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", not_there)
+    with pytest.raises(VseamError, match=r"no weights at facebook/sam-vit-base: .*not in the cache"):
+        SamMask().mask(sample(), PLAN)
+    assert asked == [True]
+
+
 def test_a_checkpoint_that_is_missing_of_another_kind_or_incomplete_is_one_line(sam: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
