@@ -47,7 +47,8 @@ test-versions: test-version-lowest test-version-newest  ## the engine and models
 test-version-%:
 	$(PYTHON) -m venv .venv-$*
 	grep --invert-match '^transformers==' constraints.txt | cat - constraints/$*.txt > .venv-$*/constraints.txt
-	.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable . pytest pytest-timeout pytest-xdist hypothesis beartype
+	.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt \
+		--editable . accelerate num2words pytest pytest-timeout pytest-xdist hypothesis beartype
 	.venv-$*/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/engine tests/models
 
 # torchvision has to fit torch, and a wheel of torch alone may be another build: constraints/torchvision.txt names a pair, and pip takes both from
