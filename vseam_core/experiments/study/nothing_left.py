@@ -30,7 +30,8 @@ def require_results(workspace: Workspace, study: Study, material: StudyMaterial)
     if len(material.skips):
         first, *_ = frame_records(material.skips)
         count = material.skips["identifier"].nunique()
-        reasons.append(f"{count} sample{'' if count == 1 else 's'} skipped, the first being {first['identifier']}: {first['reason']}")
+        why = first["reason"].removeprefix(f"{first['identifier']}: ")  # many reasons name their sample
+        reasons.append(f"{count} sample{'' if count == 1 else 's'} skipped, the first being {first['identifier']}: {why}")
     reasons += material.notes[:REASONS_SHOWN]
     raise VseamError(f"nothing was left to measure: {'; '.join(reasons)}{_advice(workspace, study)}")
 
