@@ -210,6 +210,28 @@ def test_selection_does_not_inflate_the_estimate_of_the_strongest_cell() -> None
     assert abs(np.mean(estimated)) < 0.15
 
 
+@pytest.mark.parametrize(
+    ("left", "noise_floor", "ranked"), [(0.0, 0.0, False), (2e-5, 0.0, False), (0.02, 0.01, False), (0.02, 1e-4, True), (0.3, 0.0, True)]
+)
+def test_a_cell_where_everything_passes_is_not_among_the_strongest(left: float, noise_floor: float, ranked: bool) -> None:
+    """The position at column 3 makes the run the donor's in layer 2, but for what is left of a gap of about six nats."""
+    traces = []
+    for trace in study(8, size=1.0):
+        values = trace.effect.values.copy()
+        values[2, 3] = trace.effect.clean - trace.effect.corrupt - left
+        traces.append(replace(trace, effect=replace(trace.effect, values=values), noise_floor=noise_floor))
+    frame = strongest_cells(traces, seed=0, count=12)
+    found = {(row["layer"], row["column_label"]): row["rank"] for row in frame_records(frame)}
+    assert found.get((2, ROLES[3])) == (1 if ranked else None)
+    assert len(found) == 3 * len(set(ROLES)) - (not ranked)
+    # One pair of the selecting half where it does not: then it is a finding like any other.
+    traces = [
+        replace(trace, effect=replace(trace.effect, clean=trace.effect.clean + 1)) if index % 2 else trace
+        for index, trace in enumerate(traces)
+    ]
+    assert (2, ROLES[3]) in {(row["layer"], row["column_label"]) for row in frame_records(strongest_cells(traces, seed=0, count=12))}
+
+
 def test_the_strongest_cells_follow_the_seed() -> None:
     traces = study(6)
     one, again, other = (frame_records(strongest_cells(traces, seed=seed)) for seed in (0, 0, 1))

@@ -23,6 +23,8 @@ MINIMUM_GAP = 1.0
 """Nats of |clean - corrupt| below which a pair has no normalised effect."""
 NAT_MEASURES: tuple[str, ...] = ("logit_diff", "logprob")
 RANDOM_MODELS = 5
+WHOLE_GAP = 1e-4
+"""What is left of a gap, as a share, when all of it is closed but for rounding."""
 
 Subset = Literal["all", "flipped", "random_pairs"]
 RANDOM_PAIRS: Subset = "random_pairs"
@@ -128,15 +130,19 @@ def strongest_cells(
 
     Images are split in two by `seed`: cells are ranked by |mean| on one half (`selection_mean`, `selection_n`, `rank`)
     and every other column is estimated on the other half. A selected cell that the other half lacks has n = 0 and
-    nulls.
+    nulls. Cells that make the run the donor's in every pair of the first half are not ranked: everything passes there by construction (the
+    image before the first layer, the last position after the last), whatever the weights.
     """
     clusters = sorted({trace.cluster for trace in traces})
     order = generator(seed, "strongest cells").permutation(len(clusters))
     chosen = {clusters[index] for index in order[: len(clusters) // 2]}
-    halves = ([trace for trace in traces if (trace.cluster in chosen) == first] for first in (True, False))
+    halves = [[trace for trace in traces if (trace.cluster in chosen) == first] for first in (True, False)]
     tables = (aggregate_traces(half, minimum_gap=minimum_gap) for half in halves)
     selection, estimate = (table[table["subset"] == subset] for table in tables)
-    ranked = selection[selection["n"] > 0].copy()
+    certain = _becomes_the_donors(halves[0])
+    names = selection[[*KEY_COLUMNS, "column_label", "layer"]].itertuples(index=False, name=None)
+    open_cells = pd.Series([name not in certain for name in names], index=selection.index, dtype=bool)
+    ranked = selection[(selection["n"] > 0) & open_cells].copy()
     ranked["strength"] = ranked["mean"].abs()
     ranked = ranked.sort_values("strength", ascending=False, kind="stable")
     ranked["rank"] = ranked.groupby(list(KEY_COLUMNS), sort=False).cumcount().astype("Int64") + 1
@@ -145,6 +151,21 @@ def strongest_cells(
     merged = picked.merge(estimate, on=list(CELL_COLUMNS), how="left")
     merged["n"] = merged["n"].fillna(0)
     return merged.sort_values([*KEY_COLUMNS, "rank"], ignore_index=True)
+
+
+def _becomes_the_donors(traces: Sequence[PairTrace]) -> set[tuple[str | int, ...]]:
+    """The cells (key, column label, layer) whose patch closes the gap between donor and base in every pair, but for rounding."""
+    found: set[tuple[str | int, ...]] = set()
+    for key, columns in _collect(traces).items():
+        for label, cells in columns.items():
+            gaps = np.abs(cells.gaps)
+            allowed = np.maximum(FLOOR_FACTOR * cells.floors, WHOLE_GAP * gaps)
+            closed = np.abs(cells.values - cells.gaps[:, None]) <= allowed[:, None]
+            telling = gaps > allowed
+            if telling.any():
+                everywhere = closed[telling].all(axis=0)
+                found |= {(*key, label, layer) for layer, is_whole in zip(cells.layers, everywhere, strict=True) if is_whole}
+    return found
 
 
 def random_model_band(models: Sequence[pd.DataFrame], value: str = "normalised") -> pd.DataFrame:
