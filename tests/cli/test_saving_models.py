@@ -31,7 +31,7 @@ def study_that_fits(monkeypatch: pytest.MonkeyPatch, scales: dict[str, float]) -
     torch.set_num_threads(1)
     with monkeypatch.context() as patch:
         patch.setattr("vseam_core.experiments.study.run.run_study", lambda *_: material(scales))
-        patch.setattr("vseam_core.report.tables.closing.closing_tables", lambda material: [])
+        patch.setattr("vseam_core.report.tables.closing.closing_tables", lambda *_: [])
         patch.setattr("vseam_core.report.writer.write_report", lambda *_, **__: [])
         yield
 

@@ -239,7 +239,9 @@ def _row(
 ) -> FittedRescaling:
     difference = correct - base
     gain, p_value = None, None
-    if clusters is not None:
+    # Where nothing was changed, a gain of 0 is no estimate: it has no interval.
+    changes = bool(candidate.named or (role == "bias" and candidate.setting.strength))
+    if clusters is not None and changes:
         gain = accuracy_change(base, correct, clusters)
         p_value = cluster_sign_flip(difference, clusters, seed=0).p_value
     return FittedRescaling(
