@@ -163,8 +163,7 @@ def _becomes_the_donors(traces: Sequence[PairTrace]) -> set[tuple[str | int, ...
             closed = np.abs(cells.values - cells.gaps[:, None]) <= allowed[:, None]
             telling = gaps > allowed
             if telling.any():
-                everywhere = closed[telling].all(axis=0)
-                found |= {(*key, label, layer) for layer, is_whole in zip(cells.layers, everywhere, strict=True) if is_whole}
+                found |= {(*key, label, layer) for index, layer in enumerate(cells.layers) if closed[telling, index].all()}
     return found
 
 
