@@ -82,7 +82,7 @@ def edit(
 
 def _report(application: Application, exported: list[ExportedPair], skipped: list[tuple[str, str]]) -> None:
     from vseam_core.editing.checks import can_measure_ssim
-    from vseam_core.report.tables.table import counted
+    from vseam_core.errors import counted
 
     checked = any(item.pair.record for item in exported)
     columns = (*_COLUMNS, "kind", "checks") if checked else _COLUMNS

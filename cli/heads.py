@@ -10,6 +10,7 @@ import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
+from vseam_core.errors import counted
 
 if TYPE_CHECKING:
     from vseam_cli.stages import Finish
@@ -118,10 +119,13 @@ def _saving(study: Study, saved: _Saved) -> Finish:
         done = []
         if saved.name:
             name_rescaling(workspace, saved.name, material.modulations, model, dataset=dataset, role=saved.role)
-            done.append(f"the rescaling of {len(scales)} heads is called {saved.name}; measure it with `vseam eval --rescale {saved.name}`")
+            done.append(
+                f"the rescaling of {counted(len(scales), 'head')} is called {saved.name}; "
+                f"measure it with `vseam eval --rescale {saved.name}`"
+            )
         if saved.folder:
             save_rescaled_model(workspace, model, scales, saved.folder, fitted_on=dataset)
-            done.append(f"{model} with {len(scales)} heads rescaled is in {saved.folder}; use it as `--model {saved.folder}`")
+            done.append(f"{model} with {counted(len(scales), 'head')} rescaled is in {saved.folder}; use it as `--model {saved.folder}`")
         return "\n".join(done)
 
     return save

@@ -62,3 +62,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     return f"{guess}Known: {', '.join(names) if names else 'none'}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, for what a user reads: `1 pair`, `2 pairs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -14,7 +14,7 @@ from typing import Any
 
 from vseam_core.config.bytes import readable_bytes
 from vseam_core.engine.module_discovery import source_of
-from vseam_core.errors import InvalidFileError
+from vseam_core.errors import InvalidFileError, counted
 from vseam_plugins.models.load_options import LoadRequest
 
 MOST_LAYERS = 2_000
@@ -83,17 +83,21 @@ def check_report(request: LoadRequest, report: Mapping[str, Any]) -> None:
     where = f"model {request.name!r}: the weights of {request.source}"
     missing = sorted(report.get("missing_keys") or ())
     if missing:
-        raise InvalidFileError(f"{where} lack {len(missing)} tensors that config.json asks for, such as {missing[0]}")
+        raise InvalidFileError(f"{where} lack {counted(len(missing), 'tensor')} that config.json asks for, such as {missing[0]}")
     shapes = sorted((entry[0], *map(tuple, entry[1:3])) for entry in report.get("mismatched_keys") or ())
     if shapes:
         name, found, expected = shapes[0]
-        raise InvalidFileError(f"{where} have {len(shapes)} tensors of another shape: {name} is {found}, config.json says {expected}")
+        raise InvalidFileError(
+            f"{where} have {counted(len(shapes), 'tensor')} of another shape: {name} is {found}, config.json says {expected}"
+        )
     spare = sorted(report.get("unexpected_keys") or ())
     of_layers = [name for name in spare if _is_of_a_layer(name)]
     if of_layers:
-        raise InvalidFileError(f"{where} hold {len(of_layers)} tensors that config.json has no place for, such as {of_layers[0]}")
+        raise InvalidFileError(
+            f"{where} hold {counted(len(of_layers), 'tensor')} that config.json has no place for, such as {of_layers[0]}"
+        )
     if spare:
-        _log.warning("%s hold %d tensors that config.json has no place for, such as %s; they are left out", where, len(spare), spare[0])
+        _log.warning("%s hold %s that config.json has no place for, such as %s; left out", where, counted(len(spare), "tensor"), spare[0])
 
 
 def _is_of_a_layer(name: str) -> bool:

@@ -60,7 +60,7 @@ def test_the_published_scales_are_saved_where_they_are_asked_for(vseam: Vseam, m
     with study_that_fits(monkeypatch, {}):
         outcome = vseam(*RESCALE, "--save-role", "published", "--save-as", "theirs")
     assert outcome.code == 0, outcome.stderr
-    assert "the rescaling of 1 heads is called theirs" in " ".join(outcome.stderr.split())
+    assert "the rescaling of 1 head is called theirs" in " ".join(outcome.stderr.split())
     kept = vseam("query", "SELECT name, scales FROM rescalings", "--json")
     assert json.loads(kept.stdout)["rows"] == [["theirs", '{"L0H1":1.01}']]
 

@@ -68,7 +68,7 @@ def test_other_spare_tensors_are_left_out_with_a_warning(folder: Path, caplog: p
     change_weights(folder, lambda tensors: tensors.update({"leftover": torch.zeros(2)}))
     with caplog.at_level(logging.WARNING, "vseam_plugins"):
         hf.load("mine", str(folder), device="cpu")
-    assert "hold 1 tensors that config.json has no place for, such as leftover" in caplog.text
+    assert "hold 1 tensor that config.json has no place for, such as leftover" in caplog.text
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(folder: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from vseam_core.analysis.frames import NUMBER, TEXT, WHOLE, frame_records, nullable_frame
-from vseam_core.analysis.head_sets import counted_sets
 from vseam_core.analysis.heads import Sign
 from vseam_core.analysis.multiple_testing import FEWEST_SETS, permutation_p_value
+from vseam_core.errors import counted
 
 Row = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ def ablation_test_frame(ablations: pd.DataFrame) -> pd.DataFrame:
         if nats is not None:
             row |= {"nats": nats.selected, "mean_random_nats": nats.mean_random, "p_nats": nats.p_value}
         few = sets < FEWEST_SETS
-        row["reason"] = f"no p-value: {counted_sets(sets)} beside the selected one, at least {FEWEST_SETS} needed" if few else ""
+        row["reason"] = f"no p-value: {counted(sets, 'distinct set')} beside the selected one, at least {FEWEST_SETS} needed" if few else ""
         rows.append(row)
     return nullable_frame(rows, ABLATION_TEST_COLUMNS)
 

@@ -18,6 +18,7 @@ from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.multiple_testing import FEWEST_SETS
 from vseam_core.analysis.statistics import Array, finite, generator
 from vseam_core.api.types import HeadId
+from vseam_core.errors import counted
 
 SMALLEST_STRATUM = 4
 """Heads of a layer that are exchanged with each other, at least."""
@@ -136,13 +137,8 @@ def matched_random_sets(
         sets = _draw_sets(strata, own, count, generator(seed, "matched random sets"))
     reason = ""
     if len(sets) < FEWEST_SETS:
-        reason = f"no p-value: {counted_sets(len(sets))} beside the selected one, at least {FEWEST_SETS} needed"
+        reason = f"no p-value: {counted(len(sets), 'distinct set')} beside the selected one, at least {FEWEST_SETS} needed"
     return MatchedSets(tuple(tuple(HeadId(*place, stack) for place in sorted(places)) for places in sets), possible, reason)
-
-
-def counted_sets(number: int) -> str:
-    """A number of sets in words."""
-    return f"{number} distinct set" + ("" if number == 1 else "s")
 
 
 def _check_size(k: int) -> None:

@@ -28,6 +28,7 @@ from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.multiple_testing import benjamini_hochberg, permutation_p_value
 from vseam_core.analysis.statistics import Array, cluster_codes, cluster_sums, finite, generator
 from vseam_core.api.types import HeadId
+from vseam_core.errors import counted
 
 LARGEST_SHARE = 0.1
 OTHER_FORMS = "every category is asked in two forms: only pairs of different forms count"
@@ -302,7 +303,7 @@ def level_test(similarity: ArrayLike, levels: Sequence[str], *, seed: int, permu
     labels = np.unique(np.asarray(levels), return_inverse=True)[1] if tasks else np.zeros(0, dtype=int)
     sizes = np.bincount(labels).tolist() if tasks else []
     if len(sizes) < 2 or max(sizes) < 2:
-        reason = f"{tasks} tasks in {len(sizes)} levels: no pairs both within and across levels to compare"
+        reason = f"{counted(tasks, 'task')} in {counted(len(sizes), 'level')}: no pairs both within and across levels to compare"
         return LevelTest(within=None, across=None, difference=None, p_value=None, groupings=0, exact=True, tasks=tasks, reason=reason)
     groupings = count_groupings(sizes)
     exact = groupings <= EXACT_GROUPINGS

@@ -8,11 +8,11 @@ from vseam_core.analysis.ablation_tests import AgainstRandom
 from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.head_claims import MINIMUM_RELIABILITY, SIGNIFICANCE
 from vseam_core.api.types import HeadId
+from vseam_core.errors import counted
 from vseam_core.report.findings.sample_sizes import images_for_strongest, samples_for_reliability
 from vseam_core.report.findings.wording import Finding, link, listed, nats, number, percent, probability
 from vseam_core.report.head_states import exploratory, passing_heads, primary_maps
 from vseam_core.report.summaries import AblationSummary, ablation_summaries
-from vseam_core.report.tables.table import counted
 from vseam_core.report.tasks import label_of, model_rows, only, study_tasks
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 

@@ -13,9 +13,10 @@ from vseam_core.analysis.head_sets import ranked_heads, select_heads
 from vseam_core.analysis.heads import HeadScores, Sign
 from vseam_core.analysis.multiple_testing import FEWEST_SETS
 from vseam_core.api.types import HeadId
+from vseam_core.errors import counted
 from vseam_core.report.head_states import exploratory, nothing_selected, passing_heads, primary_maps
 from vseam_core.report.summaries import AblationSummary, ablation_summaries
-from vseam_core.report.tables.table import ReportTable, counted, table_of
+from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import Task, study_tasks
 from vseam_core.results.study_results import HeadMap, StudyMaterial
 

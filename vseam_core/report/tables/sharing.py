@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vseam_core.analysis.frames import frame_records
+from vseam_core.errors import counted
 from vseam_core.report.summaries import reasons_by_task
-from vseam_core.report.tables.table import ReportTable, counted, table_of
+from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import Task, label_of, model_rows, only, present, study_tasks
 from vseam_core.report.words import ACROSS_FORMS, CONFOUND
 from vseam_core.results.study_results import StudyMaterial

@@ -78,11 +78,6 @@ def table_by_task(
     return table_of(title, ("model", "category", *columns), records, *notes, folded=folded) if records else None
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 pair`, `2 pairs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def range_of(values: Sequence[int]) -> str:
     """`40`, or `36 to 40` where values differ."""
     return str(min(values)) if min(values) == max(values) else f"{min(values)} to {max(values)}"

@@ -10,7 +10,8 @@ from vseam_core.analysis.frames import frame_records
 from vseam_core.analysis.statistics import MINIMUM_CLUSTERS
 from vseam_core.analysis.traces import FLOOR_FACTOR, with_band
 from vseam_core.api.interventions import READINGS
-from vseam_core.report.tables.table import ReportTable, counted, table_of
+from vseam_core.errors import counted
+from vseam_core.report.tables.table import ReportTable, table_of
 from vseam_core.report.tasks import Task, only, present, study_tasks, task_rows
 from vseam_core.report.traced import Traced, traced
 from vseam_core.results.study_results import StudyMaterial
