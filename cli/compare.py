@@ -118,9 +118,7 @@ def _tell(application: Application, found: Sequence[Comparison], database: str) 
     application.output.result(SCHEMA, data, [table for each in found for table in tables(each)])
     for each in found:
         for row in each.rows:
-            if row.refused:
-                application.output.note(f"{row.method} was not measured: {row.refused}")
-            elif row.skips:
+            if row.skips:  # why a method was not measured was said when it was found
                 application.output.note(f"{row.method}: {row.skips} samples skipped (table `skips` of run {row.run})")
         if each.threshold_reason:
             application.output.note(f"{each.model} on {each.dataset}: no threshold beside the methods: {each.threshold_reason}")

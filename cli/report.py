@@ -5,12 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vseam_cli import options
 from vseam_cli.application import Application
 from vseam_cli.output import Table
+from vseam_core.errors import VseamError, counted
+
+if TYPE_CHECKING:
+    from vseam_core.results.study_results import StudyMaterial
 
 
 @options.verb(
@@ -45,9 +50,18 @@ def report(application: Application, what: tuple[str, ...], compare: tuple[str, 
     with open_any(database) as store:
         chosen = find_study(store, what)
         material = read_material(store, chosen)
+        if material.is_empty:
+            raise VseamError(f"{database}: nothing was measured in {chosen.name}, so there is nothing to draw{_skipped(material)}")
         tables = closing_tables(material)
         written = write_pages(application, store, material, tables, reports, chosen)
         show_closing(application, material, tables, "report/1", database=database, written=written, reports=reports)
+
+
+def _skipped(material: StudyMaterial) -> str:
+    """How many samples were skipped, and why the first."""
+    if material.skips.empty:
+        return ""
+    return f": {counted(material.skips['identifier'].nunique(), 'sample')} skipped, such as {material.skips['reason'].iloc[0]}"
 
 
 def _compare(application: Application, names: tuple[str, str], database: str, reports: str) -> None:

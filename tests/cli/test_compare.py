@@ -81,8 +81,7 @@ def test_a_method_that_a_family_lacks_leaves_the_others_standing(vseam: Vseam) -
     family = ("--model", "instructblip-tiny", "--dataset", "scenes/color", "--limit", "4", "--choose", "4", "--timed", "0")
     outcome = vseam("compare", *family, "--methods", "pai,vcd", "--method-option", "alpha=0.5", "--max-new-tokens", "2", "--json")
     assert outcome.code == 3
-    assert "pai was not measured: " in outcome.stderr
-    assert "reads no question without its image" in outcome.stderr
+    assert outcome.stderr.count("reads no question without its image") == 1
     methods = {row["method"]: row for row in json.loads(outcome.stdout)["comparisons"][0]["methods"]}
     assert methods["pai"]["figures"] == []
     assert methods["vcd"]["run"]

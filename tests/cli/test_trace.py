@@ -261,3 +261,14 @@ def test_screened_paths_are_held_against_exact_ones(vseam: Vseam) -> None:
     assert parts == {"top": 2, "random": 3}
     assert vseam("paths", *ON_COLOUR[1:5], "--method", "screen", "--to", "logits").code == 2
     assert vseam("paths", *ON_COLOUR[1:5], "--screen-top", "2").code == 2
+
+
+def test_of_a_trace_that_measured_nothing_no_page_is_drawn(vseam: Vseam) -> None:
+    traced = vseam("trace", "--model", "instructblip-tiny", "--dataset", "scenes/color", "--tracer", "regions", "--limit", "2")
+    assert (traced.code, traced.stderr.count("\n")) == (2, 1)
+    assert traced.stderr.startswith("vseam: nothing was left to measure: instructblip-tiny, scenes/color: regions tracing is not possible")
+    for named in ((), ("1",)):
+        drawn = vseam("report", *named)
+        assert (drawn.code, drawn.stderr.count("\n")) == (2, 1)
+        assert "nothing to draw" in drawn.stderr
+    assert not Path("reports").exists()

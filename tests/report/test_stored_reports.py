@@ -81,7 +81,7 @@ def test_the_terminal_closes_with_the_findings_and_at_most_25_lines_unless_all_t
 def test_runs_are_reported_by_their_numbers(database, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert execute(["report", "1", "--db", str(database), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["study"] == "runs 1"
+    assert json.loads(capsys.readouterr().out)["study"] == "run 1"
     assert execute(["report", "99", "--db", str(database)]) == 2
     assert "no run 99" in capsys.readouterr().err
 

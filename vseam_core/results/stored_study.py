@@ -77,7 +77,8 @@ def _of_runs(store: Store, numbers: Sequence[int]) -> StoredStudy:
         raise UnknownNameError(f"no run {missing[0]} in {store.label}: {known}")
     runs = runs[runs["id"].isin(numbers)]
     models, datasets = tuple(dict.fromkeys(_plain_models(runs))), tuple(dict.fromkeys(runs["dataset"]))
-    return StoredStudy(f"runs {' '.join(map(str, numbers))}", None, {}, _in_order(runs, models, datasets), models, datasets)
+    name = f"run{'' if len(numbers) == 1 else 's'} {' '.join(map(str, numbers))}"
+    return StoredStudy(name, None, {}, _in_order(runs, models, datasets), models, datasets)
 
 
 def _in_order(runs: pd.DataFrame, models: Sequence[str], datasets: Sequence[str], scans: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:

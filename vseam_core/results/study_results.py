@@ -75,3 +75,12 @@ class StudyMaterial:
     direction_scores: pd.DataFrame | None = None
     path_screenings: pd.DataFrame | None = None
     screened_paths: pd.DataFrame | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was measured: there is nothing to draw."""
+        frames = (
+            *(self.accuracy, self.traces, self.ablations, self.modulations, self.shared, self.screenings),
+            *(self.comparisons, self.direction_scores, self.screened_paths),
+        )
+        return not (self.heads or self.level_tests or any(frame is not None and len(frame) for frame in frames))

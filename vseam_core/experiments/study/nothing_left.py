@@ -20,13 +20,9 @@ REASONS_SHOWN = 2
 
 def require_results(workspace: Workspace, study: Study, material: StudyMaterial) -> None:
     """Raise `VseamError` where a study found nothing at all: how many rows each dataset has in which pool, and what to do."""
-    frames = (
-        *(material.accuracy, material.traces, material.ablations, material.modulations, material.shared, material.screenings),
-        *(material.comparisons, material.direction_scores, material.screened_paths),
-    )
-    if material.heads or material.level_tests or any(frame is not None and len(frame) for frame in frames):
+    if not material.is_empty:
         return
-    reasons = [_rows(workspace, dataset) for dataset in study.datasets]
+    reasons = [_rows(workspace, dataset) for dataset in study.datasets if not workspace.benchmark(dataset).endless]
     if len(material.skips):
         first, *_ = frame_records(material.skips)
         count = material.skips["identifier"].nunique()
@@ -107,8 +103,6 @@ def _count(workspace: Workspace, benchmark: Benchmark, pool: PoolChoice) -> int:
 
 def _rows(workspace: Workspace, dataset: str) -> str:
     benchmark = workspace.benchmark(dataset)
-    if benchmark.endless:
-        return f"{dataset} is made as it is asked for"
     try:
         counts = Counter(sample.pool for split in benchmark.splits() for sample in benchmark.samples("all", split, None, workspace.seed))
     except SampleError as error:
