@@ -203,7 +203,7 @@ def test_any_error_of_replay_leads_to_full_passes_with_the_reason() -> None:
     model = AnyTinyModel("mistral_large4")
     engine, trust = checked_engine(model)
     assert type(engine).__name__ == "FullPassEngine"
-    assert trust["fallback"].startswith("TypeError: ")
+    assert trust["fallback"].startswith("its layers cannot be called as replay calls them (TypeError: ")
     base = model.prompt(BASE)
     module, _ = place(model, 1, "mlp_output")
     expected = plain(model, base, module, torch.zeros_like)

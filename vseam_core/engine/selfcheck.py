@@ -53,6 +53,8 @@ def checked_engine(model: VisionLanguageModel, memory_budget: int | None = None)
         if is_out_of_memory(error):
             raise
         fallback = reason_of(error)
+        if not isinstance(error, VseamError):
+            fallback = f"its layers cannot be called as replay calls them ({fallback})"
         engine, record = _by_full_passes(model, memory_budget)
         record["fallback"] = fallback
     prompt = probe(model)
