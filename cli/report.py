@@ -51,7 +51,10 @@ def report(application: Application, what: tuple[str, ...], compare: tuple[str, 
         chosen = find_study(store, what)
         material = read_material(store, chosen)
         if material.is_empty:
-            raise VseamError(f"{database}: nothing was measured in {chosen.name}, so there is nothing to draw{_skipped(material)}")
+            kinds = ", ".join(sorted(set(chosen.runs["method"]))) or "no run"
+            raise VseamError(
+                f"{database}: there is nothing to draw in {chosen.name} ({kinds}){_skipped(material)}; `vseam query` reads what is stored"
+            )
         tables = closing_tables(material)
         written = write_pages(application, store, material, tables, reports, chosen)
         show_closing(application, material, tables, "report/1", database=database, written=written, reports=reports)

@@ -271,4 +271,5 @@ def test_of_a_trace_that_measured_nothing_no_page_is_drawn(vseam: Vseam) -> None
         drawn = vseam("report", *named)
         assert (drawn.code, drawn.stderr.count("\n")) == (2, 1)
         assert "nothing to draw" in drawn.stderr
+        assert "(trace)" in drawn.stderr
     assert not Path("reports").exists()
