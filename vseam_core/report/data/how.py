@@ -59,8 +59,7 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _commands(store: Store, chosen: StoredStudy) -> list[str]:
     database = shlex.quote(store.label)
-    again = f"vseam report {shlex.quote(chosen.name)} --db {database}"
     if chosen.study is None:
-        again = f"vseam report {chosen.name.removeprefix('runs ')} --db {database}"
-        return [again]
+        return [f"vseam report {' '.join(map(str, sorted(chosen.run_ids)))} --db {database}"]
+    again = f"vseam report {shlex.quote(chosen.name)} --db {database}"
     return [f"vseam run STUDY.yaml --db {database}   # the study file is below" if chosen.name != "default" else "vseam run", again]
