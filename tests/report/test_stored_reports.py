@@ -83,7 +83,7 @@ def test_runs_are_reported_by_their_numbers(database, tmp_path, monkeypatch, cap
     assert execute(["report", "1", "--db", str(database), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["study"] == "run 1"
     (page,) = tmp_path.glob("reports/run-1-*/index.html")
-    assert f"vseam report 1 --db {database.name}" in page.read_text(encoding="utf-8")
+    assert f"vseam report 1 --db {database}" in page.read_text(encoding="utf-8")
     assert execute(["report", "99", "--db", str(database)]) == 2
     assert "no run 99" in capsys.readouterr().err
 
