@@ -106,7 +106,7 @@ def test_the_strongest_head_is_told_from_the_start_and_weak_cells_carry_no_numbe
     view = opened.show("heads")
     layer, head = TASKS["scenes/color"][2]
     assert f"L{layer}H{head} in {MODEL}" in view.locator(".panel").inner_text()
-    numbers = view.locator("svg.grid text[font-size='10']").all_text_contents()
+    numbers = view.locator("svg.grid text.value").all_text_contents()
     values = [abs(float(text.replace("−", "-"))) for text in numbers if not text.startswith("L")]
     assert 0 < len(values) < LAYERS * HEADS
     assert min(values) >= 0.03 * max(values)

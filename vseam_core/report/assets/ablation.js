@@ -3,9 +3,14 @@
 import { distinct, element, selection, shown, withInterval } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
-import { linePanel, panels, pointRows } from "./charts.js";
+import { panels, pointRows } from "./charts.js";
 
 const QUANTITIES = { nats: ["logit difference", "nats"], effect: ["accuracy", "%"] };
+
+// Which entry a row is: the operation is said where there are several.
+function wordsOf(entry, entries) {
+  return [entry.label, entry.sign, distinct(entries.map((other) => other.operation)).length > 1 ? entry.operation.replaceAll("_", " ") : ""].filter(Boolean).join(", ");
+}
 
 /** Ablations on test images; null without any. */
 export function ablationView(page) {
@@ -19,11 +24,11 @@ export function ablationView(page) {
       selection("Measured by", Object.entries(QUANTITIES).map(([name, [words]]) => [name, words]), state.quantity, change("quantity")));
     const here = all.filter((entry) => entry.model === state.model && entry[state.quantity]);
     const [, unit] = QUANTITIES[state.quantity], factor = state.quantity === "nats" ? 1 : 100;
-    place.replaceChildren(here.length ? pointRows({ unit, label: `Effect of ablating selected heads of ${state.model} beside random sets`, left: 190, rows: here.map((entry) => {
+    place.replaceChildren(here.length ? pointRows({ unit, label: `Effect of ablating selected heads of ${state.model} beside random sets`, left: 220, rows: here.map((entry) => {
       const effect = entry[state.quantity];
       const words = `selected ${entry.heads.join(", ")}: ${shown(factor * effect.selected, 3)} ${unit}; random sets ${shown(factor * effect.mean, 3)} on average` +
         `${effect.p === null ? "" : `, p = ${shown(effect.p, 2)}`} (${effect.random.length} sets, n = ${entry.n})`;
-      return { label: `${entry.label}, ${entry.sign}${entry.exploratory ? " (expl.)" : ""}`, points: [
+      return { label: `${wordsOf(entry, here)}${entry.exploratory ? " (expl.)" : ""}`, points: [
         ...effect.random.map((value) => ({ value: factor * value, mark: "tick", colour: "currentColor", words })),
         { value: factor * effect.mean, mark: "cross", colour: LINES[7], words },
         { value: factor * effect.selected, mark: "diamond", colour: entry.sign === "positive" ? LINES[1] : LINES[0], filled: !entry.exploratory, words }] };
@@ -58,11 +63,11 @@ function curveFigure(entries) {
     const sizes = [...new Set([...ablated.keys(), ...kept.keys()])].sort((one, two) => one - two);
     const lines = [{ name: "first k heads ablated", colour: LINES[1], values: sizes.map((size) => ablated.get(size) ?? NaN) }];
     if (kept.size) lines.push({ name: "only these heads kept", colour: LINES[0], values: sizes.map((size) => kept.get(size) ?? NaN) });
-    return linePanel({ title: `${entry.label}, ${entry.sign}`, x: sizes.map(String), lines, unit: "nats", width: 250, height: 190 });
+    return { title: wordsOf(entry, entries), x: sizes.map(String), lines, unit: "nats" };
   });
   const kept = entries.some((entry) => entry.curve.some((row) => row.condition === "faithfulness"));
   const legend = [{ name: "the first k heads ablated together", colour: LINES[1] }, ...(kept ? [{ name: "only the selected heads kept, all others ablated", colour: LINES[0] }] : [])];
-  return figure({ title: "Head by head", body: panels(parts, legend, "Mean logit difference with the first k heads ablated", 5), caption: "Mean logit difference in nats by the number of heads, strongest first.",
+  return figure({ title: "Head by head", body: panels(parts, legend, "Mean logit difference with the first k heads ablated", { perRow: 5, size: [250, 190] }), caption: "Mean logit difference in nats by the number of heads, strongest first.",
     name: () => fileName("ablation-curves", entries[0].model), rows: () => [["model", "dataset", "sign", "condition", "k", "n", "accuracy", "mean_logit_diff", "heads"], ...entries.flatMap((entry) => entry.curve.map((row) =>
       [entry.model, entry.dataset, entry.sign, row.condition, row.size, row.n, row.accuracy, row.mean_logit_diff, row.heads.join(" ")]))] });
 }
@@ -80,7 +85,7 @@ export function rescalingView(page) {
     const here = all.filter((entry) => entry.model === state.model);
     place.replaceChildren(pointRows({ unit: "% accuracy gained", label: `Gains of rescaled heads of ${state.model} beside their controls`, left: 190, line: 26, rows: here.map((entry) => ({
       label: `${entry.label}, ${entry.split}${entry.unchanged ? " (no change)" : ""}`,
-      points: [...entry.gains].reverse().map((gain) => ({ value: 100 * gain.gain, low: gain.role === "fitted" ? 100 * (gain.gain_low ?? NaN) : NaN, high: 100 * (gain.gain_high ?? NaN), colour: ROLE_COLOURS[gain.role] ?? LINES[2],
+      points: [...entry.gains].reverse().map((gain) => ({ value: 100 * gain.gain, ...(gain.role === "fitted" ? { low: 100 * (gain.gain_low ?? NaN), high: 100 * (gain.gain_high ?? NaN) } : {}), colour: ROLE_COLOURS[gain.role] ?? LINES[2],
         mark: gain.role === "fitted" ? "diamond" : gain.role === "shuffled" ? "tick" : gain.role === "bias" ? "cross" : "dot", filled: gain.role !== "published",
         words: `${gain.role}: ${withInterval(100 * gain.gain, 100 * (gain.gain_low ?? NaN), 100 * (gain.gain_high ?? NaN), "%")}${gain.p_value === null ? "" : `, p = ${shown(gain.p_value, 2)}`}` })) })) }),
       element("div", { class: "legend" }, [["fitted (diamond)", LINES[1]], ["yes/no bias (cross)", LINES[0]], ["published recipe (ring)", LINES[3]], ["same factors on other heads (tick)", LINES[7]], ["on other categories (dot)", LINES[2]]].map(([words, colour]) =>

@@ -1,7 +1,9 @@
 // Lines with their intervals over layers, and rows of points with theirs: the two kinds of chart on the page.
 
-import { element, shape, shown, tooltip } from "./dom.js";
+import { element, onPointer, shape, shown, tooltip } from "./dom.js";
 import { LINES } from "./colours.js";
+import { fitted } from "./fit.js";
+import { textWidth } from "./grid.js";
 import { walkPoints } from "./keys.js";
 
 const MARGIN = { left: 46, right: 12, top: 24, bottom: 30 };
@@ -23,10 +25,10 @@ function extent(values) {
 }
 
 /**
- * One panel of lines. `x` are the places (words under the axis), `lines` are {name, colour, values, low, high, n}, `bands` are
+ * Draws one panel of lines. `x` are the places (words under the axis), `lines` are {name, colour, values, low, high, n}, `bands` are
  * {low, high, words}; numbers are as drawn, in `unit`.
  */
-export function linePanel({ title, x, lines, bands = [], unit, range = null, width = 330, height = 220 }) {
+function linePanel({ title, x, lines, bands = [], unit, range = null, width = 330, height = 220 }) {
   const [low, high] = range ?? extent([...lines.flatMap((line) => [...line.values, ...(line.low ?? []), ...(line.high ?? [])]), ...bands.flatMap((band) => [...band.low, ...band.high])]);
   const [inner, tall] = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
   const across = (place) => MARGIN.left + (x.length > 1 ? (place / (x.length - 1)) * inner : inner / 2);
@@ -38,7 +40,7 @@ export function linePanel({ title, x, lines, bands = [], unit, range = null, wid
     drawing.append(shape("line", { x1: MARGIN.left, x2: MARGIN.left + inner, y1: up(tick), y2: up(tick), stroke: "currentColor", "stroke-opacity": tick === 0 ? 0.45 : 0.12 }),
       shape("text", { ...ink, x: MARGIN.left - 6, y: up(tick) + 4, "text-anchor": "end", opacity: 0.8 }, shown(tick, 3)));
   }
-  const step = Math.max(1, Math.ceil(x.length / 9));
+  const step = Math.max(1, Math.ceil((x.length * (Math.max(...x.map((words) => textWidth(words))) + 14)) / inner));
   x.forEach((words, place) => place % step === 0 && drawing.append(shape("text", { ...ink, x: across(place), y: height - 14, "text-anchor": "middle", opacity: 0.8 }, words)));
   const area = (first, second) => {
     const there = x.map((_, place) => place).filter((place) => Number.isFinite(first[place]) && Number.isFinite(second[place]));
@@ -78,64 +80,79 @@ function pathOf(values, across, up) {
   return path;
 }
 
-/** Panels side by side in one drawing, with one legend. */
-export function panels(parts, legend, label, perRow = 4) {
-  const [width, height] = [parts[0]?.width ?? 300, parts[0]?.height ?? 200];
-  const columns = Math.max(1, Math.min(perRow, parts.length, Math.floor((Math.min(innerWidth, 1500) - 60) / width))), rows = Math.ceil(parts.length / columns);
+/**
+ * Panels of lines (see `linePanel`) side by side in one drawing, as many in a row as there is room for, with one legend. `size` is that of a
+ * panel, which is narrower where there is less room.
+ */
+export function panels(parts, legend, label, { perRow = 4, size: [widest, height] = [330, 220] } = {}) {
+  const drawing = fitted(Math.max(1, Math.min(perRow, parts.length)) * widest, (room) => {
+    const columns = Math.max(1, Math.floor(room / widest)), width = Math.min(widest, room);
+    return panelsOf(parts.map((part) => linePanel({ ...part, width, height })), label, { columns, width, height });
+  });
+  return element("div", null, drawing, legend.length ? element("div", { class: "legend" }, legend.map(({ name, colour, dash }) =>
+    element("span", null, shape("svg", { width: 22, height: 10, "aria-hidden": "true" }, shape("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash ?? "" })), ` ${name}`))) : null);
+}
+
+function panelsOf(parts, label, { columns, width, height }) {
+  const rows = Math.ceil(parts.length / columns);
   const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${columns * width} ${rows * height}`, width: columns * width, height: rows * height, role: "img", "aria-label": label, "font-family": "inherit" });
   parts.forEach((part, index) => {
     part.drawing.setAttribute("transform", `translate(${(index % columns) * width} ${Math.floor(index / columns) * height})`);
     drawing.append(part.drawing);
   });
-  drawing.addEventListener("pointermove", (event) => {
+  onPointer(drawing, (event) => {
     const box = drawing.getBoundingClientRect(), scale = (columns * width) / box.width;
     const [left, top] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-    const part = parts[Math.floor(top / height) * columns + Math.floor(left / width)];
-    const lines = part?.drawing.nearest?.(left % width, top % height);
-    if (lines) tooltip().show(lines, event.clientX, event.clientY);
-    else tooltip().hide();
+    return parts[Math.floor(top / height) * columns + Math.floor(left / width)]?.drawing.nearest?.(left % width, top % height);
   });
-  drawing.addEventListener("pointerleave", () => tooltip().hide());
   walkPoints(drawing, columns * width, parts.flatMap((part, index) => part.drawing.rows.map((row) => row.map(({ x, y, lines }) =>
     ({ x: x + (index % columns) * width, y: y + Math.floor(index / columns) * height, lines: [part.title, ...lines] })))));
-  return element("div", null, element("div", { class: "wide" }, drawing), legend.length ? element("div", { class: "legend" }, legend.map(({ name, colour, dash }) =>
-    element("span", null, shape("svg", { width: 22, height: 10, "aria-hidden": "true" }, shape("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash ?? "" })), ` ${name}`))) : null);
+  return drawing;
 }
+
+// Where a row's words leave less than this to its points, they stand above them.
+const LEAST_BESIDE = 300;
 
 /**
  * Rows of points: `rows` are {label, points: [{value, low, high, colour, filled, words, mark}]}. `mark`: "dot", "cross" or "tick".
  */
-export function pointRows({ rows, unit, label, width = 760, line = 24, left = 150, zero = true }) {
+export function pointRows({ width = 760, ...about }) {
+  return fitted(width, (room) => pointsOf(about, room));
+}
+
+function pointsOf({ rows, unit, label, line = 24, left: beside = 150, zero = true }, width) {
   const values = rows.flatMap((row) => row.points.flatMap((point) => [point.value, point.low, point.high])).filter(Number.isFinite);
   const [low, high] = zero ? extent(values) : [Math.min(...values), Math.max(...values)];
+  const above = width - beside < LEAST_BESIDE, left = above ? 12 : beside, step = above ? line + 15 : line;
   const inner = width - left - 20, across = (value) => left + ((value - low) / (high - low || 1)) * inner;
-  const height = rows.length * line + 26;
+  const height = rows.length * step + (above ? 42 : 26);
+  const middle = (index) => (index + 1) * step - line / 2 + 2;
   const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label, "font-size": 11, "font-family": "inherit" });
-  for (const tick of ticksOf(low, high, 6)) {
-    drawing.append(shape("line", { x1: across(tick), x2: across(tick), y1: 4, y2: height - 20, stroke: "currentColor", "stroke-opacity": tick === 0 ? 0.5 : 0.13 }),
-      shape("text", { x: across(tick), y: height - 6, "text-anchor": "middle", fill: "currentColor", opacity: 0.8 }, shown(tick, 3)));
+  const end = rows.length * step + 6;
+  for (const tick of ticksOf(low, high, Math.max(2, Math.min(6, Math.floor(inner / 60))))) {
+    drawing.append(shape("line", { x1: across(tick), x2: across(tick), y1: 4, y2: end, stroke: "currentColor", "stroke-opacity": tick === 0 ? 0.5 : 0.13 }),
+      shape("text", { x: across(tick), y: end + 14, "text-anchor": "middle", fill: "currentColor", opacity: 0.8 }, shown(tick, 3)));
   }
-  drawing.append(shape("text", { x: left - 10, y: height - 6, "text-anchor": "end", fill: "currentColor", opacity: 0.8 }, unit));
+  drawing.append(shape("text", above ? { x: width - 8, y: height - 6, "text-anchor": "end", fill: "currentColor", opacity: 0.8 }
+    : { x: left - 10, y: height - 6, "text-anchor": "end", fill: "currentColor", opacity: 0.8 }, unit));
   rows.forEach((row, index) => {
-    const y = index * line + line / 2 + 2;
-    drawing.append(shape("text", { x: left - 10, y: y + 4, "text-anchor": "end", fill: "currentColor" }, row.label));
+    const y = middle(index);
+    drawing.append(shape("text", above ? { x: 2, y: index * step + 13, fill: "currentColor", class: "halo" } : { x: left - 10, y: y + 4, "text-anchor": "end", fill: "currentColor" }, row.label));
     for (const point of row.points) {
       if (!Number.isFinite(point.value)) continue;
       if (Number.isFinite(point.low)) drawing.append(shape("line", { x1: across(point.low), x2: across(point.high), y1: y, y2: y, stroke: point.colour, "stroke-width": 2 }));
       drawing.append(pointShape(point, across(point.value), y));
     }
   });
-  drawing.addEventListener("pointermove", (event) => {
+  onPointer(drawing, (event) => {
     const box = drawing.getBoundingClientRect(), scale = width / box.width;
     const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-    const points = rows[Math.floor((y - 2) / line)]?.points.filter((point) => Number.isFinite(point.value) && Math.abs(across(point.value) - x) < 9) ?? [];
-    if (points.length) tooltip().show(points.slice(0, 4).map((point) => point.words), event.clientX, event.clientY);
-    else tooltip().hide();
+    const points = rows[Math.floor((y - 2) / step)]?.points.filter((point) => Number.isFinite(point.value) && Math.abs(across(point.value) - x) < 9) ?? [];
+    return points.length ? points.slice(0, 4).map((point) => point.words) : null;
   });
-  drawing.addEventListener("pointerleave", () => tooltip().hide());
   walkPoints(drawing, width, rows.map((row, index) => row.points.filter((point) => Number.isFinite(point.value)).sort((one, two) => one.value - two.value)
-    .map((point) => ({ x: across(point.value), y: index * line + line / 2 + 2, lines: [row.label, point.words] }))));
-  return element("div", { class: "wide" }, drawing);
+    .map((point) => ({ x: across(point.value), y: middle(index), lines: [row.label, point.words] }))));
+  return drawing;
 }
 
 function pointShape({ mark = "dot", colour, filled = true }, x, y) {

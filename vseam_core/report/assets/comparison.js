@@ -2,7 +2,7 @@
 
 import { element, selection, shown, withInterval } from "./dom.js";
 import { LINES } from "./colours.js";
-import { figure, fileName, sortableTable } from "./figures.js";
+import { figure, fileName, intervalCell, sortableTable } from "./figures.js";
 import { pointRows } from "./charts.js";
 import { taskChooser } from "./tasks.js";
 
@@ -12,12 +12,20 @@ const QUANTITIES = {
   own_threshold_gain: "the same, each method with a threshold of its own",
   accuracy: "accuracy",
 };
-const COLUMNS = [["method", "method"], ["setting", "change"], ["accuracy", "accuracy"], ["from", "accuracy_low"], ["to", "accuracy_high"], ["gain", "gain"], ["gain from", "gain_low"],
-  ["gain to", "gain_high"], ["p", "gain_p"], ["q", "gain_q"], ["over threshold", "gain_over_threshold"], ["with its own", "own_threshold_gain"], ["q with its own", "own_threshold_gain_q"],
-  ["F1", "f1"], ["yes", "yes_ratio"], ["seconds", "seconds_per_answer"], ["passes", "forward_passes_per_answer"], ["remark", "reason"]];
+const COLUMNS = [["method", "method"], ["setting", "change"], ["accuracy", "accuracy"], ["gain", "gain"], ["p", "gain_p"], ["q", "gain_q"], ["over threshold", "gain_over_threshold"],
+  ["with its own", "own_threshold_gain"], ["q with its own", "own_threshold_gain_q"], ["F1", "f1"], ["yes", "yes_ratio"], ["seconds", "seconds_per_answer"], ["passes", "forward_passes_per_answer"],
+  ["remark", "reason"]];
+const WITH_LIMITS = Object.keys(QUANTITIES);
 
 function settingOf(row) {
   return row.accuracy === null ? "not measured" : row.change;
+}
+
+// Every figure with its limits; columns of which nothing is known are left out.
+function tableOf(rows) {
+  const there = COLUMNS.filter(([, key]) => rows.some((row) => row[key] !== null && row[key] !== ""));
+  const cell = (row, name, key) => (name === "setting" ? settingOf(row) : WITH_LIMITS.includes(key) ? intervalCell(row[key], row[`${key}_low`], row[`${key}_high`]) : row[key]);
+  return sortableTable(there.map(([name]) => name), rows.map((row) => there.map(([name, key]) => cell(row, name, key))));
 }
 
 function pointOf(row, quantity) {
@@ -40,7 +48,7 @@ export function comparisonView(page) {
     const measured = chosen.rows.filter((row) => row[state.quantity] !== null);
     place.replaceChildren(measured.length ? pointRows({ unit: "%", left: 190, zero: state.quantity !== "accuracy", label: `${QUANTITIES[state.quantity]} of ways to answer: ${chosen.model}, ${chosen.label}`,
       rows: measured.map((row) => ({ label: row.method, points: [pointOf(row, state.quantity)] })) }) : element("p", { class: "note" }, "Not measured."));
-    table.replaceChildren(sortableTable(COLUMNS.map(([name]) => name), chosen.rows.map((row) => COLUMNS.map(([name, key]) => (name === "setting" ? settingOf(row) : row[key])))));
+    table.replaceChildren(tableOf(chosen.rows));
     frame.setCaption(`${chosen.n} test samples of the split ${chosen.split}; settings were chosen on ${chosen.n_choose} samples of the choose pool, which share no image with them. Lines: 95 % limits over images, paired by sample. ` +
       "Cross: the unchanged model with a threshold on logit(yes) − logit(no), which gains whatever a shift towards yes or no can gain. q: p corrected for the methods of the comparison.");
   };

@@ -3,7 +3,7 @@
 import { distinct, element, selection } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
-import { linePanel, panels } from "./charts.js";
+import { panels } from "./charts.js";
 import { aggregateOf, directionWords } from "./traces.js";
 
 function layerWords(layer) {
@@ -42,7 +42,7 @@ function drawn(page, traces, state) {
   const parts = here.map((trace) => ({ trace, part: panelOf(page, trace, state.site, state.direction, colours) })).filter(({ part }) => part);
   const values = parts.flatMap(({ part }) => part.lines.flatMap((line) => line.values)).filter(Number.isFinite);
   const ends = [Math.min(0, ...values), Math.max(0, ...values)], room = 0.08 * (ends[1] - ends[0] || 1);
-  const made = parts.map(({ trace, part }) => linePanel({ title: page.label(trace.dataset), ...part, range: [ends[0] - room, ends[1] + room] }));
+  const made = parts.map(({ trace, part }) => ({ title: page.label(trace.dataset), ...part, range: [ends[0] - room, ends[1] + room] }));
   const legend = [...known].map(([name, colour]) => ({ name, colour }));
   const models = parts.find(({ part }) => part.models)?.part.models, pairs = parts.find(({ part }) => part.pairs)?.part.pairs;
   if (models && parts.some(({ part }) => part.bands.length)) legend.push({ name: `band: range of ${models} randomly initialised models; dotted: this model on the same ${pairs} pairs`, colour: "currentColor", dash: "1 3" });

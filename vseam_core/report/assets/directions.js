@@ -3,7 +3,7 @@
 import { distinct, element } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
-import { linePanel, panels } from "./charts.js";
+import { panels } from "./charts.js";
 
 const KINDS = { difference: ["difference of means", LINES[1]], probe: ["logistic probe", LINES[0]], random: ["random direction (control)", LINES[7]] };
 
@@ -17,7 +17,7 @@ function panelOf(page, entry) {
     const at = (name) => entry.layers.map((layer) => percent(values[name])[values.layer.indexOf(layer)] ?? NaN);
     return { name: words, colour, values: at("held_out"), low: at("low"), high: at("high"), dash: kind === "random" ? "6 3" : "" };
   });
-  return linePanel({ title: `${entry.label}, ${entry.site.replaceAll("_", " ")}`, x: entry.layers.map(String), lines, unit: "%", range: [0, 106] });
+  return { title: `${entry.label}, ${entry.site.replaceAll("_", " ")}`, x: entry.layers.map(String), lines, unit: "%", range: [0, 106] };
 }
 
 /** The view of directions; null without any. */

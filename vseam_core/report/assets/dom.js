@@ -83,6 +83,7 @@ export class Tooltip {
   constructor(host) {
     this.box = element("div", { class: "tooltip", role: "status", "aria-live": "polite", hidden: true });
     host.append(this.box);
+    addEventListener("pointerdown", () => this.hide(), { capture: true });
   }
 
   show(lines, x, y) {
@@ -98,6 +99,19 @@ export class Tooltip {
   hide() {
     this.box.hidden = true;
   }
+}
+
+/** Tells what `lines(event)` gives for the place under a pointer or a finger, as long as it gives something. */
+export function onPointer(node, lines) {
+  const tell = (event) => {
+    const words = lines(event);
+    if (words) tooltip().show(words, event.clientX, event.clientY);
+    else tooltip().hide();
+  };
+  node.addEventListener("pointermove", tell);
+  node.addEventListener("pointerdown", tell);
+  // A finger leaves where it tells something: the note stays until another place is touched.
+  node.addEventListener("pointerleave", (event) => event.pointerType === "touch" || tooltip().hide());
 }
 
 let theTooltip = null;

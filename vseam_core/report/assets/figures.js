@@ -1,6 +1,6 @@
 // What every figure has: a title, its controls, what it shows, a caption, and both as files: SVG as drawn, CSV with every number.
 
-import { element } from "./dom.js";
+import { element, shown, withInterval } from "./dom.js";
 
 function save(name, text, type) {
   const address = URL.createObjectURL(new Blob([text], { type }));
@@ -50,10 +50,10 @@ export function fileName(...words) {
 
 /**
  * A figure. `body` is what it shows, `caption` how it is read; `name()` names its files, `rows()` gives the CSV with its header.
- * What is saved as SVG is the first drawing in `body`.
+ * What is saved as SVG is the first drawing in `body`. Caption and files stand below `under`, a part of the body, or below all of it.
  */
-export function figure({ title, controls = [], body, caption = "", name, rows }) {
-  const words = element("figcaption", null, caption);
+export function figure({ title, controls = [], body, under = null, caption = "", name, rows }) {
+  const words = under ? element("p", { class: "note caption" }, caption) : element("figcaption", null, caption);
   const saveDrawing = () => {
     const drawing = body.querySelector("svg.drawing");
     if (drawing) save(`${name()}.svg`, standalone(drawing, title), "image/svg+xml");
@@ -61,10 +61,11 @@ export function figure({ title, controls = [], body, caption = "", name, rows })
   const frame = element("figure", { class: "frame" },
     title && element("h3", null, title),
     controls.length ? element("div", { class: "controls" }, controls) : null,
-    body, words,
-    element("p", { class: "files" },
-      element("button", { type: "button", class: "save-svg", onclick: saveDrawing }, "SVG"),
-      element("button", { type: "button", class: "save-csv", onclick: () => save(`${name()}.csv`, csvOf(rows()), "text/csv") }, "CSV")));
+    body);
+  const files = element("p", { class: "files" },
+    element("button", { type: "button", class: "save-svg", onclick: saveDrawing }, "SVG"),
+    element("button", { type: "button", class: "save-csv", onclick: () => save(`${name()}.csv`, csvOf(rows()), "text/csv") }, "CSV"));
+  (under ?? frame).append(words, files);
   frame.setCaption = (text) => words.replaceChildren(text);
   return frame;
 }
@@ -74,22 +75,29 @@ export function saveButton(words, name, rows) {
   return element("button", { type: "button", onclick: () => save(`${name()}.csv`, csvOf(rows()), "text/csv") }, words);
 }
 
-/** A table whose columns sort by a click or the keyboard; `rows` are lists of plain values under `columns`. */
-export function sortableTable(columns, rows, { caption = "", limit = 500 } = {}) {
+/** A cell of a table: a number with its limits, which sorts by the number. */
+export function intervalCell(value, low, high) {
+  return { value, words: withInterval(value, low ?? NaN, high ?? NaN) };
+}
+
+/**
+ * A table whose columns sort by a click or the keyboard; `rows` are lists of plain values (or of `intervalCell`s) under `columns`. The first
+ * column stays where the others scroll.
+ */
+export function sortableTable(columns, given, { caption = "", limit = 500 } = {}) {
+  const rows = given.map((row) => row.map((cell) => (cell?.words === undefined ? cell : cell.value)));
+  const words = given.map((row, place) => row.map((cell, column) => cell?.words ?? cellText(rows[place][column])));
   const numeric = columns.map((_, index) => rows.every((row) => row[index] === null || typeof row[index] === "number"));
   let order = rows.map((_, index) => index), sorted = null;
   const body = element("tbody");
   const more = element("p", { class: "note" });
   const draw = () => {
     body.replaceChildren(...order.slice(0, limit).map((index) => element("tr", null, rows[index].map((value, column) =>
-      element("td", { class: numeric[column] ? "number" : null }, value === null && !numeric[column] ? "" : cellText(value))))));
+      element("td", { class: numeric[column] ? "number" : null }, value === null && !numeric[column] ? "" : words[index][column])))));
     more.textContent = rows.length > limit ? `The first ${limit} of ${rows.length} rows; the CSV has all.` : "";
   };
-  const heads = columns.map((words, column) => {
-    const cell = element("th", { scope: "col", class: numeric[column] ? "number" : null },
-      element("button", { type: "button", onclick: () => sort(column) }, words));
-    return cell;
-  });
+  const heads = columns.map((name, column) => element("th", { scope: "col", class: numeric[column] ? "number" : null },
+    element("button", { type: "button", onclick: () => sort(column) }, name)));
   const sort = (column) => {
     const turn = sorted?.column === column && sorted.turn === 1 ? -1 : 1;
     sorted = { column, turn };
@@ -105,12 +113,9 @@ export function sortableTable(columns, rows, { caption = "", limit = 500 } = {})
   };
   draw();
   return element("div", { class: "wide" },
-    element("table", null, caption && element("caption", null, caption), element("thead", null, element("tr", null, heads)), body), more);
+    element("table", { class: "sortable" }, caption && element("caption", null, caption), element("thead", null, element("tr", null, heads)), body), more);
 }
 
 function cellText(value) {
-  if (value === null || value === undefined || (typeof value === "number" && !Number.isFinite(value))) return "–";
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  if (Array.isArray(value)) return value.join(", ");
-  return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
+  return Array.isArray(value) ? value.join(", ") : shown(value);
 }

@@ -153,7 +153,7 @@ export function headsView(page) {
     ?? all.find((scan) => scan.about.model === state.model && scan.about.dataset === state.dataset) ?? all.find((scan) => scan.about.model === state.model);
   const choose = (head) => {
     state.head = head;
-    map.querySelector("svg.drawing").pick([Math.floor(head / current().about.heads), head % current().about.heads]);
+    map.firstElementChild.pick([Math.floor(head / current().about.heads), head % current().about.heads]);
     panel.replaceChildren(headPanel(page, all, current(), state.side, head));
   };
   const draw = () => {
@@ -185,7 +185,8 @@ export function headsView(page) {
     panel.replaceChildren(state.head === null ? element("p", { class: "note" }, "The strongest head. A click, or arrow keys and Enter, choose another.") : "",
       head === null ? "" : headPanel(page, all, scan, state.side, head));
   };
-  const frame = figure({ title: "", controls: [], body: element("div", { class: "split" }, element("div", null, controls, minis, map), panel), caption: "",
+  const left = element("div", null, controls, minis, map);
+  const frame = figure({ title: "", controls: [], body: element("div", { class: "split" }, left, panel), under: left, caption: "",
     name: () => fileName("heads", state.model, page.label(state.dataset), state.side), rows: () => rowsOf(current(), state.side) });
   page.onSelect((choice) => {
     const wanted = all.find((scan) => scan.about.model === (choice.model ?? state.model) && scan.about.dataset === (choice.dataset ?? state.dataset));

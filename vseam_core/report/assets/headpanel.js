@@ -4,6 +4,8 @@ import { distinct, element, largest, selection, shape, shown, withInterval } fro
 import { ticksOf } from "./charts.js";
 import { attentionOpacity, LINES, sequentialColour } from "./colours.js";
 import { fileName, saveButton } from "./figures.js";
+import { fitted } from "./fit.js";
+import { textWidth } from "./grid.js";
 
 const AT_A_TIME = 12;
 // A head that gives less than this to every place hardly looks at the image: it is not made to look as if it did.
@@ -37,23 +39,26 @@ function inAllCategories(page, all, scan, side, head) {
   const rows = same.map((other) => ({ label: page.label(other.about.dataset), here: other === scan, ...other.head(side, head) }));
   const ends = rows.flatMap((row) => [row.value, row.low, row.high]).filter(Number.isFinite);
   const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
-  const [left, width, line] = [84, 250, 20];
-  const x = (value) => left + ((value - low) / (high - low || 1)) * width;
-  const height = rows.length * line + 22;
-  return element("div", null, element("h5", null, "In all categories"),
-    shape("svg", { viewBox: `0 0 ${left + width + 16} ${height}`, width: left + width + 16, height, role: "img", "font-size": 11,
-      "aria-label": rows.map((row) => `${row.label} ${withInterval(row.value, row.low, row.high)}`).join("; ") },
-    shape("line", { x1: x(0), x2: x(0), y1: 0, y2: height - 18, stroke: "currentColor", "stroke-opacity": 0.4 }),
-    rows.map((row, index) => {
-      const y = index * line + 10;
-      return [
-        shape("text", { x: left - 8, y: y + 4, "text-anchor": "end", fill: "currentColor", "font-weight": row.here ? 700 : 400 }, row.label),
-        Number.isFinite(row.low) ? shape("line", { x1: x(row.low), x2: x(row.high), y1: y, y2: y, stroke: LINES[0], "stroke-width": 2 }) : null,
-        Number.isFinite(row.value) ? shape("circle", { cx: x(row.value), cy: y, r: 4, fill: row.claimed ? LINES[0] : "none", stroke: LINES[0], "stroke-width": 1.6 }) : null,
-      ];
-    }),
-    ticksOf(low, high, 3).map((value) => shape("text", { x: x(value), y: height - 4, "text-anchor": "middle", fill: "currentColor", opacity: 0.75 }, shown(value, 3)))),
+  return element("div", null, element("h5", null, "In all categories"), fitted(350, (room) => categoriesOf(rows, [low, high], room)),
     element("p", { class: "note" }, `${scan.about.unit}; filled: ${side === "difference" ? "differs" : "passes the claim"} there.`));
+}
+
+function categoriesOf(rows, [low, high], width) {
+  const [left, right, line] = [Math.max(40, ...rows.map((row) => textWidth(row.label))) + 14, 20, 20];
+  const x = (value) => left + ((value - low) / (high - low || 1)) * (width - left - right);
+  const height = rows.length * line + 22;
+  return shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "font-size": 11,
+    "aria-label": rows.map((row) => `${row.label} ${withInterval(row.value, row.low, row.high)}`).join("; ") },
+  shape("line", { x1: x(0), x2: x(0), y1: 0, y2: height - 18, stroke: "currentColor", "stroke-opacity": 0.4 }),
+  rows.map((row, index) => {
+    const y = index * line + 10;
+    return [
+      shape("text", { x: left - 8, y: y + 4, "text-anchor": "end", fill: "currentColor", "font-weight": row.here ? 700 : 400 }, row.label),
+      Number.isFinite(row.low) ? shape("line", { x1: x(row.low), x2: x(row.high), y1: y, y2: y, stroke: LINES[0], "stroke-width": 2 }) : null,
+      Number.isFinite(row.value) ? shape("circle", { cx: x(row.value), cy: y, r: 4, fill: row.claimed ? LINES[0] : "none", stroke: LINES[0], "stroke-width": 1.6 }) : null,
+    ];
+  }),
+  ticksOf(low, high, 3).map((value) => shape("text", { x: x(value), y: height - 4, "text-anchor": "middle", fill: "currentColor", opacity: 0.75 }, shown(value, 3))));
 }
 
 function samplesOf(page, scan, head) {

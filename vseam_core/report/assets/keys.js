@@ -1,6 +1,7 @@
 // Arrow keys on a drawing of points: along a row and from row to row, each told as under the pointer.
 
 import { shape, tooltip } from "./dom.js";
+import { reach } from "./fit.js";
 
 /** Lets the keyboard walk through `rows`, lists of {x, y, lines} in the drawing's own units; `width` is that of the drawing. */
 export function walkPoints(drawing, width, rows) {
@@ -24,7 +25,9 @@ export function walkPoints(drawing, width, rows) {
     event.preventDefault();
     const row = place ? within(place[0] + step[0], there.length) : 0;
     place = [row, place ? within(place[1] + step[1], there[row].length) : 0];
-    const { x, y, lines } = there[row][place[1]], box = drawing.getBoundingClientRect(), scale = box.width / width;
+    const { x, y, lines } = there[row][place[1]];
+    reach(drawing, x);
+    const box = drawing.getBoundingClientRect(), scale = box.width / width;
     ring.setAttribute("cx", x);
     ring.setAttribute("cy", y);
     ring.setAttribute("visibility", "visible");

@@ -1,12 +1,13 @@
 // Screened paths: the strongest ones that were run exactly as a graph from the embeddings to the logits, and as a table.
 
-import { element, shape, shown, tooltip, withInterval } from "./dom.js";
+import { element, onPointer, shape, shown, withInterval } from "./dom.js";
 import { LINES } from "./colours.js";
-import { figure, fileName, sortableTable } from "./figures.js";
+import { figure, fileName, intervalCell, sortableTable } from "./figures.js";
+import { fitted } from "./fit.js";
 import { walkPoints } from "./keys.js";
 import { taskChooser } from "./tasks.js";
 
-const DRAWN = 24, WIDTH = 760, ROW = 58, LEFT = 70, RIGHT = 70;
+const DRAWN = 24, WIDEST = 760, ROW = 58, LEFT = 48, RIGHT = 12, LEAST_STEP = 22;
 
 function nodeOf(name) {
   if (name === "embeddings" || name === "logits") return { name, layer: name === "logits" ? Infinity : -1, place: null };
@@ -18,15 +19,15 @@ function isTold(row) {
   return row.low !== null && (row.low > 0 || row.high < 0);
 }
 
-function graph(entry) {
+function graph(entry, room) {
   const rows = entry.rows.slice(0, DRAWN), nodes = new Map();
   for (const row of rows) for (const end of [row.sender, row.receiver]) nodes.set(nodeOf(end).name, nodeOf(end));
   const layers = [...new Set([...nodes.values()].map((node) => node.layer))].sort((one, two) => one - two);
   const heads = Math.max(1, ...[...nodes.values()].map((node) => (typeof node.place === "number" ? node.place + 1 : 0)));
-  const height = layers.length * ROW + 20, step = (WIDTH - LEFT - RIGHT) / (heads + 1);
-  const at = (node) => ({ x: node.place === null ? WIDTH / 2 : LEFT + step * (node.place === "mlp" ? heads + 0.6 : node.place + 0.5), y: height - 24 - ROW * layers.indexOf(node.layer) });
+  const height = layers.length * ROW + 20, step = Math.max(LEAST_STEP, (room - LEFT - RIGHT) / (heads + 1.2)), width = Math.ceil(LEFT + RIGHT + step * (heads + 1.2));
+  const at = (node) => ({ x: node.place === null ? (LEFT + width) / 2 : LEFT + step * (node.place === "mlp" ? heads + 0.6 : node.place + 0.5), y: height - 24 - ROW * layers.indexOf(node.layer) });
   const most = Math.max(...rows.map((row) => Math.abs(row.mean)));
-  const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", "aria-label": `The strongest paths of ${entry.model}, ${entry.label}`, "font-size": 11, "font-family": "inherit" });
+  const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `The strongest paths of ${entry.model}, ${entry.label}`, "font-size": 11, "font-family": "inherit" });
   for (const layer of layers) if (Number.isFinite(layer) && layer >= 0) drawing.append(shape("text", { x: 6, y: height - 20 - ROW * layers.indexOf(layer), fill: "currentColor", opacity: 0.7 }, `layer ${layer}`));
   const curves = shape("g", { fill: "none" });
   const told = (row) => [`${row.sender} → ${row.receiver}`, withInterval(row.mean, row.low ?? NaN, row.high ?? NaN, "nats"), `estimated ${shown(row.estimate, 3)}; n = ${row.n}`];
@@ -38,8 +39,7 @@ function graph(entry) {
     const { from, to, middle } = placed(row);
     const curve = shape("path", { d: `M${from.x} ${from.y - 9}C${from.x} ${middle},${to.x} ${middle},${to.x} ${to.y + 9}`, stroke: row.mean < 0 ? LINES[0] : LINES[1],
       "stroke-width": 1 + (7 * Math.abs(row.mean)) / most, "stroke-opacity": isTold(row) ? 0.75 : 0.3, "stroke-dasharray": isTold(row) ? "" : "5 4" });
-    curve.addEventListener("pointermove", (event) => tooltip().show(told(row), event.clientX, event.clientY));
-    curve.addEventListener("pointerleave", () => tooltip().hide());
+    onPointer(curve, () => told(row));
     curves.append(curve);
   }
   drawing.append(curves);
@@ -47,11 +47,11 @@ function graph(entry) {
     const { x, y } = at(node);
     drawing.append(shape("text", { x, y: y + 4, "text-anchor": "middle", fill: "currentColor", class: "halo" }, typeof node.place === "number" || node.place === "mlp" ? node.name.replace(/^L\d+\.?/, "") : node.name));
   }
-  walkPoints(drawing, WIDTH, [rows.map((row) => {
+  walkPoints(drawing, width, [rows.map((row) => {
     const { from, to, middle } = placed(row);
     return { x: (from.x + to.x) / 2, y: middle, lines: told(row) };
   })]);
-  return element("div", { class: "wide" }, drawing);
+  return drawing;
 }
 
 /** The view of screened paths; null without any. */
@@ -62,9 +62,9 @@ export function pathsView(page) {
   const place = element("div"), table = element("div");
   const chooser = taskChooser(page, all, ([entry]) => {
     chosen = entry;
-    place.replaceChildren(graph(entry));
-    table.replaceChildren(sortableTable(["path", "part", "nats", "from", "to", "share of the gap", "estimate", "n"],
-      entry.rows.map((row) => [`${row.sender} → ${row.receiver}`, row.part, row.mean, row.low, row.high, row.share, row.estimate, row.n]), { limit: DRAWN }));
+    place.replaceChildren(fitted(WIDEST, (width) => graph(entry, width)));
+    table.replaceChildren(sortableTable(["path", "part", "nats", "share of the gap", "estimate", "n"],
+      entry.rows.map((row) => [`${row.sender} → ${row.receiver}`, row.part, intervalCell(row.mean, row.low, row.high), row.share, row.estimate, row.n]), { limit: DRAWN }));
     frame.setCaption(`The ${Math.min(DRAWN, entry.rows.length)} strongest of the ${entry.top + entry.random} paths that were run exactly (${entry.direction}, senders changed at ${entry.positions} positions), by the change of the logit difference: orange raises it, blue lowers it, ` +
       `width is its size; dashed: not told from 0, or too few images for an interval. All ${entry.estimated} direct paths were estimated on one half of the images, the ${entry.top} best and ${entry.random} random ones run on the other half (n = ${entry.n}). ` +
       `There estimates and exact effects agree by rank: ${shown(entry.rank_correlation, 2)} over all paths, ${shown(entry.rank_top, 2)} among the best, ${shown(entry.rank_random, 2)} among random ones; Σ|estimate| / Σ|exact| = ${shown(entry.scale, 2)}; recall of the strongest ${shown(entry.recall, 2)} [${shown(entry.recall_low, 2)}, ${shown(entry.recall_high, 2)}]. Only paths that were run can be quoted.`);

@@ -1,13 +1,14 @@
 // Do heads that look also cause? Every head as a point: what is read of it, and what replacing it does.
 
-import { element, selection, shape, shown, tooltip, withInterval } from "./dom.js";
+import { element, onPointer, selection, shape, shown, withInterval } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
+import { fitted } from "./fit.js";
 import { ticksOf } from "./charts.js";
 import { walkPoints } from "./keys.js";
 import { taskChooser } from "./tasks.js";
 
-const WIDTH = 560, HEIGHT = 380, MARGIN = { left: 58, right: 16, top: 12, bottom: 44 };
+const WIDEST = 560, HEIGHT = 380, MARGIN = { left: 58, right: 16, top: 12, bottom: 44 };
 
 function rangeOf(values) {
   const known = values.filter(Number.isFinite), [low, high] = [Math.min(0, ...known), Math.max(0, ...known)];
@@ -15,31 +16,30 @@ function rangeOf(values) {
   return [low - room, high + room];
 }
 
-function scatter(points, label, below) {
+function scatter(points, label, below, width) {
   const [left, right] = rangeOf(points.map((point) => point.x)), [bottom, top] = rangeOf(points.map((point) => point.y));
-  const across = (value) => MARGIN.left + ((value - left) / (right - left)) * (WIDTH - MARGIN.left - MARGIN.right);
+  const across = (value) => MARGIN.left + ((value - left) / (right - left)) * (width - MARGIN.left - MARGIN.right);
   const up = (value) => HEIGHT - MARGIN.bottom - ((value - bottom) / (top - bottom)) * (HEIGHT - MARGIN.top - MARGIN.bottom);
-  const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": label, "font-size": 11, "font-family": "inherit" });
+  const drawing = shape("svg", { class: "drawing", viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": label, "font-size": 11, "font-family": "inherit" });
   const line = (x1, x2, y1, y2, tick) => shape("line", { x1, x2, y1, y2, stroke: "currentColor", "stroke-opacity": tick === 0 ? 0.5 : 0.13 });
   const words = (attributes, text) => shape("text", { fill: "currentColor", opacity: 0.85, ...attributes }, text);
-  for (const tick of ticksOf(left, right, 6)) drawing.append(line(across(tick), across(tick), MARGIN.top, HEIGHT - MARGIN.bottom, tick), words({ x: across(tick), y: HEIGHT - MARGIN.bottom + 15, "text-anchor": "middle" }, shown(tick, 3)));
-  for (const tick of ticksOf(bottom, top, 5)) drawing.append(line(MARGIN.left, WIDTH - MARGIN.right, up(tick), up(tick), tick), words({ x: MARGIN.left - 6, y: up(tick) + 4, "text-anchor": "end" }, shown(tick, 3)));
-  drawing.append(words({ x: (MARGIN.left + WIDTH - MARGIN.right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, below),
+  for (const tick of ticksOf(left, right, Math.min(6, Math.floor(width / 80)))) drawing.append(line(across(tick), across(tick), MARGIN.top, HEIGHT - MARGIN.bottom, tick), words({ x: across(tick), y: HEIGHT - MARGIN.bottom + 15, "text-anchor": "middle" }, shown(tick, 3)));
+  for (const tick of ticksOf(bottom, top, 5)) drawing.append(line(MARGIN.left, width - MARGIN.right, up(tick), up(tick), tick), words({ x: MARGIN.left - 6, y: up(tick) + 4, "text-anchor": "end" }, shown(tick, 3)));
+  drawing.append(words({ x: (MARGIN.left + width - MARGIN.right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, below),
     words({ x: 13, y: (MARGIN.top + HEIGHT - MARGIN.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 13 ${(MARGIN.top + HEIGHT - MARGIN.bottom) / 2})` }, "effect of replacing the head (nats)"));
   const told = (point) => [point.name, `reading ${shown(point.x, 3)}`, `effect ${shown(point.y, 3)} nats`];
   for (const point of points) {
     const dot = shape("circle", { cx: across(point.x), cy: up(point.y), r: 4, fill: LINES[0], "fill-opacity": 0.7 });
-    dot.addEventListener("pointermove", (event) => tooltip().show(told(point), event.clientX, event.clientY));
-    dot.addEventListener("pointerleave", () => tooltip().hide());
+    onPointer(dot, () => told(point));
     drawing.append(dot);
   }
   const named = [...points].sort((one, two) => Math.abs(two.y) - Math.abs(one.y)).slice(0, 5);
   for (const point of named) {
-    const far = across(point.x) > WIDTH - 70;
+    const far = across(point.x) > width - 70;
     drawing.append(shape("text", { x: across(point.x) + (far ? -7 : 7), y: up(point.y) + 4, "text-anchor": far ? "end" : "start", fill: "currentColor", class: "halo" }, point.name));
   }
-  walkPoints(drawing, WIDTH, [[...points].sort((one, two) => one.x - two.x).map((point) => ({ x: across(point.x), y: up(point.y), lines: told(point) }))]);
-  return element("div", { class: "wide" }, drawing);
+  walkPoints(drawing, width, [[...points].sort((one, two) => one.x - two.x).map((point) => ({ x: across(point.x), y: up(point.y), lines: told(point) }))]);
+  return drawing;
 }
 
 /** The view of readings beside effects; null without any. */
@@ -53,7 +53,7 @@ export function readingsView(page) {
     readings.replaceChildren(selection("Reading", here.map((entry) => [entry.reading, entry.reading]), chosen.reading, (value) => { state.reading = value; draw(); }));
     const values = page.numbers(chosen.values), count = chosen.heads.length;
     const points = chosen.heads.map((name, head) => ({ name, x: values[head], y: values[count + head] })).filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
-    place.replaceChildren(points.length ? scatter(points, `${chosen.reading} beside what replacing each head does: ${chosen.model}, ${chosen.label}`, `share of attention: ${chosen.reading}`) : element("p", { class: "note" }, "The single heads are not known."));
+    place.replaceChildren(points.length ? fitted(WIDEST, (width) => scatter(points, `${chosen.reading} beside what replacing each head does: ${chosen.model}, ${chosen.label}`, `share of attention: ${chosen.reading}`, width)) : element("p", { class: "note" }, "The single heads are not known."));
     numbers.replaceChildren(element("dl", { class: "facts" }, Object.entries(chosen.tests).flatMap(([effect, test]) => [
       element("dt", null, effect === "signed" ? "rank correlation with the effect" : "rank correlation with the size of the effect"),
       element("dd", null, test.rank_correlation === null ? "not determined" : `${withInterval(test.rank_correlation, test.low ?? NaN, test.high ?? NaN)}, p = ${shown(test.p_value, 2)} (${test.heads} heads${test.low === null ? "; too few images for an interval" : ""})`)])));

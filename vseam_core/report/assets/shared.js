@@ -19,11 +19,11 @@ export function sharedView(page) {
     const labels = found.tasks.map((task) => task.label);
     const pairOf = (row, column) => found.rows.find((entry) => [entry.first, entry.second].every((name) => [found.tasks[row].dataset, found.tasks[column].dataset].includes(name)) && row !== column);
     const choose = (row, column) => {
-      map.querySelector("svg.drawing").pick([row, column]);
+      map.firstElementChild.pick([row, column]);
       panel.replaceChildren(pairPanel(page, found, found.tasks[row], found.tasks[column], pairOf(row, column)));
     };
     map.replaceChildren(cellGrid({
-      rows: labels, columns: labels, cell: [84, 44], sequential: true, most: 900,
+      rows: labels, columns: labels, cell: [84, 44], least: 58, sequential: true, most: 900,
       share: (row, column) => { const pair = pairOf(row, column); return row === column ? NaN : pair?.overlap == null ? NaN : pair.overlap / found.k; },
       text: (row, column) => {
         if (row === column) return "";
@@ -42,7 +42,8 @@ export function sharedView(page) {
     frame.setCaption(`${found.model}: how many of the ${found.k} strongest ${found.sign} heads that pass are the same for two tasks. * q < 0.05 against heads permuted within their layers. ` +
       `–: a task has fewer heads that pass; the pair is not compared. ${found.forms}`);
   };
-  const frame = figure({ title: "", body: element("div", { class: "split" }, element("div", null, controls, map), panel), name: () => fileName("shared-heads", all[state.place].model, all[state.place].sign),
+  const left = element("div", null, controls, map);
+  const frame = figure({ title: "", body: element("div", { class: "split" }, left, panel), under: left, name: () => fileName("shared-heads", all[state.place].model, all[state.place].sign),
     rows: () => [["model", "sign", "k", "first", "second", "overlap", "expected", "ceiling", "jaccard", "p", "q", "p_importance", "heads", "reason"], ...all.flatMap((entry) => entry.rows.map((row) =>
       [entry.model, entry.sign, entry.k, row.first, row.second, row.overlap, row.expected, row.ceiling, row.jaccard, row.p_value, row.q_value, row.p_importance, row.both.join(" "), row.reason]))] });
   page.onSelect((choice) => {

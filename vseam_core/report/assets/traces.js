@@ -109,7 +109,7 @@ function sampleGrid(page, trace, state, found) {
   const share = shareOf(values, state.colours === "quantile");
   const words = columnWords(page, trace, axis, found.pair), most = largest(values), decimals = decimalsFor(most);
   return [cellGrid({
-    rows: axis.layers.map(layerWords), rowTitle: "layer", rotate: true, columns: words, cell: [found.cells ? 74 : 46, 26], most: 1000,
+    rows: axis.layers.map(layerWords), rowTitle: "layer", rotate: true, columns: words, cell: [found.cells ? 74 : 46, 26], least: found.cells ? 60 : undefined, most: 1000,
     share: (layer, column) => share(values[layer * width + column]),
     text: (layer, column) => (found.cells ? found.cells[layer * width + column] : cellWords(values[layer * width + column], most, decimals)),
     lines: (layer, column) => {
