@@ -26,6 +26,7 @@ html_copy_source = False
 html_show_search_summary = False  # a page from disk may not read others; what is found is listed all the same
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = [("search.js", {"defer": "defer"})]  # after Sphinx's own, which it mends
 exclude_patterns: list[str] = []
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_click", "sphinx_copybutton"]
