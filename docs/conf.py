@@ -43,9 +43,9 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 suppress_warnings = ["misc.highlighting_failure"]  # Pygments knows no `!` line that goes on after a backslash; it is coloured all the same
-# The tables that a result shows without a kernel: the interactive view needs one.
+# The tables that a result shows without a kernel: the interactive view needs one, and its scripts would be fetched from elsewhere.
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
-nb_execution_excludepatterns = ["notebooks/*"]  # shown as they are: a test runs them
 
 # Pages that are written at the top of the repository, where everyone looks for them.
 _FROM_THE_TOP = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "example-plugin": "examples/vseam-smolvlm/README.md"}
@@ -91,7 +91,14 @@ def _page_of(app: Any, name: str, source: list[str]) -> None:
     source[0] = _LINK.sub(led, source[0])
 
 
+def _without_widgets(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """What interactive views hold is nothing to a page that shows their tables, and large."""
+    state = "application/vnd.jupyter.widget-state+json"
+    context["script_files"] = [file for file in context["script_files"] if getattr(file, "attributes", {}).get("type") != state]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("html-page-context", _without_widgets)
     app.connect("autodoc-process-docstring", _examples)
     app.connect("source-read", _page_of)

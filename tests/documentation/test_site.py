@@ -1,8 +1,10 @@
-"""The search page of a small site that is made with the settings of the real one: what it says at once, and where its index is missing."""
+"""A small site made with the settings of the real one: what its search says at once, and what a notebook's results ask for."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,18 +24,37 @@ pytestmark = [
 ]
 # Sphinx hands out a result every 5 ms: more than are there at once.
 PLACES = 120
+# A result that is a widget beside a table, as a kernel leaves it.
+STATE = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+SHOWN = {VIEW: {"model_id": "one"}, "text/html": "<table><tr><td>6.95</td></tr></table>", "text/plain": "Widget()"}
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# A look"},
+        {"cell_type": "code", "id": "b", "metadata": {}, "source": "heads", "execution_count": 1}
+        | {"outputs": [{"output_type": "execute_result", "execution_count": 1, "metadata": {}, "data": SHOWN}]},
+    ],
+    "metadata": {
+        "kernelspec": {"name": "python3", "display_name": "Python 3"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+        "widgets": {STATE: {"state": {"one": {"state": {"blocks": "x" * 9000}}}, "version_major": 2, "version_minor": 0}},
+    },
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
+    (folder / "look.ipynb").write_text(json.dumps(NOTEBOOK), encoding="utf-8")
     places = "\n\n".join(f"## Heads {place}\n\nWords." for place in range(PLACES))
-    (folder / "index.md").write_text(f"# Start\n\n{places}\n", encoding="utf-8")
+    (folder / "index.md").write_text(f"# Start\n\n{places}\n\n```{{toctree}}\nlook\n```\n", encoding="utf-8")
     # The real settings, which read pyproject.toml two folders above.
     (folder / "conf.py").write_text(f"import sys\n__file__ = {str(DOCS / 'conf.py')!r}\nexec(open(__file__).read())\n", encoding="utf-8")
     shutil.copytree(DOCS / "_static", folder / "_static")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(folder), str(folder / "made")]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env={**os.environ, "VSEAM_DOCS_EXECUTE": "off"})
     return folder / "made"
 
 
@@ -75,3 +96,14 @@ def test_a_site_without_its_index_says_so(browser: Any, site: Path, tmp_path: Pa
     shutil.copytree(site, tmp_path / "saved")
     (tmp_path / "saved" / "searchindex.js").unlink()
     assert found(browser, tmp_path / "saved", "heads") == ("Search is not possible here", 0)
+
+
+def test_a_result_of_a_notebook_is_its_table_and_the_page_asks_nobody_for_anything(browser: Any, site: Path) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "look.html").as_uri())
+    assert page.locator("td", has_text="6.95").is_visible()
+    assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
+    assert "x" * 9000 not in page.content()
+    page.close()
