@@ -207,8 +207,44 @@ def _tables(each: Evaluation) -> list[Table]:
     tables = []
     for subset, rows in metrics.groupby("subset", sort=False):
         cells = [[plain(None if value != value else value) for value in row] for row in _values(rows, shown)]
-        tables.append(Table(shown, cells, title if subset == "all" else f"{title}, {subset}"))
+        heading = title if subset == "all" else f"{title}, {subset}"
+        tables.append(Table(shown, cells, heading, read=_read(rows, heading)))
     return tables
+
+
+def _read(rows: Any, title: str) -> Table:
+    """The figures as a person reads them, in 80 columns: each with its limits in one column, and below what its errors rest on."""
+    from vseam_core.analysis.frames import frame_records
+
+    records = frame_records(rows)
+    columns: dict[str, list[Any]] = {
+        "metric": [record["metric"] for record in records],
+        "value": [record["value"] for record in records],
+        "95 %": [_limits(record["low"], record["high"]) for record in records],
+        "p": [record["p_value"] for record in records],
+        "n": [record["n"] for record in records],
+        "images": [record["clusters"] for record in records],
+    }
+    if all(value is None for value in columns["p"]):
+        del columns["p"]
+    if columns["images"] == columns["n"]:
+        del columns["images"]
+    notes = [f"95 % of {', '.join(names)}: {words}" for words, names in _by_words(records, "interval")]
+    notes += [f"{', '.join(names)}: {words}" for words, names in _by_words(records, "reason")]
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), title, notes)
+
+
+def _by_words(records: Iterable[dict[str, Any]], column: str) -> Iterable[tuple[str, list[str]]]:
+    """What stands in a column of words, each with the metrics that it stands beside."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record[column]:
+            found.setdefault(record[column], []).append(record["metric"])
+    return found.items()
+
+
+def _limits(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.3g} to {high:.3g}"
 
 
 def _values(rows: Any, columns: Sequence[str]) -> list[list[Any]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vseam_cli import table_formats
-from vseam_cli.column_widths import BETWEEN_COLUMNS, column_widths
+from vseam_cli.column_widths import BETWEEN_COLUMNS, column_parts, column_widths
 from vseam_core.errors import VseamError
 from vseam_core.runs.progress import SilentProgress
 
@@ -79,11 +79,13 @@ class _LogFile(logging.FileHandler):
 
 @dataclass(frozen=True)
 class Table:
-    """A result as rows under columns; cells may be any plain value."""
+    """A result as rows under columns; cells may be any plain value. `notes` stand below it, a person is shown `read` in its place."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     title: str = ""
+    notes: Sequence[str] = ()
+    read: Table | None = None
 
 
 @dataclass
@@ -282,21 +284,44 @@ def _print_tables(tables: Sequence[Table]) -> None:
 
     console = Console(file=sys.stdout)
     terminal = console.width if console.is_terminal else UNLIMITED_WIDTH
-    for table in tables:
-        title = [Text(visible(table.title), style="bold")] if table.title else []
-        drawn, width = _drawn(table, terminal)
+    for table in (table.read or table for table in tables):
+        first, *more = visible(table.title).split("\n")
+        title = [*([Text(first, style="bold")] if first else []), *map(Text, more)]
+        notes = [Text(visible(note)) for note in table.notes]
+        drawn = [_drawn(part, terminal) for part in _parts(table, terminal)]
         if console.is_terminal:
-            console.print(*title)
-            console.width = max(terminal, width)
-            console.print(drawn)
-            console.width = terminal
+            for line in title:
+                console.print(line)
+            for part, width in drawn:
+                console.width = max(terminal, width)
+                console.print(part)
+                console.width = terminal
+            for line in notes:
+                console.print(line)
             continue
         # A pipe or a file has no width: nothing is cut or folded, and no line ends in blanks.
-        parts = [*title, drawn]
         console.width = terminal
         with console.capture() as captured:
-            console.print(*parts, sep="\n")
+            console.print(*title, *(part for part, _ in drawn), *notes, sep="\n")
         say("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+
+
+def _texts(table: Table) -> list[list[str]]:
+    """The header and the cells of each column, as a person reads them."""
+    return [[visible(name), *(cell(row[index]) for row in table.rows)] for index, name in enumerate(table.columns)]
+
+
+def _numeric(table: Table, index: int) -> bool:
+    return bool(table.rows) and all(isinstance(row[index], int | float | None) for row in table.rows)
+
+
+def _parts(table: Table, room: int) -> list[Table]:
+    """The table, or below one another parts of it that fit, each with the columns of words that its rows begin with, at most two."""
+    named = [index for index in range(min(2, len(table.columns))) if not any(_numeric(table, before) for before in range(index + 1))]
+    parts = column_parts(_texts(table), max(1, len(named)), room)
+    if len(parts) == 1:
+        return [table]
+    return [Table([table.columns[index] for index in part], [[row[index] for index in part] for row in table.rows]) for part in parts]
 
 
 def _drawn(table: Table, room: int) -> tuple[rich.table.Table, int]:
@@ -305,12 +330,11 @@ def _drawn(table: Table, room: int) -> tuple[rich.table.Table, int]:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    cells = [[visible(name), *(cell(row[index]) for row in table.rows)] for index, name in enumerate(table.columns)]
+    cells = _texts(table)
     widths = column_widths(cells, room)
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, (texts, width) in enumerate(zip(cells, widths, strict=True)):
-        numeric = bool(table.rows) and all(isinstance(row[index], int | float | None) for row in table.rows)
-        drawn.add_column(Text(texts[0]), justify="right" if numeric else "left", overflow="fold", width=width)
+        drawn.add_column(Text(texts[0]), justify="right" if _numeric(table, index) else "left", overflow="fold", width=width)
     for row in zip(*(texts[1:] for texts in cells), strict=True):
         drawn.add_row(*map(Text, row))
     return drawn, sum(widths) + BETWEEN_COLUMNS * (len(widths) - 1)

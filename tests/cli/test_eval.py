@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -104,6 +105,19 @@ def test_what_cannot_be_done_is_said_in_one_line(vseam: Vseam, options: tuple[st
     assert outcome.code == 2
     assert words in " ".join(outcome.stderr.split())
     assert "Traceback" not in outcome.stderr
+
+
+def test_the_table_of_a_changed_model_fits_80_columns_and_says_what_its_limits_are(vseam: Vseam) -> None:
+    vseam(*EVAL)
+    shown = vseam(*EVAL, "--ablate", "L0H0", "--compare", "last").stdout
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80, shown
+    assert lines[1].split() == ["metric", "value", "95", "%", "p", "n"]
+    assert re.search(r"^gain +\S+ +(\S+ to \S+|–) +\S+ +12$", shown, re.MULTILINE), shown
+    assert re.search(r"^95 % of accuracy.*: \S", shown, re.MULTILINE), shown
+    assert "majority_baseline: always '" in shown
+    rows = list(csv.DictReader(vseam(*EVAL, "--csv").stdout.splitlines()[1:]))
+    assert {"metric", "value", "standard_error", "low", "high", "n", "clusters", "interval", "reason"} <= set(rows[0])
 
 
 def test_every_command_on_the_page_exists_with_its_options() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vseam_cli.column_widths import column_widths
+from vseam_cli.column_widths import column_parts, column_widths
 from vseam_cli.main import execute
 from vseam_cli.options import given
 from vseam_cli.output import LineProgress, Output, Table, cell, plain, visible
@@ -44,6 +44,36 @@ def test_on_a_narrow_terminal_text_is_folded_between_words_and_numbers_never() -
     # "activation" and "0.004785" don't fit beside each other: lines are longer than the terminal, and cells are whole words.
     assert column_widths([numbers, words], 15) == [8, 26]
     assert column_widths([("path", "a" * 60)], 30) == [30]
+
+
+def test_columns_without_room_stand_below_with_the_words_that_rows_begin_with() -> None:
+    names, numbers = ("model", "llava-tiny"), ("score", "0.004785")
+    assert column_parts([names, numbers, numbers, numbers], 1, 32) == [[0, 1, 2], [0, 3]]
+    assert column_parts([names, numbers, numbers, numbers], 1, 80) == [[0, 1, 2, 3]]
+    # One column beside the words stands there however narrow the room.
+    assert column_parts([names, numbers, numbers], 1, 5) == [[0, 1], [0, 2]]
+
+
+def test_no_line_of_a_wide_table_is_wider_than_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("model", "category", *(f"figure_{place}" for place in range(14)))
+    rows = [("llava-tiny", name, *(1.2345 + place for place in range(14))) for name in ("animal", "color")]
+    Output().result("x/1", {}, [Table(columns, rows, "Figures\nwhat they are", ["where they are from"])])
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(len(re.findall(rf"\bfigure_{place}\b", shown)) == 1 for place in range(14))
+    assert sum(line.split()[:2] == ["llava-tiny", "color"] for line in lines) == shown.count("model") > 1
+    assert lines[-1] == "where they are from"
+
+
+def test_a_person_reads_another_table_than_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(("value", "low", "high"), [(1.0, 0.5, 1.5)], read=Table(("value", "95 %"), [(1.0, "0.5 to 1.5")]))
+    Output().result("x/1", {}, [table])
+    assert "0.5 to 1.5" in capsys.readouterr().out
+    Output(form="csv").result("x/1", {}, [table])
+    assert capsys.readouterr().out.splitlines() == ["value,low,high", "1.0,0.5,1.5"]
 
 
 def test_a_command_in_a_cell_of_a_notebook_shows_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
