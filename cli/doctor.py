@@ -18,6 +18,7 @@ _CHECKS: dict[str, str] = {
     "packed_error": "late starts in the largest batch in use, against the model's own logits",
     "edit_error": "the residual scaled in two layers, everywhere and late, against full passes",
     "noise_floor": "every site replaced by its own value",
+    "generator_error": "every site of the decoder that generates replaced by its own value",
     "batch_error": "two prompts in a batch against one",
     "padded_error": "in a batch with a longer prompt, padded, against alone",
     "ablation_effect": "zeroing all heads of a layer moves the answer by",
@@ -70,7 +71,7 @@ def _tables(found: dict[str, Any]) -> list[Table]:
     rows: list[tuple[object, ...]] = []
     for name, meaning in _CHECKS.items():
         value = trust[name]
-        if name == "state_noise" and value is None:
+        if name in ("state_noise", "generator_error") and value is None:
             continue
         if value is None:
             rows.append(

@@ -257,8 +257,9 @@ _SHARED: dict[str, Callable[[Function], Function]] = {
     ),
     "stack": click.option(
         "--stack",
-        type=click.Choice(["vision", "connector"]),
-        help="Change the vision tower, or a Q-Former (connector), in place of the language model; by full passes.",
+        type=click.Choice(["vision", "connector", "decoder", "cross"]),
+        help="Change the vision tower, a Q-Former (connector), cross-attention (cross) or, where image and words stand in an encoder, the "
+        "decoder that generates from it, in place of the language model.",
     ),
     "limit": click.option(
         "--limit", type=WholeNumber(min=1), metavar="N", envvar="VSEAM_LIMIT", help="At most N samples per dataset and pool."

@@ -28,7 +28,7 @@ def trace(
     limit: int | None = None,
     editor: EditorChoice | str | None = None,
     random_models: int = 0,
-    stack: Literal["", "vision", "connector"] = "",
+    stack: Literal["", "vision", "connector", "decoder", "cross"] = "",
     images: str | Path | None = None,
     **opening: Any,
 ) -> TraceResult:
@@ -68,7 +68,7 @@ def scan(
     positions: str = "all",
     direction: ScanDirection | None = None,
     method: Literal["exact", "screen"] = "exact",
-    stack: Literal["", "vision", "connector"] = "",
+    stack: Literal["", "vision", "connector", "decoder", "cross"] = "",
     limit: int | None = None,
     editor: EditorChoice | str | None = None,
     images: str | Path | None = None,

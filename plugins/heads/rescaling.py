@@ -74,29 +74,28 @@ def fold_into_weights(model: VisionLanguageModel, scales: Mapping[HeadId, float]
     import torch
 
     from vseam_core.api.stored_weights import require_in_place
+    from vseam_core.engine.cross_attention import projection_of_head
     from vseam_core.engine.decoder import find_decoder
 
     decoder = find_decoder(model.module)
     factors = parse_factors(scales)
-    for head in factors:
-        decoder.shape.require(head)
-    layers = {head.layer for head in factors}
-    projections = {layer: _linear(decoder.layers[layer].output_projection, layer) for layer in layers}
-    for layer, projection in projections.items():
-        require_in_place(projection, f"layer {layer}")
-    kept = {layer: projection.weight.detach().clone() for layer, projection in projections.items()}
+    found = {head: projection_of_head(decoder, head) for head in factors}
+    projections = {head: _linear(projection, head.layer) for head, (projection, _) in found.items()}
+    for head, projection in projections.items():
+        require_in_place(projection, f"layer {head.layer}")
+    kept = {id(projection): projection.weight.detach().clone() for projection in projections.values()}
     try:
         with torch.no_grad():
             for head, factor in factors.items():
-                size = decoder.layers[head.layer].head_dim
+                size = found[head][1]
                 columns = slice(head.head * size, (head.head + 1) * size)
-                projections[head.layer].weight[:, columns] *= factor
-                _read_back(projections[head.layer], columns, kept[head.layer][:, columns] * factor, head.layer)
+                projections[head].weight[:, columns] *= factor
+                _read_back(projections[head], columns, kept[id(projections[head])][:, columns] * factor, head.layer)
         yield model.module
     finally:
         with torch.no_grad():
-            for layer, weight in kept.items():
-                projections[layer].weight.copy_(weight)
+            for projection in projections.values():
+                projection.weight.copy_(kept[id(projection)])
 
 
 def _read_back(projection: nn.Linear, columns: slice, expected: torch.Tensor, layer: int) -> None:

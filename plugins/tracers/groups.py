@@ -31,11 +31,21 @@ GROUPS: tuple[str, ...] = (
     "all",
 )
 SITES: tuple[SiteKind, ...] = ("residual_after", "attention_output", "mlp_output")
+_CROSS_SITES: tuple[SiteKind, ...] = ("attention_output",)
 _CAPTION = (
     "What {what} holds in all of its rows at one layer in the clean run is put into the corrupt run (emb: before the first layer); what "
     "stands behind it runs on that. Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. The residual is the whole "
     "image up to there, so it restores everything, less what leaves between the layers (deepstack features); attention and MLP outputs say "
     "what a layer adds. Layers behind the one that image features are taken from have no effect by construction."
+)
+_OF_GENERATOR = (
+    "What the decoder that generates holds in all of its rows at one layer in the clean run is put into the corrupt run (emb: before the "
+    "first layer), whose decoder goes on reading the corrupt encoder behind it. Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the "
+    "logit difference. The residual after the last layer is the answer, whatever the weights."
+)
+_OF_CROSS = (
+    "What cross-attention adds at one layer in the clean run, in all rows, is put into the corrupt run. Share = Σ (patched − corrupt) / "
+    "Σ (clean − corrupt) of the logit difference."
 )
 
 
@@ -48,11 +58,12 @@ class GroupPatching(PatchingTracer):
     a check of the whole chain. In a causal decoder image effects end at 0 and text effects at 1 whatever the weights, so a curve
     only means something beside those of randomly initialised models. With `sites` attention and MLP outputs are patched too.
 
-    In the vision tower and a Q-Former, the group is the image: all rows that a layer holds.
+    In the vision tower and a Q-Former, the group is the image: all rows that a layer holds; in a decoder that generates from an encoder
+    and in cross-attention it is `rows`, all of them. Of cross-attention the site is what it adds.
     """
 
     name: ClassVar[str] = "groups"
-    stacks: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "vision", "connector")
+    stacks: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "vision", "connector", "cross")
 
     def __init__(
         self,
@@ -67,8 +78,11 @@ class GroupPatching(PatchingTracer):
 
     def grids(self, context: TraceContext) -> Sequence[PatchGrid]:
         """One grid for each site. Raises `UnsupportedError` where the image has no positions in the decoder's sequence."""
+        kinds = _CROSS_SITES if context.shape.stack == "cross" else self.sites
         if context.shape.stack in IMAGE_STACKS:
             members: Mapping[str, tuple[int, ...] | None] = {"image": None}
+        elif context.stack:
+            members = {"rows": None}
         else:
             found = group_positions(context.clean)
             members = {group: found[group] for group in self.groups if found[group]}
@@ -83,7 +97,7 @@ class GroupPatching(PatchingTracer):
                 positions=tuple(members.values()),
                 column_kind="group",
             )
-            for kind, (layers, sites) in ((kind, rows_of(context.shape, kind)) for kind in self.sites)
+            for kind, (layers, sites) in ((kind, rows_of(context.shape, kind)) for kind in kinds)
         ]
 
     def presentation(self) -> Presentation:
@@ -95,12 +109,14 @@ class GroupPatching(PatchingTracer):
             "before the first). Share = Σ (patched − corrupt) / Σ (clean − corrupt) of the logit difference. That image effects end at 0 "
             "and text effects at 100 % is true of any causal decoder, whatever its weights: only what leaves the range of random models "
             "says something about training.",
-            columns={"image": "image", "question": "question", "template": "template", "last": "last position"},
+            columns={"image": "image", "question": "question", "template": "template", "last": "last position", "rows": "all rows"},
             everything="all",
             against_random_models=True,
             captions={
                 "vision": _CAPTION.format(what="the vision tower"),
                 "connector": _CAPTION.format(what="the Q-Former"),
+                "decoder": _OF_GENERATOR,
+                "cross": _OF_CROSS,
             },
         )
 

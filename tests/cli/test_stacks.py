@@ -178,3 +178,49 @@ def test_a_study_file_traces_and_scans_the_tower_beside_the_language_model(vseam
     assert "Strongest cells of vision:groups:" in titles
     assert set(rows("SELECT DISTINCT stack FROM head_effects")) == {("decoder",), ("vision",)}
     assert set(rows("SELECT DISTINCT tracer, stack FROM trace_effects")) == {("groups", "decoder"), ("vision:groups", "vision")}
+
+
+@pytest.fixture(scope="module")
+def with_a_t5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.models.builders import build_instructblip_t5
+
+    return str(build_instructblip_t5(tmp_path_factory.mktemp("t5") / "t5", seed=3))
+
+
+@pytest.mark.parametrize(
+    ("stack", "projection"), [("decoder", "language_model.decoder.block.{}.layer.0.SelfAttention.o"),
+                              ("cross", "language_model.decoder.block.{}.layer.1.EncDecAttention.o")]
+)  # fmt: skip
+def test_a_head_scan_of_a_decoder_that_generates_is_what_plain_hooks_give(
+    stack: str, projection: str, vseam: Vseam, with_a_t5: str, asked: dict[str, Any]
+) -> None:
+    command = ("--model", with_a_t5, *ON_COLOUR, "--stack", stack)
+    found = vseam("heads", "scan", *command, "--operation", "zero", "--json")
+    assert found.code == 0, found.stderr
+    model = load_registry(build_plugins()).load_model(with_a_t5, device="cpu")
+    ((run,),) = rows("SELECT id FROM runs WHERE method = 'head_scan'")
+    with open_store("results.db") as store:
+        effects = store.head_effects(run, measure="logit_diff", stack=stack)
+    sample, values = asked[effects.samples["identifier"].iloc[0]], effects.values[0]
+    for layer, head in ((0, 1), (1, 3)):
+        with hooked(model.module.get_submodule(projection.format(layer)), without_head(head, 4), on_input=True):
+            changed = gap(model, sample)
+        assert values[layer, head] == pytest.approx(gap(model, sample) - changed, abs=1e-4)
+    assert np.abs(values).max() > 1e-3
+    traced = vseam("trace", *command, "--json")
+    assert traced.code == 0, traced.stderr
+    assert rows("SELECT DISTINCT tracer, stack FROM trace_effects") == [(f"{stack}:groups", stack)]
+    answered = vseam("eval", *command, "--pool", "test", "--ablate", "L0H1,L1H3", "--json")
+    assert answered.code == 0, answered.stderr
+    assert json.loads(answered.stdout)["evaluations"][0]["change"] in ("zero cross:L0H1,cross:L1H3", "zero L0H1,L1H3")
+    refused = vseam("heads", "scan", *command, "--operation", "dataset_mean")
+    assert (refused.code, "use resample, zero or patch" in refused.stderr) == (2, True)
+
+
+def test_a_stack_that_needs_no_name_or_is_not_there_is_refused(vseam: Vseam) -> None:
+    said = {"decoder": "image and text stand in the decoder, which needs no name: leave stack decoder out",
+            "cross": "this model has no cross-attention: image and words stand in one sequence"}  # fmt: skip
+    for stack, reason in said.items():
+        for verb in (("trace",), ("heads", "scan", "--operation", "zero")):
+            found = vseam(*verb, "--model", "llava-tiny", *ON_COLOUR, "--stack", stack)
+            assert (found.code, found.stderr.strip()) == (2, f"vseam: llava-tiny: {reason}")

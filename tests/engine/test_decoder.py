@@ -33,7 +33,7 @@ def tiny(family: str) -> TinyVLM:
 def last_hidden(decoder: Decoder, module: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """What `Decoder.logits` takes, as a plain hook sees it, and the model's own logits."""
     seen: list[torch.Tensor] = []
-    source = decoder.generator if decoder.generator is not None else decoder.layers[-1].module
+    source = decoder.generator.stack if decoder.generator is not None else decoder.layers[-1].module
     handle = source.register_forward_hook(lambda _, args, output: seen.append(output if isinstance(output, torch.Tensor) else output[0]))
     try:
         with torch.no_grad():

@@ -333,7 +333,7 @@ def test_a_lens_reads_a_layer_as_the_head_reads_the_last(name: str) -> None:
 def test_cross_attention_is_refused_where_a_layer_has_none() -> None:
     _, engine, base, _ = made("git", "float32")
     edit = SiteEdit(Site(1, "cross_attention_output"), Zero())
-    with pytest.raises(UnsupportedError, match="layer 1 of this model has no attention to the image beside its own"):
+    with pytest.raises(UnsupportedError, match="layer 1 of this model has no cross-attention beside its own attention"):
         engine.run([Run(base, READOUTS, (edit,))])
 
 

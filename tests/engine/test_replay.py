@@ -11,6 +11,7 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.engine.families import TinyVLM
+from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import (
     AnswerIds,
     AnswerScore,
@@ -129,7 +130,7 @@ def test_the_first_layer_computes_only_what_an_edit_after_attention_changes() ->
     recording = record(model, engine.decoder, prompt, ALWAYS)
 
     def plan(*changes: Any) -> Any:
-        return planned(0, Run(prompt, (ANSWER,), changes, prompt), recording, 4)
+        return planned(0, Run(prompt, (ANSWER,), changes, prompt), recording, ModelShape(4, 4, 8))
 
     after = plan(SiteEdit(Site(2, "mlp_output"), Zero(), (20, 25)))
     assert (after.first_layer, after.start, after.entry) == (2, 20, (20, 25))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.families import TinyVLM
+from tests.engine.families import TinyVLM, softmax_in_float64
 from tests.engine.grids import READOUTS, prompts
 from vseam_core.api.interventions import (
     AnswerIds,
@@ -201,3 +201,44 @@ def test_what_cannot_be_done_in_the_tower_is_refused_with_the_reason(models: dic
     base, _ = prompts(models["qwen2_5_vl"])["short"]
     with pytest.raises(UnsupportedError, match="window by window"):
         windows.run([Run(base, READOUTS, (SiteEdit(Site(0, "mlp_output", None, "vision"), Zero(), (1,)),))])
+
+
+@pytest.mark.parametrize("name", ["blip2_opt", "instructblip_llama", "instructblip_t5"])
+def test_every_site_of_a_qformer_is_changed_as_plain_hooks_do(name: str) -> None:
+    """Its queries, and where it reads the question those words behind them in its self-attention."""
+    model = TinyVLM(name, "eager", torch.float64)
+    base, donor = prompts(model)["short"]
+    layer = model.module.get_submodule("qformer.encoder.layer.1")
+    modules = {
+        "attention_output": ("attention.output.dense", False), "head_output": ("attention.output.dense", True),
+        "mlp_output": ("output_query.dense", False), "cross_attention_output": ("crossattention.output.dense", False),
+        "cross_head_output": ("crossattention.output.dense", True),
+    }  # fmt: skip
+    for kind, (path, on_input) in modules.items():
+        module = layer.get_submodule(path)
+        given = held(model, donor, module, on_input)
+        for operation, head in ((Patch(), None), (Zero(), None), *(((Zero(), 1),) if on_input else ())):
+
+            def change(
+                value: torch.Tensor, operation: Any = operation, head: int | None = head, given: torch.Tensor = given
+            ) -> torch.Tensor:
+                size = value.shape[-1] // 4
+                columns = slice(None) if head is None else slice(head * size, (head + 1) * size)
+                changed, rows = value.clone(), [1, 3]
+                changed[rows, columns] = given[rows, columns] if isinstance(operation, Patch) else 0.0
+                return changed
+
+            edit = SiteEdit(Site(1, kind, head, "connector"), operation, (1, 3))  # type: ignore[arg-type]
+            with softmax_in_float64(model):
+                assert_equal(model, Run(base, READOUTS, (edit,), donor), logits(model, base, module, change, on_input))
+
+
+def test_a_layer_of_a_qformer_that_does_not_look_at_the_image_says_so() -> None:
+    model = TinyVLM("blip2_opt")
+    layer = model.module.qformer.encoder.layer[1]
+    layer.has_cross_attention = False
+    del layer.crossattention
+    base, _ = prompts(model)["short"]
+    edit = SiteEdit(Site(1, "cross_head_output", 0, "connector"), Zero())
+    with pytest.raises(UnsupportedError, match="has no cross-attention beside its own attention"):
+        ReplayEngine(model).run([Run(base, READOUTS, (edit,))])

@@ -16,6 +16,7 @@ from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.readouts import answer_values
 from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.engine.selfcheck import checked_engine
 from vseam_core.errors import UnsupportedError
 from vseam_plugins.heads.rescaling import fold_into_weights
 from vseam_plugins.models import hf, instructblip
@@ -147,6 +148,23 @@ def test_a_rescaled_encoder_generates_what_its_weights_do(tmp_path: Path) -> Non
     assert texts(held) == texts(folded)
     assert [difference(each) for each in held] == pytest.approx([difference(each) for each in folded], rel=1e-4, abs=1e-4)
     assert [difference(each) for each in held] != pytest.approx([difference(each) for each in plain], abs=1e-2)
+
+
+@pytest.mark.parametrize("stack", ["decoder", "cross"])
+def test_the_rescaled_heads_of_a_decoder_that_generates_generate_what_their_weights_do(stack: str, tmp_path: Path) -> None:
+    """Of its own attention, and of that to the encoder."""
+    model = instructblip.load("t5", str(builders.build_instructblip_t5(tmp_path / "t5", seed=3)), device="cpu")
+    prompts = prompts_of(model)
+    engine = checked_engine(model)[0]
+    plain = engine.respond([Question(prompt, ANSWER) for prompt in prompts], STEPS)
+    held = engine.respond([scaled(prompt, stack) for prompt in prompts], STEPS)
+    with fold_into_weights(model, {f"{stack}:{head}": factor for head, factor in FACTORS.items()}):
+        folded = FullPassEngine(model).respond([Question(prompt, ANSWER) for prompt in prompts], STEPS)
+    again = engine.respond([Question(prompt, ANSWER) for prompt in prompts], STEPS)
+    assert texts(held) == texts(folded)
+    assert [difference(each) for each in held] == pytest.approx([difference(each) for each in folded], rel=1e-4, abs=1e-4)
+    assert [difference(each) for each in held] != pytest.approx([difference(each) for each in plain], abs=1e-2)
+    assert [difference(each) for each in again] == [difference(each) for each in plain]
 
 
 def test_zeroed_heads_are_zero_at_every_generated_step(loaded: dict[str, HuggingFaceModel]) -> None:

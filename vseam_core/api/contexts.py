@@ -54,7 +54,10 @@ class ModelShape:
 
 @dataclass(frozen=True, eq=False)
 class TraceContext:
-    """Everything that a tracer may know about one pair: both prompts, the answer, the edited region and the model's shape."""
+    """Everything that a tracer may know about one pair: both prompts, the answer, the edited region and the model's shape.
+
+    `stack` is the stack that was named, whose rows are no positions of the prompts; "" where image and words stand in it.
+    """
 
     pair: Pair
     clean: EncodedPrompt
@@ -63,6 +66,7 @@ class TraceContext:
     shape: ModelShape
     image_size: tuple[int, int]
     seed: int = 0
+    stack: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ SiteKind = Literal[
     "residual_before", "residual_after", "attention_output", "mlp_output", "head_output", "query", "key", "value",
     "cross_attention_output", "cross_head_output",
 ]  # fmt: skip
-Stack = Literal["decoder", "encoder", "vision", "connector"]
+Stack = Literal["decoder", "encoder", "vision", "connector", "cross"]
 IMAGE_STACKS: tuple[Stack, ...] = ("vision", "connector")
 """Stacks that look at the image before the language model does: the vision tower, and a Q-Former."""
 
@@ -29,10 +29,12 @@ class Site:
 
     `query`, `key` and `value` are the outputs of the projections of those names, before any head norm and rotation, where a family has them
     apart; the head of a key or value counts key-value heads (fewer than query heads under grouped-query attention).
-    `cross_attention_output` and `cross_head_output` are the same of attention to the image, where it stands in a layer beside the layer's
-    own (BLIP, Pix2Struct); where it is a layer's only attention (Mllama), `attention_output` and `head_output` are its.
+    `cross_attention_output` and `cross_head_output` are the same of attention to what an encoder hands over, where it stands in a layer
+    beside the layer's own (to the image in BLIP and Pix2Struct, to image and words in T5); where it is a layer's only attention (Mllama),
+    `attention_output` and `head_output` are its. In the stack `cross` those two name this attention wherever it stands.
     In the stack `vision` layers are those of the vision tower, and positions the rows that they hold (a class token and patches; the tiles
-    of an image one after another). In the stack `connector` they are those of a Q-Former, and its queries.
+    of an image one after another). In the stack `connector` they are those of a Q-Former, and its queries. Where image and words stand in
+    the stack `encoder` (T5), the stack `decoder` is the one that generates from it, and positions are the tokens that it starts with.
     """
 
     layer: int

@@ -36,7 +36,7 @@ Stage = Literal["evaluate", "trace", "scan", "screen_paths", "directions", "abla
 Positions = Literal["all", "question", "image", "last"]
 Protocol = Literal["claims", "published"]
 ScanMethod = Literal["exact", "screen"]
-StackName = Literal["", "vision", "connector"]
+StackName = Literal["", "vision", "connector", "decoder", "cross"]
 STAGES: tuple[Stage, ...] = ("evaluate", "trace", "scan", "screen_paths", "directions", "ablate", "rescale", "compare", "shared", "report")
 METHOD_STAGES: tuple[Stage, ...] = ("screen_paths", "directions", "compare")
 """Stages that are run where a study lists them; each has a section of its name."""
@@ -48,7 +48,8 @@ UNCAPPED_SIZES = ("random_model_pairs", "random_sets", "reference")
 
 
 class _OfAStack(Section):
-    """Something that is done to a stack: the vision tower, a Q-Former (connector), or where nothing is named the language model."""
+    """Something that is done to a stack: the vision tower, a Q-Former (connector), cross-attention (cross), the decoder that generates
+    from an encoder (decoder), or where nothing is named the stack in which image and words stand."""
 
     stack: StackName = ""
 
@@ -91,7 +92,7 @@ class HeadScan(_OfAStack):
         return self
 
     @model_validator(mode="after")
-    def _stacks_before_the_model_are_scanned_exactly_and_whole(self) -> HeadScan:
+    def _named_stacks_are_scanned_exactly_and_whole(self) -> HeadScan:
         if self.stack and self.method == "screen":
             raise ValueError(
                 f"stack {self.stack}: gradients estimate heads of the language model only, so it is scanned with method: exact"

@@ -23,7 +23,7 @@ from vseam_core.engine.hooks import SiteKey, heads_at
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import EditOfRow, apply_edits
 from vseam_core.engine.paths import Opening, on_host, without_paths
-from vseam_core.engine.vision_tower import changes_the_image
+from vseam_core.engine.vision_tower import changes_the_image, stack_of
 from vseam_core.errors import UnsupportedError
 
 CHUNK_BYTES = 256 * 2**20
@@ -51,12 +51,12 @@ def estimate(engine: Engine, runs: Sequence[Run], integrated_steps: int = 0, adv
     `advance(n)` is called as runs are done. Raises `UnsupportedError` for attention blocks, for an answer without a competitor, and,
     with integrated steps, for a run without a donor: there is no second input to draw the line to.
     """
-    engine.check(runs)
+    runs = engine.as_computed(runs)
     donors = [run.donor for run in runs]
     runs = [replace(plain, donor=donor) for plain, donor in zip(without_paths(engine, runs), donors, strict=True)]
     groups: dict[tuple[str, AnswerIds, str], list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        answer = _checked(run, integrated_steps)
+        answer = _checked(run, engine.shape.stack, integrated_steps)
         line_to = run.donor.key if integrated_steps and run.donor is not None else ""
         groups[run.base.key, answer, line_to].append(index)
     found: dict[int, Estimate] = {}
@@ -67,7 +67,7 @@ def estimate(engine: Engine, runs: Sequence[Run], integrated_steps: int = 0, adv
     return [found[index] for index in range(len(runs))]
 
 
-def _checked(run: Run, integrated_steps: int) -> AnswerIds:
+def _checked(run: Run, stack: str, integrated_steps: int) -> AnswerIds:
     """The answer whose logit difference a run is about, where it can be estimated at all."""
     if any(isinstance(intervention, AttentionBlock) for intervention in run.interventions):
         raise UnsupportedError(
@@ -75,6 +75,8 @@ def _checked(run: Run, integrated_steps: int) -> AnswerIds:
         )
     if changes_the_image(run):
         raise UnsupportedError("attribution does not follow changes of the vision tower or a Q-Former: run them exactly")
+    if any(stack_of(change) not in (stack, "") for change in run.interventions):
+        raise UnsupportedError("attribution does not follow changes of a decoder that generates from an encoder: run them exactly")
     score = next((readout for readout in run.readouts if isinstance(readout, AnswerScore)), None)
     if score is None or not score.answer.competitor:
         raise UnsupportedError("attribution needs an answer with a competitor: it estimates the change of their logit difference")

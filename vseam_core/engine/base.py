@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
 import torch
@@ -13,34 +13,31 @@ import torch
 from vseam_core.api.interfaces import ModelShape, VisionLanguageModel
 from vseam_core.api.interventions import (
     IMAGE_STACKS,
-    Add,
     AnswerIds,
     AnswerValues,
     AttentionBlock,
     LensScore,
     Patch,
     PathPatch,
-    Remove,
-    Replace,
     Run,
     RunResult,
-    Site,
     SiteEdit,
-    Zero,
 )
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.api.types import HeadId
 from vseam_core.engine.attention_boost import BoostHooks
 from vseam_core.engine.attention_weights import check_attention
+from vseam_core.engine.checks import check_change, check_lens_places, check_path_run
+from vseam_core.engine.cross_attention import CROSS, GENERATOR, as_computed, cross_shape, in_generator
 from vseam_core.engine.decoder import Decoder, readable_decoder
 from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, sites_to_hold
 from vseam_core.engine.generation import GenerationHooks, Question, Response, combined, readable
 from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
-from vseam_core.engine.paths import Opening, Received, check_path, path_of
+from vseam_core.engine.paths import Opening, Received, path_of
 from vseam_core.engine.probe import probe
-from vseam_core.engine.readouts import answer_values, check_lens
-from vseam_core.engine.vision_tower import WORDS, ImageStack, ImageStacks, changes_the_image, is_before_the_model, stack_of
+from vseam_core.engine.readouts import answer_values
+from vseam_core.engine.vision_tower import ImageStack, ImageStacks, changes_the_image, is_before_the_model, stack_of
 from vseam_core.errors import UnsupportedError
 
 Advance = Callable[[int], None]
@@ -73,11 +70,14 @@ class Engine(ABC):
 
     def require(self, head: HeadId) -> None:
         """Raise `UnknownNameError` for a head that the model does not have, `UnsupportedError` for one that cannot change an answer."""
-        named = head.stack if head.stack in IMAGE_STACKS else ""
-        shape = self.shape_of(named)
-        if named and shape.layers <= head.layer < self.image_stacks[named].stack.shape.layers:
-            raise UnsupportedError(self.image_stacks[named].without_effect(head.layer))
+        shape = self.shape_of(head.stack if self._has_beside(head.stack) else "")
+        if head.stack in IMAGE_STACKS and shape.layers <= head.layer < self.image_stacks[head.stack].stack.shape.layers:
+            raise UnsupportedError(self.image_stacks[head.stack].without_effect(head.layer))
         shape.require(head)
+
+    def _has_beside(self, stack: str) -> bool:
+        """Whether a name may stand for a stack beside the one that methods address."""
+        return stack in (*IMAGE_STACKS, CROSS) or (stack == GENERATOR and self.decoder.generator is not None)
 
     @abstractmethod
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
@@ -128,6 +128,10 @@ class Engine(ABC):
         """
         if stack in IMAGE_STACKS:
             return self.image_stacks[stack].shape(probe(self.model))
+        if stack == CROSS:
+            return cross_shape(self.decoder)
+        if stack == GENERATOR and self.decoder.generator is not None:
+            return _shape_of_generator(self.decoder.generator)
         if stack not in ("", self.shape.stack):
             raise UnsupportedError(f"{self.model.info.name}: image and text stand in the {self.shape.stack}; there is no {stack} to change")
         return self.shape
@@ -178,8 +182,7 @@ class Engine(ABC):
 
     def check_questions(self, questions: Sequence[Question]) -> None:
         """Refuses questions that cannot be answered with what is changed in the model, as `check` does for runs."""
-        asked = _runs_of(questions)
-        self.check(asked)
+        asked = self.as_computed(_runs_of(questions))
         if any(map(path_of, asked)):
             raise UnsupportedError("path patches cannot be held while a model generates")
         for each in questions:
@@ -196,16 +199,18 @@ class Engine(ABC):
         """The responses to questions whose prompts can stand in one batch."""
         if any(each.decode is not None for each in questions):
             return [self._decoded(each, max_new_tokens) for each in questions]
-        runs = _runs_of(questions)
+        runs = [as_computed(run, self.decoder) for run in _runs_of(questions)]
         if blocks_of(runs):
             raise UnsupportedError("attention knockouts cannot be held while a model generates")
-        wanted = donor_sites(runs)
+        stack = self.decoder.shape.stack
+        wanted = donor_sites(runs, stack)
         donors = {run.donor.key: run.donor for run in runs if run.donor is not None and run.donor.key in wanted}
         held = {key: self.activations(donor, wanted[key]) for key, donor in donors.items()}
-        edits = edits_by_site(runs, lambda run, site: held[run.donor.key][site])  # type: ignore[union-attr]
+        edits = edits_by_site(runs, stack, lambda run, site: held[run.donor.key][site])  # type: ignore[union-attr]
         prompts, lengths = [run.base for run in runs], [len(run.base) for run in runs]
         boosts = [branch.boosts for each in questions for branch in each.branches]
-        with GenerationHooks(self.decoder, edits, lengths), BoostHooks(self.decoder, boosts, lengths):
+        holding = GenerationHooks(self.decoder, edits, len(runs), lengths)
+        with holding, self.editing_the_generator(runs), BoostHooks(self.decoder, boosts, lengths):
             if all(each.combine is None for each in questions):
                 texts, logits = self.model.respond(prompts, max_new_tokens)
             else:
@@ -236,30 +241,45 @@ class Engine(ABC):
                 self.image_stacks.check(run)
             for intervention in run.interventions:
                 if isinstance(intervention, PathPatch):
-                    self._check_path(run, intervention)
-                    continue
-                _check_intervention(intervention, run, self._stack_of(intervention))
-                if isinstance(intervention, AttentionBlock):
-                    _check_block(intervention, self.decoder)
+                    check_path_run(run, intervention, self.decoder)
+                else:
+                    check_change(intervention, run, self._stack_of(intervention), self.decoder)
             check_attention(self.decoder, run)
             for readout in run.readouts:
                 if isinstance(readout, LensScore):
-                    if readout.site.stack in IMAGE_STACKS:
-                        raise UnsupportedError(f"what the {WORDS[readout.site.stack]} holds has no logits: there is no lens on it")
-                    _check_places(readout.site, readout.positions, run, self.decoder)
-                    check_lens(self.decoder, readout)
+                    check_lens_places(readout, run, self.decoder)
                     if self.no_lens_because:
                         raise UnsupportedError(f"no logit lens on {self.model.info.name}: {self.no_lens_because}")
                     if not readout.site.kind.startswith("residual"):
                         self.direct_writes(run.base).require(readout.site)
 
-    def _check_path(self, run: Run, path: PathPatch) -> None:
-        for edit in (*path.senders, *(SiteEdit(site, Zero()) for site in path.receivers)):
-            _check_intervention(edit, run, self.decoder)
-        check_path(run, path, self.decoder)
-
     def _stack_of(self, change: SiteEdit | AttentionBlock) -> Decoder:
-        return self.image_stacks[stack_of(change)].stack if is_before_the_model(change) else self.decoder
+        if is_before_the_model(change):
+            return self.image_stacks[stack_of(change)].stack
+        if self.decoder.generator is not None and in_generator(change, self.decoder):
+            return self.decoder.generator
+        return self.decoder
+
+    def as_computed(self, runs: Sequence[Run]) -> list[Run]:
+        """Runs as the model holds their sites, checked. Raises `UnsupportedError` as `run` does."""
+        found = [as_computed(run, self.decoder) for run in runs]
+        self.check(found)
+        return found
+
+    def editing_the_generator(self, runs: Sequence[Run]) -> AbstractContextManager[object]:
+        """While entered, the decoder that generates carries the edits out that a batch of runs makes in it, in one pass or generation."""
+        generator = self.decoder.generator
+        if generator is None:
+            return nullcontext()
+        wanted = donor_sites(runs, GENERATOR)
+        prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
+        donors = {key: self.generator_activations(prompts[key], sites) for key, sites in wanted.items()}
+        edits = edits_by_site(runs, GENERATOR, lambda run, site: donors[run.donor.key][site])  # type: ignore[union-attr]
+        return GenerationHooks(generator, edits, len(runs)) if edits else nullcontext()
+
+    def generator_activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> Mapping[SiteKey, torch.Tensor]:
+        """What some sites of the decoder that generates hold in a plain forward pass of one prompt, each `[rows, width]`."""
+        return self.plain_activations(prompt, sites, self.decoder.generator)
 
     def direct_writes(self, prompt: EncodedPrompt) -> DirectWrites:
         """Which parts of the model have a direct logit attribution: measured once, on the first prompt asked with."""
@@ -268,12 +288,22 @@ class Engine(ABC):
         return self._direct_writes
 
     @torch.no_grad()
-    def plain_activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
-        """What some sites hold in a plain forward pass of one prompt, each `[positions, width]`; nothing is kept."""
+    def plain_activations(
+        self, prompt: EncodedPrompt, sites: Iterable[SiteKey], stack: Decoder | None = None
+    ) -> dict[SiteKey, torch.Tensor]:
+        """What some sites (of another `stack`) hold in a plain forward pass of one prompt, each `[positions, width]`; nothing is kept."""
         held: dict[SiteKey, torch.Tensor] = {}
-        with SiteHooks(self.decoder, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
+        with SiteHooks(
+            stack or self.decoder, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())
+        ):
             self.model.module(**self.model.collate([prompt]), use_cache=False)
         return held
+
+
+def _shape_of_generator(generator: Decoder) -> ModelShape:
+    if generator.unreadable:
+        raise UnsupportedError(generator.unreadable)
+    return generator.shape
 
 
 def _runs_of(questions: Sequence[Question]) -> list[Run]:
@@ -305,76 +335,12 @@ def batches_of(prompts: Sequence[EncodedPrompt], size: int, pads: bool = False) 
             yield indices[start : start + size]
 
 
-def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decoder: Decoder) -> None:
-    shape = decoder.shape
-    if decoder.unreadable:
-        raise UnsupportedError(f"this model answers, but nothing in it can be changed: {decoder.unreadable}")
-    stack = intervention.site.stack if isinstance(intervention, SiteEdit) else intervention.stack
-    if stack != shape.stack:
-        raise UnsupportedError(f"this model has no {stack} stack that can be patched")
-    layers = (intervention.site.layer,) if isinstance(intervention, SiteEdit) else intervention.layers
-    if any(not 0 <= layer < shape.layers for layer in layers):
-        raise UnsupportedError(f"layer {max(layers, key=abs)} does not exist: the model has layers 0 to {shape.layers - 1}")
-    if isinstance(intervention, SiteEdit) and (reason := decoder.lacks(intervention.site.layer, intervention.site.kind)):
-        raise UnsupportedError(reason)
-    parts = [decoder.layers[layer] for layer in layers]
-    count = min((part.heads for part in parts), default=0)
-    if isinstance(intervention, AttentionBlock):
-        named: tuple[int, ...] = (*intervention.targets, *intervention.sources)
-        heads: tuple[int | None, ...] = intervention.heads or ()
-    else:
-        named, heads = intervention.positions or (), (intervention.site.head,)
-        count = parts[0].key_value_heads if intervention.site.kind in ("key", "value") else count
-        if isinstance(intervention.operation, Patch):
-            _check_donor(run)
-        if isinstance(intervention.operation, (Replace, Add, Remove)):
-            _check_values(intervention, run, parts[0].head_dim)
-    for head in heads:
-        if head is not None and not 0 <= head < count:
-            known = f"layer {max(layers)} has heads 0 to {count - 1}" if count else f"layer {max(layers)} has no heads"
-            raise UnsupportedError(f"head {head} does not exist: {known}")
-    # The rows of the vision tower are counted where they are, when it runs.
-    if stack not in IMAGE_STACKS and any(not 0 <= position < len(run.base) for position in named):
-        raise UnsupportedError(f"position {max(named, key=abs)} lies outside a prompt of {len(run.base)} positions")
-
-
-def _check_block(block: AttentionBlock, decoder: Decoder) -> None:
-    for layer in block.layers:
-        if decoder.layers[layer].is_cross_attention:
-            raise UnsupportedError(f"layer {layer} is a cross-attention layer: its attention has no prompt positions to cut")
-        if not decoder.layers[layer].attends:
-            raise UnsupportedError(f"layer {layer} has no attention between positions that could be cut")
-
-
-def _check_places(site: Site, positions: Sequence[int], run: Run, decoder: Decoder) -> None:
-    """A lens readout stands where an edit could stand."""
-    edit = SiteEdit(site, Zero(), tuple(positions))
-    _check_intervention(edit, run, decoder)
-
-
-def _check_values(edit: SiteEdit, run: Run, head_dim: int) -> None:
-    """Given values have a row per position (a vector has none), and are as wide as a head where a head is named."""
-    values = edit.operation.values if isinstance(edit.operation, Replace) else edit.operation.vector  # type: ignore[union-attr]
-    wanted = len(run.base) if edit.positions is None else len(edit.positions)
-    if isinstance(edit.operation, Replace) and len(values) != wanted:
-        raise UnsupportedError(f"an edit of {wanted} positions was given values for {len(values)}")
-    if edit.site.head is not None and values.shape[-1] != head_dim:
-        raise UnsupportedError(f"an edit of one head was given values of width {values.shape[-1]}; a head has {head_dim}")
-
-
-def _check_donor(run: Run) -> None:
-    if run.donor is None:
-        raise UnsupportedError("a patch needs a donor prompt to take activations from")
-    if len(run.donor) != len(run.base):
-        raise UnsupportedError(f"donor and base differ in length ({len(run.donor)} and {len(run.base)} positions)")
-
-
-def edits_by_site(runs: Sequence[Run], donor_activation: DonorActivation) -> dict[SiteKey, list[EditOfRow]]:
-    """The site edits of a batch of runs (row i = run i), gathered per site so that each site is visited once."""
+def edits_by_site(runs: Sequence[Run], stack: str, donor_activation: DonorActivation) -> dict[SiteKey, list[EditOfRow]]:
+    """A batch's edits of one stack (row i = run i), gathered per site so that each site is visited once."""
     edits: dict[SiteKey, list[EditOfRow]] = defaultdict(list)
     for row, run in enumerate(runs):
         for intervention in run.interventions:
-            if isinstance(intervention, SiteEdit) and not is_before_the_model(intervention):
+            if isinstance(intervention, SiteEdit) and intervention.site.stack == stack:
                 key: SiteKey = (intervention.site.layer, intervention.site.kind)
                 donor = donor_activation(run, key) if isinstance(intervention.operation, Patch) else None
                 operation, positions = intervention.operation, intervention.positions
@@ -387,12 +353,12 @@ def blocks_of(runs: Sequence[Run]) -> list[tuple[int, AttentionBlock]]:
     return [(row, change) for row, run in enumerate(runs) for change in run.interventions if isinstance(change, AttentionBlock)]
 
 
-def donor_sites(runs: Iterable[Run]) -> Mapping[str, set[SiteKey]]:
-    """For each donor (by its key) the sites that some run patches from it."""
+def donor_sites(runs: Iterable[Run], stack: str) -> Mapping[str, set[SiteKey]]:
+    """For each donor (by its key) the sites of a stack that some run patches from it."""
     wanted: dict[str, set[SiteKey]] = defaultdict(set)
     for run in runs:
         for intervention in run.interventions:
             patches = isinstance(intervention, SiteEdit) and isinstance(intervention.operation, Patch)
-            if isinstance(intervention, SiteEdit) and patches and run.donor is not None and not is_before_the_model(intervention):
+            if isinstance(intervention, SiteEdit) and patches and run.donor is not None and intervention.site.stack == stack:
                 wanted[run.donor.key].add((intervention.site.layer, intervention.site.kind))
     return wanted

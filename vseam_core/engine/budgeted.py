@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -50,6 +51,12 @@ class BudgetedEngine(Engine):
     def answer_alone(self, reason: str) -> None:
         """From now on no two prompts share a batch."""
         self.alone_because = self._reference.alone_because = reason
+
+    def without_generator(self, reason: str) -> None:
+        """From now on the decoder that generates from the encoder cannot be changed: what was found in it is not what it computes with."""
+        generator = self.decoder.generator
+        assert generator is not None
+        self.decoder = self._reference.decoder = replace(self.decoder, generator=unreadable_decoder(generator.stack, reason))
 
     @property
     def budget_for_batches(self) -> int:
@@ -243,7 +250,7 @@ class FullPassEngine(BudgetedEngine):
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
-        self.check(runs)
+        runs = self.as_computed(runs)
         if any(map(path_of, runs)):
             return run_paths(self, runs, advance)
         results: dict[int, RunResult] = {}

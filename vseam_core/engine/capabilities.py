@@ -6,7 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from vseam_core.api.prompts import EncodedPrompt
+from vseam_core.engine.cross_attention import cross_shape
 from vseam_core.engine.decoder import Decoder
+from vseam_core.errors import UnsupportedError
 
 _LATE = 10
 NAMES = ("answers", "traces", "heads", "replay", "regions", "lens", "vision")
@@ -71,7 +73,19 @@ def _no_heads(decoder: Decoder) -> str:
 
 
 def _kinds_of_heads(decoder: Decoder) -> str:
-    """Which layers have how many heads, where they differ."""
+    """Which layers have how many heads, where they differ, and which heads are named by another stack."""
+    said = [_heads_by_layer(decoder)]
+    if decoder.generator is not None:
+        said.append(decoder.generator.unreadable or "those of the decoder that generates: stack decoder")
+    try:
+        cross_shape(decoder)
+        said.append("those of cross-attention: stack cross")
+    except UnsupportedError:
+        pass
+    return "; ".join(filter(None, said))
+
+
+def _heads_by_layer(decoder: Decoder) -> str:
     if not decoder.shape.heads_by_layer:
         return ""
     kinds: dict[tuple[str, int], list[int]] = defaultdict(list)

@@ -28,14 +28,15 @@ class DecoderLayer:
     """One layer's parts: the layer itself, its attention, the attention's output projection (W_O), its MLP.
 
     `query`, `key` and `value` are the linear projections whose outputs are `[batch, positions, heads × head_dim]` (key and value:
-    key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused
-    projection, and `key` and `value` are None in a cross-attention layer (Mllama), where they have no prompt positions: they read
-    the image. `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT). `keeps_state` marks a mixer that carries a
-    state from position to position in attention's place, `attention_writer` is the module that gives what attention adds to the residual
-    (W_O, where a module behind it adds the residual too: BERT), `cross_projection` the W_O of attention to the image that stands beside the
-    layer's own, `is_single` a layer that is attention, such a mixer or an MLP alone. A layer with
-    `keys_from` has no keys and values of its own: it reads those of that layer. `missing` gives for each kind of site that the layer lacks
-    the reason; the parts it would need are None. Heads and widths are 0 where the layer has no heads.
+    key_value_heads × head_dim), before any head norm and rotation. They are None where the family computes them in one fused projection;
+    `key` and `value` are None too in a cross-attention layer (Mllama), where they have no prompt positions: they read the image, and in
+    one whose own attention `reads_an_encoder` as well (T5Gemma 2). `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT).
+    `keeps_state` marks a mixer that carries a state from position to position in attention's place, `attention_writer` is the module that
+    gives what attention adds to the residual (W_O, where a module behind it adds the residual too: BERT), `cross_projection` the W_O of
+    attention to what an encoder hands over (the image; a T5's image and words) that stands beside the layer's own, `is_single` a layer
+    that is attention, such a mixer or an MLP alone. A layer with `keys_from` has no keys and values of its own: it reads those of that
+    layer. `missing` gives for each kind of site that the layer lacks the reason; the parts it would need are None. Heads and widths are 0
+    where the layer has no heads.
     """
 
     module: nn.Module
@@ -48,6 +49,7 @@ class DecoderLayer:
     attention_writer: Any = None
     cross_projection: Any = None
     is_cross_attention: bool = False
+    reads_an_encoder: bool = False
     mlp_is_flat: bool = False
     keeps_state: bool = False
     is_single: bool = False
@@ -72,7 +74,8 @@ class Decoder:
     `vocabulary` how many logits it keeps where its unembedding is padded (None: all).
     `unreadable` says why no stack was found, where none was: the model still answers. `generator` is None in a decoder-only model.
     Otherwise (T5) it is the decoder that must run again with new `encoder_hidden_states`, namely `final_norm` of this stack's last
-    residual. Logits are `softcap · tanh(logit_scale · unembedding(…) / softcap)`, the softcap where there is one.
+    residual: a stack of layers too, whose rows are the tokens that it starts with. Logits are
+    `softcap · tanh(logit_scale · unembedding(…) / softcap)`, the softcap where there is one.
     """
 
     stack: nn.Module
@@ -83,7 +86,7 @@ class Decoder:
     logit_softcap: float | None
     logit_scale: float = 1.0
     key_value_heads: int = 0
-    generator: nn.Module | None = None
+    generator: Decoder | None = None
     masked_tokens: tuple[int, ...] = ()
     vocabulary: int | None = None
     unreadable: str = ""
@@ -108,7 +111,7 @@ class Decoder:
         """Why a layer has no site of this kind; "" where it has one."""
         part = self.layers[layer]
         if kind in CROSS_KINDS and part.cross_projection is None:
-            return f"layer {layer} of this model has no attention to the image beside its own"
+            return f"layer {layer} of this model has no cross-attention beside its own attention"
         if kind in ("query", "key", "value") and getattr(part, kind) is None:
             return f"layer {layer} of this model has no {kind} projection of its own"
         return part.missing.get(kind, "")
@@ -140,16 +143,13 @@ def find_decoder(module: Any) -> Decoder:
     layers = tuple(layer_of(module, layer) for layer in finder.layers_of(stack) or ())
     sources = finder.sources_of_keys([layer.attention for layer in layers])
     layers = tuple(replace(layer, keys_from=sources.get(index)) for index, layer in enumerate(layers))
+    shape = shape_of_layers("decoder" if generator is None else "encoder", layers)
     unembedding = unembedding_of(module)
     if unembedding is None:
         raise UnsupportedError(f"{name}: no unembedding found in {type(stack).__name__}")
     final_norm = finder.final_norm_of(stack) or head_transform_of(module, unembedding)
     if getattr(stack, "project_out", None) is not None:
         raise UnsupportedError(f"{name}: {type(stack).__name__} projects its last residual to another width before the unembedding")
-    heads, head_dim = max(layer.heads for layer in layers), max(layer.head_dim for layer in layers)
-    counts = tuple(layer.heads for layer in layers)
-    by_layer = counts if len(set(counts)) > 1 else ()
-    shared = max(layer.key_value_heads for layer in layers)
     softcap, scale = logit_transform(module, unembedding)
     return Decoder(
         stack=stack,
@@ -157,22 +157,45 @@ def find_decoder(module: Any) -> Decoder:
         # Where none is found (BART has none), the check of the logits says whether one is missing.
         final_norm=nn.Identity() if final_norm is None else final_norm,
         unembedding=unembedding,
-        shape=ModelShape(
-            len(layers),
-            heads,
-            head_dim,
-            "decoder" if generator is None else "encoder",
-            by_layer,
-            shared if shared < heads else 0,
-            tuple(index for index, layer in enumerate(layers) if not layer.attends),
-        ),
+        shape=shape,
         logit_softcap=softcap,
         logit_scale=scale,
-        key_value_heads=shared,
-        generator=generator,
+        key_value_heads=max(layer.key_value_heads for layer in layers),
+        generator=None if generator is None else _generator_of(module, generator),
         masked_tokens=masked_tokens_of(module),
         vocabulary=unpadded_vocabulary(module, unembedding),
     )
+
+
+def shape_of_layers(stack: str, layers: Sequence[DecoderLayer]) -> ModelShape:
+    """The shape of a stack with these layers."""
+    heads = max(layer.heads for layer in layers)
+    counts = tuple(layer.heads for layer in layers)
+    shared = max(layer.key_value_heads for layer in layers)
+    return ModelShape(
+        len(layers),
+        heads,
+        max(layer.head_dim for layer in layers),
+        stack,
+        counts if len(set(counts)) > 1 else (),
+        shared if shared < heads else 0,
+        tuple(index for index, layer in enumerate(layers) if not layer.attends),
+    )
+
+
+def stack_of_layers(name: str, stack: nn.Module, layers: Sequence[DecoderLayer]) -> Decoder:
+    """A stack that edits address and whose last residual has no logits of its own here: vision tower, Q-Former, a T5's decoder."""
+    shape = shape_of_layers(name, layers)
+    shared = max(layer.key_value_heads for layer in layers)
+    return Decoder(stack, tuple(layers), nn.Identity(), None, shape, None, key_value_heads=shared)
+
+
+def _generator_of(module: Any, generator: nn.Module) -> Decoder:
+    """The decoder that generates from an encoder's output, as a stack; one that is `unreadable` where its layers are not found."""
+    layers = finder.layers_of(generator)
+    if layers is None:
+        return unreadable_decoder(generator, f"{type(generator).__name__}: no list of layers found in the decoder of this model")
+    return stack_of_layers("decoder", generator, [layer_of(module, layer) for layer in layers])
 
 
 def readable_decoder(module: Any) -> Decoder:
@@ -208,10 +231,11 @@ def layer_of(module: Any, layer: nn.Module, projections: Sequence[str] = finder.
         else:
             heads, head_dim = found
             key_value_heads = finder.key_value_heads_of(module, parts.attention, value, heads, head_dim)
-    if parts.is_cross_attention:
+    reads_an_encoder = finder.reads_an_encoder(parts)
+    if parts.is_cross_attention or reads_an_encoder:
         key = value = None
     if parts.cross_projection is not None and finder.width_read_by(parts.cross_projection) != heads * head_dim:
-        missing["cross_head_output"] = f"{type(layer).__name__}: its attention to the image has other heads than its own"
+        missing["cross_head_output"] = f"{type(layer).__name__}: its cross-attention has other heads than its own attention"
     if query is not None and heads and getattr(query, "out_features", 0) == 2 * heads * head_dim:
         query = None  # it makes a gate for each head as well (Qwen3.5)
     return DecoderLayer(
@@ -225,6 +249,7 @@ def layer_of(module: Any, layer: nn.Module, projections: Sequence[str] = finder.
         attention_writer=parts.attention_writer or parts.attention,
         cross_projection=parts.cross_projection,
         is_cross_attention=parts.is_cross_attention,
+        reads_an_encoder=reads_an_encoder,
         mlp_is_flat=parts.mlp_is_flat,
         keeps_state=parts.keeps_state,
         is_single=parts.is_single,

@@ -28,7 +28,7 @@ from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
-from vseam_core.engine.operations import EditOfRow, apply_edits
+from vseam_core.engine.operations import EditOfRow, apply_edits, check_rows
 from vseam_core.errors import PluginError, UnsupportedError
 
 
@@ -103,13 +103,15 @@ class Response:
 
 
 class GenerationHooks:
-    """Carries the edits of a batch (`lengths` are those of its prompts) out in every forward pass of one generation.
+    """Carries the edits of a batch of `rows` out in every forward pass of one generation; `lengths` are those of its prompts.
 
-    Raises `UnsupportedError` inside the generation for a model that runs the batch in another shape than it was given.
+    Without `lengths` all rows hold as many positions as the first pass does: so it is in a decoder that generates from an encoder, which
+    starts with a few tokens of its own. Raises `UnsupportedError` inside the generation for a model that runs the batch in another shape
+    than it was given.
     """
 
-    def __init__(self, decoder: Decoder, edits: Mapping[SiteKey, Sequence[EditOfRow]], lengths: Sequence[int]):
-        self._decoder, self._lengths = decoder, lengths
+    def __init__(self, decoder: Decoder, edits: Mapping[SiteKey, Sequence[EditOfRow]], rows: int, lengths: Sequence[int] | None = None):
+        self._decoder, self._rows, self._lengths = decoder, rows, lengths
         self._in_prompt = edits
         self._later = {site: [later for edit in some if (later := _later(edit)) is not None] for site, some in edits.items()}
         self._begun: set[SiteKey] = set()
@@ -123,18 +125,20 @@ class GenerationHooks:
         self._hooks.__exit__(*exception)
 
     def _visit(self, site: SiteKey, value: torch.Tensor) -> torch.Tensor:
-        rows, width = len(self._lengths), value.shape[-1]
+        rows, width = self._rows, value.shape[-1]
         positions = value.numel() // (rows * width)
         first = site not in self._begun
         self._begun.add(site)
-        wanted = max(self._lengths) if first else 1
-        if positions != wanted or rows * positions * width != value.numel():
+        lengths = [1] * rows if not first else self._lengths or [positions] * rows
+        if positions != max(lengths) or rows * positions * width != value.numel():
             raise UnsupportedError(
-                f"this model does not generate one token at a time: {positions} positions at once where {wanted} were expected, "
+                f"this model does not generate one token at a time: {positions} positions at once where {max(lengths)} were expected, "
                 "so an intervention cannot be held while it generates"
             )
         edits = self._in_prompt[site] if first else self._later[site]
-        layout = Layout.of_batch(self._lengths if first else [1] * rows, positions, value.device)
+        if first and self._lengths is None:
+            check_rows(edits, positions, f"{self._decoder.shape.stack} that generates")
+        layout = Layout.of_batch(lengths, positions, value.device)
         flat = value.reshape(-1, width)
         return apply_edits(flat, edits, layout, heads_at(self._decoder, site)).reshape(value.shape)
 

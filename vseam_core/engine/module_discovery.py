@@ -220,6 +220,14 @@ def _usual(layer: nn.Module, projections: Sequence[str]) -> LayerParts:
     )
 
 
+def reads_an_encoder(parts: LayerParts) -> bool:
+    """Whether a layer's own attention reads an encoder's output too (T5Gemma 2): it makes keys and values of both, one after the other."""
+    if parts.attention is None:
+        return False
+    read = inspect.signature(parts.attention.forward).parameters.get("encoder_hidden_states")
+    return read is not None and read.default is inspect.Parameter.empty
+
+
 def _projection_of(attention: nn.Module | None, projections: Sequence[str]) -> nn.Module | None:
     """W_O by its usual names; one named `output` only where it is a linear map, and no sub-layer that adds the residual."""
     if attention is None:

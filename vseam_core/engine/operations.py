@@ -53,6 +53,16 @@ def apply_edits(value: torch.Tensor, edits: Sequence[EditOfRow], layout: Layout,
     return edited
 
 
+def check_rows(edits: Sequence[EditOfRow], rows: int, words: str) -> None:
+    """Refuses edits of a stack, `words`, that do not fit the `rows` that it holds: these are counted where it runs, not in the prompt."""
+    for edit in edits:
+        outside = [position for position in edit.positions or () if not 0 <= position < rows]
+        if outside:
+            raise UnsupportedError(f"position {outside[0]} lies outside the {rows} rows of the {words}")
+        if edit.donor is not None and len(edit.donor) != rows:
+            raise UnsupportedError(f"the donor has {len(edit.donor)} rows in the {words}, the base {rows}: nothing to patch from")
+
+
 def _head_slice(head: int, width: int, heads: int | None) -> slice:
     if heads is None:
         raise UnsupportedError("a head index needs a head_output, query, key or value site")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import AttentionBlock, Intervention, LensScore, Run, SiteEdit
 from vseam_core.engine.recording import Recording
+from vseam_core.engine.vision_tower import stack_of
 
 # Sites after the attention of their layer: nothing before them in that layer changes, and no other position of that layer.
 AFTER_ATTENTION = frozenset({"head_output", "attention_output", "mlp_output", "residual_after"})
@@ -46,18 +48,21 @@ class PlannedRun:
         return max(1, self.length - self.start)
 
 
-def planned(index: int, run: Run, recording: Recording, layers: int) -> PlannedRun:
-    """The way of one run, given the recording of its base prompt."""
-    changes = {intervention: _layers_of(intervention) for intervention in run.interventions}
+def planned(index: int, run: Run, recording: Recording, shape: ModelShape) -> PlannedRun:
+    """The way of one run through the stack of this shape, given the recording of its base prompt.
+
+    What it changes in a decoder that reads this stack's output lies behind all layers.
+    """
+    layers = shape.layers
+    changes = {change: _layers_of(change) for change in run.interventions if stack_of(change) == shape.stack}
     first = min((min(touched) for touched in changes.values() if touched), default=layers)
     last = _last_positions(run, layers)
     if first == layers:
         return PlannedRun(index=index, run=run, base=recording, first_layer=layers, start=len(run.base), entry=None, last_positions=last)
-    earliest = min(min(_positions_of(intervention, run)) for intervention in run.interventions)
-    start = recording.safe_start(earliest)
+    start = recording.safe_start(min(min(_positions_of(change, run)) for change in changes))
     if start <= _NEARLY_ALL * len(run.base):
         start = 0
-    here = [intervention for intervention, touched in changes.items() if first in touched]
+    here = [change for change, touched in changes.items() if first in touched]
     entry: tuple[int, ...] | range | None = None
     if all(isinstance(change, SiteEdit) and change.site.kind in AFTER_ATTENTION for change in here):
         changed = [_positions_of(change, run) for change in here]

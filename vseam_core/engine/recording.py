@@ -17,7 +17,7 @@ from vseam_core.api.interventions import SiteKind
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.attention import FUNCTION_TABLE
 from vseam_core.engine.decoder import Decoder
-from vseam_core.engine.hooks import SiteHooks, SiteKey, named_arguments
+from vseam_core.engine.hooks import CACHE_NAMES, SiteHooks, SiteKey, named_arguments
 from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.engine.states import State
 from vseam_core.errors import UnsupportedError
@@ -49,6 +49,11 @@ class Recording:
     counting: set[int] = field(default_factory=set)
     _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
     _measured: tuple[tuple[int, ...], int] = ((), 0)
+
+    @property
+    def arguments_of_generator(self) -> dict[str, Any]:
+        """What the decoder that reads the encoder's output is called with to compute the same again."""
+        return {name: value for name, value in self.generation.items() if name not in CACHE_NAMES} | {"use_cache": False}
 
     @property
     def bytes(self) -> int:
@@ -177,7 +182,7 @@ def keeping(decoder: Decoder, prompt: EncodedPrompt, kinds: Iterable[SiteKind], 
             handle = part.module.register_forward_pre_hook(_keep_arguments(recording.arguments, index), with_kwargs=True)
             stack.callback(handle.remove)
         if decoder.generator is not None:
-            handle = decoder.generator.register_forward_pre_hook(_keep_generation(recording.generation), with_kwargs=True)
+            handle = decoder.generator.stack.register_forward_pre_hook(_keep_generation(recording.generation), with_kwargs=True)
             stack.callback(handle.remove)
         yield recording
     if wanted >= ALWAYS:

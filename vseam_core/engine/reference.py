@@ -35,7 +35,7 @@ class ReferenceEngine(Engine):
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
-        self.check(runs)
+        runs = self.as_computed(runs)
         if any(map(path_of, runs)):
             return run_paths(self, runs, advance)
         results: dict[int, RunResult] = {}
@@ -61,10 +61,11 @@ class ReferenceEngine(Engine):
         self._of_donors.clear()
 
     def _run_batch(self, runs: list[Run]) -> list[RunResult]:
-        wanted = donor_sites(runs)
+        stack = self.decoder.shape.stack
+        wanted = donor_sites(runs, stack)
         distinct = {run.donor.key: run.donor for run in runs if run.donor is not None}
         donors = {key: self.activations(donor, wanted[key]) for key, donor in distinct.items() if key in wanted}
-        edits = edits_by_site(runs, lambda run, site: donors[run.donor.key][site])  # type: ignore[union-attr]
+        edits = edits_by_site(runs, stack, lambda run, site: donors[run.donor.key][site])  # type: ignore[union-attr]
         captured: dict[SiteKey, torch.Tensor] = {}
         inputs = self.model.collate([run.base for run in runs])
         lengths = [len(run.base) for run in runs]
@@ -72,6 +73,7 @@ class ReferenceEngine(Engine):
         # The edits' hooks come first, so that what is captured is what the rest of the model sees.
         with (
             self._editing_the_image(runs[0]),
+            self.editing_the_generator(runs),
             EditHooks(self.decoder, edits) as hooks,
             BlockHooks(self.decoder, blocks_of(runs)) as blocks,
             WeightHooks(self.decoder, runs) as weights,
@@ -100,8 +102,9 @@ class ReferenceEngine(Engine):
         run, layers = opening.run, range(self.decoder.shape.layers)
         held_kinds: tuple[SiteKind, ...] = ("head_output",) if opening.through_mlps else ("head_output", "mlp_output")
         held = self.activations(run.base, [(layer, kind) for layer in layers for kind in held_kinds])
-        given = self.activations(run.donor, donor_sites([run]).get(run.donor.key, ())) if run.donor is not None else {}
-        edits = edits_by_site([run], lambda _, site: given[site])
+        stack = self.decoder.shape.stack
+        given = self.activations(run.donor, donor_sites([run], stack).get(run.donor.key, ())) if run.donor is not None else {}
+        edits = edits_by_site([run], stack, lambda _, site: given[site])
         layout, found = Layout([(0, range(len(run.base)))], next(self.model.module.parameters()).device), {}
 
         def visit(site: SiteKey, value: torch.Tensor) -> torch.Tensor:

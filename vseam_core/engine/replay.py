@@ -22,7 +22,7 @@ from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, donor_sites, edits_by_site
 from vseam_core.engine.budgeted import LENGTH_STEP, TRIED, BudgetedEngine
 from vseam_core.engine.decoder import Decoder, find_decoder
-from vseam_core.engine.hooks import EditHooks, SiteKey
+from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.path_replay import OpeningBatch, held_mlps, planned_opening
 from vseam_core.engine.paths import Opening, Received, path_of, run_paths
@@ -57,7 +57,7 @@ class ReplayEngine(BudgetedEngine):
 
     @torch.no_grad()
     def run(self, runs: Sequence[Run], advance: Advance | None = None) -> list[RunResult]:
-        self.check(runs)
+        runs = self.as_computed(runs)
         if any(map(path_of, runs)):
             return run_paths(self, runs, advance)
         with self._images:
@@ -115,7 +115,7 @@ class ReplayEngine(BudgetedEngine):
             if pending and not (base.packs_with_others and self._has_room(pending, base)):
                 self._finish(pending, results, advance)
                 pending = []
-            pending += [planned(index, runs[index], base, self.shape.layers) for index in indices]
+            pending += [planned(index, runs[index], base, self.shape) for index in indices]
         self._finish(pending, results, advance)
         return [results[index] for index in range(len(runs))]
 
@@ -180,16 +180,32 @@ class ReplayEngine(BudgetedEngine):
         return {site: kept[site] for site in wanted}
 
     def _replay(self, plans: list[PlannedRun]) -> list[RunResult]:
-        edits = self._edits_of([plan.run for plan in plans])
-        with self._attention.installed() as attention, self._states.installed() as states, EditHooks(self.decoder, edits) as hooks:
+        runs = [plan.run for plan in plans]
+        edits, generating = self._edits_of(runs), self.editing_the_generator(runs)
+        with (
+            self._attention.installed() as attention,
+            self._states.installed() as states,
+            EditHooks(self.decoder, edits) as hooks,
+            generating,
+        ):
             return ReplayBatch(self.decoder, attention, states, plans, hooks).results()
+
+    def generator_activations(self, prompt: EncodedPrompt, sites: Iterable[SiteKey]) -> dict[SiteKey, torch.Tensor]:
+        generator = self.decoder.generator
+        assert generator is not None
+        recording = self._cache.get(prompt)
+        held: dict[SiteKey, torch.Tensor] = {}
+        with SiteHooks(generator, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
+            generator.stack(**recording.arguments_of_generator)
+        return held
 
     def _edits_of(self, runs: Sequence[Run]) -> dict[SiteKey, list[EditOfRow]]:
         """The edits of a batch of runs by site, with what their donors hold."""
-        wanted = donor_sites(runs)
+        stack = self.decoder.shape.stack
+        wanted = donor_sites(runs, stack)
         prompts = {run.donor.key: run.donor for run in runs if run.donor is not None}
         donors = {key: self._cache.get(prompts[key], {kind for _, kind in sites}) for key, sites in wanted.items()}
-        return edits_by_site(runs, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
+        return edits_by_site(runs, stack, lambda run, site: donors[run.donor.key].sites[site])  # type: ignore[union-attr]
 
 
 def _needs_all(run: Run) -> bool:

@@ -328,18 +328,18 @@ class ReplayBatch:
         """The logits of a decoder that reads what this stack hands over, `[runs, vocabulary]` (T5)."""
         assert self._decoder.generator is not None
         # All runs are of one prompt: an encoder's recordings do not pack with others.
-        base = self._plans[0].base
-        handed = base.sites[(self._layers - 1, "residual_after")].repeat(len(self._plans), 1, 1)
-        for span in Layout(self._suffixes(self._active), self._device).spans:
-            handed[span.row] = self._hidden[span.offset : span.offset + len(span.positions)]
+        base, runs = self._plans[0].base, len(self._plans)
         arguments = {
-            name: value.expand(len(handed), *value.shape[1:]) if isinstance(value, torch.Tensor) and value.ndim else value
-            for name, value in base.generation.items()
-            if name not in CACHE_NAMES
+            name: value.expand(runs, *value.shape[1:]) if isinstance(value, torch.Tensor) and value.ndim else value
+            for name, value in base.arguments_of_generator.items()
         }
-        arguments |= {"encoder_hidden_states": self._decoder.final_norm(handed), "use_cache": False}
+        if self._active:
+            handed = base.sites[(self._layers - 1, "residual_after")].repeat(runs, 1, 1)
+            for span in Layout(self._suffixes(self._active), self._device).spans:
+                handed[span.row] = self._hidden[span.offset : span.offset + len(span.positions)]
+            arguments["encoder_hidden_states"] = self._decoder.final_norm(handed)
         with self._attention.standing_aside():
-            generated = self._decoder.generator(**arguments)
+            generated = self._decoder.generator.stack(**arguments)
         return self._decoder.logits(generated.last_hidden_state[:, -1])
 
     def _arguments(self, layer: int, layout: Layout) -> dict[str, Any]:

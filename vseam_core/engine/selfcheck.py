@@ -94,9 +94,11 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     `batch_error`: two prompts in one batch against one. `padded_error`: in one batch with a longer prompt, padded (None where the
     family cannot be padded). `noise_floor`: the largest change of `logit_diff` when a site is replaced by its own value, in a batch
     of the shape that sweeps use: effects below three times that are noise. `ablation_effect`: how far zeroing all heads of a
-    layer moves it, at most. `recomputed`: the share of the prompt that an edit of the last ten positions reaches (all of it where
-    words see later ones). Raises `UnsupportedError` where engine and model disagree, where ablating heads moves nothing (the
-    wrong module was found), or where the model itself cannot be run.
+    layer moves it, at most. `generator_error`: where a decoder generates from an encoder, the largest change when a site of it is
+    replaced by its own value; where that is more than rounding, or zeroing its heads moves nothing, it cannot be changed. `recomputed`:
+    the share of the prompt that an edit of the last ten positions reaches (all of it where words see later ones). Raises
+    `UnsupportedError` where engine and model disagree, where ablating heads moves nothing (the wrong module was found), or where the
+    model itself cannot be run.
     """
     prompt = probe(model)
     logits = _own_logits(model, prompt)
@@ -113,10 +115,13 @@ def trust_record(model: VisionLanguageModel, engine: Engine) -> dict[str, Any]:
     if not record["batch_error"] <= tolerance and isinstance(engine, BudgetedEngine):
         engine.answer_alone(f"two prompts in one batch change each other's logits by {record['batch_error']:.3g}")
     record["alone"] = engine.alone_because
-    record |= dict.fromkeys(("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "ablation_effect", "recomputed"))
+    names = ("logits_error", "replay_error", "packed_error", "edit_error", "noise_floor", "ablation_effect", "recomputed")
+    record |= dict.fromkeys((*names, "generator_error"))
     if not engine.decoder.unreadable:
         _refuse_other_positions(engine, prompt)
         record |= _checks_of_runs(model, engine, prompt, logits)
+        record["generator_error"] = _generator_error(engine, prompt, logits, tolerance)
+        record["noise_floor"] = _largest([record["noise_floor"], record["generator_error"] or 0.0])
         if record["logits_error"] == float("inf"):
             # There is nothing to compare: something between the last residual and the unembedding was not found.
             record["logits_error"] = None
@@ -165,6 +170,33 @@ def _checks_of_runs(model: VisionLanguageModel, engine: Engine, prompt: EncodedP
         "ablation_effect": _ablation_effect(engine, score, base),
         "recomputed": engine.recomputed_share(prompt, max(0, len(prompt) - 10)),
     }
+
+
+def _generator_error(engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor, tolerance: float) -> float | None:
+    """None where no decoder generates from an encoder, or where its layers cannot be changed: the engine then knows the reason."""
+    generator = engine.decoder.generator
+    if generator is None or generator.unreadable or not isinstance(engine, BudgetedEngine):
+        return None
+    top = [int(index) for index in logits.topk(2).indices]
+    readout, layers = AnswerScore(AnswerIds((top[0],), (top[1],), (top[0],))), range(generator.shape.layers)
+
+    def scores(changes: Sequence[Sequence[SiteEdit]]) -> list[float]:
+        return [result.answer.logit_diff for result in engine.run([Run(prompt, (readout,), tuple(edits), prompt) for edits in changes])]
+
+    sites = [Site(layer, kind) for layer in layers for kind in _IDENTITY_KINDS if not generator.lacks(layer, kind)]
+    heads = [site for site in sites if site.kind in ("head_output", "cross_head_output")]
+    try:
+        base, *same = scores([(), *([SiteEdit(site, Patch())] for site in sites)])
+        zeroed = scores([[SiteEdit(site, Zero())] for site in heads])
+    except UnsupportedError as error:
+        engine.without_generator(str(error))
+        return None
+    floor = _largest(value - base for value in same)
+    if not floor <= tolerance:
+        engine.without_generator(f"sites of its decoder are not what they seem: their own values change a logit by {floor:.3g}")
+    elif heads and not _largest(value - base for value in zeroed) > max(10 * _ROUNDING, 10 * floor):
+        engine.without_generator("zeroing the heads of its decoder moves no logit: they were not found")
+    return floor
 
 
 @torch.no_grad()

@@ -20,10 +20,10 @@ from torch import nn
 from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import IMAGE_STACKS, AttentionBlock, Intervention, Patch, PathPatch, Run, SiteEdit
 from vseam_core.engine import module_discovery as finder
-from vseam_core.engine.decoder import Decoder, DecoderLayer, layer_of, unreadable_decoder
+from vseam_core.engine.decoder import Decoder, DecoderLayer, layer_of, stack_of_layers, unreadable_decoder
 from vseam_core.engine.hooks import SiteHooks, SiteKey, heads_at
 from vseam_core.engine.layout import Layout
-from vseam_core.engine.operations import EditOfRow, apply_edits
+from vseam_core.engine.operations import EditOfRow, apply_edits, check_rows
 from vseam_core.errors import UnsupportedError
 
 WORDS = {"vision": "vision tower", "connector": "Q-Former"}
@@ -44,7 +44,7 @@ def find_tower(module: Any) -> Decoder:
         current = tower
         while isinstance(current, nn.Module):
             if (layers := finder.layers_of(current)) is not None:
-                return _stack("vision", current, [layer_of(tower, layer, _PROJECTION_NAMES) for layer in layers])
+                return stack_of_layers("vision", current, [layer_of(tower, layer, _PROJECTION_NAMES) for layer in layers])
             following = [getattr(current, inner, None) for inner in _INNER_NAMES]
             current = next((one for one in following if isinstance(one, nn.Module)), None)
     return unreadable_decoder(module, f"{type(module).__name__}: no vision tower with a list of layers found")
@@ -66,36 +66,36 @@ def find_connector(module: Any) -> Decoder:
         for name in _QFORMERS:
             encoder = getattr(getattr(parent, name, None), "encoder", None)
             layers = finder.layers_of(encoder) if isinstance(encoder, nn.Module) else None
-            if layers is not None and all(map(_is_of_qformer, layers)):
-                return _stack("connector", encoder, list(map(_layer_of_qformer, layers)))
+            if isinstance(encoder, nn.Module) and layers is not None and all(map(_is_of_qformer, layers)):
+                return stack_of_layers("connector", encoder, list(map(_layer_of_qformer, layers)))
     return unreadable_decoder(module, f"{type(module).__name__}: no Q-Former found between its vision tower and its language model")
 
 
 def _is_of_qformer(layer: nn.Module) -> bool:
-    attention = getattr(layer, "attention", None)
-    return hasattr(getattr(attention, "output", None), "dense") and hasattr(getattr(attention, "attention", None), "num_attention_heads")
+    attention, mlp = getattr(layer, "attention", None), getattr(layer, "output_query", None)
+    parts = ((getattr(attention, "output", None), "dense"), (getattr(attention, "attention", None), "num_attention_heads"), (mlp, "dense"))
+    return all(hasattr(part, name) for part, name in parts)
 
 
 def _layer_of_qformer(layer: Any) -> DecoderLayer:
-    """A layer with the heads of its self-attention, as `attention.output.dense` reads them."""
+    """Its self-attention, its attention to the image where it has one, and the MLP of its queries.
+
+    A module behind each adds the residual and norms the sum, so that what a sublayer adds is what its last linear map gives. Words that a
+    Q-Former reads behind its queries have an MLP of their own and do not look at the image.
+    """
     projection, heads = layer.attention.output.dense, int(layer.attention.attention.num_attention_heads)
-    reason = "the sublayers of a Q-Former add the residual and norm the sum inside, so what they add by themselves cannot be read"
+    cross = getattr(getattr(getattr(layer, "crossattention", None), "output", None), "dense", None)
     return DecoderLayer(
         module=layer,
         attention=None,
         output_projection=projection,
-        mlp=None,
+        mlp=layer.output_query.dense,
+        attention_writer=projection,
+        cross_projection=cross,
         heads=heads,
         head_dim=projection.in_features // heads,
         key_value_heads=heads,
-        missing=dict.fromkeys(("attention_output", "mlp_output"), reason),
     )
-
-
-def _stack(name: str, stack: Any, layers: list[DecoderLayer]) -> Decoder:
-    counts = tuple(layer.heads for layer in layers)
-    shape = ModelShape(len(layers), max(counts), max(layer.head_dim for layer in layers), name, counts if len(set(counts)) > 1 else ())
-    return Decoder(stack, tuple(layers), nn.Identity(), None, shape, None, key_value_heads=max(layer.key_value_heads for layer in layers))
 
 
 def is_before_the_model(change: Intervention) -> bool:
@@ -226,7 +226,7 @@ class ImageStack:
                 raise UnsupportedError(f"this model runs its {self.words} more than once for a prompt, so its positions are not clear")
             seen.add(site)
             rows = _rows(value)
-            _check_rows(edits[site], rows, self.words)
+            check_rows(edits[site], len(rows), self.words)
             layout = Layout([(0, range(len(rows)))], rows.device)
             return apply_edits(rows, edits[site], layout, heads_at(self.stack, site)).reshape(value.shape)
 
@@ -252,14 +252,3 @@ def _sites_patched(runs: Sequence[Run], name: str, donor: Any) -> set[SiteKey]:
 
 def _rows(value: torch.Tensor) -> torch.Tensor:
     return value.reshape(-1, value.shape[-1])
-
-
-def _check_rows(edits: Sequence[EditOfRow], rows: torch.Tensor, words: str) -> None:
-    for edit in edits:
-        outside = [position for position in edit.positions or () if not 0 <= position < len(rows)]
-        if outside:
-            raise UnsupportedError(f"position {outside[0]} lies outside the {len(rows)} rows of the {words}")
-        if edit.donor is not None and edit.donor.shape != rows.shape:
-            raise UnsupportedError(
-                f"the donor's image has {len(edit.donor)} rows in the {words}, that of the base {len(rows)}: nothing to patch from"
-            )

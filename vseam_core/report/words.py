@@ -6,7 +6,7 @@ SITE_WORDS = {
     "attention_output": "attention output",
     "mlp_output": "MLP output",
     "residual_after": "residual stream",
-    "cross_attention_output": "attention to the image",
+    "cross_attention_output": "cross-attention output",
 }
 ROLE_WORDS = {
     "structural_before": "before the image",

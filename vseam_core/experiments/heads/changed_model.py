@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vseam_core.api.interventions import IMAGE_STACKS
 from vseam_core.api.types import HeadId, parse_head
 from vseam_core.config.defaults import EVALUATED_OPERATION, RESCALING
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
@@ -48,7 +47,7 @@ def make_change(workspace: Workspace, model: str, dataset: str, options: ChangeO
     elif options.ablate:
         heads = list(dict.fromkeys(parse_head(name) for name in options.ablate))
         # Texts cannot be averaged over donors.
-        stack = _stack_of(heads)
+        stack = _stack_of(heads, loaded.engine.shape.stack)
         operation = head_operation(workspace, model, dataset, options.operation, options.operation_options, donors=1, stack=stack)
         named = ",".join(map(str, heads)) if len(heads) <= MOST_NAMED else f"{len(heads)} heads"
         label = f"{operation.name} {named}"
@@ -67,12 +66,12 @@ def make_change(workspace: Workspace, model: str, dataset: str, options: ChangeO
     return HeadChange(operation, heads, label)
 
 
-def _stack_of(heads: Sequence[HeadId]) -> str:
-    """The image stack that heads lie in, "" for the language model. Raises `VseamError` for heads of several stacks."""
+def _stack_of(heads: Sequence[HeadId], own: str) -> str:
+    """The stack that heads lie in, "" where it is the model's `own`. Raises `VseamError` for heads of several stacks."""
     stacks = list(dict.fromkeys(head.stack for head in heads))
     if len(stacks) > 1:
         raise VseamError(f"heads of one stack are ablated at a time; these are of {' and '.join(stacks)}")
-    return next((stack for stack in stacks if stack in IMAGE_STACKS), "")
+    return next((stack for stack in stacks if stack != own), "")
 
 
 def stored_scales(workspace: Workspace, loaded: LoadedModel, name: str) -> Mapping[str, float]:

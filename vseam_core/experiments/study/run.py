@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vseam_core.config.study import Study
 from vseam_core.experiments.heads.scanning import check_direction
-from vseam_core.experiments.image_stacks import check_operation
+from vseam_core.experiments.named_stacks import check_operation
 from vseam_core.experiments.study.findings import Findings, gather
 from vseam_core.experiments.study.methods import compared_methods
 from vseam_core.experiments.study.nothing_left import require_donors, small_pools

@@ -39,10 +39,11 @@ def add_scans(page: PageData, store: Store, chosen: StoredStudy, samples: KnownS
     keys = ["run_id", "model", "dataset", "operation", "positions", "stack", "measure"]
     groups: list[tuple[Any, pd.DataFrame]] = list(scores.groupby(keys, sort=False))
     groups.sort(key=lambda group: (place.get(group[0][1], len(place)), place.get(group[0][2], len(place)), group[0][6] != "logit_diff"))
+    encoders = set(scores.loc[scores["stack"] == "encoder", "model"])
     for key, rows in groups:
         about = dict(zip(keys, key, strict=True))
         page.content["scans"].append(_scan(page, store, about=about, rows=rows, samples=samples, chosen=chosen))
-        if about["measure"] == "logit_diff" and about["stack"] == "decoder":
+        if about["measure"] == "logit_diff" and about["stack"] == ("encoder" if about["model"] in encoders else "decoder"):
             task, found = (about["model"], about["dataset"]), _strength(rows)
             strengths[task] = np.fmax(found, strengths[task]) if task in strengths else found
     return strengths
