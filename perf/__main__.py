@@ -12,6 +12,7 @@ import rich.table
 import torch
 
 from perf.engine import Bench, Row, head_scan, tiles, token_wise
+from perf.generating import generating
 from perf.paths import paths
 from perf.recurrent import recurrent
 from perf.screening import screening
@@ -26,7 +27,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for the 7B shape in bfloat16")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, for the slow way as for ours")
     parser.add_argument("--cells", type=int, default=12, help="how many cells the slow way is timed on")
-    parser.add_argument("--only", choices=("token-wise", "heads", "tiles", "paths", "screening", "states"), help="measure one part only")
+    parts = ("token-wise", "heads", "tiles", "paths", "screening", "states", "generating")
+    parser.add_argument("--only", choices=parts, help="measure one part only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = _on_gpu(options) if options.device.startswith("cuda") else _on_cpu(options)
@@ -49,6 +51,8 @@ def _on_cpu(options: argparse.Namespace) -> list[Row]:
         rows += screening(Bench(MANY_HEADS, "cpu", torch.float32, options.cells), 15)
     if options.only in (None, "states"):
         rows += recurrent(options.cells)
+    if options.only in (None, "generating"):
+        rows += generating(options.cells)
     return rows
 
 

@@ -219,7 +219,7 @@ def test_a_head_scan_of_a_decoder_that_generates_is_what_plain_hooks_give(
 
 def test_a_stack_that_needs_no_name_or_is_not_there_is_refused(vseam: Vseam) -> None:
     said = {"decoder": "image and text stand in the decoder, which needs no name: leave stack decoder out",
-            "cross": "this model has no cross-attention: image and words stand in one sequence"}  # fmt: skip
+            "cross": "its language model has no cross-attention: image and words stand in one sequence"}  # fmt: skip
     for stack, reason in said.items():
         for verb in (("trace",), ("heads", "scan", "--operation", "zero")):
             found = vseam(*verb, "--model", "llava-tiny", *ON_COLOUR, "--stack", stack)

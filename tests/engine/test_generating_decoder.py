@@ -323,7 +323,7 @@ def test_a_donor_whose_decoder_starts_with_more_tokens_is_refused() -> None:
 def test_a_model_without_cross_attention_says_so() -> None:
     engine = ReplayEngine(TinyVLM("llava"))
     for asked in (lambda: engine.shape_of("cross"), lambda: engine.require(parse_head("cross:L0H0"))):
-        with pytest.raises(UnsupportedError, match="no cross-attention: image and words stand in one sequence"):
+        with pytest.raises(UnsupportedError, match="its language model has no cross-attention: image and words stand in one sequence"):
             asked()
 
 

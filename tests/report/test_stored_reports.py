@@ -6,15 +6,17 @@ import itertools
 import json
 import lzma
 import re
+import sqlite3
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.report.stored import MODEL, build_database
+from tests.report.stored import MODEL, TASKS, build_database
 from tests.store.builders import model_info, run_spec
 from vseam_cli.main import execute
 from vseam_core.errors import StoreError, UnknownNameError
@@ -56,6 +58,19 @@ def test_a_report_is_drawn_again_without_a_model_and_takes_no_other_ones_place(d
     assert content["models"] == [MODEL]
     assert len(content["scans"]) == 2
     assert content["skips"][0]["reason"] == "the image cannot be read: <b>broken</b>"
+
+
+def test_attention_over_the_image_is_shown_of_the_heads_of_an_encoder_too(tmp_path, monkeypatch):
+    """Of a model whose image and words stand in an encoder, not of the heads of the decoder that generates from it."""
+    path = build_database(tmp_path / "results.db")
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("stored_head_scores", "stored_head_effects"):
+            connection.execute(f"UPDATE {table} SET stack = 'encoder'")
+        connection.commit()
+    monkeypatch.chdir(tmp_path)
+    assert execute(["report", "made", "--db", str(path), "-q"]) == 0
+    shown = content_of(tmp_path / "reports" / "made-1" / "index.html")["attention"]
+    assert {(one["dataset"], one["from"]) for one in shown} == {(name, place) for name in TASKS for place in ("last", "question")}
 
 
 def test_the_terminal_closes_with_the_findings_and_at_most_25_lines_unless_all_tables_are_asked_for(

@@ -90,4 +90,4 @@ def _reason_for_none(holder: Decoder) -> str:
         return other
     if any(layer.reads_an_encoder for layer in holder.layers):
         return f"the decoder of this model reads its encoder in its own attention: name the stack {GENERATOR}"
-    return "this model has no cross-attention: image and words stand in one sequence"
+    return "its language model has no cross-attention: image and words stand in one sequence"
