@@ -71,6 +71,21 @@ def test_one_operation_goes_without_saying(show: Show) -> None:
     assert "color, positive" in show(page).show("ablation").locator("svg.drawing text").all_text_contents()
 
 
+def test_a_caption_says_how_many_images_its_figure_rests_on_and_nothing_of_what_it_does_not_show(show: Show) -> None:
+    page = PageData("made")
+    page.content["ablations"] = [ablation("resample"), ablation("zero") | {"n": 24}]
+    nothing = {"gain": 0.1, "gain_low": 0.05, "gain_high": 0.15, "p_value": 0.01}
+    about = {"model": "tiny", "dataset": "colors", "label": "color", "split": "plain", "unchanged": False, "base": 0.8, "n": 16}
+    page.content["rescalings"] = [{**about, "strength": 1.0, "scales": {}, "gains": [{"role": "fitted", **nothing}]}]
+    opened = show(page)
+    captions = opened.show("ablation").locator("figcaption").all_inner_texts()
+    assert all("n = 20 to 24 test images" in caption for caption in captions)
+    assert "expl." not in captions[0]
+    (gains,) = opened.show("rescaling").locator("figcaption").all_inner_texts()
+    assert "(n = 16)" in gains
+    assert "No change" not in gains
+
+
 def test_an_axis_spans_what_is_drawn_and_no_interval_that_is_not(show: Show) -> None:
     page = PageData("made")
     nothing = {"gain": 0.0, "gain_low": None, "gain_high": None, "p_value": None}

@@ -1,6 +1,6 @@
 // Ablated sets of heads beside matched random sets, and rescaled heads beside their controls.
 
-import { distinct, element, selection, shown, withInterval } from "./dom.js";
+import { distinct, element, selection, shown, sizeWords, withInterval } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { panels, pointRows } from "./charts.js";
@@ -35,8 +35,8 @@ export function ablationView(page) {
     }) }) : element("p", { class: "note" }, "Not measured."));
     const measured = here.filter((entry) => entry.curve.some((row) => row.condition === "cumulative"));
     curves.replaceChildren(measured.length ? curveFigure(measured) : "");
-    frame.setCaption("On test images: diamond, the selected heads; ticks, random sets of the same size matched in layer and norm; cross, their mean. Right of 0: ablating positive heads lowers the measure, ablating negative heads raises it. " +
-      "Hollow and “expl.”: the highest ranked heads where none passed the claim, so such a row says nothing about a claimed head.");
+    frame.setCaption(`${sizeWords(here.map((entry) => entry.n))} test images: diamond, the selected heads; ticks, random sets of the same size matched in layer and norm; cross, their mean. Right of 0: ablating positive heads lowers the measure, ablating negative heads raises it.` +
+      `${here.some((entry) => entry.exploratory) ? " Hollow and “expl.”: the highest ranked heads where none passed the claim, so such a row says nothing about a claimed head." : ""}`);
   };
   const frame = figure({ title: "Selected heads beside random sets", body: element("div", null, controls, place), name: () => fileName("ablation", state.model),
     rows: () => [["model", "dataset", "split", "sign", "operation", "heads", "n", "exploratory", "measure", "set", "effect", "nats"], ...all.filter((entry) => entry.model === state.model).flatMap((entry) =>
@@ -67,7 +67,7 @@ function curveFigure(entries) {
   });
   const kept = entries.some((entry) => entry.curve.some((row) => row.condition === "faithfulness"));
   const legend = [{ name: "the first k heads ablated together", colour: LINES[1] }, ...(kept ? [{ name: "only the selected heads kept, all others ablated", colour: LINES[0] }] : [])];
-  return figure({ title: "Head by head", body: panels(parts, legend, "Mean logit difference with the first k heads ablated", { perRow: 5, size: [250, 190] }), caption: "Mean logit difference in nats by the number of heads, strongest first.",
+  return figure({ title: "Head by head", body: panels(parts, legend, "Mean logit difference with the first k heads ablated", { perRow: 5, size: [250, 190] }), caption: `Mean logit difference in nats by the number of heads, strongest first; ${sizeWords(entries.map((entry) => entry.n))} test images.`,
     name: () => fileName("ablation-curves", entries[0].model), rows: () => [["model", "dataset", "sign", "condition", "k", "n", "accuracy", "mean_logit_diff", "heads"], ...entries.flatMap((entry) => entry.curve.map((row) =>
       [entry.model, entry.dataset, entry.sign, row.condition, row.size, row.n, row.accuracy, row.mean_logit_diff, row.heads.join(" ")]))] });
 }
@@ -90,7 +90,8 @@ export function rescalingView(page) {
         words: `${gain.role}: ${withInterval(100 * gain.gain, 100 * (gain.gain_low ?? NaN), 100 * (gain.gain_high ?? NaN), "%")}${gain.p_value === null ? "" : `, p = ${shown(gain.p_value, 2)}`}` })) })) }),
       element("div", { class: "legend" }, [["fitted (diamond)", LINES[1]], ["yes/no bias (cross)", LINES[0]], ["published recipe (ring)", LINES[3]], ["same factors on other heads (tick)", LINES[7]], ["on other categories (dot)", LINES[2]]].map(([words, colour]) =>
         element("span", null, element("i", { class: "swatch", style: { background: colour } }), ` ${words}`))));
-    frame.setCaption("Gain in accuracy on test images, in points of percent. A fitted rescaling has to beat its controls. “No change”: on the images that it was chosen on, leaving all heads alone was best.");
+    frame.setCaption(`Gain in accuracy on test images (${sizeWords(here.map((entry) => entry.n))}), in points of percent; line: 95 % interval. A fitted rescaling has to beat its controls.` +
+      `${here.some((entry) => entry.unchanged) ? " “No change”: on the images that it was chosen on, leaving all heads alone was best." : ""}`);
   };
   const frame = figure({ title: "", body: element("div", null, controls, place), name: () => fileName("rescaling", state.model),
     rows: () => [["model", "dataset", "split", "strength", "scales", "base", "n", "role", "gain", "low", "high", "p"], ...all.filter((entry) => entry.model === state.model).flatMap((entry) => entry.gains.map((gain) =>

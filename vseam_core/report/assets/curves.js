@@ -1,6 +1,6 @@
 // Curves over layers: groups of positions beside the range of random models, readings of the lens, cut attention, and any other tracer.
 
-import { distinct, element, selection } from "./dom.js";
+import { distinct, element, selection, sizeWords } from "./dom.js";
 import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { panels } from "./charts.js";
@@ -42,7 +42,7 @@ function drawn(page, traces, state) {
   const parts = here.map((trace) => ({ trace, part: panelOf(page, trace, state.site, state.direction, colours) })).filter(({ part }) => part);
   const values = parts.flatMap(({ part }) => part.lines.flatMap((line) => line.values)).filter(Number.isFinite);
   const ends = [Math.min(0, ...values), Math.max(0, ...values)], room = 0.08 * (ends[1] - ends[0] || 1);
-  const made = parts.map(({ trace, part }) => ({ title: page.label(trace.dataset), ...part, range: [ends[0] - room, ends[1] + room] }));
+  const made = parts.map(({ trace, part }) => ({ title: `${page.label(trace.dataset)}, ${sizeWords(part.lines.flatMap((line) => (line.dash === "1 3" ? [] : line.n)).filter((n) => n > 0))}`, ...part, range: [ends[0] - room, ends[1] + room] }));
   const legend = [...known].map(([name, colour]) => ({ name, colour }));
   const models = parts.find(({ part }) => part.models)?.part.models, pairs = parts.find(({ part }) => part.pairs)?.part.pairs;
   if (models && parts.some(({ part }) => part.bands.length)) legend.push({ name: `band: range of ${models} randomly initialised models; dotted: this model on the same ${pairs} pairs`, colour: "currentColor", dash: "1 3" });
@@ -71,7 +71,7 @@ function tracerFigure(page, traces, tracer) {
       trace.view !== "readout" && trace.directions.length > 1 ? selection("Direction", trace.directions.map((name) => [name, directionWords(name)]), state.direction, change("direction")) : null].filter(Boolean));
     const { made, legend, parts } = drawn(page, traces, state);
     place.replaceChildren(made.length ? panels(made, legend, `${trace.title}: ${state.model}, ${trace.sites[state.site]}, by layer`) : element("p", { class: "note" }, "Nothing was measured here."));
-    frame.setCaption(`${trace.caption} Lines: ${parts[0]?.part.unit === "%" ? "share of the gap between the two images" : `${trace.measure} in ${trace.unit}`} by layer, with 95 % intervals where there are images enough.`);
+    frame.setCaption(`${trace.caption} Lines: ${parts[0]?.part.unit === "%" ? "share of the gap between the two images" : `${trace.measure} in ${trace.unit}`} by layer; 95 % intervals from ten images on.`);
   };
   const rows = () => [["model", "dataset", "tracer", "site", "direction", "layer", "column", "n", "mean", "low", "high", "share", "share_low", "share_high", "band_low", "band_high", "own"],
     ...traces.filter((trace) => trace.model === state.model).flatMap((trace) => trace.aggregates.flatMap((entry) => {

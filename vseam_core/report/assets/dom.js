@@ -72,6 +72,12 @@ export function largest(values) {
   return most;
 }
 
+/** How many there were: `n = 16`, or `n = 12 to 16` where that differs. */
+export function sizeWords(counts) {
+  const known = counts.filter(Number.isFinite), [least, most] = [Math.min(...known), Math.max(...known)];
+  return !known.length ? "n is not known" : least === most ? `n = ${most}` : `n = ${least} to ${most}`;
+}
+
 /** `1.20 [0.90, 1.50]`, without brackets where there is no interval. */
 export function withInterval(value, low, high, unit = "") {
   const ends = Number.isFinite(low) && Number.isFinite(high) ? ` [${shown(low, 3)}, ${shown(high, 3)}]` : "";

@@ -65,9 +65,9 @@ export function pathsView(page) {
     place.replaceChildren(fitted(WIDEST, (width) => graph(entry, width)));
     table.replaceChildren(sortableTable(["path", "part", "nats", "share of the gap", "estimate", "n"],
       entry.rows.map((row) => [`${row.sender} → ${row.receiver}`, row.part, intervalCell(row.mean, row.low, row.high), row.share, row.estimate, row.n]), { limit: DRAWN }));
-    frame.setCaption(`The ${Math.min(DRAWN, entry.rows.length)} strongest of the ${entry.top + entry.random} paths that were run exactly (${entry.direction}, senders changed at ${entry.positions} positions), by the change of the logit difference: orange raises it, blue lowers it, ` +
-      `width is its size; dashed: not told from 0, or too few images for an interval. All ${entry.estimated} direct paths were estimated on one half of the images, the ${entry.top} best and ${entry.random} random ones run on the other half (n = ${entry.n}). ` +
-      `There estimates and exact effects agree by rank: ${shown(entry.rank_correlation, 2)} over all paths, ${shown(entry.rank_top, 2)} among the best, ${shown(entry.rank_random, 2)} among random ones; Σ|estimate| / Σ|exact| = ${shown(entry.scale, 2)}; recall of the strongest ${shown(entry.recall, 2)} [${shown(entry.recall_low, 2)}, ${shown(entry.recall_high, 2)}]. Only paths that were run can be quoted.`);
+    frame.setCaption(`The ${Math.min(DRAWN, entry.rows.length)} strongest of the ${entry.top + entry.random} paths that were run exactly (${entry.direction}, senders changed at ${entry.positions} positions; n = ${entry.n}). Orange raises the logit difference, blue lowers it, ` +
+      `width is the size; dashed: not told from 0, or too few images for an interval. They are the ${entry.top} best by estimate and ${entry.random} random ones of all ${entry.estimated}, estimated on other images. Rank correlation of estimates with exact effects: ` +
+      `${shown(entry.rank_correlation, 2)} over all paths, ${shown(entry.rank_top, 2)} among the best, ${shown(entry.rank_random, 2)} among random ones; recall of the strongest ${withInterval(entry.recall, entry.recall_low ?? NaN, entry.recall_high ?? NaN)}. Only paths that were run can be quoted.`);
   });
   const frame = figure({ title: "", body: element("div", null, chooser.controls, place, table), name: () => fileName("paths", chosen.model, chosen.dataset),
     rows: () => [["model", "dataset", "direction", "positions", "sender", "receiver", "part", "estimate", "mean", "low", "high", "share", "n", "images"],

@@ -40,7 +40,7 @@ export function sharedView(page) {
     }), colourBar(["0", `${found.k} of ${found.k}`], true));
     panel.replaceChildren(element("p", { class: "note" }, "Choose two tasks to see which heads they share."), levelWords(found));
     frame.setCaption(`${found.model}: how many of the ${found.k} strongest ${found.sign} heads that pass are the same for two tasks. * q < 0.05 against heads permuted within their layers. ` +
-      `–: a task has fewer heads that pass; the pair is not compared. ${found.forms}`);
+      `–: a task has fewer heads that pass; the pair is not compared.${found.level?.p_value == null ? "" : ` ${found.forms}`}`);
   };
   const left = element("div", null, controls, map);
   const frame = figure({ title: "", body: element("div", { class: "split" }, left, panel), under: left, name: () => fileName("shared-heads", all[state.place].model, all[state.place].sign),

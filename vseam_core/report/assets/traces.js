@@ -1,7 +1,7 @@
 // The trace map: layers × words, averaged over samples or of one sample, every site and direction by a selector.
 
 import { cellGrid, colourBar } from "./grid.js";
-import { cellWords, decimalsFor, distinct, element, largest, selection, shown, withInterval } from "./dom.js";
+import { cellWords, decimalsFor, distinct, element, largest, selection, shown, sizeWords, withInterval } from "./dom.js";
 import { divergingColour, shareOf } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { imageRow } from "./images.js";
@@ -184,7 +184,7 @@ export function tracesView(page) {
       map.replaceChildren(...sampleGrid(page, trace, state, found));
       below.replaceChildren(stepper(samples.length, state, draw), images);
     }
-    frame.setCaption(`${trace.title.slice(0, 1).toUpperCase()}${trace.title.slice(1)}. ${trace.caption}${state.sample === null ? " Words are averaged by the role that they play." : ""}`);
+    frame.setCaption(`${trace.title.slice(0, 1).toUpperCase()}${trace.title.slice(1)}. ${trace.caption} ${measuredOn(page, trace, state)}`);
   };
   const frame = figure({ title: "", body: element("div", null, controls, minis, element("div", { class: "beside" }, map, below)), name: () => fileName(state.tracer, state.model, page.label(state.dataset), state.site, state.direction),
     rows: () => rowsOf(page, current(), state) });
@@ -209,6 +209,12 @@ function sampleWords(page, pair) {
   const { source, target, clean: place } = page.content.pairs[pair];
   const question = page.content.samples[place].question;
   return `${question.length > 44 ? `${question.slice(0, 43)}…` : question} (${source} → ${target})`;
+}
+
+function measuredOn(page, trace, state) {
+  if (state.sample !== null) return "One pair: no interval.";
+  const part = aggregateOf(page, trace, state.site, state.direction);
+  return part ? `${sizeWords(Array.from(part.numbers.n).filter((n) => n > 0))} pairs in a cell.` : "";
 }
 
 function stepper(count, state, draw) {

@@ -113,8 +113,8 @@ def sharing_findings(material: StudyMaterial) -> list[Finding]:
         forms = (
             "only pairs that are asked in different forms count, so that it is not the form that is shared"
             if test.across_forms
-            else "in most sets of tasks a level has a form of question of its own, and then it can be the form that is shared: "
-            "docs/statistics.md has a control and what it found in the built-in ones"
+            else "levels mostly differ in the form of their questions too, so it can be the form that is shared: a control is in "
+            "docs/statistics.md"
         )
         text = (
             f"{model}: tasks of one level {verdict}: {number(test.within or 0.0)} of their {k} strongest within levels, "
