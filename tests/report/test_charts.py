@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.report.conftest import BuildStudy
 from tests.report.test_browser import CHROMIUM, Opened, browser  # noqa: F401
 from tests.report.test_method_views import MODEL, with_methods
+from vseam_core.report.data.comparison import COLUMNS
 from vseam_core.report.data.page_data import PageData
 from vseam_core.report.data.study import tables_page_data
 from vseam_core.report.page import report_page
@@ -69,6 +71,22 @@ def test_one_operation_goes_without_saying(show: Show) -> None:
     page = PageData("made")
     page.content["ablations"] = [ablation("resample")]
     assert "color, positive" in show(page).show("ablation").locator("svg.drawing text").all_text_contents()
+
+
+def test_the_largest_difference_comes_first_whichever_way_it_goes(show: Show) -> None:
+    page = PageData("made")
+    values = np.zeros((len(COLUMNS), 4))
+    values[0] = [0.2, -0.3, 0.1, 0.0]
+    about = {"run": 1, "model": "tiny", "dataset": "colors", "operation": "zero", "positions": "all", "stack": "decoder", "words": "zero"}
+    about |= {"measure": "logit_diff", "unit": "nats", "layers": 2, "heads": 2, "sql": "SELECT 1", "effects": None, "caption": ""}
+    states = {"difference": {"shown": True, "resolved": True, "words": "n = 9"}}
+    sizes = dict.fromkeys(("n", "n_sampled", "n_correct", "n_wrong"), 9)
+    page.content["scans"] = [
+        {**about, **sizes, "columns": list(COLUMNS), "values": page.array(values, "float64"), "states": states},
+    ]
+    panel = show(page).show("heads").locator(".panel")
+    assert panel.locator("h4").inner_text() == "L0H1 in tiny"
+    assert "1 of 4" in panel.inner_text()
 
 
 def test_a_caption_says_how_many_images_its_figure_rests_on_and_nothing_of_what_it_does_not_show(show: Show) -> None:

@@ -76,7 +76,9 @@ def test_the_head_that_differs_is_found_and_named_with_its_interval(two):
 def test_a_study_does_not_differ_from_itself(two):
     found = differences(two[0], two[0])
     assert all(np.all(one.difference == 0) and np.all(one.q_value == 1) for one in found)
-    assert {finding.kind for finding in comparison_findings(found)} == {"open"}
+    findings = comparison_findings(found)
+    assert {finding.kind for finding in findings} == {"open"}
+    assert all(f"every head has the same effect in both (n = {SAMPLES}" in finding.text for finding in findings)
 
 
 def test_the_page_holds_the_differences_unrounded(two):

@@ -1,7 +1,7 @@
 // One answer explained: both images with what a head looks at laid over them, the traced words of the question, and the heads.
 
 import { cellGrid, colourBar } from "./grid.js";
-import { distinct, element, selection, shown } from "./dom.js";
+import { decimalsFor, distinct, element, selection, shown, signed } from "./dom.js";
 import { attentionOpacity, sequentialColour, shareOf } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 
@@ -130,7 +130,7 @@ function traceView(page, explained, state, tell) {
     map.replaceChildren(cellGrid({
       rows: order.map((index) => (one.layers[index] < 0 ? "emb" : String(one.layers[index]))), columns: words, rowTitle: "layer", rotate: true, cell: [58, 26],
       share: (row, column) => share(values[order[row] * wide + column]),
-      text: (row, column) => { const place = order[row] * wide + column; return one.cells ? one.cells[place] : Math.abs(values[place]) >= 0.05 * most ? nats(values[place]) : ""; },
+      text: (row, column) => { const place = order[row] * wide + column; return one.cells ? one.cells[place] : Math.abs(values[place]) >= 0.05 * most ? signed(values[place], decimalsFor(most)) : ""; },
       lines: (row, column) => cellLines(explained, one, order[row], column, values, words),
       label: `${one.words}, ${EXPLAINED_DIRECTIONS[one.direction]}: layers by words, largest ${shown(most, 3)} nats` }),
       colourBar([`−${shown(most, 3)} nats`, "0", `${shown(most, 3)} nats`]));
@@ -168,7 +168,7 @@ function headView(page, explained, state, tell) {
     map.replaceChildren(cellGrid({
       rows: order.map(String), columns: Array.from({ length: one.heads }, (_, head) => String(head)), rowTitle: "layer", columnTitle: "head", cell: one.heads > 16 ? [26, 20] : [64, 30],
       share: (row, head) => share(values[order[row] * one.heads + head]),
-      text: (row, head) => (Math.abs(values[order[row] * one.heads + head]) >= 0.02 * most ? nats(values[order[row] * one.heads + head]) : ""),
+      text: (row, head) => (Math.abs(values[order[row] * one.heads + head]) >= 0.02 * most ? signed(values[order[row] * one.heads + head], decimalsFor(most)) : ""),
       lines: (row, head) => [`L${order[row]}H${head}: ${nats(values[order[row] * one.heads + head])} nats`, "a click lays its attention over the images"],
       choose: (row, head) => tell({ layer: order[row], head: String(head), overlay: "attention" }),
       chosen: state.head === MEAN ? null : [order.indexOf(Number(state.layer)), Number(state.head)],

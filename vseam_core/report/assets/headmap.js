@@ -14,7 +14,7 @@ const SIDES = {
   wrong: { words: "negative heads (wrong answers)", value: "mean_wrong", low: "low_wrong", high: "high_wrong", q: "q_negative",
     claim: "claim_negative", other: null, sign: "negative", n: "n_wrong", turn: -1 },
   difference: { words: "difference between the studies", value: "difference", low: "low_difference", high: "high_difference", q: "q_difference",
-    claim: "differs", other: null, sign: "difference", n: "n", turn: 1 },
+    claim: "differs", other: null, sign: "difference", n: "n", turn: 1, eitherWay: true },
   positive: { words: "published score, positive", value: "positive", n: "n_correct", turn: 1 },
   negative: { words: "published score, negative", value: "negative", n: "n_wrong", turn: 1 },
   signed: { words: "published score, signed", value: "signed", n: "n", turn: 1 },
@@ -40,11 +40,11 @@ export class HeadScan {
     return this.about.stack === "decoder" ? text : `${this.about.stack}:${text}`;
   }
 
-  /** Heads from the strongest of a side to the weakest. */
+  /** Heads from the strongest of a side to the weakest; a difference is as strong below 0 as above. */
   ranking(side) {
-    const { value, turn } = SIDES[side];
-    const values = this.column(value);
-    return Array.from(values.keys()).filter((head) => Number.isFinite(values[head])).sort((one, two) => turn * (values[two] - values[one]));
+    const { value, turn, eitherWay } = SIDES[side];
+    const values = this.column(value), strength = (head) => (eitherWay ? Math.abs(values[head]) : turn * values[head]);
+    return Array.from(values.keys()).filter((head) => Number.isFinite(values[head])).sort((one, two) => strength(two) - strength(one));
   }
 
   /** What is known of one head on one side. */

@@ -59,7 +59,7 @@ def _scan(page: PageData, one: HeadDifference, names: tuple[str, str]) -> dict[s
         "columns": list(COLUMNS),
         "values": page.array(np.stack([part.ravel() for part in values]), "float64"),
         "states": {"difference": {"shown": True, "resolved": True, "words": f"n = {one.n}, {one.reason or how}"}},
-        "caption": f"Effect in {names[1]} minus effect in {names[0]}, {how} ({one.clusters} images); 95 % t intervals clustered by image.",
+        "caption": f"Effect in {names[1]} minus effect in {names[0]}; 95 % t intervals over {one.clusters} images.",
         "effects": None,
         "sql": sample_query({"run_id": one.runs[1], "measure": "logit_diff", **where}),
     }
@@ -93,12 +93,14 @@ def comparison_findings(found: Sequence[HeadDifference], labels: dict[str, str] 
         where = f"{_model(one)}, {named.get(one.dataset, one.dataset)}, {one.operation}"
         first = places[0] if places else _strongest(one)[0]
         view = link("heads", model=_model(one), dataset=one.dataset, head=f"{first[0]}.{first[1]}")
-        if places:
+        size = f"n = {one.n}, {one.clusters} images"
+        if not np.nan_to_num(one.difference).any():
+            sentences.append((0, Finding(f"{where}: every head has the same effect in both ({size}).", "open", view)))
+        elif places:
             most = listed([_words(one, place) for place in places[:2]])
             text = f"{where}: {len(places)} of {int(np.isfinite(one.difference).sum())} heads differ, most of all {most} (n = {one.n})."
             sentences.append((len(places), Finding(text, "found", view)))
         else:
-            size = f"n = {one.n}, {one.clusters} images"
             text = f"{where}: no head is told apart between the two ({size}); the largest difference is {_words(one, first)}."
             sentences.append((0, Finding(text, "open", view)))
     return [finding for _, finding in sorted(sentences, key=lambda part: -part[0])][:10]
