@@ -88,7 +88,7 @@ class HeadOperation:
             base=prepared.prompt,
             shape=self.shape,
             positions=head_positions(prepared.prompt, self.positions),
-            donors=references.donors(prepared, needs.donors, self.seed) if references and needs.donors else (),
+            donors=references.donors(prepared, needs.donors, self.seed, self.shape.stack) if references and needs.donors else (),
             means=references.means.resolve(prepared.prompt) if references and needs.means else None,
             other=other.prompt if other else None,
         )

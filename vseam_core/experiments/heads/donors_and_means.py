@@ -29,15 +29,18 @@ class ReferenceSet:
         """What the reference set contributes to the identity of a unit."""
         return [member.prompt.key for member in self.members]
 
-    def donors(self, prepared: Prepared, count: int, seed: int) -> tuple[EncodedPrompt, ...]:
-        """`count` seeded prompts of other images with the same template and length.
+    def donors(self, prepared: Prepared, count: int, seed: int, stack: str = "") -> tuple[EncodedPrompt, ...]:
+        """`count` seeded prompts of other images with the same template and length; in another `stack` than the prompt's, whose decoder
+        starts with as many tokens too.
 
         The choice depends on the sample and the seed only. Raises `SampleError` where fewer fit.
         """
         fitting = [
             member.prompt
             for member in self.members
-            if member.sample.image_id != prepared.sample.image_id and same_template(member.prompt, prepared.prompt)
+            if member.sample.image_id != prepared.sample.image_id
+            and same_template(member.prompt, prepared.prompt)
+            and (stack in ("", self.engine.shape.stack) or _starts(member.prompt) == _starts(prepared.prompt))
         ]
         if len(fitting) < count:
             raise SampleError(
@@ -87,6 +90,11 @@ class RoleMeans:
         joined = np.stack([self.by_role[role] for role in roles]).astype(np.float32)
         parts = np.split(joined, np.cumsum(list(self.widths.values()))[:-1], axis=1)
         return {layer: part.reshape(len(roles), self.heads[layer], -1) for layer, part in zip(self.widths, parts, strict=True)}
+
+
+def _starts(prompt: EncodedPrompt) -> int:
+    """How many tokens a decoder beside an encoder starts with: what both answers begin with stands there."""
+    return int(prompt.inputs["decoder_input_ids"].shape[-1]) if "decoder_input_ids" in prompt.inputs else 0
 
 
 def reference_set(workspace: Workspace, model: str, dataset: str, size: int) -> ReferenceSet:
