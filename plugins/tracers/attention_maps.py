@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 
 from vseam_core.api.interfaces import TraceContext, Tracer
-from vseam_core.api.interventions import AttentionWeights, Run, RunResult
+from vseam_core.api.interventions import AttentionWeights, Run, RunResult, Stack
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, EncodedPrompt, PositionClass, role_of_positions
 from vseam_core.api.types import Direction, TraceEffect
@@ -19,6 +19,11 @@ from vseam_plugins.tracers.grids import baseline_runs, chosen_names, expect_resu
 Detail = Literal["groups", "positions", "heads"]
 DETAILS: tuple[Detail, ...] = ("groups", "positions", "heads")
 IMAGES: tuple[Direction, ...] = ("clean", "corrupt")
+_OF_DECODER = (
+    "Attention weights from the last token that the decoder starts with to the prompt, averaged over heads unless heads are named: of each "
+    "class of positions the sum, of single positions the mean. Nothing is changed. That a position is looked at does not say that what is "
+    "read there is used."
+)
 _SHOWN = {"image": "to the image", "question": "to the question", "template": "to the template"}
 
 
@@ -29,9 +34,13 @@ class AttentionMaps(Tracer):
     `positions` keeps every position, averaged over heads; `heads` keeps every head apart, each `[layers, positions]`, its site kind ending
     in `_head_N`. Layers without attention between positions (a mixer with a state, cross-attention) have no row. `direction` names the
     image that was read. That a position is looked at does not say that it is used: set it beside what patching and ablation do.
+
+    In the stack `cross`, and in a `decoder` that reads its own tokens and an encoder in one attention (T5Gemma 2), it reads where the
+    decoder looks in the prompt from the last token that it starts with: whence the answer comes.
     """
 
     name: ClassVar[str] = "attention_maps"
+    stacks: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "cross")
 
     def __init__(self, targets: Sequence[str] = ("last",), detail: str = "groups") -> None:
         self.targets = chosen_names("position class", targets, POSITION_CLASSES)
@@ -44,9 +53,11 @@ class AttentionMaps(Tracer):
 
         Raises `SampleError` where no position is of a wanted class, `UnsupportedError` where no layer attends.
         """
-        layers = context.shape.attention_layers
+        layers = _layers(context)
         if not layers:
             raise UnsupportedError("attention maps need attention between positions; no layer of this model has any")
+        if context.stack:
+            return self._plan_of_decoder(context, layers)
         runs = []
         for run in baseline_runs(context):
             # The position classes are the same in both prompts.
@@ -56,12 +67,20 @@ class AttentionMaps(Tracer):
             runs.append(replace(run, attention=tuple(wanted)))
         return runs
 
+    def _plan_of_decoder(self, context: TraceContext, layers: Sequence[int]) -> Sequence[Run]:
+        if self.targets != ("last",):
+            raise UnsupportedError(f"attention_maps: in the stack {context.stack} a decoder looks from its last token: leave targets out")
+        if not context.clean.positions("image"):
+            raise UnsupportedError(f"attention_maps: what the stack {context.stack} looks at has no positions in this model's prompt")
+        wanted = tuple(AttentionWeights(layer, (-1,), cast(Stack, context.stack)) for layer in layers)
+        return [replace(run, attention=wanted) for run in baseline_runs(context)]
+
     def effects(self, context: TraceContext, results: Sequence[RunResult]) -> list[TraceEffect]:
         """One effect per image and class of targets, with `heads` one per head too."""
         expect_results(results, len(IMAGES))
         effects = []
         for direction, result in zip(IMAGES, results, strict=True):
-            layers, heads = len(context.shape.attention_layers), max(map(context.shape.heads_in, context.shape.attention_layers))
+            layers, heads = len(_layers(context)), max(map(context.shape.heads_in, _layers(context)))
             for index, target in enumerate(self.targets):
                 read = result.attention[index * layers : (index + 1) * layers]
                 weights = np.stack([_as_wide(one.mean(1), heads) for one in read], axis=1)
@@ -78,6 +97,7 @@ class AttentionMaps(Tracer):
             "does not say that what is read there is used.",
             columns=_SHOWN if self.detail == "groups" else {},
             sites={f"attention_from_{name}": f"attention from {name.replace('_', ' ')}" for name in self.targets},
+            captions=dict.fromkeys(("cross", "decoder"), _OF_DECODER),
         )
 
     def options(self) -> Mapping[str, object]:
@@ -115,7 +135,13 @@ class AttentionMaps(Tracer):
         values: np.ndarray,
         axes: Mapping[str, object],
     ) -> TraceEffect:
-        return effect_of_weights(self.name, context, direction, site, values, {"layers": context.shape.attention_layers, **axes})
+        return effect_of_weights(self.name, context, direction, site, values, {"layers": _layers(context), **axes})
+
+
+def _layers(context: TraceContext) -> tuple[int, ...]:
+    """The layers whose weights are read: those in which positions look at each other, or a decoder at an encoder."""
+    shape = context.shape
+    return tuple(layer for layer in range(shape.layers) if shape.heads_in(layer)) if context.stack else shape.attention_layers
 
 
 def effect_of_weights(

@@ -217,6 +217,32 @@ def test_a_head_scan_of_a_decoder_that_generates_is_what_plain_hooks_give(
     assert (refused.code, "use resample, zero or patch" in refused.stderr) == (2, True)
 
 
+def test_where_a_decoder_that_generates_looks_is_what_the_library_gives(vseam: Vseam, with_a_t5: str, asked: dict[str, Any]) -> None:
+    command = ("trace", "--model", with_a_t5, *ON_COLOUR, "--stack", "cross", "--tracer", "attention_maps", "--json")
+    found = vseam(*command, "--tracer-option", "detail=heads")
+    assert found.code == 0, found.stderr
+    model = load_registry(build_plugins()).load_model(with_a_t5, device="cpu", attention="eager")
+    ((run,),) = rows("SELECT id FROM runs WHERE method = 'trace'")
+    with open_store("results.db") as store:
+        records = [record for record in store.trace_effects(run, measure="weight") if record.effect.direction == "clean"]
+    (name,) = {record.identifier for record in records}
+    prompt = model.encode(asked[name].image.load(), asked[name].question)
+    with torch.no_grad():
+        outputs = model.module(**model.collate([prompt]), use_cache=False, output_attentions=True).language_model_outputs
+    truth = np.stack([layer[0][:, -1].numpy() for layer in outputs.cross_attentions])
+    for head in range(4):
+        (one,) = [record.effect for record in records if record.effect.site_kind == f"attention_from_last_head_{head}"]
+        np.testing.assert_allclose(one.values, truth[:, head], atol=1e-5)
+        assert one.stack == "cross"
+        assert len(one.columns) == len(prompt)
+    refused = {("attention_maps", "decoder"): "looks at its own tokens alone: name the stack cross",
+               ("tokenwise", "decoder"): "tracer 'tokenwise' does not trace the stack decoder"}  # fmt: skip
+    for (tracer, stack), reason in refused.items():
+        found = vseam("trace", "--model", with_a_t5, *ON_COLOUR, "--stack", stack, "--tracer", tracer)
+        assert found.code == 2
+        assert reason in found.stderr
+
+
 def test_a_stack_that_needs_no_name_or_is_not_there_is_refused(vseam: Vseam) -> None:
     said = {"decoder": "image and text stand in the decoder, which needs no name: leave stack decoder out",
             "cross": "its language model has no cross-attention: image and words stand in one sequence"}  # fmt: skip

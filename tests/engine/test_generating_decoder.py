@@ -18,6 +18,7 @@ from vseam_core.api.interventions import (
     AnswerIds,
     AnswerScore,
     AttentionBlock,
+    AttentionWeights,
     LensScore,
     MeanOfOthers,
     Patch,
@@ -340,3 +341,74 @@ def test_there_is_no_lens_on_it() -> None:
     base, _ = prompts(model)
     with pytest.raises(UnsupportedError, match="the logit lens"):
         engine.run([Run(base, (LensScore(Site(0, "residual_after"), READOUTS[0].answer, (0,)),))])
+
+
+def test_the_one_head_that_carries_the_image_to_the_answer_is_found() -> None:
+    """Planted: of all heads of cross-attention only L1H2 writes anything, so the answer hears of image and words through it alone."""
+    model = TinyVLM("instructblip_t5")
+    for layer, block in enumerate(model.module.language_model.decoder.block):
+        weight = block.layer[1].EncDecAttention.o.weight
+        size = weight.shape[1] // 4
+        with torch.no_grad():
+            for head in range(4):
+                weight[:, head * size : (head + 1) * size] *= float((layer, head) == (1, 2))
+    engine, (base, donor) = ReplayEngine(model), prompts(model)
+    places = [(layer, head) for layer in range(3) for head in range(4)]
+    for operation in (Zero(), Patch()):
+        runs = [Run(base, READOUTS, (SiteEdit(Site(layer, "head_output", head, "cross"), operation),), donor) for layer, head in places]
+        plain_run, *scanned = logits_of(engine, [Run(base, READOUTS), *runs])
+        effects = dict(zip(places, np.abs(np.array(scanned) - plain_run).max(1), strict=True))
+        assert effects.pop((1, 2)) > 1e-2
+        assert max(effects.values()) < 1e-6
+    # All that the donor's image and words say comes through this head.
+    (given,) = logits_of(engine, [Run(donor, READOUTS)])
+    assert scanned[places.index((1, 2))] == pytest.approx(given, abs=1e-5)
+
+
+# Where the library puts the weights of cross-attention, and whether its keys are the prompt's positions or the image's.
+CROSS_WEIGHTS: dict[str, tuple[str, str, bool]] = {
+    "instructblip_t5": ("language_model_outputs.cross_attentions", "cross", True),
+    "blip2_t5": ("language_model_outputs.cross_attentions", "cross", True),
+    "udop": ("cross_attentions", "cross", True),
+    "florence2": ("cross_attentions", "cross", True),
+    "t5gemma2": ("cross_attentions", "decoder", True),
+    "pix2struct": ("cross_attentions", "cross", False),
+    "vision-encoder-decoder": ("cross_attentions", "cross", False),
+}
+
+
+@pytest.mark.parametrize("name", CROSS_WEIGHTS)
+def test_weights_of_cross_attention_are_those_that_the_library_gives(name: str) -> None:
+    """The library gives them in eager alone, all of them; here some queries are read in the implementation that is used."""
+    path, stack, from_rows = CROSS_WEIGHTS[name]
+    used, eager = (TinyVLM(name, kind) if name.endswith("t5") else AnyTinyModel(name, attention=kind) for kind in ("sdpa", "eager"))
+    engine = ReplayEngine(used)
+    base = prompts(used, "three tokens")[0] if from_rows else used.encode(None, "Is the dog red?")  # type: ignore[union-attr]
+    with torch.no_grad():
+        outputs: Any = eager.module(**eager.collate([base]), use_cache=False, output_attentions=True)
+    for part in path.split("."):
+        outputs = getattr(outputs, part)
+    targets, rows = ((-1, 0), [-1, 0]) if from_rows else ((len(base) - 1, 4), [len(base) - 1, 4])
+    layers = range(engine.shape_of(stack).layers)
+    (found,) = engine.run([Run(base, (), attention=tuple(AttentionWeights(layer, targets, stack) for layer in layers))])  # type: ignore[arg-type]
+    for layer in layers:
+        truth = outputs[layer][0][:, rows].numpy()
+        if from_rows:
+            truth = truth[..., -len(base) :]
+        np.testing.assert_allclose(found.attention[layer], truth, atol=1e-5)
+        assert found.attention[layer].std() > 1e-3, "weights that are all alike show nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "said"),
+    [
+        ("blip2_t5", AttentionWeights(0, (0,), "decoder"), "looks at its own tokens alone: name the stack cross"),
+        ("blip2_t5", AttentionWeights(0, (4,), "cross"), "row 4 lies outside the 1 rows of the decoder that generates"),
+        ("blip2_t5", AttentionWeights(3, (0,), "cross"), "no layer 3 of the cross: the decoder has 3"),
+        ("t5gemma2", AttentionWeights(0, (0,), "cross"), "reads its encoder in its own attention"),
+    ],
+)
+def test_weights_that_are_not_there_are_refused_with_the_reason(name: str, wanted: AttentionWeights, said: str) -> None:
+    model, engine = made(name, "float32")
+    with pytest.raises(UnsupportedError, match=said):
+        engine.run([Run(prompts(model)[0], (), attention=(wanted,))])

@@ -190,7 +190,8 @@ class Tracer(ABC):
     """Plans the runs of a causal trace on one pair, and says what their results mean.
 
     `stacks` are those that it can trace: with `vision` or `connector` in it, a context's shape may be that of the vision tower or of a
-    Q-Former, whose rows are no positions of the prompt.
+    Q-Former, whose rows are no positions of the prompt; with `cross` in it, that of cross-attention or of a decoder that generates from the
+    encoder in which the prompt stands.
     """
 
     name: ClassVar[str]

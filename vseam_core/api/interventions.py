@@ -196,7 +196,12 @@ Readout = AnswerScore | LensScore
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    """Read the attention weights of all heads of a layer, from the queries at `targets` to every position of the prompt."""
+    """Read the attention weights of all heads of a layer, from the queries at `targets` to every position of the prompt.
+
+    In the stack `cross` of a model whose image and words stand in an encoder, and in the stack `decoder` where its decoder reads both in
+    one attention (T5Gemma 2), queries are the tokens that the decoder starts with (-1: the last) and keys the prompt's positions. In the
+    stack `cross` of other models queries are positions of the prompt and keys what the image's encoder hands over, in its order.
+    """
 
     layer: int
     targets: tuple[int, ...]
@@ -241,7 +246,7 @@ READINGS: tuple[str, ...] = ("weight", TOP_TOKEN)
 class RunResult:
     """The readouts of one run, in the order they were asked for; a lens readout has one entry per position.
 
-    `attention` holds the weights that were asked for, each float32 `[heads, targets, positions]`; the weights of a query add up to 1, or to
+    `attention` holds the weights that were asked for, each float32 `[heads, targets, keys]`; the weights of a query add up to 1, or to
     less where the model lets attention go nowhere (sinks, a query that may look nowhere).
     """
 

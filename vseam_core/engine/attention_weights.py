@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vseam_core.api.interventions import AttentionWeights, Run
 from vseam_core.engine.attention_stand_in import StandIn, implementation_of
+from vseam_core.engine.cross_attention import Look, look_of
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.layout import Layout
 from vseam_core.errors import UnsupportedError
@@ -35,14 +36,15 @@ class WeightHooks:
     """
 
     def __init__(self, decoder: Decoder, runs: Sequence[Run]):
-        self._decoder = decoder
-        self._wanted: dict[int, list[tuple[int, int, AttentionWeights]]] = defaultdict(list)
+        self._wanted: dict[nn.Module, list[tuple[int, int, AttentionWeights, Look]]] = defaultdict(list)
+        self._looks: dict[tuple[int, int], Look] = {}
         for row, run in enumerate(runs):
             for place, wanted in enumerate(run.attention):
-                self._wanted[wanted.layer].append((row, place, wanted))
-        self._layer_of = {decoder.layers[layer].attention: layer for layer in self._wanted}
+                look = self._looks[row, place] = look_of(decoder, wanted)
+                self._wanted[look.module].append((row, place, wanted, look))
         self._found: dict[tuple[int, int], np.ndarray] = {}
-        self._stand_in = StandIn(IMPLEMENTATION, self._layer_of, self._attend)
+        layers = {module: some[0][2].layer for module, some in self._wanted.items()}
+        self._stand_in = StandIn(IMPLEMENTATION, layers, self._attend)
         self.layout: Layout | None = None
 
     def __enter__(self) -> WeightHooks:
@@ -53,10 +55,10 @@ class WeightHooks:
         self._stand_in.__exit__(*exception)
 
     def of(self, row: int, run: Run) -> tuple[np.ndarray, ...]:
-        """What a run asked for, each float32 `[heads, targets, positions]`. Raises `UnsupportedError` where a layer gave none."""
+        """What a run asked for, each float32 `[heads, targets, keys]`. Raises `UnsupportedError` where a layer gave none."""
         for place, wanted in enumerate(run.attention):
             if (row, place) not in self._found:
-                name = type(self._decoder.layers[wanted.layer].attention).__name__
+                name = type(self._looks[row, place].module).__name__
                 raise UnsupportedError(f"layer {wanted.layer} ({name}) does not look up its attention, so its weights cannot be read")
         return tuple(self._found[row, place] for place in range(len(run.attention)))
 
@@ -78,14 +80,30 @@ class WeightHooks:
         mask = attention_mask
         if self._stand_in.is_causal(module, query, mask, arguments):
             mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
-        for row, place, wanted in self._wanted[self._layer_of[module]]:
-            shift = self._shift(row, query.shape[2])
-            targets = torch.tensor(wanted.targets, device=query.device) + shift
+        for row, place, wanted, look in self._wanted[module]:
             part = _Part(query[row], key[row], _of_row(mask, row), _of_row(arguments.get("position_bias"), row))
+            targets = torch.tensor(self._queries(wanted, look, row, query.shape[2]), device=query.device)
             weights = part.weights(targets, scaling, arguments.get("softcap"), arguments.get("s_aux"))
-            length = len(self._span(row).positions)
-            self._found[row, place] = weights[..., shift : shift + length].detach().float().cpu().numpy()
+            keys = self._keys(look, row, query.shape[2], key.shape[2])
+            self._found[row, place] = weights[..., keys].detach().float().cpu().numpy()
         return original(module, query, key, value, attention_mask, scaling=scaling, **arguments)
+
+    def _queries(self, wanted: AttentionWeights, look: Look, row: int, rows: int) -> list[int]:
+        """Where the wanted queries stand among those of a row of the batch."""
+        if look.from_prompt:
+            return [target + self._shift(row, rows) for target in wanted.targets]
+        outside = [target for target in wanted.targets if not -rows <= target < rows]
+        if outside:
+            raise UnsupportedError(f"row {outside[0]} lies outside the {rows} rows of the decoder that generates")
+        return [target % rows for target in wanted.targets]
+
+    def _keys(self, look: Look, row: int, rows: int, keys: int) -> slice:
+        """Where the keys that are looked at stand among those of a row of the batch, without pads."""
+        if look.keys == "image":
+            return slice(None)
+        own = 0 if look.keys == "prompt" else rows
+        start = own + self._shift(row, keys - own)
+        return slice(start, start + len(self._span(row).positions))
 
     def _span(self, row: int) -> Any:
         assert self.layout is not None
@@ -130,16 +148,10 @@ class _Part:
 def check_attention(decoder: Decoder, run: Run) -> None:
     """Raise `UnsupportedError` for weights that a run asks for and the model does not have, with the reason."""
     for wanted in run.attention:
-        if wanted.stack != decoder.shape.stack or not 0 <= wanted.layer < decoder.shape.layers:
-            raise UnsupportedError(f"no layer {wanted.layer} of the {wanted.stack}: the {decoder.shape.stack} has {decoder.shape.layers}")
-        layer = decoder.layers[wanted.layer]
-        if layer.is_cross_attention:
-            raise UnsupportedError(f"layer {wanted.layer} is a cross-attention layer: its attention has no prompt positions to look at")
-        if not layer.attends:
-            raise UnsupportedError(f"layer {wanted.layer} has no attention between positions")
-        if any(not 0 <= target < len(run.base) for target in wanted.targets):
+        look = look_of(decoder, wanted)
+        if look.from_prompt and any(not 0 <= target < len(run.base) for target in wanted.targets):
             raise UnsupportedError(f"position {max(wanted.targets, key=abs)} lies outside a prompt of {len(run.base)} positions")
-        implementation_of(layer.attention, wanted.layer)
+        implementation_of(look.module, wanted.layer)
 
 
 def _reads(function: Callable[..., Any], name: str) -> bool:

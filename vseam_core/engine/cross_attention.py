@@ -7,11 +7,11 @@ starts with. The stack `cross` is a name for cross-attention wherever it stands.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 from vseam_core.api.interfaces import ModelShape
-from vseam_core.api.interventions import Intervention, Run, Site, SiteEdit, SiteKind, Stack
+from vseam_core.api.interventions import AttentionWeights, Intervention, Run, Site, SiteEdit, SiteKind, Stack
 from vseam_core.api.types import HeadId
 from vseam_core.engine.decoder import Decoder, DecoderLayer
 from vseam_core.engine.vision_tower import stack_of
@@ -48,6 +48,47 @@ def projection_of_head(decoder: Decoder, head: HeadId) -> tuple[Any, int]:
     stack = decoder.generator if decoder.generator is not None and head.stack == GENERATOR else decoder
     stack.shape.require(head)
     return stack.layers[head.layer].output_projection, stack.layers[head.layer].head_dim
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """An attention whose weights are read.
+
+    `from_prompt`: its queries are positions of the prompt, else the rows of a decoder that generates. Its `keys` are the prompt's
+    positions, these behind the queries' own, or whatever an encoder of the image hands over.
+    """
+
+    module: Any
+    from_prompt: bool
+    keys: Literal["prompt", "prompt behind rows", "image"]
+
+
+def look_of(decoder: Decoder, wanted: AttentionWeights) -> Look:
+    """Where the weights that are asked for are computed. Raises `UnsupportedError` where they are not, with the reason."""
+    stack = decoder.shape.stack
+    of_generator = decoder.generator is not None and wanted.stack == GENERATOR
+    if wanted.stack == CROSS:
+        cross_shape(decoder)
+    holder = _holder(decoder) if wanted.stack == CROSS or of_generator else decoder
+    if (wanted.stack not in (CROSS, stack) and not of_generator) or not 0 <= wanted.layer < holder.shape.layers:
+        raise UnsupportedError(f"no layer {wanted.layer} of the {wanted.stack}: the {holder.shape.stack} has {holder.shape.layers}")
+    layer = holder.layers[wanted.layer]
+    if of_generator:
+        if not layer.reads_an_encoder:
+            raise UnsupportedError(
+                f"layer {wanted.layer} of the decoder that generates looks at its own tokens alone: name the stack {CROSS}"
+            )
+        return Look(layer.attention, False, "prompt behind rows")
+    if wanted.stack == CROSS:
+        module = layer.attention if layer.is_cross_attention else layer.cross_attention
+        if module is None:
+            raise UnsupportedError(f"layer {wanted.layer} has no cross-attention")
+        return Look(module, decoder.generator is None, "image" if decoder.generator is None else "prompt")
+    if layer.is_cross_attention:
+        raise UnsupportedError(f"layer {wanted.layer} is a cross-attention layer: its attention has no prompt positions to look at")
+    if not layer.attends:
+        raise UnsupportedError(f"layer {wanted.layer} has no attention between positions")
+    return Look(layer.attention, True, "prompt")
 
 
 def as_computed(run: Run, decoder: Decoder) -> Run:

@@ -32,11 +32,11 @@ class DecoderLayer:
     `key` and `value` are None too in a cross-attention layer (Mllama), where they have no prompt positions: they read the image, and in
     one whose own attention `reads_an_encoder` as well (T5Gemma 2). `mlp_is_flat` marks an MLP output of `[batch × positions, width]` (OPT).
     `keeps_state` marks a mixer that carries a state from position to position in attention's place, `attention_writer` is the module that
-    gives what attention adds to the residual (W_O, where a module behind it adds the residual too: BERT), `cross_projection` the W_O of
-    attention to what an encoder hands over (the image; a T5's image and words) that stands beside the layer's own, `is_single` a layer
-    that is attention, such a mixer or an MLP alone. A layer with `keys_from` has no keys and values of its own: it reads those of that
-    layer. `missing` gives for each kind of site that the layer lacks the reason; the parts it would need are None. Heads and widths are 0
-    where the layer has no heads.
+    gives what attention adds to the residual (W_O, where a module behind it adds the residual too: BERT), `cross_attention` and
+    `cross_projection` are attention to what an encoder hands over (the image; a T5's image and words) that stands beside the layer's own,
+    and its W_O; `is_single` marks a layer that is attention, such a mixer or an MLP alone. A layer with `keys_from` has no keys and values
+    of its own: it reads those of that layer. `missing` gives for each kind of site that the layer lacks the reason; the parts it would
+    need are None. Heads and widths are 0 where the layer has no heads.
     """
 
     module: nn.Module
@@ -47,6 +47,7 @@ class DecoderLayer:
     key: nn.Module | None = None
     value: nn.Module | None = None
     attention_writer: Any = None
+    cross_attention: Any = None
     cross_projection: Any = None
     is_cross_attention: bool = False
     reads_an_encoder: bool = False
@@ -247,6 +248,7 @@ def layer_of(module: Any, layer: nn.Module, projections: Sequence[str] = finder.
         key=key,
         value=value,
         attention_writer=parts.attention_writer or parts.attention,
+        cross_attention=parts.cross_attention,
         cross_projection=parts.cross_projection,
         is_cross_attention=parts.is_cross_attention,
         reads_an_encoder=reads_an_encoder,

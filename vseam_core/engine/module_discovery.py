@@ -45,6 +45,7 @@ class LayerParts:
     output_projection: nn.Module | None
     mlp: nn.Module | None
     attention_writer: nn.Module | None = None
+    cross_attention: nn.Module | None = None
     cross_projection: nn.Module | None = None
     is_cross_attention: bool = False
     mlp_is_flat: bool = False
@@ -143,6 +144,7 @@ def _like_t5(layer: nn.Module) -> LayerParts | None:
         attention=attention,
         output_projection=_projection_of(attention, PROJECTION_NAMES),
         mlp=_child(inner[-1], ("DenseReluDense",)),
+        cross_attention=cross,
         cross_projection=_projection_of(cross, PROJECTION_NAMES),
     )
 
@@ -161,6 +163,7 @@ def _like_bert(layer: nn.Module) -> LayerParts | None:
         output_projection=projection,
         mlp=None if chunks else _child(output, ("dense",)),
         attention_writer=projection,
+        cross_attention=_child(cross, ("self",)) if isinstance(cross, nn.Module) else None,
         cross_projection=None if cross is None else _dense_of(cross),
         missing={"mlp_output": f"{type(layer).__name__}: its MLP takes the positions in chunks"} if chunks else {},
     )
@@ -187,6 +190,7 @@ def _like_pix2struct(layer: nn.Module) -> LayerParts | None:
         attention=attention,
         output_projection=_projection_of(attention, PROJECTION_NAMES),
         mlp=mlp,
+        cross_attention=cross,
         cross_projection=_projection_of(cross, PROJECTION_NAMES),
     )
 
@@ -213,6 +217,7 @@ def _usual(layer: nn.Module, projections: Sequence[str]) -> LayerParts:
         attention=attention,
         output_projection=_projection_of(attention, projections),
         mlp=mlp,
+        cross_attention=cross,
         cross_projection=_projection_of(cross, projections),
         is_cross_attention=is_cross,
         mlp_is_flat=flat,

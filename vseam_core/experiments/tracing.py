@@ -12,6 +12,7 @@ from vseam_core.api.presentation import Presentation, presentation_of
 from vseam_core.api.types import PoolChoice, Sample, TraceEffect
 from vseam_core.config.defaults import EDITOR, TRACER
 from vseam_core.config.editor_settings import EditorChoice
+from vseam_core.engine.cross_attention import CROSS, GENERATOR
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import PreparedPair, prepare_pair, prompt_identity
@@ -98,7 +99,7 @@ class _Shown:
         size, boxes = f"{width}x{height}", prompt.image_boxes
         if not boxes or size in self._sizes or len(self._sizes) >= _MOST_SIZES:
             return
-        traced = {column for effect in effects if effect.stack == "decoder" for column in effect.columns}
+        traced = {column for effect in effects if effect.column_kind == "position" for column in effect.columns}
         if traced & set(map(str, prompt.positions("image"))):
             self._sizes.add(size)
             # At once: of a worker that is lost later, the finished units are kept, and nobody makes them again.
@@ -113,8 +114,9 @@ class _Shown:
 
 
 def check_stack(tracer: Tracer, stack: str) -> None:
-    """Raise `UnsupportedError` for a tracer that does not know a stack."""
-    if stack and stack not in tracer.stacks:
+    """Raise `UnsupportedError` for a tracer that does not know a stack that is named."""
+    # A decoder that is named generates from an encoder: its rows are no positions of the prompt either.
+    if stack and (CROSS if stack == GENERATOR else stack) not in tracer.stacks:
         raise UnsupportedError(f"tracer {tracer.name!r} does not trace the stack {stack}: it goes by positions of the prompt")
 
 
