@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from vseam_core.report.figures.controls import rescaling_gains
-from vseam_core.report.figures.drawing import FONT_SIZE, lettering, save_figure, title_of
+from vseam_core.report.figures.drawing import FONT_SIZE, Page, add_legend, lettering, new_page, save_figure, styled, title_of
 from vseam_core.report.figures.overlap import overlap_matrices
 from vseam_core.report.tasks import Task, study_tasks
 
@@ -59,3 +60,20 @@ def test_a_pdf_is_written_where_it_is_wanted_the_same_each_time(tmp_path):
     assert before.startswith(b"%PDF")
     assert save_figure(Figure(figsize=(1, 1)), tmp_path / "one", pdf=True)[2].read_bytes() == before
     assert [path.suffix for path in save_figure(Figure(figsize=(1, 1)), tmp_path / "two")] == [".png", ".svg"]
+
+
+@styled
+def page_of(title: str) -> Figure:
+    figure, _ = new_page(1, 1, Page(2.0, 1.5, legend_lines=1), title, "A caption.")
+    add_legend(figure, [Patch(label="a line")], 1)
+    return figure
+
+
+def test_a_title_that_is_too_long_for_its_page_goes_on_in_another_line_above_the_legend():
+    short, long = page_of("Effects"), page_of(" ".join(["head scores by the published formulas"] * 4))
+    assert title_of(long) == " ".join(["head scores by the published formulas"] * 4)
+    assert inches(long)[0] == pytest.approx(inches(short)[0])
+    long.canvas.draw()
+    title, legend = long._suptitle.get_window_extent(), long.legends[0].get_window_extent()
+    assert title.x1 <= long.canvas.get_width_height()[0]
+    assert title.y0 >= legend.y0 + legend.height - 1

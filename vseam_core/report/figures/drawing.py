@@ -62,7 +62,7 @@ _STYLE: Any = {
 }
 _TITLE_POINTS, _CAPTION_POINTS = 11.5, 8
 _TITLE_INCHES, _LEGEND_INCHES, _CAPTION_LINE, _EDGE = 0.32, 0.22, 0.155, 0.1
-_CHARACTERS_PER_INCH = 16.5
+_CHARACTERS_PER_INCH, _TITLE_CHARACTERS_PER_INCH, _TITLE_LINE = 16.5, 10.2, 0.19
 _NARROWEST, _WIDEST_PANEL = 7.5, 3.4
 _CAPTION_MARK = "caption"
 
@@ -132,7 +132,8 @@ def new_page(rows: int, columns: int, page: Page, title: str, caption: str, **sh
     width = max(narrowest, page.left + page.right + gaps + columns * panel_width)
     lines = textwrap.wrap(caption, int((width - 2 * edge) * _CHARACTERS_PER_INCH / scale))
     below = page.below + scale * _CAPTION_LINE * len(lines) + 2 * edge
-    above = scale * (_TITLE_INCHES + page.legend_lines * _LEGEND_INCHES) + page.above
+    title_lines = textwrap.wrap(title, int((width - 2 * edge) * _TITLE_CHARACTERS_PER_INCH / scale))
+    above = scale * (_TITLE_INCHES + _TITLE_LINE * (len(title_lines) - 1) + page.legend_lines * _LEGEND_INCHES) + page.above
     tall = rows * page.panel_height + page.row_gap * (rows - 1)
     height = above + tall + below
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
@@ -147,7 +148,7 @@ def new_page(rows: int, columns: int, page: Page, title: str, caption: str, **sh
     }
     panels = np.asarray(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places, **sharing))
     left, top = edge / width, 1 - 0.08 * scale / height
-    figure.suptitle(title, x=left, y=top, ha="left", va="top", fontsize=font(_TITLE_POINTS), fontweight="bold")
+    figure.suptitle("\n".join(title_lines), x=left, y=top, ha="left", va="top", fontsize=font(_TITLE_POINTS), fontweight="bold")
     text = figure.text(left, edge / height, "\n".join(lines), fontsize=font(_CAPTION_POINTS), color="#444444", va="bottom")
     text.set_gid(_CAPTION_MARK)
     return figure, panels
@@ -157,7 +158,8 @@ def add_legend(figure: Figure, handles: Sequence[Any], columns: int) -> None:
     """The figure's legend on the lines below its title."""
     width, height = figure.get_size_inches()
     scale = _SCALE.get()
-    anchor = (scale * _EDGE / width, 1 - scale * _TITLE_INCHES / height)
+    title_lines = 1 + figure.get_suptitle().count("\n")
+    anchor = (scale * _EDGE / width, 1 - scale * (_TITLE_INCHES + _TITLE_LINE * (title_lines - 1)) / height)
     figure.legend(
         handles=list(handles),
         loc="upper left",
@@ -192,7 +194,7 @@ def caption_of(figure: Figure) -> str:
 
 def title_of(figure: Figure) -> str:
     """The title that `new_page` wrote."""
-    return str(figure.get_suptitle())
+    return " ".join(figure.get_suptitle().split())
 
 
 _METADATA: dict[str, dict[str, None]] = {
