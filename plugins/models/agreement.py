@@ -74,13 +74,15 @@ def check_weights_hold(request: LoadRequest, config: Any) -> None:
             )
 
 
-def check_report(request: LoadRequest, report: Mapping[str, Any]) -> None:
+def check_report(request: LoadRequest, report: Mapping[str, Any], loaded: str = "", named: str = "") -> None:
     """Refuse weights that were not all loaded as they are: missing, of another shape, or without a place in the architecture.
 
     `report` is the library's `output_loading_info`. Tensors that belong to no layer and no adapter (leftovers of training) are left out
-    with a warning. Raises `InvalidFileError`.
+    with a warning. Where the class that config.json names is not the one they were `loaded` into, that is said. Raises `InvalidFileError`.
     """
     where = f"model {request.name!r}: the weights of {request.source}"
+    if named and loaded and named != loaded:
+        where += f", a {named} loaded as {loaded},"
     missing = sorted(report.get("missing_keys") or ())
     if missing:
         raise InvalidFileError(f"{where} lack {counted(len(missing), 'tensor')} that config.json asks for, such as {missing[0]}")

@@ -5,17 +5,27 @@ A prompt is encoded as the library's `generate` reads it, so that scores and gen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from vseam_core.engine.decoder import Decoder, readable_decoder
 from vseam_core.engine.module_discovery import source_of
+from vseam_core.errors import UnsupportedError
 from vseam_plugins.models.padding import PER_POSITION
 
-IN_FRONT = -1
-"""Stands among a prompt's ids for a position of the image that the model itself puts in front of the words."""
+OF_IMAGE = -1
+"""Stands among a prompt's ids for a position of the image that no id of its own marks: the model itself puts it in front of the words
+(GIT) or behind them (UDOP), or an input beside the ids says where it is (Kosmos-2)."""
+_PLACES = "image_embeds_position_mask"
+
+
+def marked(ids: Sequence[int], inputs: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    """The ids of a prompt, with the mark where an input beside them says that the image stands."""
+    if _PLACES not in inputs:
+        return tuple(ids)
+    return tuple(OF_IMAGE if place == 1 else number for number, place in zip(ids, inputs[_PLACES][0].tolist(), strict=True))
 
 
 class _Seen(Exception):
@@ -54,7 +64,12 @@ class ContinuedPrompts:
 
     @torch.no_grad()
     def positions_in_front(self, inputs: Mapping[str, torch.Tensor]) -> int:
-        """How many positions the layers hold in front of the words, by what another last word changes; 0 where it is not that simple."""
+        """How many positions the layers hold in front of the words, by what another last word changes; 0 where it is not that simple.
+
+        Raises `UnsupportedError` where the model's own pass fails.
+        """
+        if _PLACES in inputs:
+            return 0
         shapes = tuple((name, tuple(value.shape)) for name, value in inputs.items() if name not in ("input_ids", *PER_POSITION))
         if shapes not in self._found:
             self._found[shapes] = self._count(readable_decoder(self._module), inputs)
@@ -87,6 +102,9 @@ class ContinuedPrompts:
             self._module(**moved, use_cache=False)
         except _Seen:
             pass
+        except Exception as error:  # whatever the library raises for inputs that this model cannot take
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:240]
+            raise UnsupportedError(f"the model cannot read what its processor writes: {reason}") from error
         finally:
             handle.remove()
         return found[0]

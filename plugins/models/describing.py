@@ -15,6 +15,7 @@ from PIL import Image
 
 from vseam_core.api.types import ModelDescription, ModelInfo
 from vseam_core.errors import VseamError
+from vseam_plugins.models.architectures import build
 from vseam_plugins.models.load_options import LoadRequest
 from vseam_plugins.models.loading import Checkpoint, open_processor
 
@@ -24,7 +25,7 @@ QUESTION = "Is the dog red?"
 
 def describe_checkpoint(family: Any, name: str, source: str, **options: Any) -> ModelDescription:
     """Describe what `family` (a class of `hf`) would load; a problem is reported, never raised."""
-    kept = {key: value for key, value in options.items() if key in ("revision", "trust_remote_code")}
+    kept = {key: value for key, value in options.items() if key in ("revision", "trust_remote_code", "ocr")}
     try:
         request = LoadRequest(
             name, source, torch.device("cpu"), torch.float32, **kept, local_files_only=True, allow_pickle=bool(options.get("allow_pickle"))
@@ -43,15 +44,13 @@ def describe_checkpoint(family: Any, name: str, source: str, **options: Any) -> 
 
 
 def _architecture(family: Any, request: LoadRequest, config: Any, processor: Any, place: str, weights: list[Path]) -> ModelDescription:
-    from transformers import AutoModelForImageTextToText
-
     from vseam_core.engine.capabilities import of_structure
     from vseam_core.engine.decoder import readable_decoder
     from vseam_core.engine.vision_tower import find_tower
 
     with torch.device("meta"):
         # Whatever attention a configuration asks for: the plainest has the same structure and fetches nothing.
-        module = AutoModelForImageTextToText.from_config(config, trust_remote_code=request.trust_remote_code, attn_implementation="eager")
+        module = build(config, trust_remote_code=request.trust_remote_code, attn_implementation="eager")
     decoder = readable_decoder(module)
     shape = decoder.shape
     info = ModelInfo(

@@ -52,7 +52,7 @@ def first_logits(module: Any, batch: dict[str, torch.Tensor], kept: FirstLogits)
 
 
 @contextlib.contextmanager
-def greedy_settings(module: Any, tokenizer: Any, decoder_start_id: int | None, max_new_tokens: int) -> Iterator[None]:
+def greedy_settings(module: Any, tokenizer: Any, starts: tuple[int, ...] | None, max_new_tokens: int) -> Iterator[None]:
     """Put a plain greedy configuration in place of the checkpoint's own while generating.
 
     The library fills every setting that is passed as None from there, and a family may generate by an inner module.
@@ -62,7 +62,7 @@ def greedy_settings(module: Any, tokenizer: Any, decoder_start_id: int | None, m
     ends, pad = _end_ids(module, tokenizer), tokenizer.pad_token_id
     plain = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends or None,
-        pad_token_id=pad if pad is not None else next(iter(ends), 0), decoder_start_token_id=decoder_start_id,
+        pad_token_id=pad if pad is not None else next(iter(ends), 0), decoder_start_token_id=starts[0] if starts else None,
     )  # fmt: skip
     owners: list[Any] = [inner for inner in module.modules() if getattr(inner, "generation_config", None) is not None]
     originals = [inner.generation_config for inner in owners]

@@ -33,19 +33,20 @@ from vseam_core.huggingface.prompting import (
     unknown_words,
     write_prompt,
 )
-from vseam_plugins.models.continued import IN_FRONT, ContinuedPrompts
-from vseam_plugins.models.decoder_words import WORDS, words_in_decoder
-from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt
+from vseam_plugins.models.continued import OF_IMAGE, ContinuedPrompts, marked
+from vseam_plugins.models.decoder_words import WORDS, question_template, words_in_decoder
+from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt, own_template
 from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, first_logits, greedy_settings, needs_image
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
 from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
-from vseam_plugins.models.token_ids import decoder_start_id, enters_by_cross_attention, image_token_id, special_tokens
+from vseam_plugins.models.pages import PlainTokenizer, page_inputs, reads_pages, with_page
+from vseam_plugins.models.token_ids import decoder_start_ids, enters_by_cross_attention, image_token_id, special_tokens, vocabulary_rows
 
 OPTIONS = (
     "device", "dtype", "attention", "revision", "random_seed", "trust_remote_code", "device_map", "max_memory", "offload_folder",
-    "quantisation", "local_files_only", "allow_pickle", "prompt_template", "answer_separator",
+    "quantisation", "local_files_only", "allow_pickle", "ocr", "prompt_template", "answer_separator",
 )  # fmt: skip
 # Their attention looks both ways over the whole prompt: an appended answer would be seen by the words before it.
 _PREFIX_LANGUAGE_MODELS = ("paligemma",)
@@ -66,17 +67,19 @@ class HuggingFaceModel(VisionLanguageModel):
         self.module = checkpoint.module
         self.processor = checkpoint.processor
         self.info = checkpoint.info
-        self.tokenizer = checkpoint.processor.tokenizer
+        self._reads_pages = reads_pages(checkpoint.processor)
+        tokenizer = checkpoint.processor.tokenizer
+        self.tokenizer = PlainTokenizer(tokenizer) if self._reads_pages else tokenizer
         self.config = checkpoint.module.config
         self.image_id = image_token_id(self.config)
-        self.template = PromptTemplate.parse(template or self._default_template())
         self.special_tokens = special_tokens(self.tokenizer)
-        self.decoder_start_id = decoder_start_id(self.module)
+        self._starts = decoder_start_ids(self.module)
         self._continued = ContinuedPrompts(self.module, self.tokenizer)
-        self._in_decoder = words_in_decoder(self.module, self.processor, self.decoder_start_id)
+        self._in_decoder = words_in_decoder(self.module, self.processor, self._starts)
+        self.template = PromptTemplate.parse(template or self._default_template())
         self._words = "input_ids" if self._in_decoder is None else WORDS
         # Whether an answer stands apart from the words of its prompt, not behind them.
-        self._answers_apart = self.decoder_start_id is not None and (self._in_decoder is None or self._in_decoder.are_drawn)
+        self._answers_apart = self._starts is not None and (self._in_decoder is None or self._in_decoder.are_drawn)
         self._separator = separator
 
     @classmethod
@@ -130,28 +133,31 @@ class HuggingFaceModel(VisionLanguageModel):
         self._check_question(question)
         written = write_prompt(self.tokenizer, template, question)
         inputs = self._process(image, written.text)
-        if self.decoder_start_id is None:
+        if self._starts is None:
             inputs = self._continued.as_generated_from(inputs)
         ids = tuple(inputs[self._words][0].tolist())
         origins = [None] * len(ids) if self._in_decoder is not None and self._in_decoder.are_drawn else align(ids, written)
-        if self.decoder_start_id is not None and self._in_decoder is None:
+        if self._starts is not None and self._in_decoder is None:
             # What is generated already stands in the decoder; the positions that methods address are the encoder's.
-            inputs["decoder_input_ids"], answer_prefix = torch.tensor([[self.decoder_start_id, *answer_prefix]]), ()
+            inputs["decoder_input_ids"], answer_prefix = torch.tensor([[*self._starts, *answer_prefix]]), ()
         if answer_prefix:
             inputs = self._append(inputs, tuple(answer_prefix))
             ids, origins = (*ids, *answer_prefix), [*origins, *[None] * len(answer_prefix)]
         self._check_ids(ids, inputs)
         front = self._positions_in_front(inputs)
-        ids, origins = (*[IN_FRONT] * front, *ids), [*[None] * front, *origins]
+        ids, origins = (*[OF_IMAGE] * front, *marked(ids, inputs)), [*[None] * front, *origins]
+        special = frozenset(self.special_tokens.values())
         classes = classify(
-            ids, origins, written, image_id=IN_FRONT if front else self.image_id, bos_id=self.tokenizer.bos_token_id,
-            special_ids=frozenset(self.special_tokens.values()), appended=len(answer_prefix),
+            ids, origins, written, image_id=OF_IMAGE if OF_IMAGE in ids else self.image_id, bos_id=self.tokenizer.bos_token_id,
+            special_ids=special, appended=len(answer_prefix),
         )  # fmt: skip
+        if self._reads_pages:
+            ids, origins, classes = with_page(self.config, ids, origins, classes, special)
         boxes, without_places = self._places(inputs, classes.count("image"), image.size)
         return EncodedPrompt(
             inputs=inputs,
             ids=ids,
-            tokens=("<image>",) * front + tuple(self.tokenizer.convert_ids_to_tokens(list(ids[front:]))),
+            tokens=tuple("<image>" if number == OF_IMAGE else self.tokenizer.convert_ids_to_tokens(number) for number in ids),
             classes=classes,
             roles=assign_roles(origins, written, roles),
             text=written.text,
@@ -196,7 +202,7 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """What the tokenizer writes for each id by itself, without space around it."""
-        return ["" if number == IN_FRONT else str(self.tokenizer.decode([number])).strip() for number in ids]
+        return ["" if number == OF_IMAGE else str(self.tokenizer.decode([number])).strip() for number in ids]
 
     @property
     def device(self) -> torch.device:
@@ -236,7 +242,7 @@ class HuggingFaceModel(VisionLanguageModel):
     def _generate_batch(self, prompts: Sequence[EncodedPrompt], logits: FirstLogits, max_new_tokens: int) -> tuple[list[str], torch.Tensor]:
         """The greedy answers of one batch, and the logits `[batch, vocabulary]` of the first step, as `logits` gave them back."""
         batch = self.collate(prompts)
-        with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self.decoder_start_id, max_new_tokens):
+        with torch.no_grad(), greedy_settings(self.module, self.tokenizer, self._starts, max_new_tokens):
             output = self.module.generate(**self._continued.for_generation(batch), logits_processor=[logits])
         given = batch[self._words]
         width = given.shape[1]
@@ -248,7 +254,7 @@ class HuggingFaceModel(VisionLanguageModel):
     @property
     def reads_without_image(self) -> bool:
         """Where image positions stand in the language model's own sequence, put there by nothing that needs an image."""
-        return self.image_id is not None and self.decoder_start_id is None and not needs_image(self.module)
+        return self.image_id is not None and self._starts is None and not needs_image(self.module)
 
     def respond_together(
         self, rows: Sequence[EncodedPrompt], combine: Callable[[torch.Tensor, int], torch.Tensor], max_new_tokens: int = 8
@@ -299,14 +305,9 @@ class HuggingFaceModel(VisionLanguageModel):
         return self._own_template() if self.family_prompt is None else self.family_prompt.template
 
     def _own_template(self) -> str:
-        chat = chat_template(self.processor)
-        if chat is not None:
-            return chat
-        if self.config.model_type in FAMILY_PROMPTS:
-            return FAMILY_PROMPTS[self.config.model_type].template
-        if getattr(self.config, "qformer_config", None) is not None or self.image_id is None:
-            return "{question}"
-        return f"{self.tokenizer.convert_ids_to_tokens(self.image_id)}\n{{question}}"
+        if self._in_decoder is not None and chat_template(self.processor) is None:
+            return question_template(self.tokenizer)
+        return own_template(self.config, self.processor, self.image_id)
 
     def _check_question(self, question: str) -> None:
         if not question.strip():
@@ -323,6 +324,8 @@ class HuggingFaceModel(VisionLanguageModel):
         try:
             if self._in_decoder is not None:
                 return self._in_decoder.inputs(image.convert("RGB"), text)
+            if self._reads_pages:
+                return page_inputs(self.processor, image.convert("RGB"), text)
             encoded = self.processor(images=[image.convert("RGB")], text=[text], return_tensors="pt", padding=False, **special)
         except Exception as error:  # processors raise anything for an image or a text they cannot take
             raise SampleError(f"the processor refuses the sample: {type(error).__name__}: {error}") from error
@@ -348,7 +351,7 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def _check_ids(self, ids: Sequence[int], inputs: Mapping[str, torch.Tensor]) -> None:
         """Refuse what would fail inside the model: too long for its positions, or ids beyond its vocabulary."""
-        rows = self.module.get_input_embeddings().num_embeddings
+        rows = vocabulary_rows(self.module)
         if max(ids) >= rows:
             raise UnsupportedError(f"model {self.info.name!r}: its tokenizer writes id {max(ids)}, but it knows {rows} tokens")
         limits = [("prompt", len(ids), self.config.get_text_config(decoder=True))]
@@ -361,7 +364,7 @@ class HuggingFaceModel(VisionLanguageModel):
 
     def _positions_in_front(self, inputs: Mapping[str, torch.Tensor]) -> int:
         """How many positions of the image the model itself puts in front of the words (GIT); elsewhere they stand among the ids."""
-        if self.image_id is not None or self.decoder_start_id is not None or enters_by_cross_attention(self.config):
+        if self.image_id is not None or self._starts is not None or enters_by_cross_attention(self.config):
             return 0
         return self._continued.positions_in_front(inputs)
 

@@ -168,7 +168,8 @@ def _reason(request: LoadRequest, error: Exception) -> str:
         return "not enough GPU memory; use --dtype bfloat16, --model-option device_map=auto or quantisation=4bit, or a smaller model"
     if isinstance(error, ImportError) and "num2words" in text:
         return "its processor needs num2words: pip install 'vseam[smolvlm]'"
-    if isinstance(error, ImportError) and "torchvision" in text.lower():
+    lacks = isinstance(error, ImportError) or (isinstance(error, ValueError) and "could be imported" in text)
+    if lacks and "torchvision" in text.lower():
         return "its processor needs torchvision (the one that fits the installed torch): pip install torchvision"
     if isinstance(error, ImportError):
         return f"{text.split('. ')[0].rstrip('.')}; install it"

@@ -55,6 +55,10 @@ def image_places(case: ImagePrompt) -> tuple[Box, ...]:
     """The box of every image position in order, as fractions of the image. Raises `NoPlacesError` with the reason."""
     if getattr(case.config, "qformer_config", None) is not None:
         raise NoPlacesError("a Q-Former mixes the whole image into each of its query tokens")
+    if getattr(case.config, "latent_query_num", None) is not None:
+        raise NoPlacesError("a resampler mixes the whole image into each of its positions")
+    if case.config.model_type == "udop":
+        raise NoPlacesError("patches under its words are read with these, and the others close the gaps")
     if case.count == 0:
         raise NoPlacesError("the image enters by cross-attention, not as positions")
     vision = getattr(getattr(case.config, "vision_config", None), "model_type", None)
@@ -81,6 +85,12 @@ def _single_grid(case: ImagePrompt) -> Sequence[Box]:
 def _behind_a_class(case: ImagePrompt) -> Sequence[Box]:
     """GIT: one grid of patches behind the tower's class token, which has no place of its own."""
     return [NOWHERE, *_single_grid(replace(case, count=case.count - 1))]
+
+
+def _behind_a_mean(case: ImagePrompt) -> Sequence[Box]:
+    """Florence-2: the mean of all cells of a square grid, which has no place of its own, then the grid."""
+    side = math.isqrt(case.count - 1)
+    return [NOWHERE, *_grid_of(replace(case, count=case.count - 1), side, side)]
 
 
 def _grid_of(case: ImagePrompt, rows: int, columns: int) -> Sequence[Box]:
@@ -255,6 +265,7 @@ _RULES: Mapping[Any, Callable[[ImagePrompt], Sequence[Box]]] = {
     "mistral3": _rows_with_breaks,
     **dict.fromkeys(_STRETCHED, _merged),
     "git": _behind_a_class,
+    "florence2": _behind_a_mean,
     "gemma3": _pooled,
     "t5gemma2": _pooled,
     "gemma4": _pooled_patches,

@@ -24,6 +24,7 @@ class LoadRequest:
     `device_map` (a placement such as `auto`, or module name → device) spreads a model over several GPUs, the CPU's memory and
     the disk; `max_memory` and `offload_folder` limit that. `quantisation` is `8bit` or `4bit`; `dtype` is then what is computed
     in. `local_files_only` never asks the hub, `allow_pickle` also reads weights that are no safetensors.
+    `ocr` says whether a processor that can reads the words of an image (None: as its files say).
     """
 
     name: str
@@ -40,14 +41,15 @@ class LoadRequest:
     quantisation: str | None = None
     local_files_only: bool = False
     allow_pickle: bool = False
+    ocr: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse unknown values, combinations without a meaning, and what needs a package that is missing."""
         self._check_placement()
         self._check_quantisation()
         self.check_attention(self.attention)
-        for name in ("trust_remote_code", "local_files_only", "allow_pickle"):
-            if not isinstance(getattr(self, name), bool):
+        for name in ("trust_remote_code", "local_files_only", "allow_pickle", "ocr"):
+            if not isinstance(getattr(self, name), bool | None if name == "ocr" else bool):
                 raise VseamError(f"model {self.name!r}: {name} must be true or false, got {getattr(self, name)!r}")
 
     @property

@@ -20,9 +20,11 @@ from vseam_core.engine.dtype import cast_weights
 from vseam_core.errors import InvalidFileError, UnsupportedError
 from vseam_core.huggingface.fingerprints import processor_hash, weights_hash
 from vseam_plugins.models.agreement import check_config, check_processor, check_report, check_weights_hold
+from vseam_plugins.models.architectures import answering_class, build, is_built_as
 from vseam_plugins.models.hub import commit_of, explained, locate
 from vseam_plugins.models.library_faults import mend
 from vseam_plugins.models.load_options import LoadRequest
+from vseam_plugins.models.pages import choose_ocr
 from vseam_plugins.models.processors import read_processor
 
 # Parameters that the library starts with (nearly) equal values, and what they are redrawn with: see `initialise`.
@@ -67,6 +69,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
         else:
             with explained(request, "architecture", "build"):
                 module = initialise(config, request.random_seed, request.attention, request.trust_remote_code)
+                _read_generation(module, arguments)
                 cast_weights(module, request.dtype)
     if not request.is_spread:
         with explained(request, "weights", f"move to {request.device}"):
@@ -82,14 +85,10 @@ def initialise(config: Any, seed: int, attention: str | None = None, trust_remot
     Q-Former, are redrawn with standard deviation 0.02: otherwise all image positions of the random model would be identical and
     a control made of such models would be too easy to beat.
     """
-    from transformers import AutoModelForImageTextToText
-
-    extra: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-    if attention is not None:
-        extra["attn_implementation"] = attention
+    extra: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, **extra)
+        module = build(config, trust_remote_code=trust_remote_code, dtype=torch.float32, **extra)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(module.named_parameters()):
@@ -129,17 +128,15 @@ def _read_processor(request: LoadRequest, arguments: dict[str, Any], config: Any
             raise InvalidFileError(f"model {request.name!r}: {request.source} has no processor for images and text together")
     if not getattr(processor.tokenizer, "is_fast", False):
         raise UnsupportedError(f"model {request.name!r}: its tokenizer gives no character offsets (no tokenizer.json)")
+    choose_ocr(request, processor)
     check_processor(request, config, processor, arguments.get("revision"))
     return processor
 
 
 def _read_weights(request: LoadRequest, arguments: dict[str, Any], config: Any) -> Any:
     """The trained module. Weights that the files lack are an error: the library would fill them with random numbers."""
-    from transformers import AutoModelForImageTextToText
-
-    loader: Any = AutoModelForImageTextToText
     with explained(request, "weights"):
-        module, report = loader.from_pretrained(
+        module, report = answering_class(config).from_pretrained(
             config=config,
             dtype=request.dtype,
             use_safetensors=None if request.allow_pickle else True,
@@ -148,8 +145,17 @@ def _read_weights(request: LoadRequest, arguments: dict[str, Any], config: Any) 
             **arguments,
             **_placement(request),
         )
-    check_report(request, report)
+    check_report(request, report, type(module).__name__, is_built_as(config))
     return module
+
+
+def _read_generation(module: Any, arguments: dict[str, Any]) -> None:
+    """What the checkpoint says about generating: a model with random weights begins its answers as the trained one does."""
+    from transformers import GenerationConfig
+
+    rest = {name: value for name, value in arguments.items() if name in ("revision", "local_files_only")}
+    with contextlib.suppress(OSError):  # a checkpoint need not have any
+        module.generation_config = GenerationConfig.from_pretrained(arguments["pretrained_model_name_or_path"], **rest)
 
 
 def _placement(request: LoadRequest) -> dict[str, Any]:

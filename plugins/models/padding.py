@@ -12,7 +12,14 @@ from typing import Any, Literal
 import torch
 
 # Inputs with one entry per position of the language model, besides its ids: all are 0 at a padded position.
-PER_POSITION = ("attention_mask", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "cross_attention_mask")
+PER_POSITION = (
+    "attention_mask",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "moe_mm_token_type_ids",
+    "cross_attention_mask",
+    "image_embeds_position_mask",
+)
 # The Q-Former's text has absolute positions counted from its first token: its pads go to the right.
 _QFORMER = "qformer_"
 # Frequencies that depend on the length of the sequence, pads included.

@@ -25,6 +25,7 @@ from tests.engine.every_type import NOT_BUILT, TYPES, AnyTinyModel
 from tests.engine.test_every_type import WITH_IMAGES
 from tests.models.checkpoints import build_checkpoint
 from tests.models.command_line import VERBS, missing_package, tried
+from tests.models.own_recipes import OWN, OWN_BY_TORCHVISION
 from tests.models.recipes import BY_TORCHVISION, FURTHER, PIXTRAL
 from vseam_core.engine.selfcheck import checked_engine
 
@@ -131,5 +132,5 @@ if __name__ == "__main__":
         for name in sys.argv[1:] or sorted(TYPES):
             print(row(name), flush=True)
         print(_FOLDERS)
-        for family in (*FURTHER, *PIXTRAL, *BY_TORCHVISION):
+        for family in (*FURTHER, *OWN, *PIXTRAL, *BY_TORCHVISION, *OWN_BY_TORCHVISION):
             print(tried_row(family), flush=True)

@@ -21,6 +21,7 @@ from tests.engine import configs
 from vseam_plugins.models.processors import without_videos
 
 from .builders import randomise
+from .own_recipes import OWN, OWN_BY_TORCHVISION
 from .recipes import BY_TORCHVISION, FURTHER, IMAGE_SIZE, PATCH, SQUARE, Recipe
 
 WORDS = (
@@ -133,13 +134,13 @@ RECIPES: dict[str, Recipe] = {
 
 def build_checkpoint(family: str, folder: Path, seed: int = 0) -> Path:
     """Save a family's checkpoint with its processor into `folder`."""
-    recipe = {**RECIPES, **FURTHER, **BY_TORCHVISION}[family]
+    recipe = {**RECIPES, **FURTHER, **BY_TORCHVISION, **OWN, **OWN_BY_TORCHVISION}[family]
     logging.disable_progress_bar()
     with patch.object(configs, "LAYERS", recipe.layers):
         config = recipe.config()
     module = getattr(transformers, recipe.model)(config)
     randomise(module, seed)
-    module.generation_config.eos_token_id = configs.EOS
+    module.generation_config.update(eos_token_id=configs.EOS, **recipe.generation)
     module.save_pretrained(folder)
     _save_processor(recipe, folder)
     return folder
@@ -162,7 +163,7 @@ def _save_processor(recipe: Recipe, folder: Path) -> None:
     if has_videos:
         processor_class = without_videos(processor_class)
         extra["video_processor"] = None
-    processor_class(image_processor=image_processor, tokenizer=build_tokenizer(recipe), **recipe.options, **extra).save_pretrained(folder)
+    processor_class(image_processor=image_processor, tokenizer=_tokenizer(recipe), **recipe.options, **extra).save_pretrained(folder)
     if has_videos:
         # The library's own files name a processor for videos too.
         file = folder / "processor_config.json"
@@ -170,6 +171,10 @@ def _save_processor(recipe: Recipe, folder: Path) -> None:
         own = recipe.processor.replace("Processor", "VideoProcessor")
         settings["video_processor"] = {"video_processor_type": own if hasattr(transformers, own) else "Qwen2VLVideoProcessor"}
         file.write_text(json.dumps(settings))
+
+
+def _tokenizer(recipe: Recipe) -> Any:
+    return build_tokenizer(recipe) if recipe.own_tokenizer is None else recipe.own_tokenizer(WORDS, recipe.tokens)
 
 
 def build_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:

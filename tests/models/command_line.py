@@ -10,13 +10,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tests.models.checkpoints import RECIPES
+from tests.models.own_recipes import OWN, OWN_BY_TORCHVISION
 from tests.models.recipes import BY_TORCHVISION, FURTHER, PIXTRAL
 from vseam_cli.main import execute
 from vseam_core.errors import EXIT_DONE, EXIT_DONE_WITH_SKIPS
 
-FAMILIES = (*RECIPES, *FURTHER, *BY_TORCHVISION)
+FAMILIES = (*RECIPES, *FURTHER, *OWN, *BY_TORCHVISION, *OWN_BY_TORCHVISION)
 # Packages that a family's processor needs.
-NEEDED = {"smolvlm": "num2words", **dict.fromkeys((*PIXTRAL, *BY_TORCHVISION), "torchvision")}
+NEEDED = {"smolvlm": "num2words", **dict.fromkeys((*PIXTRAL, *BY_TORCHVISION, *OWN_BY_TORCHVISION), "torchvision")}
 VERBS: dict[str, tuple[str, ...]] = {
     "eval": ("eval", "--limit", "2", "--pool", "test", "--max-new-tokens", "2"),
     "trace": ("trace", "--tracer", "groups", "--tracer", "tokenwise", "--limit", "1"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,8 +19,9 @@ class Recipe:
     """How a family's checkpoint is made: architecture, image processor (`module:class`), processor, and the tokens of its images.
 
     `placeholder` is what stands for the image in a chat. `named` are the tokenizer's named image tokens. `in_bytes`: the library gives the
-    type a byte-level tokenizer whatever its files say. A processor class that wants torchvision (for videos) is not built: its files are
-    written as the library writes them.
+    type a byte-level tokenizer whatever its files say. `own_tokenizer` makes one of the family's own class from words and tokens,
+    `generation` is what the folder's generation_config.json says besides. A processor class that wants torchvision (for videos) is not
+    built: its files are written as the library writes them.
     """
 
     model: str
@@ -34,6 +35,8 @@ class Recipe:
     named: Mapping[str, str] = field(default_factory=dict)
     layers: int = 2
     in_bytes: bool = False
+    own_tokenizer: Callable[[Iterable[str], Mapping[str, int]], Any] | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _small(name: str, **more: Any) -> Callable[[], Any]:

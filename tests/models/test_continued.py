@@ -19,7 +19,7 @@ from tests.models.checkpoints import build_checkpoint
 from vseam_core.api.interventions import AnswerScore, Patch, Run, Site, SiteEdit
 from vseam_core.api.types import RoleSpan
 from vseam_core.engine.selfcheck import checked_engine
-from vseam_plugins.models import hf
+from vseam_plugins.models import decoder_words, hf
 from vseam_plugins.models.hf import HuggingFaceModel
 
 QUESTION = "Is the dog red ?"
@@ -130,6 +130,7 @@ def test_words_that_are_drawn_into_the_image_have_no_positions(tmp_path: Path, m
         return canvas
 
     monkeypatch.setattr(image_processing_pil_pix2struct, "render_text", drawn)
+    monkeypatch.setattr(decoder_words, "_cached_font", str)
     model = hf.load("drawn", str(folder), device="cpu")
     one, other = (model.encode(picture(1), question, (RoleSpan(0, 2, "object"),)) for question in (QUESTION, "No cat ?"))
     assert (one.ids, one.classes, one.roles) == ((0,), ("last",), ("",))

@@ -15,6 +15,7 @@ from transformers import AutoImageProcessor
 
 from tests.models.builders import picture
 from tests.models.checkpoints import RECIPES, build_checkpoint
+from tests.models.own_recipes import OWN_BY_TORCHVISION
 from tests.models.recipes import BY_TORCHVISION
 from tests.models.test_places import QUESTION, SIZES, check_places
 from vseam_core.api.interventions import AnswerIds
@@ -76,7 +77,7 @@ def test_positions_lie_where_processors_of_torchvision_put_them(model: HuggingFa
     check_places(model, size)
 
 
-@pytest.mark.parametrize("family", BY_TORCHVISION)
+@pytest.mark.parametrize("family", [*BY_TORCHVISION, *OWN_BY_TORCHVISION])
 def test_a_family_whose_processor_torchvision_alone_has_is_replayed(family: str, tmp_path: Path) -> None:
     model = load(family, tmp_path / family)
     assert not type(model.processor.image_processor).__name__.endswith("Pil")

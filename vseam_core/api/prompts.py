@@ -53,8 +53,9 @@ class EncodedPrompt:
 
     @property
     def last(self) -> int:
-        """The position whose logits give the first answer token."""
-        return len(self.ids) - 1
+        """The position whose logits give the first answer token; the last word's, where positions of the image stand behind it."""
+        end = len(self.ids) - 1
+        return end if self.classes[end] == "last" or "last" not in self.classes else self.classes.index("last")
 
     def positions(self, *classes: PositionClass) -> tuple[int, ...]:
         """All positions of the named classes, ascending."""
