@@ -73,9 +73,12 @@ class TableBenchmark(FileBenchmark):
             for part in ("question", "answer") if number == 0 else ():
                 if self._columns[part] not in record.fields:
                     known = ", ".join(map(str, record.fields))
-                    place = self.name if self._rows is not None else self.question_path()
-                    raise InvalidFileError(f"{place}: no column {self._columns[part]!r}; expected one of {known}, by `columns`")
+                    raise InvalidFileError(f"{self.where()}: no column {self._columns[part]!r}; expected one of {known}, by `columns`")
             yield record
+
+    def where(self) -> str:
+        """The file, or the name of rows in memory."""
+        return super().where() if self._rows is None else self.name
 
     def _guessed(self, part: str, names: Sequence[str], record: Record) -> str:
         by_name = {str(column).strip().lower(): str(column) for column in record.fields}

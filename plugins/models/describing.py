@@ -16,7 +16,7 @@ from PIL import Image
 from vseam_core.api.types import ModelDescription, ModelInfo
 from vseam_core.errors import VseamError
 from vseam_plugins.models.architectures import build
-from vseam_plugins.models.load_options import LoadRequest
+from vseam_plugins.models.load_options import LoadRequest, refuse_wrong_types
 from vseam_plugins.models.loading import Checkpoint, open_processor
 
 IMAGE = (640, 480)
@@ -27,6 +27,7 @@ def describe_checkpoint(family: Any, name: str, source: str, **options: Any) -> 
     """Describe what `family` (a class of `hf`) would load; a problem is reported, never raised."""
     kept = {key: value for key, value in options.items() if key in ("revision", "trust_remote_code", "ocr")}
     try:
+        refuse_wrong_types(name, options)
         request = LoadRequest(
             name, source, torch.device("cpu"), torch.float32, **kept, local_files_only=True, allow_pickle=bool(options.get("allow_pickle"))
         )

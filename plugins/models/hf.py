@@ -38,7 +38,7 @@ from vseam_plugins.models.decoder_words import WORDS, question_template, words_i
 from vseam_plugins.models.family_prompts import FAMILY_PROMPTS, QUESTION, FamilyPrompt, own_template
 from vseam_plugins.models.generating import CombinedLogits, FirstLogits, batches, first_logits, greedy_settings, needs_image
 from vseam_plugins.models.image_regions import ImagePrompt, NoPlacesError, image_places
-from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype
+from vseam_plugins.models.load_options import LoadRequest, parse_device, parse_dtype, refuse_wrong_types
 from vseam_plugins.models.loading import Checkpoint, open_checkpoint, quietly
 from vseam_plugins.models.padding import PER_POSITION, padded, reason_against_padding
 from vseam_plugins.models.pages import PlainTokenizer, page_inputs, reads_pages, with_page
@@ -103,6 +103,7 @@ class HuggingFaceModel(VisionLanguageModel):
         """
         for option in sorted(set(options) - set(OPTIONS)):
             raise UnknownNameError(f"model {name!r}: unknown option {option!r}; {did_you_mean(option, OPTIONS)}")
+        refuse_wrong_types(name, options)
         request = LoadRequest(name, source, parse_device(device), parse_dtype(dtype), **options)
         checkpoint = open_checkpoint(request, cls.model_types)
         return cls(checkpoint, prompt_template, answer_separator)

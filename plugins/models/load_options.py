@@ -12,6 +12,7 @@ import torch
 from vseam_core.config.loading import DTYPES
 from vseam_core.errors import UnknownNameError, UnsupportedError, VseamError, did_you_mean
 from vseam_core.plugins.loading import require_extra
+from vseam_core.plugins.option_types import expected_instead
 
 PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 QUANTISATIONS = ("8bit", "4bit")
@@ -48,9 +49,6 @@ class LoadRequest:
         self._check_placement()
         self._check_quantisation()
         self.check_attention(self.attention)
-        for name in ("trust_remote_code", "local_files_only", "allow_pickle", "ocr"):
-            if not isinstance(getattr(self, name), bool | None if name == "ocr" else bool):
-                raise VseamError(f"model {self.name!r}: {name} must be true or false, got {getattr(self, name)!r}")
 
     @property
     def is_folder(self) -> bool:
@@ -76,8 +74,6 @@ class LoadRequest:
             raise UnknownNameError(
                 f"model {self.name!r}: unknown device_map {self.device_map!r}; {did_you_mean(self.device_map, PLACEMENTS)}"
             )
-        if not isinstance(self.device_map, (str, Mapping)):
-            raise VseamError(f"model {self.name!r}: device_map must be {', '.join(PLACEMENTS)} or module: device, got {self.device_map!r}")
         require_extra(f"model {self.name!r}: device_map", "large")
         if self.random_seed is not None:
             raise UnsupportedError(f"model {self.name!r}: random weights are drawn on one device; leave device_map out")
@@ -107,6 +103,14 @@ class LoadRequest:
             raise UnsupportedError(f"model {self.name!r}: random weights are not quantised; leave out either")
         if self.dtype == torch.float64:
             raise UnsupportedError(f"model {self.name!r}: quantised weights are not computed in float64; take float32, float16 or bfloat16")
+
+
+def refuse_wrong_types(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `VseamError` for an option of another type than `LoadRequest` says."""
+    for option, value in options.items():
+        expected = expected_instead(LoadRequest, option, value)
+        if expected:
+            raise VseamError(f"model {name!r}: option {option} is {value!r:.80}, expected {expected}")
 
 
 def parse_device(text: str) -> torch.device:

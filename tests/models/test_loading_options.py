@@ -132,10 +132,10 @@ def test_quantised_weights_answer_nearly_the_same_under_another_identity(
     ("options", "kind", "expected"),
     [
         ({"device_map": "atuo"}, UnknownNameError, "unknown device_map 'atuo'; did you mean 'auto'"),
-        ({"device_map": 3}, VseamError, "device_map must be auto, balanced"),
+        ({"device_map": 3}, VseamError, "option device_map is 3, expected text, a mapping or null"),
         ({"max_memory": {0: "2GB"}}, VseamError, "give device_map too"),
         ({"quantisation": "3bit"}, UnknownNameError, "unknown quantisation '3bit'"),
-        ({"local_files_only": "yes"}, VseamError, "local_files_only must be true or false, got 'yes'"),
+        ({"local_files_only": "yes"}, VseamError, "option local_files_only is 'yes', expected true or false"),
         ({"revision": "main"}, VseamError, "a revision is a commit, branch or tag of the hub"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Examples kept of each kind of problem."""
+
+_MISSING = ("nan", "null", "n/a", "na", "nat", "undefined")
+_REPEATED = re.compile(r".*~(?P<count>\d+)", re.DOTALL)
 
 
 @dataclass
@@ -53,7 +57,8 @@ def check_dataset(samples: Iterable[Sample], open_images: bool = False, advance:
     """Look at every sample. With `open_images` every image is opened, and boxes are held against its size.
 
     `duplicates` repeat image and question with the same answer, `contradictions` with another one; `labels against fullAnswer` are
-    yes/no labels of rewritten questions that the original answer's sentence speaks against, as far as that can be read.
+    yes/no labels of rewritten questions that the original answer's sentence speaks against, as far as that can be read. Pools, forms,
+    categories and answers are counted over what can be used.
     """
     problems: dict[str, Problem] = defaultdict(Problem)
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("pools", "forms", "categories", "answers")}
@@ -63,11 +68,12 @@ def check_dataset(samples: Iterable[Sample], open_images: bool = False, advance:
     for sample in samples:
         total += 1
         boxed += bool(sample.objects)
-        for name, value in zip(counts, (sample.pool, sample.form, sample.category, sample.answer), strict=True):
-            counts[name][value] += 1
         if "problem" in sample.metadata:
             problems["unusable records"].add(sample, str(sample.metadata["problem"]))
             continue
+        for name, value in zip(counts, (sample.pool, sample.form, sample.category, sample.answer), strict=True):
+            counts[name][value] += 1
+        _check_answer(sample, problems)
         _check_repeats(sample, answers, problems)
         _check_label(sample, problems)
         _check_image(sample, images, problems, open_images)
@@ -84,7 +90,18 @@ def check_dataset(samples: Iterable[Sample], open_images: bool = False, advance:
     )
 
 
+def _check_answer(sample: Sample, problems: Mapping[str, Problem]) -> None:
+    """A gold answer that is what programs write for a missing one: asked as it stands, it makes a number of nothing."""
+    if sample.answer.lower().strip("<>#") in _MISSING:
+        problems["answers that look missing"].add(sample, f"the gold answer is {sample.answer!r}")
+
+
 def _check_repeats(sample: Sample, answers: dict[tuple[str, str], str], problems: Mapping[str, Problem]) -> None:
+    repeated = _REPEATED.fullmatch(sample.identifier)
+    if repeated and not sample.question_id.endswith(f"~{repeated['count']}"):
+        problems["repeated ids"].add(
+            sample, f"the id {sample.question_id} stands on an earlier record; this one is told apart by ~{repeated['count']}"
+        )
     asked = (_image_name(sample), sample.question.lower())
     if asked not in answers:
         answers[asked] = sample.answer

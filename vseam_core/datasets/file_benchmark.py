@@ -21,7 +21,7 @@ from vseam_core.datasets.choices import INSTRUCTION, asked_with, options_column
 from vseam_core.datasets.hub_files import hub_path, is_hub_name
 from vseam_core.datasets.images import BytesImage, ImageFolders, MissingImage, image_folders, without_suffix
 from vseam_core.datasets.records import Record, read_records
-from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, VseamError, did_you_mean
+from vseam_core.errors import InvalidFileError, SampleError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from vseam_core.api.types import ImageSource
@@ -73,9 +73,6 @@ class FileBenchmark(Benchmark):
         if unknown:
             known = _option_names(type(self))
             raise UnknownNameError(f"dataset {name!r}: unknown option {min(unknown)!r}; {did_you_mean(min(unknown), known)}")
-        _check_options(name, questions, images, dedup)
-        if not isinstance(source_split, str):
-            raise VseamError(f"dataset {name!r}: option source_split must be a name such as test, got {source_split!r:.60}")
         self._source_split = source_split or self.source_split
         self.name, self.level, self.category = name, level, category or name.split("/")[-1]
         self._questions, self._images, self._dedup, self._rule = questions, images, dedup, self._known_rule(name, judge)
@@ -127,6 +124,10 @@ class FileBenchmark(Benchmark):
     def question_path(self) -> Path:
         """The question file. Raises `InvalidFileError` that says where it was looked for and how to get it."""
         return find_file(self.name, "questions", self._questions, self.question_files, self.obtain)
+
+    def where(self) -> str:
+        """Where the questions stand, for messages."""
+        return str(self.question_path())
 
     @property
     def images(self) -> ImageFolders:
@@ -219,6 +220,8 @@ class FileBenchmark(Benchmark):
             count = seen[sample.identifier] = seen.get(sample.identifier, 0) + 1
             # Some files repeat an identifier: each record stays a sample of its own.
             yield sample if count == 1 else replace(sample, identifier=f"{sample.identifier}~{count}")
+        if not seen:
+            raise InvalidFileError(f"{self.where()}: no question in it; expected at least one record")
 
     def _unusable(self, record: Record, number: int, reason: str) -> Sample:
         """A record that no sample can be made of: it is yielded all the same, and its image says why it cannot be used."""
@@ -254,16 +257,6 @@ def _option_names(kind: type[FileBenchmark]) -> list[str]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     return sorted(found - {"self", "name", "subset", "split"})
-
-
-def _check_options(name: str, questions: Any, images: Any, dedup: Any) -> None:
-    """Raise `VseamError` for an option that a registry gave a value of another kind."""
-    several = list(images) if isinstance(images, (list, tuple)) else [images]
-    for option, value in (("questions", questions), *(("images", image) for image in several)):
-        if value is not None and not isinstance(value, (str, Path)):
-            raise VseamError(f"dataset {name!r}: option {option} must be a path, got {value!r:.60}")
-    if not isinstance(dedup, bool):
-        raise VseamError(f"dataset {name!r}: option dedup must be true or false, got {dedup!r:.60}")
 
 
 def data_folder() -> Path:

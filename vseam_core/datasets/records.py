@@ -176,11 +176,14 @@ def read_records(path: Path, split: str = "") -> Iterator[Record]:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file with its line ends as they are. Raises `InvalidFileError` where it is not UTF-8."""
+    """The text of a file with its line ends as they are. Raises `InvalidFileError` where it is not UTF-8 or has zero bytes."""
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidFileError(f"{path}: expected UTF-8 text, byte {error.start} is none") from None
+    if "\0" in text:
+        raise InvalidFileError(f"{path}: expected UTF-8 text, found zero bytes (a file of another kind, or UTF-16)")
+    return text
 
 
 def lines_of(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from vseam_core.errors import PluginError, VseamError, did_you_mean
+from vseam_core.plugins.option_types import expected_instead
 from vseam_core.plugins.records import Factory, PluginRecord, import_factory
 
 Record = TypeVar("Record", bound=PluginRecord)
@@ -138,19 +139,9 @@ def _check_options(
             raise PluginError(f"{registration} has no option {unknown[0]!r}; {did_you_mean(unknown[0], named)}") from error
         raise PluginError(f"{registration} cannot be made: {error}") from error
     for name, value in options.items():
-        expected = _PLAIN_TYPES.get(_annotation(signature.parameters.get(name)))
-        if expected is not None and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)):
-            raise PluginError(f"{registration}: option {name} is {value!r}, expected {_annotation(signature.parameters[name])}")
-
-
-_PLAIN_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-"""Annotations whose meaning is beyond doubt: an option declared so is checked before the factory is called."""
-
-
-def _annotation(parameter: inspect.Parameter | None) -> str:
-    """A parameter's annotation as it is written; "" where it has none."""
-    annotation = "" if parameter is None or parameter.annotation is inspect.Parameter.empty else parameter.annotation
-    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+        expected = expected_instead(factory, name, value)
+        if expected:
+            raise PluginError(f"{registration}: option {name} is {value!r:.80}, expected {expected}")
 
 
 def _missing_requirements(distribution: str, extra: str) -> tuple[str, ...]:

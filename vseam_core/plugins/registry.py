@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -142,7 +143,8 @@ class Registry:
             options["dtype"] = dtype
         if device != "auto":
             options["device"] = device
-        return resolved.registration.create(VisionLanguageModel, resolved.name, str(source), **options)
+        with _at_its_place(resolved, "model", self.models):
+            return resolved.registration.create(VisionLanguageModel, resolved.name, str(source), **options)
 
     def describe_model(self, name: str, **overrides: Any) -> ModelDescription | None:
         """What the files on this machine say about a model, without loading weights; None where its plugin cannot say.
@@ -166,7 +168,8 @@ class Registry:
         resolved = self.dataset(name)
         options = {**resolved.options, **overrides}
         instruction = options.pop("instruction", None)
-        benchmark = resolved.registration.create(Benchmark, **options)
+        with _at_its_place(resolved, "dataset", self.datasets):
+            benchmark = resolved.registration.create(Benchmark, **options)
         if instruction is None and (name not in self.datasets or getattr(benchmark, "name", name) == name):
             return benchmark
         from vseam_core.plugins.aliased_benchmark import RegisteredBenchmark
@@ -229,6 +232,19 @@ class Registry:
             if not source and getattr(resolved.record, "source_factory", None):
                 source = "embedded"
             yield Listed(name, resolved.summary, resolved.registration.origin.plugin, resolved.origin, source)
+
+
+@contextmanager
+def _at_its_place(resolved: Resolved[Any], kind: str, entries: Mapping[str, RegistryEntry]) -> Iterator[None]:
+    """What is wrong with a name of the registry file is said with its place there, and by that name."""
+    try:
+        yield
+    except VseamError as error:
+        if resolved.name not in entries:
+            raise
+        named = f"{kind} {resolved.name!r}"
+        said = str(error) if str(error).startswith(named) else f"{named}: {error}"
+        raise type(error)(f"{resolved.origin}: {said}") from error
 
 
 def registry_path(path: str | Path | None = None) -> Path | None:
