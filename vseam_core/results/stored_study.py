@@ -131,8 +131,18 @@ def read_material(store: Store, chosen: StoredStudy) -> StudyMaterial:
         presentations=_presentations(traces, shown),
         confirmations=_ordered(store.scores("head_confirmations", ids), chosen),
         study=chosen.study,
+        evaluations=_evaluations(store, chosen),
         **{name: _ordered(store.scores(name, ids), chosen) for name in _METHODS},
     )
+
+
+def _evaluations(store: Store, chosen: StoredStudy) -> pd.DataFrame | None:
+    """The figures of evaluations among runs by number, and of those that they are held against; a study has tables of its own."""
+    if chosen.study is not None:
+        return None
+    found = store.scores("evaluations", chosen.run_ids)
+    against = sorted({int(run) for run in found["compared_with"]} - {0, *chosen.run_ids}) if len(found) else []
+    return store.scores("evaluations", [*chosen.run_ids, *against]) if against else found
 
 
 def _ordered(frame: pd.DataFrame, chosen: StoredStudy) -> pd.DataFrame:

@@ -49,7 +49,8 @@ class StudyMaterial:
     `analysis.screening.SCREENING_COLUMNS` and the operation, or is None; `confirmations` those of
     `analysis.confirmation.CONFIRMATION_COLUMNS`. `presentations` say by tracer how its effects are shown;
     a tracer without one is shown by its columns. `reading_tests`, `comparisons`, `direction_scores`, `path_screenings` and `screened_paths`
-    are the store's tables of these names. `study` is its number in the store, None where it is not a study of one.
+    are the store's tables of these names, `evaluations` that of evaluated runs (None for a study). `study` is its number in the store,
+    None where it is not a study of one.
     """
 
     name: str
@@ -75,12 +76,13 @@ class StudyMaterial:
     direction_scores: pd.DataFrame | None = None
     path_screenings: pd.DataFrame | None = None
     screened_paths: pd.DataFrame | None = None
+    evaluations: pd.DataFrame | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all was measured: there is nothing to draw."""
         frames = (
             *(self.accuracy, self.traces, self.ablations, self.modulations, self.shared, self.screenings),
-            *(self.comparisons, self.direction_scores, self.screened_paths),
+            *(self.comparisons, self.direction_scores, self.screened_paths, self.evaluations),
         )
         return not (self.heads or self.level_tests or any(frame is not None and len(frame) for frame in frames))

@@ -4,6 +4,7 @@ import { ablationView, rescalingView } from "./ablation.js";
 import { comparisonView } from "./comparison.js";
 import { curvesView } from "./curves.js";
 import { directionsView } from "./directions.js";
+import { evaluationsView } from "./evaluations.js";
 import { explainedView } from "./explained.js";
 import { findingsView } from "./findings.js";
 import { headsView } from "./headmap.js";
@@ -19,6 +20,7 @@ import { tracesView } from "./traces.js";
 export const VIEWS = [
   ["findings", "What was found", findingsView, (content) => content.findings.length + (content.notes ?? []).length],
   ["explained", "The answer explained", explainedView, (content) => (content.explained ? 1 : 0)],
+  ["evaluations", "Evaluated runs", evaluationsView, (content) => (content.evaluations ?? []).length],
   ["heads", "Head map", headsView, (content) => content.scans.length],
   ["traces", "Trace map", tracesView, (content) => content.traces.length],
   ["readings", "Looking and causing", readingsView, (content) => (content.readings ?? []).length],

@@ -38,7 +38,10 @@ use the same page. Every list may be empty and every key with `?` may be missing
               (boxes: where each image position looks, as fractions x0, y0, x1, y1 of the image)
     shared    [{model, sign, k, tasks: [label], rows: [{a, b, overlap, expected, p, q, ceiling, jaccard, reason, heads: [name]}],
                 level: {…} | null}]
-    ablations, rescalings, evaluations, tables: plain rows, as `study_data` says
+    ablations, rescalings, tables: plain rows, as `study_data` says
+    evaluations [{run, model, dataset, label, pool, split, change, compared_with, metric, rows: [{subset, value, low, high, n, reason,
+                  gain: {value, low, high, n, p, better, worse} | null}],
+                  turned: [{id, question, gold, before, after, better}]}]            (turned: samples whose score became another)
     comparisons [{model, dataset, label, split, n, n_choose, rows: [{method, change, accuracy, gain, …}]}]      (as the table comparisons)
     screened_paths [{model, dataset, label, direction, positions, n, estimated, top, random, rank_correlation, …,
                      rows: [{sender, receiver, part, estimate, mean, low, high, …}]}]

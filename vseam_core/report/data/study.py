@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vseam_core.analysis.frames import frame_records
+from vseam_core.report.data.evaluations import add_evaluations
 from vseam_core.report.data.how import how_measured
 from vseam_core.report.data.known_samples import KnownSamples, answered_pairs
 from vseam_core.report.data.looks import add_looks
@@ -38,6 +39,7 @@ def tables_page_data(material: StudyMaterial, tables: Sequence[ReportTable]) -> 
 def study_page_data(store: Store, chosen: StoredStudy, material: StudyMaterial, tables: Sequence[ReportTable]) -> PageData:
     """The page of a study, or of some runs, as `page_data` describes it."""
     page, tasks = tables_page_data(material, tables), study_tasks(material)
+    add_evaluations(page, store, material)
     samples = KnownSamples(page, store)
     add_traces(page, store, chosen=chosen, material=material, tasks=tasks, samples=samples)
     samples.add_prompts(chosen.models, samples.names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vseam_core.report.findings.about_answers import evaluation_findings
 from vseam_core.report.findings.about_heads import ablation_findings, head_findings, negative_findings, open_heads, sharing_findings
 from vseam_core.report.findings.about_traces import curve_findings, token_findings
 from vseam_core.report.findings.wording import Finding
@@ -15,6 +16,7 @@ __all__ = ["Finding", "study_findings"]
 _Make = Callable[[StudyMaterial], list[Finding]]
 # What is said, and at most how often: heads first, since they are what most questions are about.
 _KINDS: Sequence[tuple[_Make, int]] = (
+    (evaluation_findings, MOST_SENTENCES),
     (head_findings, 4),
     (token_findings, 2),
     (curve_findings, 1),

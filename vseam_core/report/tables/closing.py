@@ -9,6 +9,7 @@ from vseam_core.report.tables.beside_effects import beside_effects_table
 from vseam_core.report.tables.comparisons import comparison_tables
 from vseam_core.report.tables.directions import directions_table
 from vseam_core.report.tables.edges import edge_tables
+from vseam_core.report.tables.evaluations import evaluation_table
 from vseam_core.report.tables.heads import ablation_tables, head_table, published_table, suppressor_table
 from vseam_core.report.tables.rescaling import rescaling_table
 from vseam_core.report.tables.screening import screening_table
@@ -51,6 +52,7 @@ def closing_tables(material: StudyMaterial, first: str = "") -> list[ReportTable
     tables: list[ReportTable | None] = [
         *(make(material) for make in asked),
         accuracy_table(material),
+        evaluation_table(material),
         *comparison_tables(material),
         *trace_tables(material),
         *edge_tables(material),
