@@ -47,7 +47,7 @@ def _annotation(factory: Callable[..., Any], name: str) -> Any:
         holder = types.SimpleNamespace(__annotations__={name: function.__annotations__[name]})
         try:
             return typing.get_type_hints(holder, {**_NAMES, **getattr(function, "__globals__", {})})[name]
-        except Exception:  # whatever a stranger's annotation runs into: it is no reason to refuse the option
+        except Exception:  # whatever an annotation of others runs into: it is no reason to refuse the option
             return Any
     return Any
 
