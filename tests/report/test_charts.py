@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import BuildStudy
-from tests.report.test_browser import CHROMIUM, Opened, browser  # noqa: F401
+from tests.report.test_browser import CHROMIUM, Opened, browser, large_page  # noqa: F401
 from tests.report.test_method_views import MODEL, with_methods
 from vseam_core.report.data.comparison import COLUMNS
 from vseam_core.report.data.page_data import PageData
@@ -71,6 +72,31 @@ def test_one_operation_goes_without_saying(show: Show) -> None:
     page = PageData("made")
     page.content["ablations"] = [ablation("resample")]
     assert "color, positive" in show(page).show("ablation").locator("svg.drawing text").all_text_contents()
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_name_of_a_head_in_the_first_layer_does_not_cover_the_numbers_of_the_columns(show: Show, width: int) -> None:
+    opened = show(large_page())
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    drawing = opened.show("heads").locator("svg.grid")
+    opened.wait_until(f"document.querySelector('#heads svg.grid').clientWidth <= {width}")
+    names = drawing.locator("text.halo").evaluate_all("all => all.map(one => [one.textContent, one.getBoundingClientRect().top])")
+    bottom = drawing.locator("text", has_text=re.compile("^30$")).last.evaluate("node => node.getBoundingClientRect().bottom")
+    assert any(name.startswith("L0H") for name, _ in names)
+    assert all(top >= bottom - 3 for _, top in names)
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_signs_of_claims_are_as_large_as_other_letters_or_left_out(show: Show, width: int) -> None:
+    page = large_page()
+    for scan in page.content["scans"]:
+        scan["states"] = {"positive": {"shown": True, "resolved": True, "words": ""}}
+    opened = show(page)
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    drawing = opened.show("heads").locator("svg.grid")
+    opened.wait_until(f"document.querySelector('#heads svg.grid').clientWidth <= {width}")
+    sizes = drawing.locator("text").evaluate_all("all => all.map(one => parseFloat(getComputedStyle(one).fontSize))")
+    assert min(sizes) >= 11
 
 
 def test_the_largest_difference_comes_first_whichever_way_it_goes(show: Show) -> None:

@@ -68,7 +68,7 @@ function gridOf(about, room) {
       if (sign) marks.push({ ...sign, x, y, fill });
     }
   }
-  drawMarks(drawing, marks, width, height);
+  drawMarks(drawing, marks, geometry);
   const cursor = shape("rect", { width, height, fill: "none", stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": "3 2", visibility: "hidden",
     "pointer-events": "none", class: "cursor" });
   const picked = shape("rect", { width: width + 2, height: height + 2, fill: "none", stroke: "currentColor", "stroke-width": 2.5, visibility: "hidden",
@@ -111,19 +111,19 @@ function writeInCell(drawing, words, { x, y, width, height, fill }) {
 }
 
 // A claim is outlined twice, dark beside light, and named or signed: a nearly white cell says nothing by its colour.
-function drawMarks(drawing, marks, width, height) {
+function drawMarks(drawing, marks, { top, width, height }) {
   for (const { x, y, fill, outline, sign } of marks) {
     if (!outline) continue;
     const box = (inset, stroke, thick) => shape("rect", { x: x + inset, y: y + inset, width: width - 2 * inset, height: height - 2 * inset, fill: "none", stroke,
       "stroke-width": thick, "pointer-events": "none" });
     const wide = width > 20 ? 2 : 1.2;
     drawing.append(box(wide / 2, "currentColor", wide), box(wide * 1.25, inkOn(fill) === "#ffffff" ? "#ffffff" : "none", wide / 2));
-    if (sign && width > 8) drawing.append(shape("text", { x: x + width / 2, y: y + height / 2 + 4, "text-anchor": "middle", "font-size": Math.min(12, width - 3),
+    if (sign && width >= 14) drawing.append(shape("text", { x: x + width / 2, y: y + height / 2 + 4, "text-anchor": "middle", "font-size": Math.min(12, width - 3),
       "font-weight": 700, fill: inkOn(fill), "pointer-events": "none" }, sign));
   }
-  // Names of the strongest lie on top of everything, with a halo.
+  // Names of the strongest lie on top of everything, with a halo: above their cell, in the first row below it, where no column's words are.
   for (const { x, y, label } of marks) {
-    if (label) drawing.append(shape("text", { x: x + width / 2, y: y - 2, "text-anchor": "middle", "font-weight": 600, fill: "currentColor",
+    if (label) drawing.append(shape("text", { x: x + width / 2, y: y === top ? y + height + 10 : y - 2, "text-anchor": "middle", "font-weight": 600, fill: "currentColor",
       class: "halo", "pointer-events": "none" }, label));
   }
 }
