@@ -122,6 +122,22 @@ def test_what_a_chart_says_is_told_under_a_finger_too(browser: Any, pages: tuple
     context.close()
 
 
+def test_names_of_points_do_not_lie_on_one_another_and_numbers_have_room_beside_their_words(browser: Any, pages: tuple[Path, Path]) -> None:  # noqa: F811
+    found = Opened(browser.new_page(viewport={"width": NARROW, "height": 800}))
+    found.page.goto(pages[0].as_uri())
+    view = found.show("readings")
+    settled(found)
+    boxes = view.locator("svg.drawing text.halo").evaluate_all("all => all.map(one => one.getBoundingClientRect().toJSON())")
+    assert boxes
+    for place, one in enumerate(boxes):
+        for other in boxes[:place]:
+            apart = one["left"] >= other["right"] or other["left"] >= one["right"]
+            assert apart or abs(one["top"] - other["top"]) >= 11
+    lines = view.locator("dd").first.evaluate("node => node.getClientRects()[0].height / parseFloat(getComputedStyle(node).lineHeight)")
+    assert lines <= 3
+    found.page.close()
+
+
 def test_every_task_of_shared_heads_is_named(browser: Any, pages: tuple[Path, Path]) -> None:  # noqa: F811
     found = Opened(browser.new_page(viewport={"width": NARROW, "height": 800}))
     found.page.goto(pages[0].as_uri())

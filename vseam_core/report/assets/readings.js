@@ -5,15 +5,27 @@ import { LINES } from "./colours.js";
 import { figure, fileName } from "./figures.js";
 import { fitted } from "./fit.js";
 import { ticksOf } from "./charts.js";
+import { textWidth } from "./grid.js";
 import { walkPoints } from "./keys.js";
 import { taskChooser } from "./tasks.js";
 
-const WIDEST = 560, HEIGHT = 380, MARGIN = { left: 58, right: 16, top: 12, bottom: 44 };
+const WIDEST = 560, HEIGHT = 380, NAMED = 5, MARGIN = { left: 58, right: 16, top: 12, bottom: 44 };
 
 function rangeOf(values) {
   const known = values.filter(Number.isFinite), [low, high] = [Math.min(0, ...known), Math.max(0, ...known)];
   const room = 0.06 * (high - low || 1);
   return [low - room, high + room];
+}
+
+// The strongest points with a place for their names, without those whose name would lie on another's.
+function namesOf(points, across, up, width) {
+  const placed = [];
+  for (const point of [...points].sort((one, two) => Math.abs(two.y) - Math.abs(one.y)).slice(0, NAMED)) {
+    const far = across(point.x) > width - 70, x = across(point.x) + (far ? -7 : 7), y = up(point.y), wide = textWidth(point.name);
+    const left = far ? x - wide : x;
+    if (placed.every((other) => Math.abs(other.y - y) > 12 || other.left > left + wide + 2 || left > other.left + other.wide + 2)) placed.push({ point, x, y, far, left, wide });
+  }
+  return placed;
 }
 
 function scatter(points, label, below, width) {
@@ -33,10 +45,8 @@ function scatter(points, label, below, width) {
     onPointer(dot, () => told(point));
     drawing.append(dot);
   }
-  const named = [...points].sort((one, two) => Math.abs(two.y) - Math.abs(one.y)).slice(0, 5);
-  for (const point of named) {
-    const far = across(point.x) > width - 70;
-    drawing.append(shape("text", { x: across(point.x) + (far ? -7 : 7), y: up(point.y) + 4, "text-anchor": far ? "end" : "start", fill: "currentColor", class: "halo" }, point.name));
+  for (const { point, x, y, far } of namesOf(points, across, up, width)) {
+    drawing.append(shape("text", { x, y: y + 4, "text-anchor": far ? "end" : "start", fill: "currentColor", class: "halo" }, point.name));
   }
   walkPoints(drawing, width, [[...points].sort((one, two) => one.x - two.x).map((point) => ({ x: across(point.x), y: up(point.y), lines: told(point) }))]);
   return drawing;
