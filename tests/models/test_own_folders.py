@@ -95,6 +95,25 @@ def test_an_answer_is_what_the_library_generates_from_its_processors_output(fami
         assert first[0] == pytest.approx(scored, abs=1e-4)
 
 
+@pytest.mark.parametrize("family", SMALL)
+def test_a_folder_whose_image_processor_has_a_file_of_its_own_is_the_same_model(
+    family: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As folders were written before one file held all of a processor: most that are published still are."""
+    older = shutil.copytree(folders(family), tmp_path / family)
+    file = older / "processor_config.json"
+    settings = json.loads(file.read_text())
+    images = settings.pop("image_processor")
+    kind = images["image_processor_type"].removesuffix("Pil")
+    (older / "preprocessor_config.json").write_text(
+        json.dumps({**images, "image_processor_type": kind, "processor_class": settings["processor_class"]})
+    )
+    file.write_text(json.dumps(settings))
+    first, second = load(folders(family)), load(older)
+    assert second.info.processor_hash == first.info.processor_hash
+    assert second.encode(picture(1), QUESTION).key == first.encode(picture(1), QUESTION).key
+
+
 @pytest.mark.parametrize("family", ALL)
 def test_every_word_of_the_question_and_every_position_of_the_image_is_found(family: str, folders: Callable[[str], Path]) -> None:
     model = load(folders(family))
