@@ -99,6 +99,17 @@ def test_a_drawing_grows_and_shrinks_with_its_window_and_keeps_what_is_chosen(na
     assert drawing.evaluate("node => node.clientWidth") == before
 
 
+def test_nothing_is_wider_than_paper(narrow: Opened) -> None:
+    narrow.page.set_viewport_size({"width": 720, "height": 1000})
+    for view in views(narrow):
+        narrow.show(view)
+    for fold in narrow.page.locator("details").all():
+        fold.evaluate("node => { node.open = true; }")
+    narrow.page.emulate_media(media="print")
+    settled(narrow)
+    assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 720
+
+
 def test_a_section_that_is_gone_to_is_not_covered_by_the_contents(narrow: Opened) -> None:
     for view in views(narrow)[1:]:
         heading = narrow.show(view).locator("h2").first
