@@ -99,6 +99,18 @@ def test_a_drawing_grows_and_shrinks_with_its_window_and_keeps_what_is_chosen(na
     assert drawing.evaluate("node => node.clientWidth") == before
 
 
+def test_the_keyboard_alone_reaches_every_drawing_and_each_tells_something(narrow: Opened) -> None:
+    for view in views(narrow):
+        section = narrow.show(view)
+        settled(narrow)
+        for drawing in section.locator("svg.drawing").all():
+            drawing.focus()
+            assert drawing.evaluate("node => node === document.activeElement"), view
+            narrow.page.keyboard.press("ArrowRight")
+            assert narrow.page.locator(".tooltip").inner_text(), view
+            narrow.page.keyboard.press("Escape")
+
+
 def test_nothing_is_wider_than_paper(narrow: Opened) -> None:
     narrow.page.set_viewport_size({"width": 720, "height": 1000})
     for view in views(narrow):
