@@ -25,14 +25,15 @@ class LoadRequest:
     `device_map` (a placement such as `auto`, or module name → device) spreads a model over several GPUs, the CPU's memory and
     the disk; `max_memory` and `offload_folder` limit that. `quantisation` is `8bit` or `4bit`; `dtype` is then what is computed
     in. `local_files_only` never asks the hub, `allow_pickle` also reads weights that are no safetensors.
-    `ocr` says whether a processor that can reads the words of an image (None: as its files say).
+    `attention` may name one for each part (`{text_config: eager}`). `ocr` says whether a processor that can reads the words of an
+    image (None: as its files say).
     """
 
     name: str
     source: str
     device: torch.device
     dtype: torch.dtype
-    attention: str | None = None
+    attention: str | Mapping[str, str] | None = None
     revision: str | None = None
     random_seed: int | None = None
     trust_remote_code: bool = False

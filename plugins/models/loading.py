@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def open_checkpoint(request: LoadRequest, model_types: Collection[str] = ()) -> 
     return Checkpoint(module, processor, _describe(request, module, processor, commit_of(request, arguments)))
 
 
-def initialise(config: Any, seed: int, attention: str | None = None, trust_remote_code: bool = False) -> Any:
+def initialise(config: Any, seed: int, attention: str | Mapping[str, str] | None = None, trust_remote_code: bool = False) -> Any:
     """A float32 model of the same architecture with fresh weights drawn from `seed` alone; the global generators stay untouched.
 
     Weights follow the library's own initialisation. Parameters that it leaves (nearly) constant, such as the query tokens of a
