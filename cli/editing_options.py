@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from vseam_cli.named_values import plain_value
 
 if TYPE_CHECKING:
     from vseam_cli.application import Application
@@ -25,30 +26,29 @@ def use_editing(context: click.Context, parameter: click.Parameter, value: Any) 
         application.editing["pairs"] = str(parameter.name).removesuffix("_only")
     elif parameter.name == "edits":
         application.edits = str(value)
+    elif str(parameter.name).endswith("options"):
+        given = [name for name, _ in value]
+        if twice := next((name for name in given if given.count(name) > 1), ""):
+            raise click.BadParameter(f"{twice} is given twice", context, parameter)
+        application.editing[str(parameter.name)] = dict(value)
     else:
-        application.editing[str(parameter.name)] = dict(value) if str(parameter.name).endswith("options") else value
-
-
-# A path with fields in braces is text, where YAML would see a mapping that goes wrong.
-_PATTERN = re.compile(r"\{[A-Za-z_]\w*\}.+")
+        application.editing[str(parameter.name)] = value
 
 
 class AssignmentType(click.ParamType):
-    """NAME=VALUE, the value read as YAML (a number, true, a word, a list), but for a pattern such as `{question_id}.png`."""
+    """NAME=VALUE, the value as `plain_value` reads it."""
 
     name = "assignment"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         """The name and the value."""
-        import yaml
-
         name, equals, text = str(value).partition("=")
         if not (name and equals):
             self.fail(f"{value!r}: expected NAME=VALUE")
         try:
-            return name.replace("-", "_"), text if _PATTERN.fullmatch(text) else yaml.safe_load(text)
-        except yaml.YAMLError:
-            self.fail(f"{value!r}: the value is not YAML", param, ctx)
+            return name.replace("-", "_"), plain_value(text)
+        except ValueError as error:
+            self.fail(f"{value!r:.200}: {error}", param, ctx)
 
 
 def _assignments(option: str, field: str, text: str) -> Callable[[Any], Any]:

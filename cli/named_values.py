@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
+
+# A path with fields in braces is text, where YAML would see a mapping that goes wrong.
+_PATTERN = re.compile(r"\{[A-Za-z_]\w*\}.*")
 
 
 def named_values(texts: Sequence[str], expected: str, context: click.Context, parameter: click.Parameter) -> Iterator[tuple[str, str, Any]]:
@@ -20,20 +24,28 @@ def named_values(texts: Sequence[str], expected: str, context: click.Context, pa
         if left in seen:
             raise click.BadParameter(f"{left} is given twice", context, parameter)
         seen.add(left)
-        yield owner, name, _plain_value(text, right, context, parameter)
+        try:
+            yield owner, name, plain_value(right)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r:.200}: {error}", context, parameter) from None
 
 
-def _plain_value(text: str, value: str, context: click.Context, parameter: click.Parameter) -> Any:
-    """A value as YAML reads it, so that `true`, numbers and `{0: 20GB, cpu: 60GB}` can be written."""
+def plain_value(text: str) -> Any:
+    """A value as YAML reads it, so that `true`, numbers and `{0: 20GB, cpu: 60GB}` can be written; `{image}.png` is a pattern, so text.
+
+    Raises ValueError that says what was expected.
+    """
     import yaml
 
+    if _PATTERN.fullmatch(text):
+        return text
     try:
-        found = yaml.safe_load(value)
+        found = yaml.safe_load(text)
         plain = _is_plain(found)
     except (yaml.YAMLError, ValueError, RecursionError):  # an alias may stand for what it is in
-        raise click.BadParameter(f"{text!r:.200}: the value is no YAML", context, parameter) from None
+        raise ValueError("the value is no YAML") from None
     if not plain:
-        raise click.BadParameter(f"{text!r}: expected text, a number, true, false, null or a list; quote dates", context, parameter)
+        raise ValueError("expected text, a number, true, false, null or a list; quote dates")
     return found
 
 

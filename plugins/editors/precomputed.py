@@ -68,7 +68,10 @@ class PrecomputedImages(EditedImages):
 
     def image(self, sample: Sample) -> Image:
         """The edited image. Raises `SampleError` where it is missing or cannot be read."""
-        return FileImage(self._place(self._images, sample)).load()
+        path = self._place(self._images, sample)
+        if not path.exists():
+            raise SampleError(f"{sample.identifier}: no edited image at {path}, which the options folder and images say")
+        return FileImage(path).load()
 
     def mask(self, sample: Sample, clean: Image, edited: Image) -> np.ndarray:
         """The mask's file, or where the two images differ. Raises `SampleError`."""

@@ -270,3 +270,20 @@ def test_the_planner_and_the_mask_of_the_defaults_take_options(vseam: Vseam, pho
 )
 def test_an_editor_s_option_is_yaml_but_for_a_path_with_fields(given: str, value: object) -> None:
     assert AssignmentType().convert(given, None, None)[1] == value
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("strength=.nan",), "expected text, a number"),
+        (("strength=2026-01-01",), "quote dates"),
+        (("strength=2026-13-45",), "the value is no YAML"),
+        (("strength=0.5", "strength=0.7"), "strength is given twice"),
+    ],
+)
+def test_a_value_that_means_nothing_is_one_line_for_editors_too(vseam: Vseam, given: tuple[str, ...], said: str) -> None:
+    options = [word for one in given for word in ("--editor-option", one)]
+    outcome = vseam("edit", "--dataset", "scenes/color", "--editor", "blur", *options, "--limit", "1")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert said in outcome.stderr
+    assert outcome.stderr.count("\n") == 1

@@ -147,6 +147,11 @@ def test_a_wrong_option_is_one_line_that_says_what_was_expected(vseam: Vseam, ar
     assert "bug" not in found.stderr
 
 
+def test_a_pattern_that_is_one_field_is_text_and_no_mapping(studied: Callable[..., Study]) -> None:
+    options = ("--editor", "precomputed", "--editor-option", "images={image}", "--editor-option", "masks={image_stem}.png")
+    assert studied("trace", *options).editor.options == {"images": "{image}", "masks": "{image_stem}.png"}
+
+
 def test_options_of_a_study_file_are_checked_with_their_line(vseam: Vseam) -> None:
     Path("study.yaml").write_text(
         "name: s\nmodels: [llava-tiny]\ndatasets: [scenes/color]\ntracers:\n  - groups\n  - {name: knockout, options: {windw: 3}}\n"

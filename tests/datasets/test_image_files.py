@@ -120,7 +120,7 @@ def test_only_six_formats_are_opened(tmp_path: Path) -> None:
 def test_only_plain_files_of_a_bounded_size_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
-    for name, reason in (("pipe.png", "a pipe, device or socket"), ("folder.png", "a folder"), ("gone.png", "No such file")):
+    for name, reason in (("pipe.png", "a pipe, device or socket"), ("folder.png", "a folder"), ("gone.png", "no such image")):
         with pytest.raises(SampleError, match=reason):
             FileImage(tmp_path / name).load()
     path = saved(tmp_path / "x.png", Image.new("RGB", (4, 4)))

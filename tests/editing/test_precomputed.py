@@ -137,7 +137,7 @@ def test_an_identifier_that_is_no_name_never_becomes_a_path(pictures: Path, tmp_
 
 
 def test_what_is_missing_is_a_skip_with_its_reason(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(SampleError, match=r"18.png: cannot be read"):
+    with pytest.raises(SampleError, match=r"no edited image at .*published/corrupt/18/18\.png"):
         edited(pictures, tmp_path, asked(pictures, question_id="18"))
     with pytest.raises(SampleError, match="has no 'questio_id' for the path of its image; did you mean 'question_id'"):
         edited(pictures, tmp_path, **{"masks": "{questio_id}.png"})

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from vseam_core.analysis.head_claims import FOUND_IN, smallest_effect
+from vseam_core.analysis.heads import score_heads
 from vseam_core.analysis.shared import OTHER_FORMS, LevelTest
 from vseam_core.report.findings import study_findings
 from vseam_core.report.findings.sample_sizes import images_for_strongest, samples_for_reliability
@@ -40,6 +41,17 @@ def test_noise_is_never_found(build_study):
     assert findings
     assert "not resolved" in findings[0].text.lower() or "no head passes" in findings[0].text
     assert any("on 2 of 2 maps (n = 3 wrong answers, fewer than the 10 that it takes)" in finding.text for finding in findings)
+
+
+def test_what_was_never_tested_is_not_said_to_have_failed_a_test(material):
+    effects, gold = np.random.default_rng(0).normal(1, 0.1, size=(12, 6, 8)) * np.arange(48).reshape(6, 8), np.arange(12) < 6
+    short = score_heads(effects, np.ones(12), np.arange(12) % 2, gold, np.arange(12), measure="logit_diff", seed=0)
+    assert short.resolved_support
+    heads = [dataclasses.replace(scan, claims=short) if scan.category == "indoor" else scan for scan in material.heads]
+    text = " ".join(finding.text for finding in study_findings(dataclasses.replace(material, heads=heads)))
+    assert "no head passes on" not in text
+    lacks = "needs 10 images of each, has 6 with gold yes and 6 with gold no"
+    assert f"Heads could not be tested, so that none passes, on instructblip-tiny indoor (n = 12; {lacks})." in text
 
 
 def test_nothing_measured_is_nothing_found(material):

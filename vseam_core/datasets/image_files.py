@@ -70,6 +70,8 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image]:
         raise SampleError(f"{name}: cannot be read as an image (read are {', '.join(FORMATS)})") from None
     except images.DecompressionBombError:
         raise SampleError(f"{name}: more pixels than the {MOST_PIXELS:,} that are read") from None
+    except FileNotFoundError:
+        raise SampleError(f"{name}: no such image; it was moved or deleted") from None
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
         raise SampleError(f"{name}: cannot be read as an image ({' '.join(str(error).split())[:120]})") from None
 

@@ -34,8 +34,12 @@ def map_state(scores: HeadScores, sign: Sign) -> MapState:
         return MapState(False, False, f"too few {answers} ({n} < {MINIMUM_ANSWERS})")
     if not resolved or reliability is None:
         return MapState(True, False, f"not resolved at n = {n}")
-    untested = f"p_{sign}" in scores.frame and bool(scores.frame[f"p_{sign}"].isna().all())
-    return MapState(True, True, f"n = {n}, {'not tested' if untested else f'reliability {reliability:.2f}'}")
+    return MapState(True, True, f"n = {n}, {f'reliability {reliability:.2f}' if tested(scores, sign) else 'not tested'}")
+
+
+def tested(scores: HeadScores, sign: Sign) -> bool:
+    """Whether the claim of a sign was tested on any head: not where a map has too few images of a gold class."""
+    return f"p_{sign}" not in scores.frame or bool(scores.frame[f"p_{sign}"].notna().any())
 
 
 def passing_heads(scores: HeadScores, sign: Sign) -> np.ndarray:

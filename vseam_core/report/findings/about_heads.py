@@ -11,7 +11,7 @@ from vseam_core.api.types import HeadId
 from vseam_core.errors import counted
 from vseam_core.report.findings.sample_sizes import images_for_strongest, samples_for_reliability
 from vseam_core.report.findings.wording import Finding, link, listed, nats, number, percent, probability
-from vseam_core.report.head_states import exploratory, passing_heads, primary_maps
+from vseam_core.report.head_states import exploratory, passing_heads, primary_maps, tested
 from vseam_core.report.summaries import AblationSummary, ablation_summaries
 from vseam_core.report.tasks import label_of, model_rows, only, study_tasks
 from vseam_core.results.study_results import HeadMap, StudyMaterial
@@ -101,10 +101,10 @@ def sharing_findings(material: StudyMaterial) -> list[Finding]:
         if sign != "positive" or test.p_value is None:
             continue
         rows = only(model_rows(material.shared, model), sign=sign)
-        tested = rows[rows["q_value"].notna()]
-        clear = tested["q_value"] < SIGNIFICANCE
+        compared = rows[rows["q_value"].notna()]
+        clear = compared["q_value"] < SIGNIFICANCE
         # A pair shares something of its own only if heads that matter in every task do not explain it.
-        beyond = int((clear & (tested["p_importance"] < SIGNIFICANCE).fillna(False)).sum())
+        beyond = int((clear & (compared["p_importance"] < SIGNIFICANCE).fillna(False)).sum())
         k = int(rows["k"].iloc[0])
         resolved = test.p_value < SIGNIFICANCE
         least = 1 / test.groupings if test.groupings else 1.0
@@ -119,8 +119,8 @@ def sharing_findings(material: StudyMaterial) -> list[Finding]:
         text = (
             f"{model}: tasks of one level {verdict}: {number(test.within or 0.0)} of their {k} strongest within levels, "
             f"{number(test.across or 0.0)} across ({probability('p', test.p_value)}{limit}; {forms}). {int(clear.sum())} of "
-            f"{counted(len(tested), 'pair')} share more than heads permuted within layers do (q < {SIGNIFICANCE:g}), {beyond} of them also "
-            "more than heads that matter in every task explain."
+            f"{counted(len(compared), 'pair')} share more than heads permuted within layers do (q < {SIGNIFICANCE:g}), {beyond} of them "
+            "also more than heads that matter in every task explain."
         )
         findings.append(Finding(text, "found" if resolved or beyond else "open", link("shared", model=model)))
     return findings
@@ -133,25 +133,36 @@ def open_heads(material: StudyMaterial) -> list[Finding]:
 
 
 def _nothing_passes(material: StudyMaterial) -> Finding | None:
-    """Maps on which no positive head passes although they repeat on other images."""
-    parts, first = [], None
+    """Maps on which no positive head passes although they repeat on other images, apart from those that are too small for any to pass."""
+    parts, untested, first = [], [], None
     for (model, dataset), scan in primary_maps(material).items():
         if not scan.claims.resolved_support or passing_heads(scan.claims, "positive").any():
+            continue
+        if not tested(scan.claims, "positive"):
+            first = first or (model, dataset)
+            untested.append(f"{model} {label_of(study_tasks(material), dataset)} (n = {scan.claims.n_sampled}; {_lacking(scan)})")
             continue
         images = images_for_strongest(scan.claims, "positive")
         words = f"{model} {label_of(study_tasks(material), dataset)} (n = {scan.claims.n_sampled}"
         parts.append((images or 0, words + (f"; {images} images of each gold answer)" if images else ")")))
         first = first or (model, dataset)
-    if not parts or first is None:
+    if first is None:
         return None
     parts.sort(key=lambda part: (part[0] == 0, part))
-    shown = [words for _, words in parts[:3]]
-    rest = f", and {len(parts) - 3} more" if len(parts) > 3 else ""
-    needed = ""
+    text = f"Open: no head passes on {_first_three([words for _, words in parts])}." if parts else ""
     if any(images for images, _ in parts[:3]):
-        needed = " In brackets is what finding the strongest head there in 80 % of cases takes, were its effect as large as measured."
-    text = f"Open: no head passes on {listed(shown)}{rest}.{needed}"
+        text += " In brackets is what finding the strongest head there in 80 % of cases takes, were its effect as large as measured."
+    if untested:
+        text += f"{' ' if text else 'Open: '}Heads could not be tested, so that none passes, on {_first_three(untested)}."
     return Finding(text, "open", link("heads", model=first[0], dataset=first[1]))
+
+
+def _lacking(scan: HeadMap) -> str:
+    return scan.claims.reason_support.removeprefix("cannot be tested at this size: ")
+
+
+def _first_three(words: list[str]) -> str:
+    return listed(words[:3]) + (f", and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def _unresolved(material: StudyMaterial) -> Finding | None:
@@ -169,7 +180,7 @@ def _unresolved(material: StudyMaterial) -> Finding | None:
     negative = [scan for scan in maps.values() if not passing_heads(scan.claims, "negative").any()]
     text = ""
     if parts:
-        text = f"Not resolved are the maps of {listed(parts[:3])}{f', and {len(parts) - 3} more' if len(parts) > 3 else ''}. "
+        text = f"Not resolved are the maps of {_first_three(parts)}. "
     if negative:
         wrong = [scan.claims.n_wrong for scan in negative]
         few = sum(count < 10 for count in wrong)
