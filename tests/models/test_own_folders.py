@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,20 @@ def test_a_library_without_float64_ends_the_measure_of_drift_in_a_reason(folders
     only = drift(load(folders("kosmos-2")))
     assert [(one.dtype, one.error) for one in only] == [("float64", None)]
     assert "overflow" in only[0].reason
+
+
+def test_the_measure_of_drift_passes_on_no_remark_of_the_library(folders: Callable[[str], Path]) -> None:
+    said: list[logging.LogRecord] = []
+    handler, library = logging.Handler(), logging.getLogger("transformers")
+    handler.emit = said.append  # type: ignore[method-assign]
+    model = load(folders("blip_questions"))
+    library.addHandler(handler)
+    try:
+        found = drift(model)
+    finally:
+        library.removeHandler(handler)
+    assert not said
+    assert [one.attention for one in found if one.reason] == ["sdpa"] * 3
 
 
 def test_a_processor_that_its_model_cannot_read_is_one_line(folders: Callable[[str], Path], tmp_path: Path) -> None:

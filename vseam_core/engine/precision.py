@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,11 +73,24 @@ def _reason_against_copies(model: VisionLanguageModel) -> str:
 
 def _compared(module: Any, inputs: dict[str, torch.Tensor], dtype: torch.dtype, attention: str, name: str, exact: torch.Tensor) -> Drift:
     try:
-        module.set_attn_implementation(attention)
+        with _without_remarks():
+            module.set_attn_implementation(attention)
         logits = _logits(module, inputs, dtype)
     except (ValueError, ImportError, RuntimeError) as error:
         return Drift(attention, name, reason=str(error).splitlines()[0])
     return Drift(attention, name, float((logits - exact).abs().max()), bool(logits.argmax() == exact.argmax()))
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Without the library's remark on every part that keeps its own attention (BLIP): what comes of it is in the table."""
+    library = logging.getLogger("transformers")
+    level = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        library.setLevel(level)
 
 
 @torch.no_grad()
