@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from vseam_core.api.interventions import MEASURES, TOP_TOKEN, AnswerScore, Answe
 from vseam_core.api.presentation import Presentation
 from vseam_core.api.prompts import POSITION_CLASSES, role_of_positions
 from vseam_core.api.types import Direction, TraceEffect
-from vseam_core.errors import SampleError
+from vseam_core.errors import SampleError, UnsupportedError
 from vseam_plugins.tracers.grids import (
     PATCH_MEASURES,
     baseline_answers,
@@ -47,12 +47,14 @@ class LogitLens(Tracer):
     contribution at the recorded scale of the final norm; probabilities have no additive share, so only linear measures are given).
     The measure `top_token` is the id of the token that the residual's reading puts first: for single samples, its mean means nothing.
     Effects are `[layers, positions]`; the residual has one more row, layer −1, for the embeddings. `values` are the readouts
-    themselves, not differences, and `direction` names the run that was read: `clean` or `corrupt`. Sources: nostalgebraist 2020
-    (logit lens); Elhage et al. 2021 (direct logit attribution).
+    themselves, not differences, and `direction` names the run that was read: `clean` or `corrupt`. In the stack `decoder` of a model whose
+    image and words stand in an encoder it reads the residual of the decoder at the last token that it starts with. Sources: nostalgebraist
+    2020 (logit lens); Elhage et al. 2021 (direct logit attribution).
     """
 
     name: ClassVar[str] = "lens"
     version: ClassVar[int] = 2
+    stacks: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "cross")
 
     def __init__(
         self,
@@ -65,7 +67,12 @@ class LogitLens(Tracer):
         self.measures = chosen_names("measure", measures, (*MEASURES, TOP_TOKEN))
 
     def plan(self, context: TraceContext) -> Sequence[Run]:
-        """One run per image, with all readouts. Raises `SampleError` where the prompts do not match or have no such position."""
+        """One run per image, with all readouts.
+
+        Raises `SampleError` where the prompts do not match or have no such position, `UnsupportedError` for cross-attention alone.
+        """
+        if context.stack == "cross":
+            raise UnsupportedError("lens: cross-attention has no residual of its own: name the stack decoder")
         positions = self._positions(context)
         readouts = [AnswerScore(context.answer)]
         lenses = [LensScore(site, context.answer, positions) for rows in self._rows(context) for site in rows.sites]
@@ -101,6 +108,8 @@ class LogitLens(Tracer):
         return {"sites": list(self.sites), "positions": list(self.positions), "measures": list(self.measures)}
 
     def _positions(self, context: TraceContext) -> tuple[int, ...]:
+        if context.stack:
+            return (-1,)
         positions = context.clean.positions(*self.positions)
         if not positions:
             raise SampleError(f"{context.pair.identifier}: the prompt has no position of class {', '.join(self.positions)}")
@@ -111,7 +120,7 @@ class LogitLens(Tracer):
         linear = tuple(measure for measure in measures if measure in LINEAR_MEASURES)
         layers = tuple(range(context.shape.layers))
         rows = []
-        for kind in self.sites:
+        for kind in self.sites if not context.stack else SITES[:1]:
             if kind == "residual_after":
                 labels, sites = residual_rows(context.shape)
                 rows.append(LensRows(kind, labels, sites, measures))
@@ -138,13 +147,19 @@ class LogitLens(Tracer):
             direction=direction,
             measure=measure,
             layers=rows.layers,
-            columns=tuple(str(position) for position in positions),
-            column_kind="position",
-            roles=role_of_positions(context.clean, positions),
+            **_axis(context, positions),
             values=values,
             clean=_value(clean, measure),
             corrupt=_value(corrupt, measure),
         )
+
+
+def _axis(context: TraceContext, positions: Sequence[int]) -> dict[str, Any]:
+    """The columns of an effect. The token that a decoder starts with is no position of the prompt."""
+    if context.stack:
+        return {"columns": ("last",), "column_kind": "group", "roles": ("last",)}
+    names = tuple(str(position) for position in positions)
+    return {"columns": names, "column_kind": "position", "roles": role_of_positions(context.clean, positions)}
 
 
 def _value(answer: AnswerValues, measure: str) -> float:

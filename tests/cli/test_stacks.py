@@ -235,7 +235,13 @@ def test_where_a_decoder_that_generates_looks_is_what_the_library_gives(vseam: V
         np.testing.assert_allclose(one.values, truth[:, head], atol=1e-5)
         assert one.stack == "cross"
         assert len(one.columns) == len(prompt)
-    refused = {("attention_maps", "decoder"): "looks at its own tokens alone: name the stack cross",
+    read = vseam("trace", "--model", with_a_t5, *ON_COLOUR, "--stack", "decoder", "--tracer", "lens", "--json")
+    assert read.code == 0, read.stderr
+    assert rows("SELECT DISTINCT tracer, stack, site_kind FROM trace_effects WHERE tracer LIKE '%lens'") == [
+        ("decoder:lens", "decoder", "residual_after")
+    ]
+    refused = {("lens", "cross"): "cross-attention has no residual of its own: name the stack decoder",
+               ("attention_maps", "decoder"): "looks at its own tokens alone: name the stack cross",
                ("tokenwise", "decoder"): "tracer 'tokenwise' does not trace the stack decoder"}  # fmt: skip
     for (tracer, stack), reason in refused.items():
         found = vseam("trace", "--model", with_a_t5, *ON_COLOUR, "--stack", stack, "--tracer", tracer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -36,6 +37,7 @@ from vseam_core.engine.attribution import estimate
 from vseam_core.engine.base import Engine
 from vseam_core.engine.budgeted import FullPassEngine
 from vseam_core.engine.reference import ReferenceEngine
+from vseam_core.engine.remembered_check import engine_checked_once
 from vseam_core.engine.replay import ReplayEngine
 from vseam_core.engine.selfcheck import checked_engine
 from vseam_core.errors import UnknownNameError, UnsupportedError
@@ -336,11 +338,100 @@ def test_gradients_do_not_follow_it() -> None:
             estimate(engine, [Run(base, READOUTS[:1], (SiteEdit(site, Patch()),), donor)])
 
 
-def test_there_is_no_lens_on_it() -> None:
+# What stands between the last residual and the logits.
+HEADS_OF_LENS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    # Tied embeddings: the library scales what it unembeds.
+    "instructblip_t5": lambda m, x: m.language_model.lm_head(m.language_model.decoder.final_layer_norm(x) * x.shape[-1] ** -0.5),
+    "blip2_t5": lambda m, x: m.language_model.lm_head(m.language_model.decoder.final_layer_norm(x)),
+    "florence2": lambda m, x: m.lm_head(x),
+    "udop": lambda m, x: m.lm_head(m.decoder.final_layer_norm(x) * x.shape[-1] ** -0.5),
+    "t5gemma2": lambda m, x: m.lm_head.out_proj(m.model.decoder.norm(x)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS_OF_LENS)
+def test_the_lens_reads_a_layer_of_the_decoder_as_its_logits_are_read(name: str) -> None:
+    model, engine = made(name, "float64")
+    base, _ = prompts(model, "three tokens")
+    answer = AnswerIds((20,), (21,), (20,))
+    last = engine.shape_of("decoder").layers - 1
+    places = [(layer, kind, row) for layer in range(last + 1) for kind in RESIDUALS for row in (-1, 1)]
+    lenses = tuple(LensScore(Site(layer, kind), answer, (row,)) for layer, kind, row in places)  # type: ignore[arg-type]
+    runs = [
+        Run(base, (AnswerScore(answer), *lenses)),
+        Run(base, (AnswerScore(answer), *lenses), (SiteEdit(Site(0, "mlp_output"), Zero()),)),
+    ]
+    with softmax_in_float64(model):
+        results = [one.run(runs * 2)[:2] for one in (engine, ReferenceEngine(model))]
+        for (layer, kind, row), read in zip(places, results[0][0].readouts[1:], strict=True):
+            with torch.no_grad():
+                logits = HEADS_OF_LENS[name](model.module, held(model, name, base, layer, kind)[row])
+            assert read[0].logit_diff == pytest.approx(float(logits[20] - logits[21]), abs=1e-9)
+    for (plain_run, changed), (other, other_changed) in [results]:
+        assert plain_run.readouts[-2][0].logit_diff == pytest.approx(plain_run.answer.logit_diff, abs=1e-9)
+        assert changed.readouts[-2][0].logit_diff == pytest.approx(changed.answer.logit_diff, abs=1e-9)
+        assert abs(changed.answer.logit_diff - plain_run.answer.logit_diff) > 1e-4
+        for one, two in ((plain_run, other), (changed, other_changed)):
+            assert [read[0].logit_diff for read in one.readouts] == pytest.approx([read[0].logit_diff for read in two.readouts], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lens", "said"),
+    [
+        (LensScore(Site(0, "residual_after", None, "encoder"), READOUTS[0].answer, (0,)), "these layers are an encoder's"),
+        (LensScore(Site(0, "mlp_output"), READOUTS[0].answer, (0,)), "has no logit attribution: its residual is read"),
+        (LensScore(Site(0, "residual_after"), READOUTS[0].answer, (2,)), "row 2 lies outside the 1 rows of the decoder that generates"),
+        (LensScore(Site(5, "residual_after"), READOUTS[0].answer, (0,)), "layer 5 does not exist"),
+    ],
+)
+def test_a_lens_that_is_not_there_is_refused_with_the_reason(lens: LensScore, said: str) -> None:
     model, engine = made("blip2_t5", "float32")
-    base, _ = prompts(model)
-    with pytest.raises(UnsupportedError, match="the logit lens"):
-        engine.run([Run(base, (LensScore(Site(0, "residual_after"), READOUTS[0].answer, (0,)),))])
+    with pytest.raises(UnsupportedError, match=said):
+        engine.run([Run(prompts(model)[0], (lens,))])
+
+
+@pytest.mark.parametrize("width", [64, 32])
+def test_where_other_logits_come_out_the_decoder_has_no_lens(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A norm that the engine takes for the last one, and that is not: sites stay, the lens is refused, and so it is remembered."""
+    model = AnyTinyModel("florence2")
+    monkeypatch.setattr(model.module.model.language_model.decoder, "norm", nn.LayerNorm(width), raising=False)
+    for _ in range(2):
+        engine, _ = engine_checked_once(model)
+        assert engine.decoder.generator is not None
+        assert not engine.decoder.generator.unreadable
+        with pytest.raises(UnsupportedError, match="final norm and unembedding of the decoder that generates give other logits"):
+            engine.run([Run(prompts(model)[0], (LensScore(Site(0, "residual_after"), READOUTS[0].answer, (0,)),))])
+
+
+def test_a_decoder_whose_heads_move_nothing_cannot_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its layers are there and are not what it computes with: the encoder's are traced as ever."""
+    model = AnyTinyModel("florence2")
+    decoder = model.module.model.language_model.decoder
+    original = decoder.layers
+    computed = nn.ModuleList(copy.deepcopy(layer) for layer in original)
+    monkeypatch.setattr(decoder, "forward", _with_layers(decoder, computed, original))
+    for _ in range(2):
+        engine, _ = engine_checked_once(model)
+        base, donor = prompts(model)
+        edit = SiteEdit(Site(0, "mlp_output"), Zero())
+        with pytest.raises(UnsupportedError, match="the decoder of this model generates, but nothing in it can be changed"):
+            engine.run([Run(base, READOUTS, (edit,), donor)])
+        inner = replace(edit, site=replace(edit.site, stack="encoder"))
+        untouched, changed = logits_of(engine, [Run(base, READOUTS), Run(base, READOUTS, (inner,))])
+        assert np.abs(untouched - changed).max() > 1e-4
+
+
+def _with_layers(decoder: Any, computed: nn.ModuleList, shown: nn.ModuleList) -> Callable[..., Any]:
+    forward = decoder.forward
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        decoder.layers = computed
+        try:
+            return forward(*arguments, **named)
+        finally:
+            decoder.layers = shown
+
+    return run
 
 
 def test_the_one_head_that_carries_the_image_to_the_answer_is_found() -> None:

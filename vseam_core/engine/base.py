@@ -32,7 +32,7 @@ from vseam_core.engine.cross_attention import CROSS, GENERATOR, as_computed, cro
 from vseam_core.engine.decoder import Decoder, readable_decoder
 from vseam_core.engine.direct_attribution import DirectWrites, direct_writes, sites_to_hold
 from vseam_core.engine.generation import GenerationHooks, Question, Response, combined, readable
-from vseam_core.engine.hooks import SiteHooks, SiteKey
+from vseam_core.engine.hooks import SiteKey, held_while
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.paths import Opening, Received, path_of
 from vseam_core.engine.probe import probe
@@ -292,12 +292,7 @@ class Engine(ABC):
         self, prompt: EncodedPrompt, sites: Iterable[SiteKey], stack: Decoder | None = None
     ) -> dict[SiteKey, torch.Tensor]:
         """What some sites (of another `stack`) hold in a plain forward pass of one prompt, each `[positions, width]`; nothing is kept."""
-        held: dict[SiteKey, torch.Tensor] = {}
-        with SiteHooks(
-            stack or self.decoder, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())
-        ):
-            self.model.module(**self.model.collate([prompt]), use_cache=False)
-        return held
+        return held_while(stack or self.decoder, sites, lambda: self.model.module(**self.model.collate([prompt]), use_cache=False))
 
 
 def _shape_of_generator(generator: Decoder) -> ModelShape:

@@ -14,7 +14,7 @@ from vseam_core.api.interfaces import VisionLanguageModel
 from vseam_core.api.interventions import AnswerIds, AnswerValues, Run, RunResult
 from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.base import Advance, Engine, batches_of
-from vseam_core.engine.decoder import unreadable_decoder
+from vseam_core.engine.decoder import Decoder, unreadable_decoder
 from vseam_core.engine.generation import Question, Response
 from vseam_core.engine.hooks import SiteKey
 from vseam_core.engine.memory import BatchSizer, default_budget, is_out_of_memory, out_of_memory
@@ -54,9 +54,16 @@ class BudgetedEngine(Engine):
 
     def without_generator(self, reason: str) -> None:
         """From now on the decoder that generates from the encoder cannot be changed: what was found in it is not what it computes with."""
-        generator = self.decoder.generator
-        assert generator is not None
-        self.decoder = self._reference.decoder = replace(self.decoder, generator=unreadable_decoder(generator.stack, reason))
+        assert self.decoder.generator is not None
+        self._use_generator(unreadable_decoder(self.decoder.generator.stack, reason))
+
+    def without_lens_on_generator(self) -> None:
+        """From now on what the decoder that generates holds has no logits: its final norm and unembedding give others than the model."""
+        assert self.decoder.generator is not None
+        self._use_generator(replace(self.decoder.generator, unembedding=None))
+
+    def _use_generator(self, generator: Decoder) -> None:
+        self.decoder = self._reference.decoder = replace(self.decoder, generator=generator)
 
     @property
     def budget_for_batches(self) -> int:

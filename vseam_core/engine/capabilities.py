@@ -108,5 +108,7 @@ def _listed(layers: list[int]) -> str:
 
 def _no_lens(decoder: Decoder) -> str:
     if decoder.generator is not None:
-        return "image and text stand in an encoder; its residual has no logits"
+        lens = not decoder.generator.unreadable and decoder.generator.unembedding is not None
+        other = "; that of the decoder that generates has: stack decoder" if lens else ""
+        return f"image and text stand in an encoder; its residual has no logits{other}"
     return decoder.unreadable

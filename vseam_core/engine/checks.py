@@ -48,7 +48,11 @@ def check_lens_places(readout: LensScore, run: Run, decoder: Decoder) -> None:
     if readout.site.stack in IMAGE_STACKS:
         raise UnsupportedError(f"what the {WORDS[readout.site.stack]} holds has no logits: there is no lens on it")
     check_lens(decoder, readout)
-    _check_intervention(SiteEdit(readout.site, Zero(), tuple(readout.positions)), run, decoder)
+    edit = SiteEdit(readout.site, Zero(), tuple(readout.positions))
+    if decoder.generator is not None:
+        check_change(edit, run, decoder.generator, decoder)
+    else:
+        _check_intervention(edit, run, decoder)
 
 
 def _check_intervention(intervention: SiteEdit | AttentionBlock, run: Run, decoder: Decoder, of_prompt: bool = True) -> None:

@@ -75,7 +75,7 @@ class Decoder:
     `vocabulary` how many logits it keeps where its unembedding is padded (None: all).
     `unreadable` says why no stack was found, where none was: the model still answers. `generator` is None in a decoder-only model.
     Otherwise (T5) it is the decoder that must run again with new `encoder_hidden_states`, namely `final_norm` of this stack's last
-    residual: a stack of layers too, whose rows are the tokens that it starts with. Logits are
+    residual: a stack of layers too, whose rows are the tokens that it starts with (without `unembedding` it has no lens). Logits are
     `softcap · tanh(logit_scale · unembedding(…) / softcap)`, the softcap where there is one.
     """
 
@@ -152,7 +152,7 @@ def find_decoder(module: Any) -> Decoder:
     if getattr(stack, "project_out", None) is not None:
         raise UnsupportedError(f"{name}: {type(stack).__name__} projects its last residual to another width before the unembedding")
     softcap, scale = logit_transform(module, unembedding)
-    return Decoder(
+    found = Decoder(
         stack=stack,
         layers=layers,
         # Where none is found (BART has none), the check of the logits says whether one is missing.
@@ -162,10 +162,10 @@ def find_decoder(module: Any) -> Decoder:
         logit_softcap=softcap,
         logit_scale=scale,
         key_value_heads=max(layer.key_value_heads for layer in layers),
-        generator=None if generator is None else _generator_of(module, generator),
         masked_tokens=masked_tokens_of(module),
         vocabulary=unpadded_vocabulary(module, unembedding),
     )
+    return found if generator is None else replace(found, generator=_generator_of(module, generator, found))
 
 
 def shape_of_layers(stack: str, layers: Sequence[DecoderLayer]) -> ModelShape:
@@ -185,18 +185,28 @@ def shape_of_layers(stack: str, layers: Sequence[DecoderLayer]) -> ModelShape:
 
 
 def stack_of_layers(name: str, stack: nn.Module, layers: Sequence[DecoderLayer]) -> Decoder:
-    """A stack that edits address and whose last residual has no logits of its own here: vision tower, Q-Former, a T5's decoder."""
+    """A stack that edits address and whose last residual has no logits: the vision tower, a Q-Former."""
     shape = shape_of_layers(name, layers)
     shared = max(layer.key_value_heads for layer in layers)
     return Decoder(stack, tuple(layers), nn.Identity(), None, shape, None, key_value_heads=shared)
 
 
-def _generator_of(module: Any, generator: nn.Module) -> Decoder:
+def _generator_of(module: Any, generator: nn.Module, encoder: Decoder) -> Decoder:
     """The decoder that generates from an encoder's output, as a stack; one that is `unreadable` where its layers are not found."""
     layers = finder.layers_of(generator)
     if layers is None:
         return unreadable_decoder(generator, f"{type(generator).__name__}: no list of layers found in the decoder of this model")
-    return stack_of_layers("decoder", generator, [layer_of(module, layer) for layer in layers])
+    parts = tuple(layer_of(module, layer) for layer in layers)
+    norm = finder.final_norm_of(generator)
+    # The logits are made of its last residual.
+    return replace(
+        encoder,
+        stack=generator,
+        layers=parts,
+        final_norm=nn.Identity() if norm is None else norm,
+        shape=shape_of_layers("decoder", parts),
+        key_value_heads=max(layer.key_value_heads for layer in parts),
+    )
 
 
 def readable_decoder(module: Any) -> Decoder:

@@ -92,6 +92,21 @@ class SiteHooks:
                 return getattr(layer, site[1]).register_forward_hook(_on_output(change), prepend=self._first)
 
 
+def held_while(decoder: Decoder, sites: Iterable[SiteKey], forward: Callable[[], object]) -> dict[SiteKey, torch.Tensor]:
+    """What some sites hold while `forward` passes one prompt, each `[positions, width]`.
+
+    Raises `UnsupportedError` for a site that the pass does not come by: the layer is not what the model computes with.
+    """
+    held: dict[SiteKey, torch.Tensor] = {}
+    wanted = set(sites)
+    with SiteHooks(decoder, wanted, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
+        forward()
+    if missed := sorted(wanted - set(held)):
+        layer, kind = missed[0]
+        raise UnsupportedError(f"a forward pass does not come by {kind} of layer {layer} of the {decoder.shape.stack} that was found")
+    return held
+
+
 def _on_input(change: Change) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = None if args else next(name for name in ("hidden_states", "input") if name in kwargs)

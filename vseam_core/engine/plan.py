@@ -56,7 +56,7 @@ def planned(index: int, run: Run, recording: Recording, shape: ModelShape) -> Pl
     layers = shape.layers
     changes = {change: _layers_of(change) for change in run.interventions if stack_of(change) == shape.stack}
     first = min((min(touched) for touched in changes.values() if touched), default=layers)
-    last = _last_positions(run, layers)
+    last = _last_positions(run, shape)
     if first == layers:
         return PlannedRun(index=index, run=run, base=recording, first_layer=layers, start=len(run.base), entry=None, last_positions=last)
     start = recording.safe_start(min(min(_positions_of(change, run)) for change in changes))
@@ -89,10 +89,12 @@ def _positions_of(intervention: Intervention, run: Run) -> Sequence[int]:
     return range(len(run.base)) if positions is None else positions or (len(run.base) - 1,)
 
 
-def _last_positions(run: Run, layers: int) -> tuple[int, ...]:
+def _last_positions(run: Run, shape: ModelShape) -> tuple[int, ...]:
     wanted = {run.base.last}
     for readout in run.readouts:
+        if not isinstance(readout, LensScore) or readout.site.stack != shape.stack:
+            continue
         # Attributions are read through the scale of the final norm at their own positions.
-        if isinstance(readout, LensScore) and (readout.site.layer == layers - 1 or not readout.site.kind.startswith("residual")):
+        if readout.site.layer == shape.layers - 1 or not readout.site.kind.startswith("residual"):
             wanted |= set(readout.positions)
     return tuple(sorted(wanted))

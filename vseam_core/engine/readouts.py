@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vseam_core.api.interfaces import ModelShape
 from vseam_core.api.interventions import AnswerIds, AnswerScore, AnswerValues, LensScore, Run, RunResult
 from vseam_core.api.stored_weights import stored_weight
 from vseam_core.engine.decoder import Decoder
 from vseam_core.engine.direct_attribution import scaled_by_final_norm, through_projection
-from vseam_core.engine.hooks import SiteKey
+from vseam_core.engine.hooks import SiteHooks, SiteKey
 from vseam_core.errors import UnsupportedError
 
 _NOT_DEFINED = float("nan")
@@ -53,19 +54,47 @@ def _log_sum_exp(row: np.ndarray, tokens: Sequence[int]) -> float:
     return float(np.logaddexp.reduce([row[token] for token in tokens]))
 
 
-def lens_sites(runs: Sequence[Run], layers: int) -> set[SiteKey]:
-    """The sites that the lens readouts of a batch need, with the last residual, whose scale attributions are read through."""
+def lens_sites(runs: Sequence[Run], shape: ModelShape) -> set[SiteKey]:
+    """The sites of a stack that the lens readouts of a batch need, with the last residual, whose scale attributions are read through."""
     sites: set[SiteKey] = set()
     for run in runs:
         for readout in run.readouts:
-            if isinstance(readout, LensScore):
-                sites |= {(readout.site.layer, readout.site.kind), (layers - 1, "residual_after")}
+            if isinstance(readout, LensScore) and readout.site.stack == shape.stack:
+                sites |= {(readout.site.layer, readout.site.kind), (shape.layers - 1, "residual_after")}
     return sites
 
 
-def results_of(decoder: Decoder, runs: Sequence[Run], logits: Float[Tensor, "runs vocabulary"], activation: Activation) -> list[RunResult]:
+class GeneratorLens:
+    """Holds what the lens readouts of a batch need of a decoder that generates from an encoder, while it runs."""
+
+    def __init__(self, decoder: Decoder, runs: Sequence[Run]):
+        self._held: dict[SiteKey, Float[Tensor, "runs rows width"]] = {}
+        sites = set() if decoder.generator is None else lens_sites(runs, decoder.generator.shape)
+        self._hooks = None if decoder.generator is None else SiteHooks(decoder.generator, sites, self._held.__setitem__)
+
+    def __enter__(self) -> GeneratorLens:
+        if self._hooks is not None:
+            self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._hooks is not None:
+            self._hooks.__exit__(*exception)
+
+    def activation(self, row: int, site: SiteKey, positions: Sequence[int]) -> Float[Tensor, "positions width"]:
+        """What a site holds in a run. Raises `UnsupportedError` for rows that it does not have."""
+        held = self._held[site][row]
+        outside = [position for position in positions if not -len(held) <= position < len(held)]
+        if outside:
+            raise UnsupportedError(f"row {outside[0]} lies outside the {len(held)} rows of the decoder that generates")
+        return held[list(positions)]
+
+
+def results_of(
+    decoder: Decoder, runs: Sequence[Run], logits: Float[Tensor, "runs vocabulary"], activation: Activation, generated: GeneratorLens
+) -> list[RunResult]:
     """The readouts of a batch: `logits` of the last position; `activation(row, site, positions)` is what a
-    site of a run holds."""
+    site of a run holds, `generated` what those of a decoder that generates do."""
     wanted = [(row, readout.answer) for row, run in enumerate(runs) for readout in run.readouts if isinstance(readout, AnswerScore)]
     rows = torch.tensor([row for row, _ in wanted], dtype=torch.long, device=logits.device)
     scores = iter(answer_values(logits[rows], [answer for _, answer in wanted]))
@@ -76,6 +105,10 @@ def results_of(decoder: Decoder, runs: Sequence[Run], logits: Float[Tensor, "run
             if isinstance(readout, AnswerScore):
                 readouts.append((next(scores),))
             else:
+                if decoder.generator is not None:
+                    value = generated.activation(row, (readout.site.layer, readout.site.kind), readout.positions or (-1,))
+                    readouts.append(tuple(answer_values(decoder.generator.logits(value), [readout.answer] * len(value))))
+                    continue
                 held = partial(activation, row)
                 readouts.append(tuple(_lens_values(decoder, readout, run, held, logits[row])))
         results.append(RunResult(tuple(readouts)))
@@ -105,7 +138,12 @@ def check_lens(decoder: Decoder, readout: LensScore) -> None:
     """Refuses lens readouts that would not mean what they say in this family, with the reason; whether an output is written to the
     residual as it is, `direct_attribution` measures."""
     if decoder.generator is not None:
-        raise UnsupportedError("the logit lens reads the last norm and the unembedding of a decoder; these layers are an encoder's")
+        if readout.site.stack != decoder.generator.shape.stack:
+            raise UnsupportedError("the logit lens reads the last norm and the unembedding of a decoder; these layers are an encoder's")
+        if decoder.generator.unembedding is None:
+            raise UnsupportedError("final norm and unembedding of the decoder that generates give other logits than the model")
+        if readout.site.kind not in ("residual_before", "residual_after"):
+            raise UnsupportedError(f"a {readout.site.kind} of the decoder that generates has no logit attribution: its residual is read")
     if readout.site.kind in ("query", "key", "value"):
         raise UnsupportedError(f"a {readout.site.kind} is not added to the residual: it has no logit attribution")
 

@@ -20,7 +20,7 @@ from vseam_core.engine.hooks import BlockHooks, EditHooks, SiteHooks, SiteKey, h
 from vseam_core.engine.layout import Layout
 from vseam_core.engine.operations import apply_edits
 from vseam_core.engine.paths import Opening, Received, on_host, path_of, run_paths
-from vseam_core.engine.readouts import lens_sites, results_of
+from vseam_core.engine.readouts import GeneratorLens, lens_sites, results_of
 from vseam_core.engine.vision_tower import Held, changes_the_image
 
 
@@ -77,7 +77,8 @@ class ReferenceEngine(Engine):
             EditHooks(self.decoder, edits) as hooks,
             BlockHooks(self.decoder, blocks_of(runs)) as blocks,
             WeightHooks(self.decoder, runs) as weights,
-            SiteHooks(self.decoder, lens_sites(runs, self.decoder.shape.layers), captured.__setitem__),
+            SiteHooks(self.decoder, lens_sites(runs, self.decoder.shape), captured.__setitem__),
+            GeneratorLens(self.decoder, runs) as generated,
         ):
             hooks.layout = blocks.layout = weights.layout = layout
             logits = self.model.module(**inputs, use_cache=False).logits[:, -1]
@@ -87,7 +88,7 @@ class ReferenceEngine(Engine):
             assert selection is not None
             return captured[site].reshape(layout.tokens, -1)[selection.tokens]
 
-        found = results_of(self.decoder, runs, logits, activation)
+        found = results_of(self.decoder, runs, logits, activation, generated)
         return [replace(result, attention=weights.of(row, run)) for row, (run, result) in enumerate(zip(runs, found, strict=True))]
 
     def _editing_the_image(self, run: Run) -> AbstractContextManager[object]:

@@ -39,6 +39,8 @@ class _Check:
     unreadable: str
     alone_because: str
     no_lens_because: str
+    generator_unreadable: str
+    generator_has_lens: bool
     record: dict[str, Any]
 
     def engine_of(self, model: VisionLanguageModel) -> BudgetedEngine:
@@ -52,6 +54,10 @@ class _Check:
         if self.alone_because:
             engine.answer_alone(self.alone_because)
         engine.no_lens_because = self.no_lens_because
+        if self.generator_unreadable:
+            engine.without_generator(self.generator_unreadable)
+        elif not self.generator_has_lens:
+            engine.without_lens_on_generator()
         return engine
 
 
@@ -64,6 +70,7 @@ def engine_checked_once(model: VisionLanguageModel, memory_budget: int | None = 
     if kept is not None and kept.state and (kept.state, kept.memory_budget) == (state_of(model), memory_budget):
         return kept.engine_of(model), copy.deepcopy(kept.record)
     engine, record = checked_engine(model, memory_budget)
+    generator = engine.decoder.generator
     vars(model)[_PLACE] = _Check(
         state=state_of(model),  # as the first forward pass left it: with it the library attaches hooks of its own
         memory_budget=memory_budget,
@@ -71,6 +78,8 @@ def engine_checked_once(model: VisionLanguageModel, memory_budget: int | None = 
         unreadable=engine.decoder.unreadable,
         alone_because=engine.alone_because,
         no_lens_because=engine.no_lens_because,
+        generator_unreadable="" if generator is None else generator.unreadable,
+        generator_has_lens=generator is None or generator.unembedding is not None,
         record=copy.deepcopy(record),
     )
     return engine, record

@@ -22,7 +22,7 @@ from vseam_core.engine.attention import PackedAttention
 from vseam_core.engine.base import Advance, donor_sites, edits_by_site
 from vseam_core.engine.budgeted import LENGTH_STEP, TRIED, BudgetedEngine
 from vseam_core.engine.decoder import Decoder, find_decoder
-from vseam_core.engine.hooks import EditHooks, SiteHooks, SiteKey
+from vseam_core.engine.hooks import EditHooks, SiteKey, held_while
 from vseam_core.engine.operations import EditOfRow
 from vseam_core.engine.path_replay import OpeningBatch, held_mlps, planned_opening
 from vseam_core.engine.paths import Opening, Received, path_of, run_paths
@@ -194,10 +194,7 @@ class ReplayEngine(BudgetedEngine):
         generator = self.decoder.generator
         assert generator is not None
         recording = self._cache.get(prompt)
-        held: dict[SiteKey, torch.Tensor] = {}
-        with SiteHooks(generator, sites, lambda site, value: held.__setitem__(site, value.reshape(-1, value.shape[-1]).clone())):
-            generator.stack(**recording.arguments_of_generator)
-        return held
+        return held_while(generator, sites, lambda: generator.stack(**recording.arguments_of_generator))
 
     def _edits_of(self, runs: Sequence[Run]) -> dict[SiteKey, list[EditOfRow]]:
         """The edits of a batch of runs by site, with what their donors hold."""

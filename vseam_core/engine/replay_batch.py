@@ -21,7 +21,7 @@ from vseam_core.engine.hooks import CACHE_NAMES, EditHooks, SiteHooks, SiteKey
 from vseam_core.engine.layout import Layout, Span
 from vseam_core.engine.own_positions import CountingModules, counts_positions
 from vseam_core.engine.plan import PlannedRun
-from vseam_core.engine.readouts import lens_sites, results_of
+from vseam_core.engine.readouts import GeneratorLens, lens_sites, results_of
 from vseam_core.engine.recording import NOT_BY_POSITION, Recording, position_axis
 from vseam_core.engine.shared_keys import SharedKeys
 from vseam_core.engine.states import PackedStates, State, StateCall
@@ -58,11 +58,12 @@ class ReplayBatch:
         joining: dict[int, list[int]] = defaultdict(list)
         for row, plan in enumerate(self._plans):
             joining[plan.first_layer].append(row)
-        with SiteHooks(self._decoder, lens_sites(runs, self._layers), self._capture):
+        with SiteHooks(self._decoder, lens_sites(runs, self._decoder.shape), self._capture):
             for layer in range(min(joining), self._layers):
                 self._pass(layer, joining[layer])
-        logits = self._generated() if self._decoder.generator is not None else self._decoder.logits(self._last_residuals())
-        return results_of(self._decoder, runs, logits, self._activation)
+        with GeneratorLens(self._decoder, runs) as generated:
+            logits = self._generated() if self._decoder.generator is not None else self._decoder.logits(self._last_residuals())
+        return results_of(self._decoder, runs, logits, self._activation, generated)
 
     def _pass(self, layer: int, joining: Sequence[int]) -> None:
         """Runs that change something before this layer's attention join before it, the others after it."""

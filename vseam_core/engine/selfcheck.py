@@ -196,7 +196,22 @@ def _generator_error(engine: Engine, prompt: EncodedPrompt, logits: torch.Tensor
         engine.without_generator(f"sites of its decoder are not what they seem: their own values change a logit by {floor:.3g}")
     elif heads and not _largest(value - base for value in zeroed) > max(10 * _ROUNDING, 10 * floor):
         engine.without_generator("zeroing the heads of its decoder moves no logit: they were not found")
+    elif not _error_of_lens(engine, generator, prompt, logits) <= tolerance:
+        engine.without_lens_on_generator()
     return floor
+
+
+@torch.no_grad()
+def _error_of_lens(engine: Engine, generator: Decoder, prompt: EncodedPrompt, logits: torch.Tensor) -> float:
+    """How far final norm and unembedding of a decoder that generates are off from the model's own logits."""
+    site = (generator.shape.layers - 1, cast(SiteKind, "residual_after"))
+    last = engine.generator_activations(prompt, [site])[site][-1]
+    try:
+        return float((generator.logits(last).double() - logits).abs().max())
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        return float("inf")  # what was found has another width
 
 
 @torch.no_grad()
