@@ -23,7 +23,8 @@ from transformers.models.layoutlmv3 import image_processing_pil_layoutlmv3 as la
 
 from tests.models.builders import picture
 from tests.models.checkpoints import build_checkpoint
-from vseam_core.api.interventions import AnswerScore, Patch, Run, Site, SiteEdit, Zero
+from vseam_core.api.interventions import AnswerIds, AnswerScore, LensScore, Patch, Run, Site, SiteEdit, Zero
+from vseam_core.api.prompts import EncodedPrompt
 from vseam_core.engine.precision import drift
 from vseam_core.engine.selfcheck import checked_engine
 from vseam_core.errors import InvalidFileError, UnsupportedError
@@ -196,6 +197,41 @@ def test_blips_sites_for_questions_are_those_of_plain_hooks_on_the_librarys_clas
                 assert found.answer.logit_diff == pytest.approx(plain(base, place, change), abs=1e-4)
                 effects.append(abs(found.answer.logit_diff - untouched.answer.logit_diff))
     assert sum(effect > 1e-4 for effect in effects) > len(effects) / 2
+
+
+def test_blips_decoder_for_questions_is_scanned_and_read_as_plain_hooks_do(folders: Callable[[str], Path]) -> None:
+    """The stack `decoder` is what writes the answer; `cross` the attention of the question to the image, not that of the answer."""
+    model = load(folders("blip_questions"))
+    engine, _ = checked_engine(model)
+    decoder = model.module.text_decoder
+    prompt = model.encode(picture(0), QUESTION)
+    places = {("decoder", "head_output"): decoder.bert.encoder.layer[1].attention.output.dense,
+              ("decoder", "cross_head_output"): decoder.bert.encoder.layer[1].crossattention.output.dense,
+              ("cross", "head_output"): model.module.text_encoder.encoder.layer[1].crossattention.output.dense}  # fmt: skip
+    tokens = (4, 7, 9)
+    readouts = tuple(AnswerScore(AnswerIds((token,), (5,), (token,))) for token in tokens)
+    untouched = _logits(model, prompt)[list(tokens)]
+    for (stack, kind), module in places.items():
+
+        def without(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            size = args[0].shape[-1] // 4
+            return (torch.cat([args[0][..., :size], torch.zeros_like(args[0][..., :size]), args[0][..., 2 * size :]], -1),)
+
+        handle = module.register_forward_pre_hook(without)
+        wanted = _logits(model, prompt)[list(tokens)]
+        handle.remove()
+        found = engine.run([Run(prompt, readouts, (SiteEdit(Site(1, kind, 1, stack), Zero()),))])[0]  # type: ignore[arg-type]
+        assert [read[0].logit for read in found.readouts] == pytest.approx(wanted.tolist(), abs=1e-4)
+        assert float((wanted - untouched).abs().max()) > 1e-4
+    lens = LensScore(Site(engine.shape_of("decoder").layers - 1, "residual_after"), readouts[0].answer)
+    read = engine.run([Run(prompt, (lens,))])[0].answer
+    assert read.logit_diff == pytest.approx(float(_logits(model, prompt)[4] - _logits(model, prompt)[5]), abs=1e-4)
+
+
+@torch.no_grad()
+def _logits(model: HuggingFaceModel, prompt: EncodedPrompt) -> torch.Tensor:
+    logits: torch.Tensor = model.module(**model.collate([prompt]), use_cache=False).logits[0, -1].double()
+    return logits
 
 
 def test_a_saved_folder_of_blips_questions_is_loaded_by_the_librarys_class(folders: Callable[[str], Path], tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def look_of(decoder: Decoder, wanted: AttentionWeights) -> Look:
         module = layer.attention if layer.is_cross_attention else layer.cross_attention
         if module is None:
             raise UnsupportedError(f"layer {wanted.layer} has no cross-attention")
-        return Look(module, decoder.generator is None, "image" if decoder.generator is None else "prompt")
+        to_image = holder is decoder
+        return Look(module, to_image, "image" if to_image else "prompt")
     if layer.is_cross_attention:
         raise UnsupportedError(f"layer {wanted.layer} is a cross-attention layer: its attention has no prompt positions to look at")
     if not layer.attends:
@@ -114,8 +115,10 @@ def _located(change: Intervention, decoder: Decoder) -> Intervention:
 
 
 def _holder(decoder: Decoder) -> Decoder:
-    """The stack whose layers hold cross-attention, if any do."""
-    return decoder if decoder.generator is None else decoder.generator
+    """The stack whose layers hold cross-attention, if any do: that to the image where there is one beside that to the words (BLIP)."""
+    if decoder.generator is None or any(map(_cross_heads, decoder.layers)):
+        return decoder
+    return decoder.generator
 
 
 def _cross_heads(layer: DecoderLayer) -> int:

@@ -193,11 +193,11 @@ def stack_of_layers(name: str, stack: nn.Module, layers: Sequence[DecoderLayer])
 
 def _generator_of(module: Any, generator: nn.Module, encoder: Decoder) -> Decoder:
     """The decoder that generates from an encoder's output, as a stack; one that is `unreadable` where its layers are not found."""
-    layers = finder.layers_of(generator)
-    if layers is None:
+    inner = finder.with_layers(generator)
+    if inner is None:
         return unreadable_decoder(generator, f"{type(generator).__name__}: no list of layers found in the decoder of this model")
-    parts = tuple(layer_of(module, layer) for layer in layers)
-    norm = finder.final_norm_of(generator)
+    parts = tuple(layer_of(module, layer) for layer in finder.layers_of(inner) or ())
+    norm = finder.final_norm_of(inner) or head_transform_of(module, encoder.unembedding)
     # The logits are made of its last residual.
     return replace(
         encoder,

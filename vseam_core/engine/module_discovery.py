@@ -66,13 +66,11 @@ def find_stacks(module: Any) -> tuple[nn.Module, nn.Module | None]:
     encoder, generator = pair
     if not reads_words(encoder):
         return _find_decoder_only(generator), None
-    while layers_of(encoder) is None:
-        # The words' layers of T5Gemma 2 stand beside a vision tower.
-        inner = _child(encoder, _INNER_NAMES)
-        if inner is None:
-            raise UnsupportedError(f"{type(module).__name__}: no encoder with a list of layers found beside its text decoder")
-        encoder = inner
-    return encoder, generator
+    # The words' layers of T5Gemma 2 stand beside a vision tower.
+    found = with_layers(encoder)
+    if found is None:
+        raise UnsupportedError(f"{type(module).__name__}: no encoder with a list of layers found beside its text decoder")
+    return found, generator
 
 
 def reads_words(encoder: nn.Module) -> bool:
@@ -97,6 +95,14 @@ def _encoder_and_decoder(module: Any) -> tuple[nn.Module, nn.Module] | None:
             return encoder, generator
         current = _child(current, _INNER_NAMES)
     raise UnsupportedError(f"{type(module).__name__}: no encoder found beside its text decoder")
+
+
+def with_layers(stack: nn.Module) -> nn.Module | None:
+    """The stack itself or what in it has a list of layers; None where nothing has."""
+    current: nn.Module | None = stack
+    while current is not None and layers_of(current) is None:
+        current = _child(current, _INNER_NAMES)
+    return current
 
 
 def layers_of(stack: nn.Module) -> nn.ModuleList | None:
