@@ -72,7 +72,8 @@ def test_positions_limit_where_senders_change(scene):
     (name,) = image
     assert np.abs(image[name].values - everywhere[name].values).max() > 1e-3
     direct = scene.traced(PathPatching(["L0.mlp"], ["logits"], positions="image", directions=["noising"]))
-    assert not direct["L0.mlp->logits", "noising", "logit_diff"].values.any(), "nothing but the last position reaches the logits directly"
+    reached = np.abs(direct["L0.mlp->logits", "noising", "logit_diff"].values).max()
+    assert reached < 1e-12, "nothing but the last position reaches the logits directly: what is left is rounding"
 
 
 @pytest.mark.parametrize(
