@@ -25,7 +25,7 @@ class BlipForQuestionAnswering(LibraryClass):
 
     @property
     def decoder(self) -> torch.nn.Module:
-        return self.text_decoder.bert.encoder
+        return self.text_decoder.bert
 
     def get_output_embeddings(self) -> torch.nn.Module:
         return self.text_decoder.get_output_embeddings()

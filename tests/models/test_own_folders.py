@@ -354,26 +354,3 @@ def test_a_folder_without_a_chat_template_is_asked_with_its_processors_own_word_
     model = load(folder)
     assert model.template.before == "<start_of_image>\n"
     assert len(model.encode(picture(1), QUESTION).positions("image")) == 4
-
-
-@pytest.mark.parametrize("stack", ["decoder", "cross"])
-def test_heads_of_the_decoder_that_answers_blips_questions_are_those_of_a_plain_hook(stack: str, folders: Callable[[str], Path]) -> None:
-    model, module = load(folders("blip_questions")), of_library(folders("blip_questions"), "blip_questions")
-    prompt = model.encode(picture(1), QUESTION)
-    readout = (AnswerScore(model.answer_ids(prompt, "yes", "no")),)
-    yes, no = (model.tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
-    head, width, layer, found = 2, 16, 1, []
-    part = module.text_decoder.bert.encoder.layer[layer]
-    projection = (part.attention if stack == "decoder" else part.crossattention).output.dense
-
-    def without(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (args[0].index_fill(-1, torch.arange(head * width, (head + 1) * width), 0.0), *args[1:])
-
-    projection.register_forward_pre_hook(without)
-    module.text_decoder.register_forward_hook(lambda _, args, output: found.append(output.logits[0, -1]))
-    with torch.no_grad():
-        module(**model.collate([prompt]))
-    edit = SiteEdit(Site(layer, "head_output", head, stack), Zero())  # type: ignore[arg-type]
-    plain, changed = checked_engine(model)[0].run([Run(prompt, readout), Run(prompt, readout, (edit,))])
-    assert changed.answer.logit_diff == pytest.approx(float(found[0][yes] - found[0][no]), abs=1e-4)
-    assert changed.answer.logit_diff != pytest.approx(plain.answer.logit_diff, abs=1e-3)
