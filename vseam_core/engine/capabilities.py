@@ -76,10 +76,10 @@ def _kinds_of_heads(decoder: Decoder) -> str:
     """Which layers have how many heads, where they differ, and which heads are named by another stack."""
     said = [_heads_by_layer(decoder)]
     if decoder.generator is not None:
-        said.append(decoder.generator.unreadable or "those of the decoder that generates: stack decoder")
+        said.append(decoder.generator.unreadable or "heads of the decoder that generates: stack decoder")
     try:
         cross_shape(decoder)
-        said.append("those of cross-attention: stack cross")
+        said.append("heads of cross-attention: stack cross")
     except UnsupportedError:
         pass
     return "; ".join(filter(None, said))
@@ -109,6 +109,6 @@ def _listed(layers: list[int]) -> str:
 def _no_lens(decoder: Decoder) -> str:
     if decoder.generator is not None:
         lens = not decoder.generator.unreadable and decoder.generator.unembedding is not None
-        other = "; that of the decoder that generates has: stack decoder" if lens else ""
+        other = " (that of its decoder has: stack decoder)" if lens else ""
         return f"image and text stand in an encoder; its residual has no logits{other}"
     return decoder.unreadable
