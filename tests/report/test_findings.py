@@ -25,6 +25,15 @@ def test_the_strongest_head_is_named_with_its_effect_interval_and_n(material):
     assert f"n = {row['n_sampled']}" in text
 
 
+def test_the_head_that_comes_next_is_named_so_that_a_narrow_lead_is_seen(material):
+    frame = material.heads[0].claims.frame
+    scan = material.heads[0]
+    first, second = frame[frame["claim_positive"]].nlargest(2, "support").to_dict("records")
+    text = next(finding.text for finding in study_findings(material) if "costs most" in finding.text)
+    assert f"L{first['layer']}H{first['head']} by {scan.replaced_by}" in text
+    assert f"; next L{second['layer']}H{second['head']}: {number(second['support'])})" in text
+
+
 def test_there_are_at_most_ten_and_what_is_open_is_among_them(build_study):
     many = build_study(("instructblip-tiny", "llava-tiny"), ("animal", "indoor", "color", "action"), noise_only=("color", "action"))
     findings = study_findings(many)

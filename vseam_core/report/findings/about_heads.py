@@ -42,7 +42,8 @@ def _head_sentence(model: str, head: str, parts: list[tuple[str, dict[str, Any],
     parts = sorted(parts, key=lambda part: -part[1]["support"])
     _, first, scan = parts[0]
     effects = [
-        f"on {label} {nats(row['support'], row['low_support'], row['high_support'])}{_size(row)}" for label, row, _ in parts[:NAMED_TASKS]
+        f"on {label} {nats(row['support'], row['low_support'], row['high_support'])}{_size(row, scan)}"
+        for label, row, scan in parts[:NAMED_TASKS]
     ]
     others = [f"{label} ({number(row['support'])})" for label, row, _ in parts[NAMED_TASKS:]]
     also = f"; it comes first on {listed(others)} too" if others else ""
@@ -50,8 +51,13 @@ def _head_sentence(model: str, head: str, parts: list[tuple[str, dict[str, Any],
     return Finding(text, "found", link("heads", model=model, dataset=scan.dataset, head=f"{first['layer']}.{first['head']}"))
 
 
-def _size(row: dict[str, Any]) -> str:
-    return f" (n = {row['n_sampled']}, {probability('q', row['q_positive'])})"
+def _size(row: dict[str, Any], scan: HeadMap) -> str:
+    """How many samples, how sure, and the head that comes next: the first of many is overestimated, and may lead by little."""
+    others = scan.claims.frame[passing_heads(scan.claims, "positive").ravel()].nlargest(2, "support")
+    follows = "".join(
+        f"; next {HeadId(one['layer'], one['head'], one['stack'])}: {number(one['support'])}" for one in frame_records(others)[1:]
+    )
+    return f" (n = {row['n_sampled']}, {probability('q', row['q_positive'])}{follows})"
 
 
 def ablation_findings(material: StudyMaterial) -> list[Finding]:
