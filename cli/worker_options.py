@@ -18,7 +18,11 @@ class WorkersType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number, or `auto`."""
-        return "auto" if value == "auto" else int(click.IntRange(1, MOST_WORKERS).convert(value, param, ctx))
+        if value == "auto":
+            return "auto"
+        if not str(value).strip().lstrip("+-").isdigit():
+            self.fail(f"{value!r}: expected a number of workers, or auto", param, ctx)
+        return int(click.IntRange(1, MOST_WORKERS).convert(value, param, ctx))
 
 
 def _use_workers(context: click.Context, parameter: click.Parameter, value: Any) -> None:

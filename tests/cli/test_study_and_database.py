@@ -125,3 +125,11 @@ def test_db_copy_makes_the_target_and_says_what_it_put(vseam: Vseam, database: s
     assert Path("other.db").is_file()
     assert vseam("db", "copy", "none.db", "other.db").code == 2
     assert "are the same database" in vseam("db", "copy", database, f"./{database}").stderr
+
+
+@pytest.mark.parametrize(("workers", "said"), [("many", "'many': expected a number of workers, or auto"), ("0", "0 is not in the range")])
+def test_a_number_of_workers_that_is_none_is_one_line(vseam: Vseam, workers: str, said: str) -> None:
+    outcome = vseam("run", "study.yaml", "--workers", workers)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert said in outcome.stderr
+    assert outcome.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_a_study_does_not_differ_from_itself(two):
     findings = comparison_findings(found)
     assert {finding.kind for finding in findings} == {"open"}
     assert all(f"every head has the same effect in both (n = {SAMPLES}" in finding.text for finding in findings)
+    assert all(finding.text.endswith(": they hold the same measurements.") for finding in findings)
+
+
+def test_wrong_answers_that_a_scan_added_to_the_drawn_questions_are_said_where_they_count(two, tmp_path):
+    assert not any(one.wrong_added for one in differences(*two))
+    paths = [Path(shutil.copy(path, tmp_path / path.name)) for path in two]
+    with closing(sqlite3.connect(paths[1])) as connection, connection:
+        connection.execute("UPDATE stored_head_scores SET n_sampled = n - 4")
+    found = differences(*paths)
+    assert all(one.wrong_added for one in found)
+    said = [finding.text for finding in comparison_findings(found)]
+    assert all(f"n = {SAMPLES}, wrong answers added to the drawn questions included" in text for text in said)
 
 
 def test_the_page_holds_the_differences_unrounded(two):

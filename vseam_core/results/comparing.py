@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class HeadDifference:
     """One scan of two studies: the second's effects minus the first's, `[layers, heads]` each, NaN for heads that no side measured.
 
     Errors are None with too few images. `paired`: both measured the same `n` samples, and differences are taken sample by sample;
-    otherwise means are compared, of which the smaller side has `n` samples.
+    otherwise means are compared, of which the smaller side has `n` samples. `wrong_added`: a scan adds wrong answers to the questions
+    that it draws, and they count here too, so that the mean is not that of drawn questions. `same_units`: both hold the same measurements.
     """
 
     models: tuple[str, str]
@@ -43,6 +44,8 @@ class HeadDifference:
     q_value: np.ndarray | None
     reason: str
     runs: tuple[int, int]
+    wrong_added: bool = False
+    same_units: bool = False
 
 
 def compare_studies(first: tuple[Store, StoredStudy], second: tuple[Store, StoredStudy]) -> list[HeadDifference]:
@@ -58,20 +61,25 @@ def compare_studies(first: tuple[Store, StoredStudy], second: tuple[Store, Store
     for (model, *rest), run in scans[0].items():
         other = scans[1].get((model, *rest)) or scans[1].get((renamed.get(model, ""), *rest))
         if other is not None:
-            difference = _difference((first[0], run), (second[0], other), (model, renamed.get(model, model)), tuple(rest))
+            difference = _difference((first[0], run.run_id), (second[0], other.run_id), (model, renamed.get(model, model)), tuple(rest))
             if difference is not None:
-                found.append(difference)
+                found.append(replace(difference, wrong_added=run.wrong_added or other.wrong_added))
     if not found:
         raise VseamError(f"{first[1].name} and {second[1].name} hold no scan of the same dataset, operation and number of heads to compare")
     return found
 
 
-def _scans(store: Store, chosen: StoredStudy) -> dict[tuple[str, ...], int]:
-    """The runs of scans by model, dataset, operation, positions and stack."""
+class _Scan(NamedTuple):
+    run_id: int
+    wrong_added: bool
+
+
+def _scans(store: Store, chosen: StoredStudy) -> dict[tuple[str, ...], _Scan]:
+    """The scans by model, dataset, operation, positions and stack."""
     scores = store.scores("head_scores", chosen.run_ids, measure=MEASURE)
-    names = ["run_id", "model", "dataset", "operation", "positions", "stack"]
-    rows = frame_records(scores[names].drop_duplicates()) if len(scores) else []
-    return {tuple(str(row[name]) for name in names[1:]): int(row["run_id"]) for row in rows}
+    names = ["model", "dataset", "operation", "positions", "stack"]
+    rows = frame_records(scores[[*names, "run_id", "n", "n_sampled"]].drop_duplicates()) if len(scores) else []
+    return {tuple(str(row[name]) for name in names): _Scan(int(row["run_id"]), row["n"] > row["n_sampled"] > 0) for row in rows}
 
 
 def _difference(
@@ -107,6 +115,7 @@ def _difference(
         q_value=None if p_values is None else _as_map(benjamini_hochberg(p_values), there),
         reason=moments.reason,
         runs=(first[1], second[1]),
+        same_units=set(one.samples["key"]) == set(two.samples["key"]),
     )
 
 

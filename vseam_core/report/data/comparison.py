@@ -58,11 +58,15 @@ def _scan(page: PageData, one: HeadDifference, names: tuple[str, str]) -> dict[s
         **dict.fromkeys(("n", "n_sampled", "n_correct", "n_wrong"), one.n),
         "columns": list(COLUMNS),
         "values": page.array(np.stack([part.ravel() for part in values]), "float64"),
-        "states": {"difference": {"shown": True, "resolved": True, "words": f"n = {one.n}, {one.reason or how}"}},
+        "states": {"difference": {"shown": True, "resolved": True, "words": f"{_size(one)}, {one.reason or how}"}},
         "caption": f"Effect in {names[1]} minus effect in {names[0]}; 95 % t intervals over {one.clusters} images.",
         "effects": None,
         "sql": sample_query({"run_id": one.runs[1], "measure": "logit_diff", **where}),
     }
+
+
+def _size(one: HeadDifference) -> str:
+    return f"n = {one.n}{', wrong answers added to the drawn questions included' if one.wrong_added else ''}"
 
 
 def _differs(one: HeadDifference) -> np.ndarray:
@@ -93,12 +97,13 @@ def comparison_findings(found: Sequence[HeadDifference], labels: dict[str, str] 
         where = f"{_model(one)}, {named.get(one.dataset, one.dataset)}, {one.operation}"
         first = places[0] if places else _strongest(one)[0]
         view = link("heads", model=_model(one), dataset=one.dataset, head=f"{first[0]}.{first[1]}")
-        size = f"n = {one.n}, {one.clusters} images"
+        size = f"{_size(one)}, {one.clusters} images"
+        same = ": they hold the same measurements" if one.same_units else ""
         if not np.nan_to_num(one.difference).any():
-            sentences.append((0, Finding(f"{where}: every head has the same effect in both ({size}).", "open", view)))
+            sentences.append((0, Finding(f"{where}: every head has the same effect in both ({size}){same}.", "open", view)))
         elif places:
             most = listed([_words(one, place) for place in places[:2]])
-            text = f"{where}: {len(places)} of {int(np.isfinite(one.difference).sum())} heads differ, most of all {most} (n = {one.n})."
+            text = f"{where}: {len(places)} of {int(np.isfinite(one.difference).sum())} heads differ, most of all {most} ({_size(one)})."
             sentences.append((len(places), Finding(text, "found", view)))
         else:
             text = f"{where}: no head is told apart between the two ({size}); the largest difference is {_words(one, first)}."
