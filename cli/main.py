@@ -159,7 +159,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         _flush()
         return outcome if isinstance(outcome, int) else EXIT_DONE
     except (click.Abort, KeyboardInterrupt):
-        say("stopped; run the same command again to resume", err=True)
+        say("stopped" if _keeps_nothing(words) else "stopped; run the same command again to resume", err=True)
         return EXIT_INTERRUPTED
     except click.UsageError as error:
         return _usage_error(error)
@@ -174,6 +174,11 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         plugin = _plugin_that_raised(error)
         whose = f"the plugin {plugin} has a bug, please report it there" if plugin else "this is a bug, please report it"
         return _say(f"{whose} with the lines above: {type(error).__name__}: {error}", EXIT_BUG, False)
+
+
+def _keeps_nothing(words: Sequence[str]) -> bool:
+    """Whether the verb of a command line stores nothing while it works, so that there is nothing to resume."""
+    return next((word for word in words if word in VERBS), "") in ("doctor", "datasets", "models", "query", "report", "view")
 
 
 def _plugin_that_raised(error: BaseException) -> str:

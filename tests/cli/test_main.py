@@ -15,6 +15,7 @@ import pytest
 
 from vseam_cli import main as command_line
 from vseam_cli import options
+from vseam_cli.main import execute
 from vseam_core.errors import VseamError
 from vseam_core.plugins.records import import_factory
 
@@ -65,6 +66,18 @@ def test_what_a_user_can_cause_is_one_line_and_an_exit_code(
     assert line in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert outcome.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(("verb", "said"), [("doctor", "stopped\n"), ("eval", "stopped; run the same command again to resume\n")])
+def test_only_what_stores_its_work_promises_to_resume(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, said: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vseam_cli.main.vseam.main", stopped)
+    assert execute(["-q", verb, "--model", "llava-tiny"]) == 130
+    assert capsys.readouterr().err == said
 
 
 def test_debug_shows_the_traceback(vseam: Vseam, add_verb: Callable[..., None]) -> None:
