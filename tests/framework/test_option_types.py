@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
+import numpy as np
 import pytest
 
 from vseam_core.errors import PluginError, VseamError
@@ -81,7 +82,7 @@ def test_a_value_of_another_type_is_refused_with_what_was_expected(option: str, 
         ("sites", ["a", "b"]),
         ("box", [0, 0.5]),
         ("sizes", (1, 2)),
-        ("factors", {"L0H0": 2}),
+        ("factors", {"L0H0": np.float32(2)}),
         ("folder", Path("x")),
         ("mode", "slow"),
         ("own", "its name"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import numbers
 import os
 import types
 import typing
@@ -19,7 +20,7 @@ from typing import Any, Literal, Union
 _PLAIN: Mapping[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
+    float: ((numbers.Real,), "a number"),
     str: ((str,), "text"),
     Path: ((str, os.PathLike), "a path"),
     os.PathLike: ((str, os.PathLike), "a path"),
