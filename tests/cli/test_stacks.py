@@ -255,4 +255,28 @@ def test_a_stack_that_needs_no_name_or_is_not_there_is_refused(vseam: Vseam) -> 
     for stack, reason in said.items():
         for verb in (("trace",), ("heads", "scan", "--operation", "zero")):
             found = vseam(*verb, "--model", "llava-tiny", *ON_COLOUR, "--stack", stack)
-            assert (found.code, found.stderr.strip()) == (2, f"vseam: llava-tiny: {reason}")
+            (line,) = found.stderr.strip().splitlines()
+            assert found.code == 2
+            assert line.startswith("vseam: nothing was left to measure: llava-tiny")
+            assert line.endswith(reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_a_model_without_a_stack_is_a_remark_of_a_study_that_goes_on(workers: tuple[str, ...], vseam: Vseam, with_a_t5: str) -> None:
+    Path("study.yaml").write_text(
+        f"models: [llava-tiny, {with_a_t5}]\ndatasets: [scenes/color]\nstages: [trace, scan]\n"
+        "tracers: [{name: groups, stack: cross}]\nheads:\n  - {operation: zero}\n  - {operation: zero, stack: cross}\n"
+        "sizes: {pairs: 1, score: 2, hard: 0, scan_sampled: 1, scan_wrong: 0, reference: 8}\n"
+    )
+    found = vseam("run", "study.yaml", "--db", "results.db", "--json", *workers)
+    assert found.code == 0, found.stderr
+    reason = "its language model has no cross-attention: image and words stand in one sequence"
+    assert f"llava-tiny on scenes/color: no scan of the stack cross: {reason}" in found.stdout
+    assert f"tracing is not possible: {reason}" in found.stdout
+    assert set(rows("SELECT DISTINCT model, stack FROM head_scores")) == {
+        ("llava-tiny", "decoder"),
+        (with_a_t5, "encoder"),
+        (with_a_t5, "cross"),
+    }
+    assert rows("SELECT DISTINCT model, tracer FROM trace_scores") == [(with_a_t5, "cross:groups")]

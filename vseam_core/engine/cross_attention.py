@@ -19,7 +19,6 @@ from vseam_core.errors import UnsupportedError
 
 CROSS: Stack = "cross"
 GENERATOR: Stack = "decoder"
-WORDS_FOR_GENERATOR = "decoder that generates"
 _KINDS: dict[SiteKind, SiteKind] = {"attention_output": "cross_attention_output", "head_output": "cross_head_output"}
 
 
@@ -66,10 +65,12 @@ class Look:
 def look_of(decoder: Decoder, wanted: AttentionWeights) -> Look:
     """Where the weights that are asked for are computed. Raises `UnsupportedError` where they are not, with the reason."""
     stack = decoder.shape.stack
-    of_generator = decoder.generator is not None and wanted.stack == GENERATOR
+    of_generator, holder = decoder.generator is not None and wanted.stack == GENERATOR, decoder
     if wanted.stack == CROSS:
         cross_shape(decoder)
-    holder = _holder(decoder) if wanted.stack == CROSS or of_generator else decoder
+        holder = _holder(decoder)
+    elif decoder.generator is not None and of_generator:
+        holder = decoder.generator
     if (wanted.stack not in (CROSS, stack) and not of_generator) or not 0 <= wanted.layer < holder.shape.layers:
         raise UnsupportedError(f"no layer {wanted.layer} of the {wanted.stack}: the {holder.shape.stack} has {holder.shape.layers}")
     layer = holder.layers[wanted.layer]

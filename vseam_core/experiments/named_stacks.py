@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from vseam_core.api.interfaces import HeadIntervention
+from vseam_core.api.interfaces import HeadIntervention, ModelShape
 from vseam_core.api.interventions import IMAGE_STACKS
 from vseam_core.errors import UnsupportedError
 from vseam_core.runs.workspace import LoadedModel, Workspace
 
 
-def check_named_stack(workspace: Workspace, loaded: LoadedModel, stack: str) -> None:
-    """Raise `UnsupportedError` for a stack that a model does not have, or that needs no name there.
+def shape_of_named(loaded: LoadedModel, stack: str) -> ModelShape:
+    """The shape of the stack of that name; "" is the one in which image and words stand.
 
-    A remark says where the last layers of a stack cannot reach the language model: nothing is run for them.
+    Raises `UnsupportedError` for a stack that a model does not have, or that needs no name there.
     """
-    if not stack:
-        return
-    name, own = loaded.model.info.name, loaded.engine.shape.stack
+    own = loaded.engine.shape.stack
     if stack == own:
-        raise UnsupportedError(f"{name}: image and text stand in the {own}, which needs no name: leave stack {stack} out")
+        raise UnsupportedError(f"image and text stand in the {own}, which needs no name: leave stack {stack} out")
+    return loaded.engine.shape_of(stack)
+
+
+def reason_against(loaded: LoadedModel, stack: str) -> str:
+    """Why a model cannot be scanned in the stack of that name; "" where it can."""
     try:
-        shape = loaded.engine.shape_of(stack)
+        shape_of_named(loaded, stack)
     except UnsupportedError as error:
-        raise UnsupportedError(f"{name}: {error}") from None
-    if stack in IMAGE_STACKS:
-        _say_what_is_left_out(workspace, loaded, stack, shape.layers)
+        return str(error)
+    return ""
 
 
-def _say_what_is_left_out(workspace: Workspace, loaded: LoadedModel, stack: str, layers: int) -> None:
+def say_what_is_left_out(workspace: Workspace, loaded: LoadedModel, stack: str) -> None:
+    """A remark where the last layers of a stack cannot reach the language model: nothing is run for them."""
+    if stack not in IMAGE_STACKS or reason_against(loaded, stack):
+        return
     whole = loaded.engine.image_stacks[stack]
-    all_layers = whole.stack.shape.layers
+    layers, all_layers = loaded.engine.shape_of(stack).layers, whole.stack.shape.layers
     if layers < all_layers:
         left_out = f"layer {layers}" if all_layers - layers == 1 else f"layers {layers} to {all_layers - 1}"
         workspace.progress.note(

@@ -16,7 +16,7 @@ from vseam_core.engine.cross_attention import CROSS, GENERATOR
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.answering import baselines_of, judge_again
 from vseam_core.experiments.encoding import PreparedPair, prepare_pair, prompt_identity
-from vseam_core.experiments.named_stacks import check_named_stack
+from vseam_core.experiments.named_stacks import say_what_is_left_out, shape_of_named
 from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.runs.experiment import Experiment, OpenRun
 from vseam_core.runs.identity import component_of
@@ -57,7 +57,7 @@ def run_trace(workspace: Workspace, model: str, dataset: str, options: TraceOpti
     }
     opened = EXPERIMENT.open(workspace, model, dataset, pool=options.pool, split=options.split, parts=parts, study=study)
     editor = workspace.editor(options.editor)
-    check_named_stack(workspace, opened.loaded, options.stack)
+    say_what_is_left_out(workspace, opened.loaded, options.stack)
     shown = _Shown(opened, tracer.presentation().of_stack(options.stack))
     samples = workspace.own_portion(opened.benchmark.samples(options.pool, options.split, options.limit, workspace.seed))
     units = [traced_unit(opened, sample, editor) for sample in samples]
@@ -139,7 +139,7 @@ def trace_context(loaded: LoadedModel, prepared: PreparedPair, seed: int, stack:
         clean=prepared.clean.prompt,
         corrupt=prepared.corrupt.prompt,
         answer=prepared.clean.answer,
-        shape=loaded.engine.shape_of(stack),
+        shape=shape_of_named(loaded, stack),
         image_size=prepared.clean.size,
         seed=seed,
         stack=stack,

@@ -16,7 +16,7 @@ from vseam_core.engine.generation import Question
 from vseam_core.errors import UnsupportedError
 from vseam_core.experiments.encoding import Prepared
 from vseam_core.experiments.heads.donors_and_means import ReferenceSet, head_positions, reference_set
-from vseam_core.experiments.named_stacks import check_operation
+from vseam_core.experiments.named_stacks import check_operation, shape_of_named
 from vseam_core.plugins.records import HeadInterventionRecord
 from vseam_core.runs.identity import Component, component_of
 from vseam_core.runs.workspace import Workspace
@@ -131,7 +131,7 @@ def head_operation(
     needs = intervention.needs()
     references = reference_set(workspace, model, dataset, reference_size) if needs.donors or needs.means else None
     return HeadOperation(
-        shape=workspace.model(model).engine.shape_of(stack),
+        shape=shape_of_named(workspace.model(model), stack),
         intervention=intervention,
         component=component,
         positions=positions,

@@ -18,7 +18,7 @@ from vseam_core.experiments.encoding import NO_COMPETITOR, Prepared, prepare, pr
 from vseam_core.experiments.heads.changes import HeadOperation, OperationOptions, operation_of
 from vseam_core.experiments.heads.looking import image_attention, keeps_attention
 from vseam_core.experiments.heads.samples import Chosen, find_samples
-from vseam_core.experiments.named_stacks import check_named_stack
+from vseam_core.experiments.named_stacks import say_what_is_left_out
 from vseam_core.experiments.thumbnails import keep_thumbnails
 from vseam_core.results.scoring import one_pool
 from vseam_core.runs.experiment import Experiment, OpenRun
@@ -97,7 +97,6 @@ def open_scan(workspace: Workspace, model: str, dataset: str, options: ScanOptio
 
     Raises `VseamError` for a direction that the operation does not have.
     """
-    check_named_stack(workspace, workspace.model(model), options.stack)
     operation = operation_of(workspace, model, dataset, options, options.stack)
     check_direction(operation.intervention, options.direction)
     paired = operation.intervention.needs().pair
@@ -114,6 +113,7 @@ def open_scan(workspace: Workspace, model: str, dataset: str, options: ScanOptio
     pool = one_pool(place[0] for place in chosen.places)
     opened = EXPERIMENT.open(workspace, model, dataset, pool=pool, split="all", parts=parts, inputs=operation.inputs, study=study)
     workspace.store.present_run(opened.run, _replacement(operation.intervention, options.direction).record())
+    say_what_is_left_out(workspace, opened.loaded, options.stack)
     benchmark = opened.benchmark
     samples = workspace.own_portion(find_samples(benchmark, chosen, workspace.seed))
     editor = workspace.editor(options.editor) if paired else None

@@ -23,6 +23,7 @@ from vseam_core.experiments.heads.samples import choose_samples
 from vseam_core.experiments.heads.scan import run_scan
 from vseam_core.experiments.heads.scanning import effect_name
 from vseam_core.experiments.heads.screening import aggregate_screening
+from vseam_core.experiments.named_stacks import reason_against
 from vseam_core.experiments.rescaling.candidates import RescalingScores
 from vseam_core.experiments.rescaling.fit import run_rescaling
 from vseam_core.experiments.shared_heads import share_heads
@@ -193,6 +194,9 @@ class StudyRun:
         baselines = self._score_baselines(model, dataset)
         sampled = choose_samples(baselines, self._splits(dataset)[0], sizes.scan_sampled, sizes.scan_wrong).sampled
         for scan in self._study.heads:
+            if scan.stack and (reason := reason_against(self._workspace.model(model), scan.stack)):
+                self._found.notes.append(f"{model} on {dataset}: no scan of the stack {scan.stack}: {reason}")
+                continue
             options = scan_options(self._study, scan)
             outcome = run_scan(self._workspace, model, dataset=dataset, options=options, baselines=baselines, study=self._id)
             self._found.outcomes.append(outcome)

@@ -22,6 +22,7 @@ from vseam_core.experiments.answering import TOGETHER, BaselineOptions, run_base
 from vseam_core.experiments.heads.samples import Chosen, chosen_of
 from vseam_core.experiments.heads.scan import scan_chosen
 from vseam_core.experiments.heads.scanning import ScanOptions, effect_name
+from vseam_core.experiments.named_stacks import reason_against
 from vseam_core.experiments.study.findings import Findings
 from vseam_core.experiments.study.options import scan_options, trace_options
 from vseam_core.experiments.study.parts import (
@@ -54,7 +55,9 @@ def trace_portion(workspace: Workspace, study: int, model: str, dataset: str, op
 
 
 def scan_portion(workspace: Workspace, study: int, model: str, dataset: str, options: ScanOptions, chosen: Chosen) -> None:
-    """Scan the heads on some of the chosen samples."""
+    """Scan the heads on some of the chosen samples; none of a stack that the model does not have."""
+    if options.stack and reason_against(workspace.model(model), options.stack):
+        return
     scan_chosen(workspace, model, dataset=dataset, options=options, chosen=chosen, study=study)
 
 
