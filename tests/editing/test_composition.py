@@ -273,7 +273,7 @@ def test_questions_images_and_plans_that_cannot_be_used_are_skips(folder: EditFo
     for bad, reason in [
         (sample(question="Why?"), "no rule reads"),
         (sample(image=FileImage(broken)), "cannot be read"),
-        (sample(image=FileImage(tmp_path / "gone.png")), "cannot be read"),
+        (sample(image=FileImage(tmp_path / "gone.png")), "gone.png: no such image; it was moved or deleted"),
         (sample(question="Is the car unpaintable?"), "cannot be painted"),
     ]:
         with pytest.raises(SampleError, match=reason):

@@ -121,7 +121,7 @@ def test_a_image_that_is_gone_is_said_and_the_others_are_shown(store: Store, pai
     assert pairs[1].record is not None
     Path(pairs[1].record.image_path).unlink()
     page = review_page(review_items(store), "Edits")
-    assert page.count("cannot be read") == 1
+    assert page.count("no such image; it was moved or deleted") == 1
     assert page.count('src="data:image/png;base64,') == 4 * (len(pairs) - 1)
 
 
