@@ -137,3 +137,25 @@ def test_weights_that_are_not_there_are_refused_with_the_reason(name: str, wante
     model, engine = made(name, "float32")
     with pytest.raises(UnsupportedError, match=said):
         engine.run([Run(prompts(model)[0], (), attention=(wanted,))])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_weights_of_layers_that_only_look_at_the_image_are_those_that_the_library_gives(attention: str) -> None:
+    used, eager = TinyVLM("mllama", attention), TinyVLM("mllama", "eager")
+    engine, base = ReplayEngine(used), used.prompt(1, range(20, 25))
+    layers = [index for index, layer in enumerate(engine.decoder.layers) if layer.is_cross_attention]
+    assert layers
+    with torch.no_grad():
+        truth = eager.module(**eager.collate([base]), use_cache=False, output_attentions=True).attentions
+    targets = (len(base) - 1, len(base) - 3)
+    (found,) = engine.run([Run(base, (), attention=tuple(AttentionWeights(layer, targets, "cross") for layer in layers))])
+    for layer, weights in zip(layers, found.attention, strict=True):
+        np.testing.assert_allclose(weights, truth[layer][0][:, list(targets)].numpy(), atol=1e-5)
+        assert weights.std() > 1e-3
+
+
+def test_blips_own_attention_has_no_weights_to_read() -> None:
+    model = AnyTinyModel("blip")
+    engine, _ = engine_checked_once(model)
+    with pytest.raises(UnsupportedError, match=r"layer 0 \(BlipTextSelfAttention\) "):
+        engine.run([Run(model.encode(None, "Is the dog red?"), (), attention=(AttentionWeights(0, (3,), "cross"),))])
